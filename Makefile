@@ -82,7 +82,7 @@ clean: ## Remove what was built and what tools left; .venv stays
 	@$(PIP) -r requirements/run.txt
 	@$(PIP) --no-deps -r requirements/demo.txt
 	@$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/checkout.pth", "w").write(os.getcwd() + "\n")'
-	@echo "== Spark runs on Java in $$(scripts/java_home)"
+	@home=$$(scripts/java_home) && echo "== Spark runs on Java in $$home"
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements/dev.txt
