@@ -1,0 +1,1 @@
+"""The algorithm, in NumPy and SciPy alone: nothing here may import Spark."""
