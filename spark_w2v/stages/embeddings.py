@@ -1,0 +1,327 @@
+"""Parameters ↔ EMBEDDINGS: what a finished run is read by.
+
+    OUTPUT/embeddings/   word string, word_id int32, count int64, vector fixed_size_list<float32>[D]; ordered by word_id
+    OUTPUT/context/      word_id int32, vector: the other matrix, without which training cannot go on later
+    OUTPUT/vocabulary/   word_id int32, word string, count int64
+
+Spark reads a fixed-size list as array<float>, so does the loader of MLlib's Word2VecModel; DuckDB as FLOAT[], pandas as
+arrays, polars and PyArrow without a copy. Spark itself can write variable lists only, so PyArrow writes, on the driver,
+which holds the parameters anyway.
+
+Letters: V words, D dimensions.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+ROW_GROUP_BYTES = 32 << 20  # of vectors: what writing and reading hold beside the matrix itself
+FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then share a large table
+METADATA_KEY = b"spark_w2v"  # in the schema's metadata: the run's facts, as JSON
+# Readings of a table that a publication replaces meanwhile; a publication takes milliseconds, a reading a second.
+ATTEMPTS = 5
+
+Fact = str | int | float
+Facts = Mapping[str, Fact]
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Answer = TypeVar("Answer")
+
+
+class OutputError(ValueError):
+    """Something that is not the output of a finished run, or must not become one; one sentence."""
+
+    def __init__(self, message: str) -> None:
+        # A word or a path may hold line ends and escape codes; none of them reaches the terminal.
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+class Embeddings(NamedTuple):
+    """What read gives: words (V,) strings, counts (V,) int64, vectors (V, D) float32; row = word_id."""
+
+    words: pa.StringArray
+    counts: Ints
+    vectors: Floats
+
+
+def write(
+    directory: Path, words: pa.Array, counts: NDArray[Any], center: NDArray[Any], context: NDArray[Any], facts: Facts
+) -> None:
+    """Write embeddings/, context/ and vocabulary/ into a directory that has none of them.
+
+    Both matrices are checked before the first byte is written; never is a second copy of one made.
+
+    Args:
+        directory: made where it is missing.
+        words: (V,) strings without nulls or repetitions, by word_id.
+        counts: (V,) int64.
+        center, context: (V, D) float32, all finite.
+        facts: about the run; they go as JSON into the metadata of every table's schema.
+    """
+    shape = _checked_shapes(words, counts, center, context)
+    text = json.dumps(dict(facts), ensure_ascii=False, allow_nan=False, sort_keys=True)
+    # A file is named after everything that was written. A reader that listed one run's files and opens them when
+    # those of another stand there finds them gone; under plain names it would take rows from each and not notice.
+    # The same run twice gives the same names.
+    digest = hashlib.sha256(text.encode())
+    for name, matrix in (("center", center), ("context", context)):
+        for start, stop in _slices(*shape):
+            _refuse_infinite(name, words, matrix[start:stop], start)
+            digest.update(matrix[start:stop].tobytes())
+    digest.update(counts.tobytes())
+    for start, stop in _slices(*shape):
+        digest.update("\0".join(words[start:stop].to_pylist()).encode())
+    tag = digest.hexdigest()[:16]
+
+    ids = np.arange(shape[0], dtype=np.int32)
+    vector = pa.field("vector", pa.list_(pa.field("element", pa.float32(), nullable=False), shape[1]), nullable=False)
+    word_field, id_field, count_field = (
+        pa.field("word", pa.string(), nullable=False),
+        pa.field("word_id", pa.int32(), nullable=False),
+        pa.field("count", pa.int64(), nullable=False),
+    )
+    metadata = {METADATA_KEY: text.encode()}
+
+    def vectors(matrix: NDArray[Any], start: int, stop: int) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=vector.type)
+
+    _write_table(
+        directory / "embeddings",
+        tag,
+        pa.schema([word_field, id_field, count_field, vector], metadata),
+        lambda i, j: [words[i:j], pa.array(ids[i:j]), pa.array(counts[i:j]), vectors(center, i, j)],
+        shape,
+    )
+    _write_table(
+        directory / "context",
+        tag,
+        pa.schema([id_field, vector], metadata),
+        lambda i, j: [pa.array(ids[i:j]), vectors(context, i, j)],
+        shape,
+    )
+    _write_table(
+        directory / "vocabulary",
+        tag,
+        pa.schema([id_field, word_field, count_field], metadata),
+        lambda i, j: [pa.array(ids[i:j]), words[i:j], pa.array(counts[i:j])],
+        shape,
+    )
+
+
+def read(output: Path) -> Embeddings:
+    """The words, counts and vectors of a finished run, by word_id; one row group in memory beside the matrix."""
+
+    def attempt() -> Embeddings:
+        columns = {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()}
+        files = _open(output, "embeddings", columns)
+        vectors, (words, counts) = _read_vectors(output, files, ["word", "count"])
+        strings = pa.chunked_array(words, pa.string()).combine_chunks()
+        if len(strings.unique()) != len(strings):
+            raise OutputError(f"{output}: embeddings has a word twice; train again.")
+        return Embeddings(strings, np.concatenate([np.zeros(0, np.int64), *map(np.asarray, counts)]), vectors)
+
+    return _retried(output, attempt)
+
+
+def read_context(output: Path) -> Floats:
+    """(V, D): the other matrix of a finished run, by word_id."""
+
+    def attempt() -> Floats:
+        return _read_vectors(output, _open(output, "context", {"word_id": pa.int32()}), [])[0]
+
+    return _retried(output, attempt)
+
+
+def facts(output: Path) -> dict[str, Fact]:
+    """What the run wrote about itself into the metadata of its tables."""
+
+    def attempt() -> dict[str, Fact]:
+        metadata = _open(output, "embeddings", {})[0].schema_arrow.metadata or {}
+        try:
+            found = json.loads(metadata[METADATA_KEY])
+        except (KeyError, ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise OutputError(f"{output}: embeddings holds no facts of a run; it was not written by this program.")
+        return found
+
+    return _retried(output, attempt)
+
+
+# Writing
+
+
+def _checked_shapes(
+    words: pa.Array, counts: NDArray[Any], center: NDArray[Any], context: NDArray[Any]
+) -> tuple[int, int]:
+    rows = len(words)
+    if not pa.types.is_string(words.type) or words.null_count:
+        raise OutputError(f"words must be strings without nulls, not {words.type} with {words.null_count} nulls.")
+    if counts.shape != (rows,) or counts.dtype != np.int64:
+        raise OutputError(f"counts must be ({rows},) int64, one a word, not {counts.shape} {counts.dtype}.")
+    for name, matrix in (("center", center), ("context", context)):
+        if matrix.ndim != 2 or len(matrix) != rows or matrix.shape[1] < 1 or matrix.dtype != np.float32:
+            raise OutputError(f"{name} must be ({rows}, D) float32, one row a word, not {matrix.shape} {matrix.dtype}.")
+    if center.shape != context.shape:
+        raise OutputError(f"center {center.shape} and context {context.shape} must have the same shape.")
+    if len(words.unique()) != rows:
+        raise OutputError(f"words must not repeat: {rows} words, of which {len(words.unique())} differ.")
+    return rows, center.shape[1]
+
+
+def _refuse_infinite(name: str, words: pa.Array, rows: NDArray[Any], start: int) -> None:
+    finite = np.isfinite(rows).all(axis=1)
+    if not finite.all():
+        word = words[start + int(np.argmin(finite))].as_py()
+        raise OutputError(
+            f'the {name} vector of "{word[:60]}" has values that are not finite, so nothing is written; '
+            "lower training.learning_rate."
+        )
+
+
+def _slices(rows: int, dimensions: int) -> Iterator[tuple[int, int]]:
+    """Where row groups start and stop."""
+    step = max(1, ROW_GROUP_BYTES // (4 * dimensions))
+    return ((start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _write_table(
+    directory: Path,
+    tag: str,
+    schema: pa.Schema,
+    columns: Callable[[int, int], list[pa.Array]],
+    shape: tuple[int, int],
+) -> None:
+    directory.mkdir(parents=True)
+    slices = list(_slices(*shape))
+    groups = max(1, FILE_BYTES // ROW_GROUP_BYTES)
+    for number in range(max(1, -(-len(slices) // groups))):
+        path = directory / f"part-{number:05d}-{tag}.parquet"
+        with pq.ParquetWriter(
+            path,
+            schema,
+            compression="zstd",
+            # No word comes twice, so dictionaries only cost. BYTE_STREAM_SPLIT saves 8 % (23.8 for 26.0 MB at 70,000 x
+            # 100), but Spark's vectorized reader knows it since 4.3 only (SPARK-56894).
+            use_dictionary=False,
+            sorting_columns=[pq.SortingColumn(schema.get_field_index("word_id"))],
+        ) as writer:
+            for start, stop in slices[number * groups : (number + 1) * groups]:
+                batch = pa.record_batch(columns(start, stop), schema=schema)
+                writer.write_batch(batch, row_group_size=stop - start)
+
+
+# Reading
+
+
+def _retried(output: Path, attempt: Callable[[], Answer]) -> Answer:
+    """An answer from one run's files alone, also while another run is published over it."""
+    for _ in range(ATTEMPTS - 1):
+        before = _identity(output)
+        try:
+            answer = attempt()
+        except OutputError:
+            if before is not None and before == _identity(output):
+                raise
+        else:
+            if before == _identity(output):
+                return answer
+    return attempt()
+
+
+def _identity(output: Path) -> tuple[int, int] | None:
+    try:
+        found = os.stat(output)
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def _damage_named(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OutputError:
+        raise
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise OutputError(f"{path}: cannot be read, perhaps it is damaged ({reason[:200].rstrip('.')}).") from None
+
+
+def _open(output: Path, table: str, columns: Mapping[str, pa.DataType]) -> list[pq.ParquetFile]:
+    """The files of one table of a finished run, their columns checked."""
+    with _damage_named(output):
+        if not output.is_dir():
+            raise OutputError(f"{output}: no such directory; give the OUTPUT of a finished run of jobs/train.py.")
+        if not (output / "_SUCCESS").exists():
+            raise OutputError(f"{output}: has no _SUCCESS, so it is not the output of a finished run.")
+        paths = sorted((output / table).glob("part-*.parquet"))
+    if not paths:
+        raise OutputError(f"{output / table}: has no part-*.parquet; it is not the output of a finished run.")
+    files: list[pq.ParquetFile] = []
+    for path in paths:
+        with _damage_named(path):
+            file = pq.ParquetFile(path)
+            schema = file.schema_arrow
+        for name, kind in columns.items():
+            _refuse_column(path, schema, name, kind.equals, str(kind))
+        _refuse_column(path, schema, "vector", _is_vector, "fixed_size_list<float>")
+        if files and schema.field("vector").type != files[0].schema_arrow.field("vector").type:
+            raise OutputError(f"{path}: its vectors have another length than those of {paths[0].name}; train again.")
+        files.append(file)
+    return files
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_fixed_size_list(kind) and pa.types.is_float32(kind.value_type) and kind.list_size > 0)
+
+
+def _refuse_column(
+    path: Path, schema: pa.Schema, name: str, fits: Callable[[pa.DataType], bool], required: str
+) -> None:
+    indices = schema.get_all_field_indices(name)
+    if len(indices) != 1:
+        raise OutputError(f"{path}: has {len(indices)} columns {name}; it must have one, of type {required}.")
+    kind = schema.field(indices[0]).type
+    if not fits(kind):
+        raise OutputError(f"{path}: column {name} is {kind}; it must be {required}.")
+
+
+def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -> tuple[Floats, list[list[pa.Array]]]:
+    """(V, D) vectors in order, and the other columns in pieces; the rows checked on the way."""
+    dimensions = files[0].schema_arrow.field("vector").type.list_size
+    others: list[list[pa.Array]] = [[] for _ in names]
+    with _damage_named(output):
+        total = sum(file.metadata.num_rows for file in files)
+        vectors: Floats = np.empty((total, dimensions), np.float32)
+        row = 0
+        for file in files:
+            for batch in file.iter_batches(
+                max(1, ROW_GROUP_BYTES // (4 * dimensions)), columns=["word_id", "vector", *names]
+            ):
+                if any(column.null_count for column in batch.columns):
+                    raise OutputError(f"{output}: a table has nulls; train again.")
+                ids = batch["word_id"].to_numpy()
+                if len(ids) > total - row or not np.array_equal(ids, np.arange(row, row + len(ids))):
+                    raise OutputError(f"{output}: word_id is not 0, 1, 2, ... from row to row; train again.")
+                values = batch["vector"].flatten()
+                if len(values) != len(ids) * dimensions or values.null_count:
+                    raise OutputError(f"{output}: a table has nulls in its vectors; train again.")
+                vectors[row : row + len(ids)] = values.to_numpy().reshape(-1, dimensions)
+                if not np.isfinite(vectors[row : row + len(ids)]).all():
+                    raise OutputError(f"{output}: a table has vectors that are not finite; train again.")
+                for pieces, name in zip(others, names, strict=True):
+                    pieces.append(batch[name])
+                row += len(ids)
+        if row != total:
+            raise OutputError(f"{output}: a table promises {total} rows and has {row}; train again.")
+    return vectors, others

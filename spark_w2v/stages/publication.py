@@ -1,0 +1,887 @@
+"""The life of an output directory: locked, checkpointed beside it, published whole or not at all.
+
+While a run lives, everything that it writes is in a hidden sibling of its output, on the same file system:
+
+    .NAME.working/
+      lock             who is at work here: process, host, since when; touched while that process lives
+      checkpoints/     the newest complete state of training; never pickle
+      metrics.jsonl    one object an epoch
+      staged/          the output, complete before it is moved to NAME in one step
+
+A finished output keeps no checkpoints: context/ has the other matrix, which is all that going on with training needs.
+
+A path without a scheme, or file:, is a directory that the driver sees. Any other scheme goes through Hadoop's file
+systems in the running JVM; its working directory is then in the temporary directory of the driver's host, so only that
+host can resume, and only runs of that host exclude each other.
+"""
+
+import contextlib
+import ctypes
+import errno
+import fcntl
+import hashlib
+import json
+import logging
+import math
+import os
+import re
+import shutil
+import socket
+import stat
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+from numpy.typing import NDArray
+
+from spark_w2v.config import ConfigError
+
+log = logging.getLogger(__name__)
+
+UserError = ConfigError  # one sentence, exit code 2
+
+HEARTBEAT = 15.0  # seconds between two touches of the lock
+# Seconds without a touch after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
+# driver that collects garbage stands still.
+STALE = 300.0
+PIECE = 16 << 20  # bytes hashed, checked or copied at a time
+LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
+CHECKPOINT_NAME = re.compile(r"[0-9]{8}")
+DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|i1", "|u1"}
+OURS = {"lock", "checkpoints", "metrics.jsonl", "staged", "replaced"}  # what a working directory may hold
+FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the quota is used up",
+    errno.EFBIG: "a file may not be so large",
+}
+
+Position = dict[str, Any]
+Arrays = dict[str, NDArray[Any]]
+
+
+class StorageError(RuntimeError):
+    """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
+
+
+class Checkpoint(NamedTuple):
+    """One complete state: where training stood, its arrays, whose it is, how many bytes of metrics belong to it."""
+
+    position: Position
+    arrays: Arrays
+    fingerprint: dict[str, Any]
+    metrics_bytes: int
+
+
+# Places
+
+
+def is_local(output: str) -> bool:
+    """Whether an output is a path of this host rather than something that needs a running JVM."""
+    return not re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", output) or output[:5].lower() == "file:"
+
+
+def local_path(output: str) -> Path:
+    """The directory that a local output means: absolute, symbolic links followed, so that links stay links."""
+    path = output
+    if output[:5].lower() == "file:":
+        parts = urlsplit(output)
+        if parts.netloc not in ("", "localhost"):
+            raise UserError(
+                f"{output}: names the host {parts.netloc}; a file: URI must be of this host, as in file:///data/out."
+            )
+        path = unquote(output[5:] if not output[5:].startswith("//") else parts.path)
+    if not path or "\0" in path:
+        raise UserError(f"--output {output!r}: is no path; give a directory.")
+    try:
+        target = Path(os.path.realpath(path))
+        if stat.S_ISLNK(os.lstat(target).st_mode):
+            raise UserError(f"{output}: is a symbolic link that leads to itself; give a directory.")
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        raise UserError(f"{output}: cannot be an output directory ({_reason(error)}).") from None
+    if not target.name:
+        raise UserError(f"{output}: is the root of a file system; give a directory below it.")
+    return target
+
+
+def check(output: str, *, overwrite: bool, resume: bool = False) -> None:
+    """Refuse an output that no run may write to; writes nothing itself and needs no Spark, unless Hadoop must look."""
+    _check(_place(output), overwrite=overwrite, resume=resume)
+
+
+class _Local(NamedTuple):
+    """A directory that this host sees."""
+
+    output: str
+    target: Path
+
+    @property
+    def working(self) -> Path:
+        return self.target.parent / f".{self.target.name}.working"
+
+    def prepare(self) -> list[Path]:
+        """Make the directory that the working directory goes into; what was made, outermost first."""
+        return _make_parents(self.working.parent)
+
+    def entries(self) -> list[str] | None:
+        """The names in the directory; None where there is nothing."""
+        try:
+            return os.listdir(self.target)
+        except FileNotFoundError:
+            return None
+        except NotADirectoryError:
+            raise UserError(f"{self.output}: is not a directory, or is inside of something that is none.") from None
+        except OSError as error:
+            raise UserError(f"{self.output}: cannot be read ({_reason(error)}).") from None
+
+    def run_facts(self) -> bytes:
+        return (self.target / "run.json").read_bytes()
+
+    def publish(self, staged: Path) -> None:
+        if self.entries() is None:
+            os.rename(staged, self.target)
+        elif not _exchange(staged, self.target):
+            # Between these two renames there is no OUTPUT. A run that dies there leaves the old one in replaced/, and
+            # the next run moves it back.
+            replaced = staged.parent / "replaced"
+            os.rename(self.target, replaced)
+            try:
+                os.rename(staged, self.target)
+            except OSError:
+                os.rename(replaced, self.target)
+                raise
+        _fsync(self.target.parent)
+
+
+class _Remote(NamedTuple):
+    """A directory of one of Hadoop's file systems. No rename over a directory there, so no single step."""
+
+    output: str
+
+    @property
+    def working(self) -> Path:
+        name = hashlib.sha256(self.output.rstrip("/").encode()).hexdigest()[:16]
+        return Path(tempfile.gettempdir()).resolve() / f"spark_w2v-{os.getuid()}" / f"{name}.working"
+
+    def prepare(self) -> list[Path]:
+        # Everybody may write to the temporary directory, so what stands there under our name may be a trap.
+        private = self.working.parent
+        try:
+            private.mkdir(mode=0o700)
+        except FileExistsError:
+            found = os.lstat(private)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+                raise UserError(f"{private}: is not a directory of this user alone; move it away.") from None
+            return []
+        return [private]
+
+    def _hadoop(self) -> tuple[Any, Any, Any]:
+        """Hadoop's file system, the path, and the class of paths."""
+        from pyspark import SparkContext
+
+        context = SparkContext._active_spark_context
+        if context is None:
+            raise RuntimeError(f"{self.output} needs a running Spark session")
+        path_class = context._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
+        path = path_class(self.output.rstrip("/"))
+        return path.getFileSystem(context._jsc.hadoopConfiguration()), path, path_class
+
+    def entries(self) -> list[str] | None:
+        from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+
+        try:
+            files, path, _ = self._hadoop()
+            if not files.exists(path):
+                return None
+            if not files.getFileStatus(path).isDirectory():
+                raise UserError(f"{self.output}: is not a directory.")
+            return [status.getPath().getName() for status in files.listStatus(path)]
+        except Py4JJavaError as error:
+            raise UserError(f"{self.output}: cannot be opened ({_java_reason(error)}).") from None
+
+    def run_facts(self) -> bytes:
+        files, path, path_class = self._hadoop()
+        stream = files.open(path_class(path, "run.json"))
+        try:
+            return bytes(stream.readAllBytes())
+        finally:
+            stream.close()
+
+    def publish(self, staged: Path) -> None:
+        from py4j.protocol import Py4JJavaError
+
+        try:
+            files, path, path_class = self._hadoop()
+            beside = path_class(path.getParent(), f".{path.getName()}.{uuid.uuid4().hex[:8]}")
+            (staged / "_SUCCESS").unlink()
+            files.mkdirs(path.getParent())
+            files.copyFromLocalFile(False, True, path_class(staged.as_uri()), beside)
+            if files.exists(path):
+                files.delete(path, True)
+            if not files.rename(beside, path):
+                raise StorageError(f"{self.output}: could not be moved into place; the new output is in {beside}.")
+            files.create(path_class(path, "_SUCCESS")).close()
+        except Py4JJavaError as error:
+            raise StorageError(f"{self.output}: could not be written ({_java_reason(error)}).") from None
+
+
+Place = _Local | _Remote
+
+
+def _place(output: str) -> Place:
+    return _Local(output, local_path(output)) if is_local(output) else _Remote(output)
+
+
+def _check(place: Place, *, overwrite: bool, resume: bool) -> None:
+    entries = place.entries()
+    if entries and not {"_SUCCESS", "run.json"} <= set(entries):
+        raise UserError(
+            f"{place.output}: holds files that no finished run wrote (there is no run.json with a _SUCCESS), so it "
+            "is not touched, even with --overwrite; give another directory, or empty this one."
+        )
+    if entries and not overwrite and not resume:
+        raise UserError(
+            f"{place.output}: holds a finished output; give --overwrite to replace it, or another directory."
+        )
+    if isinstance(place, _Local) and entries is None:
+        parent = next(p for p in place.target.parents if p.exists())
+        if not parent.is_dir():
+            raise UserError(f"{place.output}: cannot be made, as {parent} is not a directory.")
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise UserError(f"{place.output}: cannot be made, as {parent} may not be written to.")
+    with contextlib.suppress(FileNotFoundError):
+        try:
+            strangers = sorted(set(os.listdir(place.working)) - OURS)
+        except OSError as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            raise UserError(f"{place.working}: the working directory cannot be read ({_reason(error)}).") from None
+        if strangers:
+            raise UserError(f"{place.working}: holds {strangers[0]}, which no run wrote; move it away.")
+
+
+# A run
+
+
+def open_run(output: str, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> "Run":
+    """Take an output for one run, from here until the returned context is left.
+
+    Args:
+        output: a path or a URI; the latter, but for file:, needs a running JVM.
+        overwrite: a finished output may be replaced, once the new one is complete.
+        resume: go on from the newest checkpoint of an unfinished run.
+        fingerprint: what must be the same for a resumed run to have the same result; JSON-able. What is known later,
+            such as the vocabulary, is added by Run.identify.
+
+    Raises:
+        UserError: for an output that may not be written to, that another run works on, or whose checkpoint is of
+            another configuration or corpus. Nothing is left behind.
+    """
+    place = _place(output)
+    _check(place, overwrite=overwrite, resume=resume)
+    return Run(place, overwrite=overwrite, resume=resume, fingerprint=fingerprint)
+
+
+class Run:
+    """One run and its working directory; a context manager."""
+
+    def __init__(self, place: Place, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> None:
+        self.output = place.output
+        self.working = place.working
+        self.is_published = False
+        self._place = place
+        self._overwrite = overwrite
+        self._fingerprint: dict[str, Any] = {}
+        self._checkpoint: Checkpoint | None = None
+        self._stored: dict[str, Any] | None = None  # the fingerprint of what is resumed
+        self._leaves_nothing = False  # but the output, when it is let go
+        self._next = 0
+        with self._storage("cannot be prepared", UserError):
+            self._made = place.prepare()
+        try:
+            with self._storage("cannot be prepared", UserError):
+                self._lock = _Lock(self.working, self.output)
+        except BaseException:
+            self._remove_made()
+            raise
+        try:
+            with self._storage("cannot be prepared"):
+                self._begin(resume)
+            self.identify(fingerprint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, resume: bool) -> None:
+        self._restore_replaced()
+        _check(self._place, overwrite=self._overwrite, resume=resume)  # again, now that nobody else can be at work
+        _remove(self.working / "staged")
+        if not resume:
+            _remove(self._checkpoints)
+            _remove(self._metrics)
+            return
+        self._checkpoint = newest_checkpoint(self._checkpoints)
+        self._next = 1 + max((int(p.name) for p in _numbered(self._checkpoints)), default=-1)
+        self._stored = self._checkpoint.fingerprint if self._checkpoint else None
+        if self._place.entries() and not self._overwrite:
+            published = _fingerprint_of(self._place)
+            self.is_published = True
+            self._leaves_nothing = self._stored in (None, published)
+            self._stored = published
+            return
+        self._cut_metrics(self._checkpoint.metrics_bytes if self._checkpoint else 0)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.working / "checkpoints"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.working / "metrics.jsonl"
+
+    def identify(self, facts: Mapping[str, Any]) -> None:
+        """Add to the fingerprint what became known after the start; refused where a checkpoint says otherwise."""
+        given = _flat(json.loads(_json(facts)))
+        stored = given if self._stored is None else _flat(self._stored)
+        differences = [
+            f"{key} was {_shown(stored[key]) if key in stored else 'not set'}, is {_shown(value)}"
+            for key, value in given.items()
+            if key not in stored or stored[key] != value
+        ]
+        # A key that is gone is noticed where its whole section is given: training.new of {"training": ...}.
+        differences += [
+            f"{key} was {_shown(value)}, is not set"
+            for key, value in stored.items()
+            if key not in given and any(key.startswith(f"{section}.") for section in facts)
+        ]
+        if differences:
+            self._leaves_nothing = False
+            if self.is_published:
+                reason = (
+                    "it holds the finished output of another run; give --overwrite to replace it, or another directory"
+                )
+            else:
+                reason = "its checkpoint is of another run; run without --resume to start anew"
+            more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
+            raise UserError(f"{self.output}: cannot be resumed, {reason}: {', '.join(differences[:8])}{more}.")
+        self._fingerprint.update(json.loads(_json(facts)))
+
+    def load_checkpoint(self) -> tuple[Position, Arrays] | None:
+        """Where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning."""
+        checkpoint, self._checkpoint = self._checkpoint, None  # the arrays are the caller's now
+        return (checkpoint.position, checkpoint.arrays) if checkpoint else None
+
+    def save_checkpoint(self, position: Position, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep a state of training; the one before goes when this one is safe on the disk.
+
+        Metrics of what the state has seen must be appended before: a resumed run drops those that came after it.
+        """
+        self._lock.assert_held()
+        with self._storage("a checkpoint could not be written"):
+            size = self._metrics.stat().st_size if self._metrics.exists() else 0
+            checkpoint = Checkpoint(position, dict(arrays), self._fingerprint, size)
+            write_checkpoint(self._checkpoints, self._next, checkpoint)
+        self._next += 1
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl, on the disk when this returns."""
+        line = (_json(metrics) + "\n").encode()
+        with self._storage("metrics.jsonl could not be written"):
+            size = self._metrics.stat().st_size if self._metrics.exists() else 0
+            try:
+                with open(self._metrics, "ab") as file:
+                    file.write(line)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    os.truncate(self._metrics, size)  # no half line
+                raise
+
+    def publish(self, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+        """Let write fill a directory, add metrics.jsonl, run.json and _SUCCESS, and make it the output in one step.
+
+        Args:
+            write: gets an empty directory.
+            facts: for run.json, to which the fingerprint is added.
+        """
+        self._lock.assert_held()
+        staged = self.working / "staged"
+        with self._storage("the output could not be written"):
+            _remove(staged)
+            staged.mkdir()
+            try:
+                write(staged)
+                if self._metrics.exists():
+                    shutil.copyfile(self._metrics, staged / "metrics.jsonl")
+                else:
+                    (staged / "metrics.jsonl").touch()
+                text = json.dumps(
+                    {**facts, "fingerprint": self._fingerprint}, indent=2, ensure_ascii=False, allow_nan=False
+                )
+                (staged / "run.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+                _fsync_tree(staged)
+                # Of a torn disk's files, _SUCCESS must be the last to exist.
+                (staged / "_SUCCESS").touch()
+                _fsync(staged / "_SUCCESS")
+                _fsync(staged)
+                self._lock.assert_held()
+                _check(self._place, overwrite=self._overwrite, resume=False)
+                self._place.publish(staged)
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    _remove(staged)
+                raise
+        self.is_published = self._leaves_nothing = True
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the output. What a resumed run needs stays, unless the output is published."""
+        if not self._lock.is_held():
+            return
+        with contextlib.suppress(OSError):
+            _remove(self.working / "staged")
+            self._restore_replaced()
+        if self._leaves_nothing or not _numbered(self._checkpoints):
+            for name in ("checkpoints", "metrics.jsonl"):
+                with contextlib.suppress(OSError):
+                    _remove(self.working / name)
+        self._lock.release()
+        self._remove_made()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _remove_made(self) -> None:
+        for directory in reversed(self._made):
+            with contextlib.suppress(OSError):  # not empty: something is kept
+                directory.rmdir()
+
+    def _restore_replaced(self) -> None:
+        replaced = self.working / "replaced"
+        if isinstance(self._place, _Local) and replaced.exists():
+            if self._place.entries() is None:
+                log.warning("%s: moved back, as a run died while it replaced it", self.output)
+                os.rename(replaced, self._place.target)
+            else:
+                _remove(replaced)
+
+    def _cut_metrics(self, size: int) -> None:
+        """Drop lines that a run wrote after the checkpoint that it is resumed from."""
+        if not self._metrics.exists():
+            return
+        with open(self._metrics, "r+b") as file:
+            kept = file.read(size)
+            file.truncate(kept.rfind(b"\n") + 1)
+            os.fsync(file.fileno())
+
+    @contextlib.contextmanager
+    def _storage(self, what: str, error_class: type[Exception] = StorageError) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            error_class = StorageError if error.errno in FULL else error_class
+            raise error_class(f"{self.output}: {what}: {_reason(error)}.") from None
+
+
+# Checkpoints
+
+
+def write_checkpoint(directory: Path, number: int, checkpoint: Checkpoint) -> None:
+    """Write one checkpoint, and then remove all others; at no moment is there none."""
+    unfinished = directory / f".{number:08d}.unfinished"
+    directory.mkdir(exist_ok=True)
+    try:
+        _remove(unfinished)
+        unfinished.mkdir()
+        arrays = {}
+        for index, (name, array) in enumerate(checkpoint.arrays.items()):
+            arrays[name] = _write_array(unfinished / f"{index}.npy", array)
+        body = checkpoint._asdict() | {"arrays": arrays}
+        text = _json({"format": 1, "sha256": hashlib.sha256(_json(body).encode()).hexdigest(), "body": body})
+        with open(unfinished / "manifest.json", "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        _fsync(unfinished)
+        os.rename(unfinished, directory / f"{number:08d}")
+        _fsync(directory)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            _remove(unfinished)
+        raise
+    for path in directory.iterdir():
+        if path.name != f"{number:08d}":
+            _remove(path)
+
+
+def newest_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that is complete and undamaged, or None; of the others a warning says what is wrong."""
+    for path in sorted(_numbered(directory), reverse=True):
+        try:
+            return _read_checkpoint(path)
+        except (OSError, MemoryError, _DamageError) as error:
+            log.warning("%s: is passed over, as it is damaged: %s", path, error)
+    return None
+
+
+class _DamageError(Exception):
+    """Why a checkpoint is not read."""
+
+
+def _numbered(directory: Path) -> list[Path]:
+    try:
+        return [path for path in directory.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
+    except OSError:
+        return []
+
+
+class _Hashing:
+    """A file to write to that remembers a digest and a size; np.save's own way asks to read everything again."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.digest, self.size = file, hashlib.sha256(), 0
+
+    def write(self, piece: bytes) -> int:
+        self.digest.update(piece)
+        self.size += len(piece)
+        return self.file.write(piece)
+
+
+def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
+    if array.dtype.str not in DTYPES or not array.flags.c_contiguous:
+        raise ValueError(f"a checkpoint holds C-contiguous arrays of {', '.join(sorted(DTYPES))}, not {array.dtype}")
+    if array.dtype.kind == "f" and not _is_finite(array):
+        raise ValueError("a checkpoint holds finite numbers only")
+    with open(path, "wb") as file:
+        hashing = _Hashing(file)
+        np.lib.format.write_array(hashing, array, allow_pickle=False)
+        file.flush()
+        os.fsync(file.fileno())
+    return {
+        "file": path.name,
+        "shape": list(array.shape),
+        "dtype": array.dtype.str,
+        "bytes": hashing.size,
+        "sha256": hashing.digest.hexdigest(),
+    }
+
+
+def _read_checkpoint(path: Path) -> Checkpoint:
+    with open(path / "manifest.json", "rb") as file:
+        text = file.read(LARGEST_MANIFEST + 1)
+    try:
+        manifest = json.loads(text, parse_constant=_refuse_constant)
+        body = manifest["body"]
+        digest = hashlib.sha256(_json(body).encode()).hexdigest()
+        if manifest["format"] != 1 or manifest["sha256"] != digest:
+            raise _DamageError("manifest.json does not match its checksum")
+        position, described = body["position"], body["arrays"]
+        fingerprint, metrics_bytes = body["fingerprint"], body["metrics_bytes"]
+        described = {name: _Described(**described[name]) for name in described}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise _DamageError(f"manifest.json is no manifest ({type(error).__name__})") from None
+    if not isinstance(position, dict) or not isinstance(fingerprint, dict) or not _is_size(metrics_bytes):
+        raise _DamageError("manifest.json has a part of another type")
+    return Checkpoint(
+        position, {name: _read_array(path, array) for name, array in described.items()}, fingerprint, metrics_bytes
+    )
+
+
+class _Described(NamedTuple):
+    """What a manifest says of one array."""
+
+    file: Any
+    shape: Any
+    dtype: Any
+    bytes: Any
+    sha256: Any
+
+
+def _read_array(directory: Path, described: _Described) -> NDArray[Any]:
+    """One array, all that was said of it checked before room is made for it, its header never interpreted."""
+    name, shape, dtype, size, sha256 = described
+    if not isinstance(name, str) or not re.fullmatch(r"[0-9]+\.npy", name):
+        raise _DamageError("manifest.json names a file that is none of its arrays")
+    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 8 or dtype not in DTYPES:
+        raise _DamageError(f"{name} has no such shape or type")
+    data = math.prod(shape) * np.dtype(dtype).itemsize
+    with open(directory / name, "rb") as file:
+        actual = os.fstat(file.fileno()).st_size
+        if not _is_size(size) or size != actual or not 0 <= size - data <= 4096:
+            raise _DamageError(f"{name} has {actual} bytes, not those of its shape")
+        digest = hashlib.sha256(file.read(size - data))
+        array = np.empty(shape, dtype)
+        view = array.reshape(-1).view(np.uint8).data
+        for start in range(0, data, PIECE):
+            piece = view[start : start + PIECE]
+            if file.readinto(piece) != len(piece):
+                raise _DamageError(f"{name} is cut short")
+            digest.update(piece)
+    if digest.hexdigest() != sha256:
+        raise _DamageError(f"{name} does not match its checksum")
+    if array.dtype.kind == "f" and not _is_finite(array):
+        raise _DamageError(f"{name} has numbers that are not finite")
+    return array
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def _is_finite(array: NDArray[Any]) -> bool:
+    flat = array.reshape(-1)
+    step = PIECE // array.itemsize
+    return all(np.isfinite(flat[start : start + step]).all() for start in range(0, len(flat), step))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+# The fingerprint
+
+
+def _fingerprint_of(place: Place) -> dict[str, Any]:
+    """What the run that wrote a finished output was."""
+    try:
+        found = json.loads(place.run_facts())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """training.epochs of {"training": {"epochs": ...}}."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+# The lock
+
+
+class _Lock:
+    """Makes a working directory one process's own, from the call until release."""
+
+    def __init__(self, working: Path, output: str) -> None:
+        self.path = working / "lock"
+        self._token = uuid.uuid4().hex
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "token": self._token}
+        content |= {"system": _system(), "started": _started(os.getpid())}
+        with _guarded(working):
+            self._take(content, output)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+        self._thread.start()
+
+    def _take(self, content: Mapping[str, Any], output: str) -> None:
+        if self.path.exists():
+            holder = _read_lock(self.path)
+            who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
+            if not _is_stale(self.path, holder):
+                raise UserError(
+                    f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
+                )
+            log.warning("%s: the lock of %s is stale and is taken over", output, who)
+            self.path.unlink()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            os.write(descriptor, (_json(content) + "\n").encode())
+            os.fsync(descriptor)
+        except OSError:
+            self.path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            with contextlib.suppress(OSError):
+                if self.is_held():
+                    os.utime(self.path)
+
+    def is_held(self) -> bool:
+        """Whether the lock still is this run's: a machine that slept for long may have lost it."""
+        return _read_lock(self.path).get("token") == self._token
+
+    def assert_held(self) -> None:
+        if not self.is_held():
+            raise StorageError(f"{self.path}: another run has taken over this output, so this one stops.")
+
+    def release(self) -> None:
+        """Remove the lock, and the working directory where nothing else is in it."""
+        self._stop.set()
+        self._thread.join()
+        with contextlib.suppress(OSError), _guarded(self.path.parent):
+            if self.is_held():
+                self.path.unlink()
+                self.path.parent.rmdir()
+
+
+@contextlib.contextmanager
+def _guarded(working: Path) -> Iterator[None]:
+    """The working directory, made where missing and nobody else's while its lock is looked at and changed.
+
+    Without this, of two runs that find the same stale lock, the slower removes the lock of the faster.
+    """
+    made = False
+    while True:
+        with contextlib.suppress(FileExistsError):
+            working.mkdir()
+            made = True
+        descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            with contextlib.suppress(OSError):  # a file system without flock has O_EXCL alone
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            try:
+                is_there = os.path.samestat(os.fstat(descriptor), os.stat(working))
+            except FileNotFoundError:
+                is_there = False
+            if is_there:  # and was not removed by the run that had the guard before
+                try:
+                    yield
+                except BaseException:
+                    if made:
+                        with contextlib.suppress(OSError):
+                            working.rmdir()
+                    raise
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _read_lock(path: Path) -> dict[str, Any]:
+    try:
+        with open(path, "rb") as file:
+            found = json.loads(file.read(1 << 16))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
+    pid = holder.get("pid")
+    if holder.get("system") == _system() and isinstance(pid, int):
+        started = _started(pid)
+        return started is None or started != holder.get("started")
+    try:
+        return time.time() - path.stat().st_mtime > STALE
+    except FileNotFoundError:
+        return True
+
+
+def _system() -> str:
+    """Where process ids mean the same: host, boot and, as containers may share a host's name, the id namespace."""
+    parts = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    return " ".join(parts)
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, as ids are used again; None for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except (OSError, IndexError):
+        if Path("/proc/self/stat").exists():
+            return None
+    try:  # no /proc: macOS
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except (OSError, OverflowError):
+        pass
+    return "unknown"
+
+
+# Files
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return FULL.get(error.errno or 0) or error.strerror or str(error).partition("\n")[0]
+    return str(error)
+
+
+def _java_reason(error: Any) -> str:
+    return str(error.java_exception.toString()).partition("\n")[0][:300].rstrip(".")
+
+
+def _make_parents(directory: Path) -> list[Path]:
+    """Make a directory and what is missing above it; those that were made, outermost first."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    made: list[Path] = []
+    try:
+        for path in reversed(missing):
+            path.mkdir(exist_ok=True)
+            made.append(path)
+    except OSError:
+        for path in reversed(made):
+            path.rmdir()
+        raise
+    return made
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _fsync_tree(directory: Path) -> None:
+    for root, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            _fsync(Path(root, name))
+        _fsync(Path(root))
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Make two directories change places in one step; False where kernel or file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    here = ctypes.c_int(-100)  # AT_FDCWD
+    if renameat2(here, os.fsencode(one), here, os.fsencode(other), ctypes.c_uint(2)) == 0:  # RENAME_EXCHANGE
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.ENOSYS, errno.EINVAL, errno.ENOTSUP):
+        return False
+    raise OSError(code, os.strerror(code), os.fspath(other))
