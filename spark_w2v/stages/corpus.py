@@ -1,0 +1,609 @@
+"""Files → PIECES: which lines are read, what a word is, and what was skipped.
+
+The JVM reads lines and hands them over as Arrow batches; everything after that is vectorised, so that no word and no
+line is ever a Python object. The word pattern runs over the distinct words of a batch, which are a tenth of its words.
+"""
+
+import difflib
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark.sql.functions as F
+import pyspark.sql.types as T
+
+from spark_w2v.stages.schemas import BAD_LINES, PIECES, TALLIES
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+    # Executors import this module, and need neither the configuration nor msgspec.
+    from spark_w2v.config import Corpus
+
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# = 1 MB of codes and about as much of distinct words. A piece is the unit of random draws, so changing this changes
+# the result of every run.
+PIECE_WORDS = 250_000
+
+# Splits of this many bytes, for files that can be split. Part of a piece's identity, as PIECE_WORDS is.
+SPLIT_BYTES = 16 << 20
+
+# What a file costs a task beyond its bytes: without it, one task could get a million tiny files.
+OPEN_BYTES = 128 << 10
+
+NO_REASON = -1
+
+
+class Tokenizer(NamedTuple):
+    """The keys of [corpus] that executors need, in plain types."""
+
+    kind: str
+    pattern: str
+    lower_case: bool
+    max_sentence_words: int
+    max_word_length: int
+
+
+class Lines(NamedTuple):
+    """Words and sentences of L lines with N words in S sentences."""
+
+    words: pa.Array  # distinct, and then some: a word may be here that no code points to
+    codes: Ints  # (N,) every word in text order, an index into `words`
+    word_offsets: Ints  # (L + 1,) where each line's words start among all N
+    lengths: Ints  # (S,) words of each sentence, all > 0
+    sentence_offsets: Ints  # (L + 1,) where each line's sentences start among all S
+    tallies: Ints  # (L, len(TALLIES))
+
+
+class Piece(NamedTuple):
+    """One row of PIECES, without its place."""
+
+    words: pa.Array
+    counts: Ints
+    codes: bytes
+    lengths: bytes
+    tallies: Ints
+
+
+# What a word is
+
+# Joins two letters, but neither starts nor ends a word: apostrophes, the middle dot of Catalan, Hebrew geresh and
+# gershayim, the zero-width joiners of Indic scripts and Persian.
+INNER = "'’·׳״\u200c\u200d"
+# Seen by nobody and significant to nobody: soft hyphen, combining grapheme joiner, Hangul fillers, variation selectors.
+INVISIBLE = "[\u00ad\u034f\u115f\u1160\u3164\uffa0\ufe00-\ufe0f]"
+NO_WORD = rf"[^\p{{L}}\p{{M}}\p{{N}}{INNER}]+|[{INNER}]{{2,}}"
+# A combining mark without a letter before it is no word.
+NO_START = rf"(^|\x01)[\p{{M}}{INNER}]+"
+NO_END = rf"[{INNER}]+(\x01|$)"
+# Not white space to `whitespace`, and never part of its words: control characters, zero-width space, directional
+# marks, word joiner, byte-order mark.
+HIDDEN = r"[\p{Cc}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]+"
+SEPARATOR = "\x01"  # stands between words while a pattern works; taken out of the text before
+
+
+def _ascii_table(lower_case: bool) -> npt.NDArray[np.uint8]:
+    """Every byte to itself, but ASCII that is no letter, digit or apostrophe to a space; A to a if asked."""
+    table = np.arange(256, dtype=np.uint8)
+    for byte in range(128):
+        character = chr(byte)
+        if not character.isalnum() and character != "'":
+            table[byte] = ord(" ")
+        elif lower_case:
+            table[byte] = ord(character.lower())
+    return table
+
+
+ASCII_TABLES = {lower_case: _ascii_table(lower_case) for lower_case in (False, True)}
+
+
+def tokenize(values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None) -> Lines:
+    """Cut L lines in words and sentences.
+
+    Args:
+        values: (L,) strings or lists of strings, as the kind of tokenizer wants; null where there is nothing to read.
+            Strings need not be UTF-8.
+        reasons: (L,) place in TALLIES of what is already known to be wrong with a line, NO_REASON elsewhere.
+    """
+    tallies = np.zeros((len(values), len(TALLIES)), np.int64)
+    tallies[:, TALLIES.index("lines")] = 1
+    missing = _booleans(values.is_null())
+    if reasons is None:
+        _mark(tallies, "missing_lines", missing)
+    else:
+        _mark(tallies, "missing_lines", missing & (reasons == NO_REASON))
+        known = np.flatnonzero(reasons != NO_REASON)
+        tallies[known, reasons[known]] = 1
+    if tokenizer.kind == "none":
+        blank = np.zeros(len(values), bool)
+        chunks = values
+    else:
+        text = _readable(values, tallies)
+        blank = _booleans(pc.equal(pc.utf8_ltrim_whitespace(text), ""))
+        chunks = _chunks(text, tokenizer)
+    offsets, flat = _flattened(chunks)
+    words, codes, offsets = _cleaned(flat, offsets, tokenizer, tallies)
+
+    in_line = np.diff(offsets)
+    longest = min(tokenizer.max_sentence_words, PIECE_WORDS)
+    sentences_in_line = -(-in_line // longest)
+    sentence_offsets = _offsets(sentences_in_line)
+    lengths = np.full(sentence_offsets[-1], longest, np.int64)
+    with_words = in_line > 0
+    lengths[sentence_offsets[1:][with_words] - 1] = (in_line[with_words] - 1) % longest + 1
+
+    tallies[:, TALLIES.index("words")] = in_line
+    tallies[:, TALLIES.index("sentences")] = sentences_in_line
+    _mark(tallies, "lines_with_words", with_words)
+    skipped = missing | (tallies[:, TALLIES.index("binary_lines")] > 0)
+    _mark(tallies, "blank_lines", blank & ~skipped)
+    _mark(tallies, "wordless_lines", ~(with_words | blank | skipped))
+    _mark(tallies, "cut_lines", sentences_in_line > 1)
+    return Lines(words, codes, offsets, lengths, sentence_offsets, tallies)
+
+
+def _mark(tallies: Ints, name: str, lines: Bools) -> None:
+    tallies[:, TALLIES.index(name)] = lines
+
+
+def _booleans(array: pa.Array) -> Bools:
+    """(L,) with null as False."""
+    found: Bools = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
+    return found
+
+
+def _offsets(lengths: Ints | Bools) -> Ints:
+    """(n + 1,) where each of n runs starts, and the end of the last."""
+    offsets = np.zeros(len(lengths) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return offsets
+
+
+def _bytes(text: pa.Array) -> npt.NDArray[np.uint8]:
+    """The UTF-8 of all strings of an array, one after the other."""
+    offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+    content = text.buffers()[2]
+    if not len(text) or content is None:
+        return np.empty(0, np.uint8)
+    return np.frombuffer(content, np.uint8)[offsets[0] : offsets[-1]]
+
+
+def _readable(values: pa.Array, tallies: Ints) -> pa.Array:
+    """Lines as valid UTF-8 without NUL; "" for null lines and for binary ones."""
+    text = values
+    # Spark's reader of text hands every byte on as it is, and Arrow's functions need not survive what is no UTF-8.
+    try:
+        text.validate(full=True)
+    except pa.ArrowInvalid:
+        text = _repaired(text.cast(pa.binary()), tallies)
+    if text.null_count:
+        text = pc.fill_null(text, "")
+    if (_bytes(text) == 0).any():
+        binary = _booleans(pc.match_substring(text, "\0"))
+        _mark(tallies, "binary_lines", binary)
+        tallies[binary, TALLIES.index("invalid_utf8_lines")] = 0
+        text = pc.if_else(pa.array(binary), "", text)
+    return text
+
+
+def _repaired(lines: pa.Array, tallies: Ints) -> pa.Array:
+    """The only place where a line is a Python object: a batch in which something is not UTF-8."""
+    text: list[str | None] = []
+    for number, line in enumerate(lines.to_pylist()):
+        try:
+            text.append(line if line is None else line.decode())
+        except UnicodeDecodeError:
+            text.append(line.decode(errors="replace"))
+            tallies[number, TALLIES.index("invalid_utf8_lines")] = 1
+    return pa.array(text, pa.string())
+
+
+def _chunks(text: pa.Array, tokenizer: Tokenizer) -> pa.Array:
+    """(L,) lists of strings; each holds any number of words, and no word is in two of them."""
+    match tokenizer.kind:
+        case "words":
+            # All in one table look-up a byte: lower-case and cut at what separates words in ASCII. It leaves few
+            # distinct chunks, and those of letters and digits alone are finished.
+            table = ASCII_TABLES[tokenizer.lower_case]
+            offsets = np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
+            content = pa.py_buffer(table[_bytes(text)])
+            text = pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets - offsets[0]), content)
+            return pc.ascii_split_whitespace(text)
+        case "whitespace":
+            return pc.utf8_split_whitespace(text)
+        case _:
+            if not (_bytes(text) < 128).all():
+                text = pc.utf8_normalize(text, "NFC")
+            return _matches(pc.utf8_lower(text) if tokenizer.lower_case else text, tokenizer.pattern)
+
+
+def _matches(text: pa.Array, pattern: str) -> pa.Array:
+    """(L,) lists of what the pattern matches in each string."""
+    text = pc.replace_substring(text, SEPARATOR, " ")
+    # With a separator before and after every match, matches are the odd elements of the pieces between separators.
+    marked = pc.replace_substring_regex(text, pattern, SEPARATOR + r"\0" + SEPARATOR)
+    offsets, flat = _flattened(pc.split_pattern(marked, SEPARATOR))
+    lengths = np.diff(offsets)  # all odd
+    first = np.repeat(offsets[:-1], lengths)
+    odd = (np.arange(len(flat)) - first) % 2 == 1
+    return pa.ListArray.from_arrays(pa.array(_offsets(lengths // 2), pa.int32()), flat.filter(pa.array(odd)))
+
+
+def _flattened(lists: pa.Array) -> tuple[Ints, pa.Array]:
+    """Offsets (L + 1,) from 0 and elements; a null list is an empty one."""
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    return _offsets(lengths), lists.flatten()
+
+
+def _cleaned(flat: pa.Array, offsets: Ints, tokenizer: Tokenizer, tallies: Ints) -> tuple[pa.Array, Ints, Ints]:
+    """Words, codes and word offsets of lines (as in Lines) from their chunks."""
+    encoded = flat.dictionary_encode(null_encoding="encode")
+    chunks, chunk_of = encoded.dictionary, encoded.indices.to_numpy()
+    words_of = _words_of_chunks(chunks, tokenizer)
+    begin, parts = _flattened(words_of)
+    long = _booleans(pc.greater(pc.utf8_length(parts), tokenizer.max_word_length))
+    if tokenizer.kind == "none":
+        empty = np.diff(begin) == 0
+        tallies[:, TALLIES.index("null_words")] = np.diff(_offsets(empty[chunk_of])[offsets])
+    if long.any():
+        line_of_part = np.diff(_offsets(long)[begin])  # long words of each chunk
+        tallies[:, TALLIES.index("long_words")] = np.diff(_offsets(line_of_part[chunk_of])[offsets])
+        begin = _offsets(~long)[begin]
+        parts = parts.filter(pa.array(~long))
+    encoded = parts.dictionary_encode()
+    code_of_part = encoded.indices.to_numpy().astype(np.int64)
+    in_chunk = np.diff(begin)
+    if (in_chunk == 1).all():
+        return encoded.dictionary, code_of_part[chunk_of], offsets
+    repeats = in_chunk[chunk_of]
+    word_offsets = _offsets(repeats)
+    # The parts of each chunk in turn: begin, begin + 1, ... as often as the chunk has words.
+    part = np.arange(word_offsets[-1]) + np.repeat(begin[:-1][chunk_of] - word_offsets[:-1], repeats)
+    return encoded.dictionary, code_of_part[part], word_offsets[offsets]
+
+
+def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
+    """(n,) lists of words, from n distinct chunks."""
+    if tokenizer.kind == "words":
+        done = pc.ascii_is_alnum(chunks)
+        rest = chunks.filter(pc.invert(done))
+        if tokenizer.lower_case:
+            rest = pc.utf8_lower(rest)
+        rest = pc.replace_substring_regex(pc.utf8_normalize(rest, "NFC"), INVISIBLE, "")
+        rest = pc.replace_substring_regex(rest, NO_WORD, SEPARATOR)
+        rest = pc.replace_substring_regex(rest, NO_START, r"\1")
+        rest = pc.replace_substring_regex(rest, NO_END, r"\1")
+        chunks = pc.replace_with_mask(chunks, pc.invert(done), rest)
+    elif tokenizer.kind == "whitespace":
+        chunks = pc.replace_substring_regex(pc.utf8_normalize(chunks, "NFC"), HIDDEN, "")
+        if tokenizer.lower_case:
+            chunks = pc.utf8_lower(chunks)
+    if tokenizer.kind == "words":
+        offsets, flat = _flattened(pc.split_pattern(chunks, SEPARATOR))
+    else:
+        offsets, flat = np.arange(len(chunks) + 1), chunks
+    empty = _booleans(pc.fill_null(pc.equal(flat, ""), True))
+    if empty.any():
+        offsets = _offsets(~empty)[offsets]
+        flat = flat.filter(pa.array(~empty))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+# Pieces
+
+
+class Cutter:
+    """Cuts the lines of one split in pieces, whatever batches they come in."""
+
+    def __init__(self) -> None:
+        self._parts: list[tuple[pa.Array, Ints]] = []
+        self._lengths: list[Ints] = []
+        self._words = 0
+        self._tallies = np.zeros(len(TALLIES), np.int64)
+
+    def add(self, lines: Lines, first: int, end: int) -> Iterator[Piece]:
+        """Take lines first to end - 1 in, and hand out every piece that they complete."""
+        self._tallies += lines.tallies[first:end].sum(axis=0)
+        codes = lines.codes[lines.word_offsets[first] : lines.word_offsets[end]]
+        lengths = lines.lengths[lines.sentence_offsets[first] : lines.sentence_offsets[end]]
+        while len(lengths):
+            ends = np.cumsum(lengths)
+            fit = int(np.searchsorted(ends, PIECE_WORDS - self._words, side="right"))
+            if fit:
+                words = int(ends[fit - 1])
+                self._parts.append((lines.words, codes[:words]))
+                self._lengths.append(lengths[:fit])
+                self._words += words
+                codes, lengths = codes[words:], lengths[fit:]
+            if len(lengths):
+                yield self._piece(np.zeros(len(TALLIES), np.int64))
+
+    def finish(self) -> Piece:
+        """The last piece of the split, which tells of all its lines."""
+        return self._piece(self._tallies)
+
+    def _piece(self, tallies: Ints) -> Piece:
+        parts, lengths = self._parts, self._lengths
+        self._parts, self._lengths, self._words = [], [], 0
+        if not parts:
+            return Piece(pa.array([], pa.string()), np.empty(0, np.int64), b"", b"", tallies)
+        if len(parts) == 1:
+            words, codes = parts[0]
+        else:
+            joint = pa.concat_arrays([words for words, _ in parts]).dictionary_encode()
+            words, code_of = joint.dictionary, joint.indices.to_numpy()
+            starts = _offsets(np.array([len(part) for part, _ in parts]))
+            codes = np.concatenate([code_of[codes + start] for (_, codes), start in zip(parts, starts, strict=False)])
+        # Codes in order of first appearance, so that they tell nothing of the batches that the words came in.
+        encoded = pa.array(codes, pa.int32()).dictionary_encode()
+        codes = encoded.indices.to_numpy()
+        counts = np.bincount(codes, minlength=len(encoded.dictionary))
+        return Piece(
+            words.take(encoded.dictionary),
+            counts.astype(np.int64),
+            codes.astype("<i4").tobytes(),
+            np.concatenate(lengths).astype("<i4").tobytes(),
+            tallies,
+        )
+
+
+def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int, int]) -> Iterator[pa.RecordBatch]:
+    """The PIECES of some splits, from batches of LINES; batches may end anywhere.
+
+    Args:
+        files: place of each file among the sorted paths, by the hash of its path.
+    """
+    place: tuple[int, int] | None = None
+    cutter = Cutter()
+    number = 0
+
+    def rows(pieces: Sequence[Piece]) -> pa.RecordBatch:
+        nonlocal number
+        assert place is not None
+        numbers = range(number, number + len(pieces))
+        number += len(pieces)
+        return _rows(files[place[0]], place[1], numbers, pieces)
+
+    for batch in batches:
+        lines = tokenize(batch.column("value"), tokenizer, batch.column("reason").to_numpy().astype(np.int64))
+        hashes, starts = batch.column("path_hash").to_numpy(), batch.column("start").to_numpy()
+        # One task reads several splits, one after the other.
+        changes = np.flatnonzero((np.diff(hashes) != 0) | (np.diff(starts) != 0)) + 1
+        bounds = [0, *changes.tolist(), len(hashes)]
+        for first, end in pairwise(bounds):
+            here = (int(hashes[first]), int(starts[first])) if end > first else place
+            if here != place:
+                if place is not None:
+                    yield rows([cutter.finish()])
+                place, cutter, number = here, Cutter(), 0
+            for piece in cutter.add(lines, first, end):
+                yield rows([piece])
+    if place is not None:
+        yield rows([cutter.finish()])
+
+
+def _rows(file: int, start: int, numbers: range, pieces: Sequence[Piece]) -> pa.RecordBatch:
+    n = len(pieces)
+    columns = {
+        "file": pa.array([file] * n, pa.int32()),
+        "start": pa.array([start] * n, pa.int64()),
+        "piece": pa.array(numbers, pa.int32()),
+        "words": _lists([piece.words for piece in pieces]),
+        "counts": _lists([pa.array(piece.counts) for piece in pieces]),
+        "codes": pa.array([piece.codes for piece in pieces], pa.binary()),
+        "lengths": pa.array([piece.lengths for piece in pieces], pa.binary()),
+        "tallies": _lists([pa.array(piece.tallies) for piece in pieces]),
+    }
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _lists(arrays: Sequence[pa.Array]) -> pa.Array:
+    offsets = _offsets(np.array([len(array) for array in arrays]))
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(arrays))
+
+
+# Reading
+
+
+def check_tokenizer(corpus_config: "Corpus") -> None:
+    """Refuse, before Spark starts, a pattern that RE2 does not know.
+
+    Raises:
+        ConfigError: what RE2 says, in one sentence.
+    """
+    if corpus_config.tokenizer != "regex":
+        return
+    try:
+        pc.match_substring_regex(pa.array(["a"]), corpus_config.pattern)
+    except pa.ArrowInvalid as error:
+        reason = str(error).removeprefix("Invalid regular expression: ")
+        _refuse(
+            f"corpus.pattern: '{corpus_config.pattern}' is refused by RE2 ({reason}); "
+            "RE2 has no look-around and no back-references."
+        )
+
+
+def _refuse(message: str) -> NoReturn:
+    from spark_w2v.config import ConfigError  # here, because executors import this module without msgspec
+
+    raise ConfigError(message)
+
+
+def read(spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
+    """PIECES of all files under the paths. Lists the files and reads Parquet's schemas; the rest is lazy.
+
+    The DataFrame belongs to a session of its own, so that how files are split does not depend on the caller's.
+
+    Args:
+        paths: files, directories (read with everything below them) or globs, of any file system that Hadoop knows.
+
+    Raises:
+        ConfigError: nothing to read, no such column, a pattern that is none.
+    """
+    check_tokenizer(corpus_config)
+    session = _session(spark)
+    try:
+        files = _files(session, paths)
+        lines = _lines(session, paths, corpus_config)
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
+    tokenizer = Tokenizer(
+        corpus_config.tokenizer,
+        corpus_config.pattern,
+        corpus_config.lower_case,
+        corpus_config.max_sentence_words,
+        corpus_config.max_word_length,
+    )
+    return lines.mapInArrow(_cut_with(tokenizer, files), PIECES)
+
+
+def _cut_with(
+    tokenizer: Tokenizer, files: dict[int, int]
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    return lambda batches: cut(batches, tokenizer, files)
+
+
+def _session(spark: "SparkSession") -> "SparkSession":
+    session = spark.newSession()
+    # By default the size of a split depends on the number of cores (bytes / spark.default.parallelism), and so would
+    # every piece, whatever is drawn for it, and in the end the embeddings.
+    session.conf.set("spark.sql.files.maxPartitionBytes", SPLIT_BYTES)
+    session.conf.set("spark.sql.files.minPartitionNum", 1)
+    session.conf.set("spark.sql.files.openCostInBytes", OPEN_BYTES)
+    # A file that ends too early must not pass for one that ends there.
+    session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
+    session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
+    # Memory of a worker: some ten times a batch.
+    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
+    session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
+    return session
+
+
+def _files(session: "SparkSession", paths: Sequence[str]) -> dict[int, int]:
+    """Place of each file with content among their sorted paths, by the hash of its path.
+
+    Rows of text carry the hash, 8 bytes, in place of the path.
+    """
+    listed = session.read.format("binaryFile").option("recursiveFileLookup", True).load(list(paths))
+    path = F.col("_metadata.file_path")
+    found = listed.select(path.alias("path"), F.xxhash64(path).alias("path_hash")).collect()
+    if not found:
+        where = _some(list(paths))
+        empty = listed.inputFiles()
+        if empty:
+            _refuse(f"{where}: holds nothing, {len(empty):,} files of 0 bytes; give --input files with text.")
+        _refuse(f"{where}: has no files; give --input a directory with files in it, or a file.")
+    hashes = [row.path_hash for row in sorted(found, key=lambda row: str(row.path))]
+    assert len(set(hashes)) == len(hashes), "two paths of one hash"
+    return {path_hash: place for place, path_hash in enumerate(hashes)}
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def _lines(session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
+    """LINES: path_hash and start of the split, value as `tokenize` wants it, and reason as it wants that."""
+    column = corpus_config.column
+    ready_made = corpus_config.tokenizer == "none"
+    kind = T.ArrayType(T.StringType()) if ready_made else T.StringType()
+    reason = F.lit(NO_REASON)
+    if corpus_config.format == "parquet":
+        lines = session.read.option("recursiveFileLookup", True).parquet(*paths)
+        _check_column(lines.schema, column, ready_made)
+        value = F.col(f"`{column.replace('`', '``')}`")
+    else:
+        lines = session.read.text(list(paths), recursiveFileLookup=True)
+        value = F.col("value")
+    if corpus_config.format == "text" and ready_made:
+        _refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
+    if corpus_config.format == "jsonl":
+        # As variant, because as string a number or an object would pass for text.
+        field = T.StructType([T.StructField(column, T.VariantType()), T.StructField(CORRUPT, T.StringType())])
+        parsed = F.from_json("value", field, {"columnNameOfCorruptRecord": CORRUPT})
+        lines = lines.withColumn("parsed", parsed)
+        found = F.col("parsed").getField(column)
+        type_found = F.schema_of_variant(found)
+        fits = type_found.startswith("ARRAY") if ready_made else type_found == "STRING"
+        value = F.when(fits, F.try_variant_get(found, "$", kind.simpleString()))
+        reason = (
+            F.when(F.trim("value") == "", TALLIES.index("blank_lines"))
+            .when(F.col("value").contains("\0"), TALLIES.index("binary_lines"))
+            .when(F.col("parsed").getField(CORRUPT).isNotNull(), TALLIES.index("malformed_lines"))
+            .when(found.isNull() | (type_found == "VOID"), TALLIES.index("missing_lines"))
+            .when(value.isNull(), TALLIES.index("wrong_type_lines"))
+            .when(~F.is_valid_utf8("value"), TALLIES.index("invalid_utf8_lines"))
+            .otherwise(NO_REASON)
+        )
+    return lines.select(
+        F.xxhash64("_metadata.file_path").alias("path_hash"),
+        F.col("_metadata.file_block_start").alias("start"),
+        value.alias("value"),
+        reason.alias("reason"),
+    )
+
+
+CORRUPT = "_not_json"
+
+
+def _check_column(schema: T.StructType, column: str, ready_made: bool) -> None:
+    if column not in schema.names:
+        close = difflib.get_close_matches(column, schema.names, 1)
+        hint = f"did you mean {close[0]}?" if close else f"it has {_some(schema.names)}."
+        _refuse(f'corpus.column: the Parquet files have no column "{column}"; {hint}')
+    found = schema[column].dataType
+    if ready_made and found != T.ArrayType(T.StringType()):
+        _refuse(
+            f'corpus.column: "{column}" is {found.simpleString()}, tokenizer "none" needs array<string>; '
+            "give another column or another corpus.tokenizer."
+        )
+    if not ready_made and found != T.StringType():
+        array = found == T.ArrayType(T.StringType())
+        change = 'set corpus.tokenizer to "none".' if array else "give another column."
+        _refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
+
+
+def check_tallies(tallies: dict[str, int], corpus_config: "Corpus") -> None:
+    """Refuse a corpus of which too much could not be read.
+
+    Raises:
+        ConfigError: no line has the column, or more bad lines than corpus.max_bad_fraction.
+    """
+    lines = tallies["lines"]
+    if lines and corpus_config.format == "jsonl" and tallies["missing_lines"] == lines - tallies["blank_lines"] > 0:
+        _refuse(
+            f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; '
+            "give the name of the field that holds the text."
+        )
+    bad = {name: tallies[name] for name in BAD_LINES if tallies[name]}
+    if sum(bad.values()) > corpus_config.max_bad_fraction * lines:
+        reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
+        _refuse(
+            f"{sum(bad.values()):,} of {lines:,} lines are bad ({reasons}), {sum(bad.values()) / lines:.1%}; "
+            f"mend the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
+        )
+
+
+# What Spark's and Hadoop's exceptions mean to a user. {file} is the first path in the exception.
+MEANINGS = (
+    ("PATH_NOT_FOUND", "{file}: no such file or directory; give --input a path that exists."),
+    ("Permission denied", "{file}: cannot be read (permission denied); give a readable file."),
+    ("CANNOT_READ_FILE_FOOTER", "{file}: is no Parquet file; set corpus.format to what it is."),
+    ("is not a Parquet file", "{file}: is no Parquet file; set corpus.format to what it is."),
+    ("UNABLE_TO_INFER_SCHEMA", "{file}: holds no Parquet file; set corpus.format to what it is."),
+)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
+    return None

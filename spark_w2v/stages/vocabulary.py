@@ -1,0 +1,163 @@
+"""PIECES → the words that get a vector, and PIECES in their ids.
+
+Ids are ranks by falling count, ties by spelling (code points), so they depend on the corpus and on the configuration,
+never on partitioning.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark.sql.functions as F
+
+from spark_w2v.stages.schemas import ENCODED, TALLIES
+
+if TYPE_CHECKING:
+    from pyspark import RDD
+    from pyspark.sql import DataFrame
+
+Ints = npt.NDArray[np.int64]
+Ints32 = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The V words that get a vector; a word's id is its place."""
+
+    words: pa.Array  # (V,) large_string, unique
+    counts: Ints  # (V,) occurrences in the corpus, falling
+    total_words: int  # all occurrences of all words of the corpus
+    distinct_words: int  # all words of the corpus, those without a vector too
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+
+def count_words(pieces: "DataFrame", min_count: int, max_words: int = 0) -> Vocabulary:
+    """The vocabulary of PIECES.
+
+    Args:
+        pieces: persisted by the caller, or the corpus is read once more by whatever comes next.
+        min_count: occurrences that a word needs.
+        max_words: words to keep, the most frequent first; 0 keeps all.
+
+    Raises:
+        ConfigError: no word is left.
+    """
+    counted = (
+        pieces.select(F.inline(F.arrays_zip("words", "counts")))
+        .groupBy(F.col("words").alias("word"))
+        .agg(F.sum("counts").alias("count"))
+        .persist()
+    )
+    try:
+        # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
+        # comes to the driver.
+        steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
+        count, words = steps["count"].to_numpy(), steps["words"].to_numpy()
+        total, distinct = int((count * words).sum()), int(words.sum())
+        enough = count >= min_count
+        if not enough.any():
+            _refuse_empty(total, distinct, int(count[0]) if len(count) else 0, min_count)
+        if max_words and words[enough].sum() > max_words:
+            min_count = int(count[np.searchsorted(np.cumsum(words), max_words)])
+        kept = counted.where(F.col("count") >= min_count).toArrow()
+    finally:
+        counted.unpersist()
+    kept = kept.sort_by([("count", "descending"), ("word", "ascending")])
+    if max_words:
+        kept = kept.slice(0, max_words)
+    kept_words = kept["word"].cast(pa.large_string()).combine_chunks()
+    if isinstance(kept_words, pa.ChunkedArray):
+        kept_words = pa.concat_arrays(kept_words.chunks)
+    return Vocabulary(kept_words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+
+
+def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoReturn:
+    from spark_w2v.config import ConfigError  # here, because executors import this module without msgspec
+
+    if not total:
+        raise ConfigError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
+    raise ConfigError(
+        f"no word is left: of {total:,} words, {distinct:,} distinct, the most frequent occurs {most:,} times and "
+        f"vocabulary.min_count is {min_count:,}; lower vocabulary.min_count, or give a larger corpus."
+    )
+
+
+def tallies(pieces: "DataFrame") -> dict[str, int]:
+    """What was read, skipped and changed in the whole corpus, by the names of schemas.TALLIES."""
+    sums = [F.coalesce(F.sum(F.col("tallies")[place]), F.lit(0)).alias(name) for place, name in enumerate(TALLIES)]
+    row = pieces.agg(*sums).first()
+    assert row is not None, "an aggregate without groups has one row"
+    return {name: int(row[name]) for name in TALLIES}
+
+
+def encode(pieces: "DataFrame", vocabulary: Vocabulary) -> "RDD[Any]":
+    """PIECES in word ids: tuples as in schemas.ENCODED. Lazy; as many partitions as the pieces.
+
+    The words are broadcast. Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
+    9 million words.
+    """
+    words = pieces.sparkSession.sparkContext.broadcast(vocabulary.words)
+    return (
+        pieces.select("file", "start", "piece", "words", "codes", "lengths")
+        .mapInArrow(_encode_with(lambda: words.value), ENCODED)
+        .rdd.map(tuple)
+    )
+
+
+def _encode_with(
+    words: Callable[[], pa.Array],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    return lambda batches: (encoded_batch(batch, words()) for batch in batches)
+
+
+def encoded_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
+    """Rows of PIECES as rows of ENCODED."""
+    spellings = batch.column("words")
+    ids = pc.index_in(spellings.flatten().cast(words.type), value_set=words)
+    id_of = pc.fill_null(ids, -1).to_numpy()
+    ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
+    starts = ends - pc.list_value_length(spellings).to_numpy()
+    encoded: list[tuple[bytes, bytes]] = []
+    keep: list[bool] = []
+    codes, lengths = batch.column("codes"), batch.column("lengths")
+    for row in range(len(batch)):
+        piece = encoded_piece(
+            np.frombuffer(codes[row].as_buffer(), "<i4"),
+            np.frombuffer(lengths[row].as_buffer(), "<i4"),
+            id_of[starts[row] : ends[row]],
+        )
+        keep.append(bool(piece[0]))
+        encoded.append(piece)
+    kept = pa.array(keep, pa.bool_())
+    return pa.RecordBatch.from_pydict(
+        {
+            "file": batch.column("file").filter(kept),
+            "start": batch.column("start").filter(kept),
+            "piece": batch.column("piece").filter(kept),
+            "ids": pa.array([ids for ids, _ in encoded if ids], pa.binary()),
+            "lengths": pa.array([lengths for ids, lengths in encoded if ids], pa.binary()),
+        }
+    )
+
+
+def encoded_piece(codes: Ints32, lengths: Ints32, id_of: Ints32) -> tuple[bytes, bytes]:
+    """Ids and sentence lengths of one piece, without what has no id.
+
+    Args:
+        codes: (N,) every word, as a place in id_of.
+        lengths: (S,) words of each sentence.
+        id_of: word id, or -1.
+    """
+    ids = id_of[codes]
+    known = ids >= 0
+    known_before = np.zeros(len(ids) + 1, np.int64)
+    np.cumsum(known, out=known_before[1:])
+    ends = np.cumsum(lengths)
+    left = np.diff(known_before[ends], prepend=0)
+    return ids[known].astype("<i4").tobytes(), left[left > 0].astype("<i4").tobytes()
