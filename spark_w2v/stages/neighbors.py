@@ -71,9 +71,11 @@ def closest_spellings(words: pa.StringArray, word: str, top: int = 5) -> list[st
 
 def edit_distances(candidates: Sequence[str], word: str) -> NDArray[np.int16]:
     """(len(candidates),) insertions, deletions, replacements and swaps of neighbours that lead to the word."""
-    n = max(map(len, candidates), default=0)
+    if not candidates:
+        return np.zeros(0, np.int16)
+    n = max(map(len, candidates))
     lengths = np.array([len(candidate) for candidate in candidates], np.int64)
-    text = np.array([[*map(ord, candidate.ljust(n, "\0"))] for candidate in candidates], np.uint32).reshape(-1, n).T
+    text = np.array([[*map(ord, candidate.ljust(n, "\0"))] for candidate in candidates], np.uint32).T
     # Row i has the distances of the word's first i characters to every candidate's first j, (n + 1, candidates).
     rows = [np.repeat(np.arange(n + 1, dtype=np.int16)[:, None], len(candidates), axis=1)]
     for i, character in enumerate(word, 1):

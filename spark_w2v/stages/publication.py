@@ -103,7 +103,7 @@ def local_path(output: str) -> Path:
         target = Path(os.path.realpath(path))
         if stat.S_ISLNK(os.lstat(target).st_mode):
             raise UserError(f"{output}: is a symbolic link that leads to itself; give a directory.")
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
         raise UserError(f"{output}: cannot be an output directory ({_reason(error)}).") from None
@@ -616,8 +616,10 @@ def _read_array(directory: Path, described: _Described) -> NDArray[Any]:
     name, shape, dtype, size, sha256 = described
     if not isinstance(name, str) or not re.fullmatch(r"[0-9]+\.npy", name):
         raise _DamageError("manifest.json names a file that is none of its arrays")
-    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 8 or dtype not in DTYPES:
-        raise _DamageError(f"{name} has no such shape or type")
+    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 8:
+        raise _DamageError(f"{name} has no such shape")
+    if not isinstance(dtype, str) or dtype not in DTYPES:
+        raise _DamageError(f"{name} has no such type")
     data = math.prod(shape) * np.dtype(dtype).itemsize
     with open(directory / name, "rb") as file:
         actual = os.fstat(file.fileno()).st_size

@@ -1,0 +1,824 @@
+"""An output is there whole or not at all, whatever happens to the run: the harm is done for real."""
+
+import hashlib
+import json
+import logging
+import os
+import random
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.stages import publication
+from spark_w2v.stages.publication import (
+    Checkpoint,
+    Run,
+    StorageError,
+    UserError,
+    check,
+    is_local,
+    local_path,
+    newest_checkpoint,
+    open_run,
+    write_checkpoint,
+)
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+ROOT = Path(__file__).resolve().parents[2]
+FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
+KILLS = 12
+
+# The same examples every time, so that a failure is not a rumour; no deadline, as a test may be slow on a busy machine.
+examples = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=150,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def start(output: Path | str, *, overwrite: bool = False, resume: bool = False, **fingerprint: Any) -> Run:
+    return open_run(str(output), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
+
+
+def writing(content: str, parts: int = 3) -> Callable[[Path], None]:
+    def write(directory: Path) -> None:
+        (directory / "embeddings").mkdir()
+        for part in range(parts):
+            (directory / "embeddings" / f"part-{part}").write_text(content)
+
+    return write
+
+
+def publish(output: Path | str, content: str = "1", **options: bool) -> None:
+    with start(output, **options) as run:
+        run.publish(writing(content), {"content": content})
+
+
+def state(value: int, size: int = 1000) -> dict[str, Any]:
+    return {"center": np.full((size, 4), value, np.float32), "counts": np.full(3, value, np.int64)}
+
+
+def tree(directory: Path) -> dict[str, bytes | None]:
+    """Everything below a directory: what is in each file, None for a directory."""
+    return {
+        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+def contents(output: Path) -> set[str]:
+    """What a reader finds that opens OUTPUT once: one value, unless the reading is torn."""
+    directory = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+
+    def text(name: str) -> str:
+        descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+        with open(descriptor, encoding="utf-8") as file:
+            return file.read()
+
+    try:
+        found = {json.loads(text("run.json"))["content"]} | {text(f"embeddings/part-{part}") for part in range(3)}
+        text("_SUCCESS")
+        return found
+    finally:
+        os.close(directory)
+
+
+def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A process that runs a program after the imports that all of them need."""
+    head = (
+        "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
+        "from spark_w2v.stages.publication import *\nfrom spark_w2v.stages.publication import open_run\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", head + program, *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+
+def end(process: "subprocess.Popen[str]") -> str:
+    """SIGKILL, and what the process had printed until then."""
+    process.kill()
+    printed, _ = process.communicate()
+    return printed
+
+
+HOLD = """
+try:
+    run = open_run(sys.argv[1], overwrite=False, resume=False, fingerprint={})
+except UserError as error:
+    print("refused", error, flush=True)
+else:
+    print("holds", flush=True)
+    sys.stdin.read()
+    run.close()
+"""
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """A disk on which no file can grow beyond 100 kB."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+# Publication
+
+
+def test_a_published_output_is_complete_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1, "loss": 2.5})
+        run.save_checkpoint({"epoch": 1}, state(1))
+        assert not (tmp_path / "out").exists()
+        run.publish(writing("1"), {"content": "1"})
+    assert os.listdir(tmp_path) == ["out"]
+    found = tree(tmp_path / "out")
+    parts = {f"embeddings/part-{part}" for part in range(3)}
+    assert set(found) == {"_SUCCESS", "embeddings", "metrics.jsonl", "run.json"} | parts
+    assert found["metrics.jsonl"] == b'{"epoch":1,"loss":2.5}\n'
+    assert json.loads(found["run.json"] or b"") == {"content": "1", "fingerprint": FINGERPRINT}
+
+
+def test_a_finished_output_is_refused_without_overwrite_and_replaced_with_it(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="holds a finished output; give --overwrite"):
+        start(tmp_path / "out")
+    assert tree(tmp_path) == before
+    publish(tmp_path / "out", "2", overwrite=True)
+    assert contents(tmp_path / "out") == {"2"}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_output_that_failed_to_be_written_leaves_what_was_there(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+
+    def fail(directory: Path) -> None:
+        writing("2")(directory)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), start(tmp_path / "out", overwrite=True) as run:
+        run.publish(fail, {})
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_reader_sees_the_old_output_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+    publish(tmp_path / "out", "0")
+    seen: list[set[str]] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            try:
+                seen.append(contents(tmp_path / "out"))
+            except FileNotFoundError:  # opened the old one, which is gone meanwhile
+                seen.append(set())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 21):
+        publish(tmp_path / "out", str(number), overwrite=True)
+    is_over.set()
+    reader.join()
+    assert all(len(found) <= 1 for found in seen)
+    assert len({value for found in seen for value in found}) > 2
+    assert contents(tmp_path / "out") == {"20"}
+
+
+def test_the_output_directory_is_there_at_every_moment_of_its_replacement(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "0")
+    is_over = threading.Event()
+    missing: list[float] = []
+
+    def watch() -> None:
+        while not is_over.is_set():
+            if not (tmp_path / "out" / "_SUCCESS").exists():
+                missing.append(time.time())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    for number in range(20):
+        publish(tmp_path / "out", str(number), overwrite=True)
+    is_over.set()
+    watcher.join()
+    assert not missing
+
+
+def test_a_run_killed_at_any_moment_of_publishing_leaves_a_whole_output(tmp_path: Path) -> None:
+    program = """
+def write(directory):
+    (directory / "embeddings").mkdir()
+    for part in range(3):
+        (directory / "embeddings" / f"part-{part}").write_text(str(number))
+
+for number in range(int(sys.argv[2]), 1 << 30):
+    with open_run(sys.argv[1], overwrite=True, resume=False, fingerprint={}) as run:
+        run.save_checkpoint({"epoch": 1}, {"a": np.zeros(9)})
+        run.publish(write, {"content": str(number)})
+    print(number, flush=True)
+"""
+    output, number, chance = tmp_path / "out", 0, random.Random(5)
+    for _ in range(KILLS):
+        process = child(program, str(output), str(number))
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{number}\n"
+        time.sleep(chance.uniform(0, 0.03))
+        last = int(("0" + end(process)).split()[-1])
+        (found,) = contents(output)
+        assert int(found) >= max(last, number)  # what was reported as published is
+        number = int(found) + 1
+    publish(output, "end", overwrite=True)
+    assert contents(output) == {"end"}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_an_output_that_a_run_had_moved_aside_when_it_died_is_moved_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    (tmp_path / ".out.working").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.working" / "replaced")
+    with pytest.raises(UserError, match="holds a finished output"):
+        start(tmp_path / "out")
+    assert "moved back" in caplog.text
+    assert tree(tmp_path) == before
+
+
+def test_a_failure_between_two_renames_leaves_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+    rename, calls = os.rename, []
+
+    def failing(source: Path, target: Path) -> None:
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        rename(source, target)
+
+    with start(tmp_path / "out", overwrite=True) as run, monkeypatch.context() as patch:
+        patch.setattr(os, "rename", failing)
+        with pytest.raises(StorageError, match="Input/output error"):
+            run.publish(writing("2"), {"content": "2"})
+    assert tree(tmp_path) == before
+
+
+# Where an output may be
+
+
+def test_a_directory_that_no_run_wrote_is_refused_even_with_overwrite(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "_SUCCESS").touch()
+    before = tree(tmp_path)
+    for overwrite in (False, True):
+        for resume in (False, True):
+            with pytest.raises(UserError, match="files that no finished run wrote"):
+                start(tmp_path / "photos", overwrite=overwrite, resume=resume)
+    assert tree(tmp_path) == before
+
+
+def test_a_working_directory_with_files_of_others_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".out.working").mkdir()
+    (tmp_path / ".out.working" / "thesis.tex").write_text("years of work")
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match=r"holds thesis\.tex, which no run wrote"):
+        start(tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+def test_an_empty_directory_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    publish(tmp_path / "out", "1")
+    assert contents(tmp_path / "out") == {"1"}
+
+
+@pytest.mark.parametrize("name", ["file", "file/out", "a/file/b/out"])
+def test_a_file_in_the_way_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "file").touch()
+    (tmp_path / "a" / "file").touch()
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="is not a directory"):
+        start(tmp_path / name)
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("output", ["", "/", "a\0b", "file://far/away", "loop", "x" * 250, "/proc/here/out"])
+def test_what_cannot_be_an_output_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, output: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError) as refused:
+        start(output)
+    assert str(refused.value).isprintable()
+    assert os.listdir(tmp_path) == ["loop"]
+
+
+def test_a_parent_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
+    with pytest.raises(UserError, match="may not be written to"):
+        check(str(tmp_path / "out"), overwrite=False)
+
+
+def test_missing_parents_are_made_and_go_again_with_a_run_that_kept_nothing(tmp_path: Path) -> None:
+    with start(tmp_path / "a" / "b" / "out"):
+        assert (tmp_path / "a" / "b" / ".out.working").is_dir()
+    assert os.listdir(tmp_path) == []
+    publish(tmp_path / "a" / "b" / "out", "1")
+    assert contents(tmp_path / "a" / "b" / "out") == {"1"}
+
+
+def test_relative_paths_slashes_links_and_uris_mean_the_same_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("out put")
+    names = ["out put", "out put/", "./x/../out put//", "link", f"file:{tmp_path}/out%20put"]
+    names += [(tmp_path / "out put").as_uri(), f"file://localhost{tmp_path}/out%20put/"]
+    assert {local_path(name) for name in names} == {tmp_path.resolve() / "out put"}
+    for number, name in enumerate(names):
+        publish(name, str(number), overwrite=True)
+        assert contents(tmp_path / "out put") == {str(number)}
+    assert (tmp_path / "link").is_symlink()
+    assert set(os.listdir(tmp_path)) == {"link", "out put"}
+
+
+def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:
+    assert all(map(is_local, ["out", "/out", "file:/out", "FILE:///out", "a:b", "c:", "runs 1:/x", "d/s3:/x"]))
+    assert not any(map(is_local, ["hdfs:/out", "hdfs://host:9000/out", "s3a://bucket/out", "viewfs://c/out"]))
+
+
+# Checkpoints
+
+
+def test_a_resumed_run_gets_the_bits_that_were_saved(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    arrays: dict[str, Any] = {
+        "center": rng.normal(size=(300, 7)).astype(np.float32),
+        "context": rng.normal(size=(300, 7)),
+        "counts": rng.integers(0, 9, 300),
+        "none": np.zeros((0, 7), np.float32),
+        "one": np.array(3, np.uint64),
+    }
+    with start(tmp_path / "out") as run:
+        assert run.load_checkpoint() is None
+        run.save_checkpoint({"epoch": 0}, {"center": np.zeros(3)})
+        run.save_checkpoint({"epoch": 1, "round": 2, "losses": [0.1]}, arrays)
+        assert len(os.listdir(tmp_path / ".out.working" / "checkpoints")) == 1
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+    assert loaded is not None
+    assert loaded[0] == {"epoch": 1, "round": 2, "losses": [0.1]}
+    assert loaded[1].keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert loaded[1][name].dtype == array.dtype
+        assert loaded[1][name].shape == array.shape
+        assert loaded[1][name].tobytes() == array.tobytes()
+
+
+def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -> None:
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.load_checkpoint() is None
+        run.publish(writing("1"), {"content": "1"})
+    assert contents(tmp_path / "out") == {"1"}
+
+
+def test_a_fresh_start_discards_what_an_unfinished_run_left(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        run.save_checkpoint({"epoch": 1}, state(1))
+    assert (tmp_path / ".out.working" / "metrics.jsonl").exists()
+    with start(tmp_path / "out"):
+        assert os.listdir(tmp_path / ".out.working") == ["lock"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_resume_with_another_configuration_is_refused_with_every_difference_named(tmp_path: Path) -> None:
+    with start(tmp_path / "out", training={"epochs": 5, "seed": 1, "old": 2}, corpus={"size": 7}) as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+    before = tree(tmp_path)
+    with pytest.raises(UserError) as refused:
+        start(tmp_path / "out", resume=True, training={"epochs": 3, "seed": 1, "new": "x"}, corpus={"size": 8})
+    message = str(refused.value)
+    for difference in ("corpus.size was 7, is 8", "training.epochs was 5, is 3", 'training.new was not set, is "x"'):
+        assert difference in message
+    assert "training.old was 2, is not set" in message
+    assert "seed" not in message
+    assert tree(tmp_path) == before
+
+
+def test_what_becomes_known_later_is_compared_when_it_is_known(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.identify({"vocabulary": {"digest": "abc"}})
+        run.save_checkpoint({"epoch": 1}, state(1))
+    for is_loaded_first in (False, True):
+        with start(tmp_path / "out", resume=True) as run:
+            if is_loaded_first:
+                assert run.load_checkpoint() is not None
+            run.identify({"vocabulary": {"digest": "abc"}})
+            with pytest.raises(UserError, match=r'vocabulary\.digest was "abc", is "abd"'):
+                run.identify({"vocabulary": {"digest": "abd"}})
+
+
+def test_a_run_killed_at_any_moment_of_saving_resumes_from_what_it_had_saved(tmp_path: Path) -> None:
+    program = """
+with open_run(sys.argv[1], overwrite=False, resume=True, fingerprint={}) as run:
+    loaded = run.load_checkpoint()
+    number = loaded[0]["number"] if loaded else 0
+    assert loaded is None or all((array == number).all() for array in loaded[1].values()), loaded
+    while True:
+        number += 1
+        run.append_metrics({"number": number})
+        run.save_checkpoint({"number": number}, {name: np.full(50_000, number, name) for name in ("float32", "int64")})
+        print(number, flush=True)
+"""
+    chance, found = random.Random(6), None
+    for _ in range(KILLS):
+        process = child(program, str(tmp_path / "out"))
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first, "the child could not resume"
+        time.sleep(chance.uniform(0, 0.03))
+        saved = int((first + end(process)).split()[-1])
+        found = newest_checkpoint(tmp_path / ".out.working" / "checkpoints")
+        assert found is not None
+        assert found.position["number"] in (saved, saved + 1)
+        assert all((array == found.position["number"]).all() for array in found.arrays.values())
+    assert found is not None
+    with open_run(str(tmp_path / "out"), overwrite=False, resume=True, fingerprint={}) as run:
+        lines = (run.working / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(1, found.position["number"] + 1))
+
+
+def one_checkpoint(directory: Path) -> Path:
+    write_checkpoint(directory, 0, Checkpoint({"epoch": 1}, state(1, 5), {"a": 1}, 0))
+    return directory / "00000000"
+
+
+def test_every_damaged_byte_of_a_checkpoint_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    checkpoint = one_checkpoint(tmp_path)
+    assert newest_checkpoint(tmp_path) is not None
+    for path in checkpoint.iterdir():
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            assert newest_checkpoint(tmp_path) is None, (path.name, position)
+        for damaged in (b"", whole[:-1], whole + b"0", whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            assert newest_checkpoint(tmp_path) is None, (path.name, len(damaged))
+        path.unlink()
+        assert newest_checkpoint(tmp_path) is None
+        path.write_bytes(whole)
+    assert newest_checkpoint(tmp_path) is not None
+
+
+def test_the_newest_undamaged_checkpoint_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        checkpoints = run.working / "checkpoints"
+        shutil.copytree(checkpoints / "00000000", tmp_path / "kept")
+        run.save_checkpoint({"epoch": 2}, state(2))
+        shutil.move(tmp_path / "kept", checkpoints / "00000000")
+        shutil.copytree(checkpoints / "00000001", checkpoints / ".00000002.unfinished")
+        (checkpoints / "00000001" / "0.npy").write_bytes(b"half of it")
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+        assert loaded is not None
+        assert loaded[0] == {"epoch": 1}
+        assert "00000001: is passed over, as it is damaged: 0.npy has 10 bytes" in caplog.text
+        run.save_checkpoint({"epoch": 3}, state(3))
+        assert os.listdir(checkpoints) == ["00000002"]
+
+
+@pytest.mark.parametrize(
+    "array", [np.array(["a"], object), np.array([np.nan]), np.zeros((3, 4))[:, ::2], np.array(["a"])]
+)
+def test_only_plain_finite_arrays_are_saved(tmp_path: Path, array: Any) -> None:
+    with start(tmp_path / "out") as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        before = tree(run.working / "checkpoints")
+        with pytest.raises(ValueError, match="a checkpoint holds"):
+            run.save_checkpoint({"epoch": 2}, {"array": array})
+        assert tree(run.working / "checkpoints") == before
+
+
+def signed(body: Any) -> bytes:
+    """A manifest whose checksum is right, as somebody would write it who means harm."""
+    text = publication._json(body)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return publication._json({"format": 1, "sha256": digest, "body": body}).encode()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+array_parts = st.fixed_dictionaries(
+    {
+        "file": st.sampled_from(["0.npy", "1.npy", "9.npy", "../0.npy", "/etc/passwd", "manifest.json"]) | json_values,
+        "shape": st.sampled_from([[5, 4], [3], [20], [-5, -4], [2**62, 2**62], [True], [0], []]) | json_values,
+        "dtype": st.sampled_from(["<f4", "<i8", "|O", "O", "<U9", "V8", "f4,f4", []]) | json_values,
+        "bytes": st.sampled_from([208, 152, 0, -1, 2**70]) | json_values,
+        "sha256": st.just("0" * 64) | json_values,
+    },
+    optional={"more": json_values},
+)
+bodies = st.fixed_dictionaries(
+    {
+        "position": json_values,
+        "arrays": st.dictionaries(st.text(max_size=3), array_parts | json_values, max_size=3) | json_values,
+        "fingerprint": json_values,
+        "metrics_bytes": st.just(0) | json_values,
+    }
+)
+
+
+@examples
+@given(manifest=st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode()) | bodies.map(signed))
+def test_any_manifest_is_a_checkpoint_or_a_warning(tmp_path: Path, manifest: bytes) -> None:
+    if not (tmp_path / "00000000").exists():
+        one_checkpoint(tmp_path)
+    (tmp_path / "00000000" / "manifest.json").write_bytes(manifest)
+    found = newest_checkpoint(tmp_path)
+    assert found is None or isinstance(found.position, dict)
+
+
+@examples
+@given(data=st.data())
+def test_an_array_of_any_bytes_is_read_only_as_what_the_manifest_says(tmp_path: Path, data: st.DataObject) -> None:
+    content = data.draw(st.binary(max_size=300))
+    shape = data.draw(st.lists(st.integers(0, 40), max_size=3))
+    dtype = data.draw(st.sampled_from(sorted(publication.DTYPES)))
+    (tmp_path / "00000000").mkdir(exist_ok=True)
+    (tmp_path / "00000000" / "0.npy").write_bytes(content)
+    described = {"file": "0.npy", "shape": shape, "dtype": dtype, "bytes": len(content)}
+    described["sha256"] = hashlib.sha256(content).hexdigest()
+    body = {"position": {}, "arrays": {"a": described}, "fingerprint": {}, "metrics_bytes": 0}
+    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
+    found = newest_checkpoint(tmp_path)
+    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    if found is None:
+        assert size > len(content) or not np.isfinite(np.frombuffer(content[len(content) - size :], dtype)).all()
+    else:
+        assert found.arrays["a"].tobytes() == content[len(content) - size :]
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": ' * 100_000, "1" * 5000, "NaN", '{"format": 1, "sha256": "", "body": {"x": 1e999}}', "[]", "null"]
+)
+def test_json_that_python_chokes_on_is_damage(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    (one_checkpoint(tmp_path) / "manifest.json").write_text(text)
+    assert newest_checkpoint(tmp_path) is None
+    assert "is passed over" in caplog.text
+
+
+# Metrics
+
+
+def test_metrics_after_the_checkpoint_are_dropped_when_a_run_is_resumed(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        run.append_metrics({"epoch": 2, "note": "é\n"})
+        run.save_checkpoint({"epoch": 2}, state(2))
+        run.append_metrics({"epoch": 3})
+    with open(tmp_path / ".out.working" / "metrics.jsonl", "a", encoding="utf-8") as file:
+        file.write('{"epoch":4,"lo')
+    with start(tmp_path / "out", resume=True) as run:
+        run.append_metrics({"epoch": 3, "again": True})
+        run.publish(writing("1"), {"content": "1"})
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    expected = [{"epoch": 1}, {"epoch": 2, "note": "é\n"}, {"epoch": 3, "again": True}]
+    assert [json.loads(line) for line in lines] == expected
+
+
+# Resuming what is finished
+
+
+def test_resuming_a_finished_run_says_so_and_changes_nothing(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.is_published
+    with pytest.raises(UserError, match=r"holds the finished output of another run; .* training\.seed was 1, is 2"):
+        start(tmp_path / "out", resume=True, training={"epochs": 3, "seed": 2}, corpus={"paths": ["a.txt"]})
+    assert tree(tmp_path) == before
+
+
+def test_what_a_run_left_that_died_after_publishing_is_cleared_when_it_is_resumed(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        shutil.copytree(run.working, tmp_path / "kept", ignore=shutil.ignore_patterns("lock"))
+        run.publish(writing("1"), {"content": "1"})
+    (tmp_path / "kept").rename(tmp_path / ".out.working")
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.is_published
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_forgetting_overwrite_when_resuming_costs_no_checkpoint(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    with start(tmp_path / "out", overwrite=True, training={"epochs": 9}) as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+    before = tree(tmp_path)
+    with pytest.raises(UserError, match="give --overwrite to replace it"):
+        start(tmp_path / "out", resume=True, training={"epochs": 9})
+    assert tree(tmp_path) == before
+    with start(tmp_path / "out", resume=True, overwrite=True, training={"epochs": 9}) as run:
+        assert run.load_checkpoint() is not None
+
+
+# A full disk
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_while_publishing_harms_nothing_that_was_there(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    with (
+        start(tmp_path / "out", overwrite=True) as run,
+        pytest.raises(StorageError, match="the output could not be written: a file may not be so large"),
+    ):
+        run.publish(writing("2" * 200_000), {"content": "2"})
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_while_saving_keeps_the_checkpoint_before(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        before = tree(run.working)
+        with pytest.raises(StorageError, match="a checkpoint could not be written: a file may not be so large"):
+            run.save_checkpoint({"epoch": 2}, state(2, 100_000))
+        assert tree(run.working) == before
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+    assert loaded is not None
+    assert loaded[0] == {"epoch": 1}
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_full_disk_leaves_no_half_line_in_the_metrics(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"note": "x" * 60_000})
+        before = tree(run.working)
+        with pytest.raises(StorageError, match=r"metrics\.jsonl could not be written"):
+            run.append_metrics({"note": "y" * 60_000})
+        assert tree(run.working) == before
+
+
+# The lock
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_the_lock_of_a_killed_one_taken_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = child(HOLD, str(tmp_path / "out"))
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holds\n"
+    before = tree(tmp_path)
+    with pytest.raises(
+        UserError, match=f"another run is at work on it, process {process.pid} on {socket.gethostname()}"
+    ):
+        start(tmp_path / "out")
+    assert tree(tmp_path) == before
+    end(process)
+    publish(tmp_path / "out")
+    assert f"the lock of process {process.pid} on {socket.gethostname()} is stale and is taken over" in caplog.text
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> None:
+    working = tmp_path / ".out.working"
+    working.mkdir()
+    (working / "lock").write_text('{"pid": 1, "host": "far"}')
+    os.utime(working / "lock", (1, 1))
+    # They wait for a line, so that they start together.
+    processes = [child("sys.stdin.readline()\n" + HOLD, str(tmp_path / "out")) for _ in range(4)]
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.stdout.readline().split()[0] for process in processes if process.stdout]
+    for process in processes:
+        process.communicate("")
+    assert sorted(said) == ["holds", "refused", "refused", "refused"]
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("lock", "age", "is_stale"),
+    [
+        ({"pid": 1, "host": "far", "system": "far"}, 10, False),
+        ({"pid": 1, "host": "far", "system": "far"}, 10_000, True),
+        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10_000, False),
+        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "an earlier process"}, 10, True),
+        ({"pid": 2**40, "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10, True),
+        ("", 10, False),
+        ("rubbish", 10_000, True),
+        ([], 10_000, True),
+    ],
+)
+def test_a_lock_is_stale_when_its_process_is_gone_or_when_nobody_touches_it(
+    tmp_path: Path, lock: Any, age: float, is_stale: bool
+) -> None:
+    if isinstance(lock, dict):
+        own = {"SYSTEM": publication._system(), "STARTED": publication._started(os.getpid())}
+        lock = {key: own.get(value, value) if isinstance(value, str) else value for key, value in lock.items()}
+    path = tmp_path / ".out.working" / "lock"
+    path.parent.mkdir()
+    path.write_text(lock if isinstance(lock, str) else json.dumps(lock))
+    os.utime(path, (time.time() - age, time.time() - age))
+    if is_stale:
+        publish(tmp_path / "out")
+    else:
+        with pytest.raises(UserError, match="another run is at work"):
+            start(tmp_path / "out")
+
+
+def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "HEARTBEAT", 0.02)
+    with start(tmp_path / "out") as run:
+        os.utime(run.working / "lock", (1, 1))
+        deadline = time.time() + 10
+        while (run.working / "lock").stat().st_mtime == 1 and time.time() < deadline:
+            time.sleep(0.01)
+        assert time.time() - (run.working / "lock").stat().st_mtime < 100
+
+
+def test_a_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        (run.working / "lock").write_text('{"token": "another"}')
+        before = tree(tmp_path)
+        with pytest.raises(StorageError, match="another run has taken over"):
+            run.save_checkpoint({"epoch": 2}, state(2))
+        with pytest.raises(StorageError, match="another run has taken over"):
+            run.publish(writing("1"), {"content": "1"})
+    assert tree(tmp_path) == before
+
+
+# Other file systems
+
+
+def test_an_output_of_hadoops_file_systems_is_published_and_guarded(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "far").mkdir()
+    link = "fs.viewfs.mounttable.tests.link./far"
+    spark.sparkContext._jsc.hadoopConfiguration().set(link, (tmp_path / "far").as_uri())
+    output = "viewfs://tests/far/deep/out"
+    with start(output) as run:
+        run.save_checkpoint({"epoch": 1}, state(1))
+        with pytest.raises(UserError, match="another run is at work"):
+            start(output)
+    with start(output, resume=True) as run:
+        assert run.load_checkpoint() is not None
+        run.publish(writing("1"), {"content": "1"})
+    assert contents(tmp_path / "far" / "deep" / "out") == {"1"}
+    with pytest.raises(UserError, match="holds a finished output"):
+        check(output, overwrite=False)
+    publish(output + "/", "2", overwrite=True)
+    assert contents(tmp_path / "far" / "deep" / "out") == {"2"}
+    with start(output, resume=True) as run:
+        assert run.is_published
+    names = {name for name in os.listdir(tmp_path / "far" / "deep") if not name.endswith(".crc")}
+    assert names == {"out"}
+    (tmp_path / "far" / "mine").mkdir()
+    (tmp_path / "far" / "mine" / "file").touch()
+    with pytest.raises(UserError, match="files that no finished run wrote"):
+        start("viewfs://tests/far/mine", overwrite=True)
+    with pytest.raises(UserError, match="nosuch"):
+        start("nosuch://host/out")
+    assert os.listdir(tmp_path / "temporary" / f"spark_w2v-{os.getuid()}") == []
