@@ -5,9 +5,11 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 """
 
 import difflib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -34,10 +36,12 @@ PIECE_WORDS = 250_000
 # Splits of this many bytes, for files that can be split. Part of a piece's identity, as PIECE_WORDS is.
 SPLIT_BYTES = 16 << 20
 
-# What a file costs a task beyond its bytes: without it, one task could get a million tiny files.
-OPEN_BYTES = 128 << 10
+# What a file counts beyond its bytes when tasks are filled up to SPLIT_BYTES: at most 8 files a task, few of them .gz.
+OPEN_BYTES = 2 << 20
 
 NO_REASON = -1
+# Of these, a line is counted in one.
+PLACES_OF_A_LINE = range(TALLIES.index("lines_with_words"), TALLIES.index("binary_lines") + 1)
 
 
 class Tokenizer(NamedTuple):
@@ -114,12 +118,11 @@ def tokenize(values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None
     tallies = np.zeros((len(values), len(TALLIES)), np.int64)
     tallies[:, TALLIES.index("lines")] = 1
     missing = _booleans(values.is_null())
-    if reasons is None:
-        _mark(tallies, "missing_lines", missing)
-    else:
-        _mark(tallies, "missing_lines", missing & (reasons == NO_REASON))
+    if reasons is not None:
         known = np.flatnonzero(reasons != NO_REASON)
         tallies[known, reasons[known]] = 1
+        missing &= reasons == NO_REASON
+    _mark(tallies, "missing_lines", missing)
     if tokenizer.kind == "none":
         blank = np.zeros(len(values), bool)
         chunks = values
@@ -141,15 +144,15 @@ def tokenize(values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None
     tallies[:, TALLIES.index("words")] = in_line
     tallies[:, TALLIES.index("sentences")] = sentences_in_line
     _mark(tallies, "lines_with_words", with_words)
-    skipped = missing | (tallies[:, TALLIES.index("binary_lines")] > 0)
-    _mark(tallies, "blank_lines", blank & ~skipped)
-    _mark(tallies, "wordless_lines", ~(with_words | blank | skipped))
+    unexplained = tallies[:, PLACES_OF_A_LINE].sum(axis=1) == 0
+    _mark(tallies, "blank_lines", unexplained & blank)
+    _mark(tallies, "wordless_lines", unexplained & ~blank)
     _mark(tallies, "cut_lines", sentences_in_line > 1)
     return Lines(words, codes, offsets, lengths, sentence_offsets, tallies)
 
 
 def _mark(tallies: Ints, name: str, lines: Bools) -> None:
-    tallies[:, TALLIES.index(name)] = lines
+    tallies[:, TALLIES.index(name)] |= lines
 
 
 def _booleans(array: pa.Array) -> Bools:
@@ -564,7 +567,7 @@ def _check_column(schema: T.StructType, column: str, ready_made: bool) -> None:
     found = schema[column].dataType
     if ready_made and found != T.ArrayType(T.StringType()):
         _refuse(
-            f'corpus.column: "{column}" is {found.simpleString()}, tokenizer "none" needs array<string>; '
+            f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>; '
             "give another column or another corpus.tokenizer."
         )
     if not ready_made and found != T.StringType():
@@ -594,16 +597,75 @@ def check_tallies(tallies: dict[str, int], corpus_config: "Corpus") -> None:
         )
 
 
-# What Spark's and Hadoop's exceptions mean to a user. {file} is the first path in the exception.
+# What Spark and Hadoop say, and what it means to a user; the first that is found counts.
 MEANINGS = (
-    ("PATH_NOT_FOUND", "{file}: no such file or directory; give --input a path that exists."),
-    ("Permission denied", "{file}: cannot be read (permission denied); give a readable file."),
-    ("CANNOT_READ_FILE_FOOTER", "{file}: is no Parquet file; set corpus.format to what it is."),
-    ("is not a Parquet file", "{file}: is no Parquet file; set corpus.format to what it is."),
-    ("UNABLE_TO_INFER_SCHEMA", "{file}: holds no Parquet file; set corpus.format to what it is."),
+    (
+        r"\[PATH_NOT_FOUND\] Path does not exist: (?P<file>.+?)\. SQLSTATE",
+        "no such file; give --input paths that exist.",
+    ),
+    (
+        r"Illegal file pattern: (?P<reason>.+)",
+        "--input: is no glob ({reason}); put a backslash before brackets and braces.",
+    ),
+    (
+        r"Can not create a Path from an? (empty|null) string",
+        "--input: an empty path; give a file, a directory or a glob.",
+    ),
+    (
+        r"(?P<reason>No FileSystem for scheme \"[^\"]+\"|Class \S+FileSystem\S* not found)",
+        "Spark has no such file system ({reason}); add its jars with --packages, or give local files.",
+    ),
+    (
+        r"UNSUPPORTED_FILE_SYSTEM\].*? reading file (?P<file>.+?)\. The",
+        "Spark cannot list files there; copy them to a file system that Hadoop lists.",
+    ),
+    (
+        r"UNABLE_TO_INFER_SCHEMA|CANNOT_READ_FILE_FOOTER\].*? reading file (?P<file>.+?)\. Could",
+        "is not Parquet, or damaged; set corpus.format to what it is, or replace it.",
+    ),
+    (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
+    (
+        r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",
+        "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
+    ),
+    (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
+)
+REASONS = (
+    ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
+    ("not a gzip file|incorrect header check", "it is not gzip"),
+    ("[Pp]ermission denied", "permission denied"),
+    ("(?i)native zstandard library not available|without zstd support", "this Hadoop reads no zstd"),
+    ("(?i)invalid (block|code|distance|stored|literal|bit)|crc|checksum|corrupt|magic", "it is damaged"),
 )
 
 
 def explain(error: BaseException) -> str | None:
     """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
+    origin = getattr(error, "_origin", None)  # PySpark keeps the Java exception there, with its causes
+    text = f"{error}\n{_java_trace(origin)}" if origin is not None else str(error)
+    for pattern, meaning in MEANINGS:
+        found = re.search(pattern, text)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        file = unquote(re.sub("^file:/+", "/", parts.get("file") or ""))
+        reason = (parts.get("reason") or _reason(text)).strip()
+        return f"{file}: {meaning}".removeprefix(": ").format(reason=reason)
     return None
+
+
+def _java_trace(exception: Any) -> str:
+    lines: list[str] = []
+    while exception is not None and len(lines) < 20:
+        lines.append(f"Caused by: {exception.toString()}")
+        exception = exception.getCause()
+    return "\n".join(lines)
+
+
+def _reason(text: str) -> str:
+    """The known reason, or what the innermost exception says."""
+    for pattern, reason in REASONS:
+        if re.search(pattern, text):
+            return reason
+    causes = re.findall(r"^Caused by: (?:[\w.$]+: )?(.+)$", text, re.MULTILINE)
+    return str(causes[-1])[:200] if causes else "no reason given"
