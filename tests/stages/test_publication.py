@@ -594,6 +594,38 @@ def test_an_array_of_any_bytes_is_read_only_as_what_the_manifest_says(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"file": "../0.npy"}, "names a file that is none of its arrays"),
+        ({"dtype": ["<f4"]}, "no such type"),
+        ({"dtype": "|O"}, "no such type"),
+        ({"shape": [-1, -1]}, "no such shape"),
+        ({"shape": [2**40]}, "not those of its shape"),
+        ({"content": np.array([1, np.nan], np.float32).tobytes()}, "not finite"),
+    ],
+)
+def test_a_forged_manifest_is_told_what_is_wrong_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], sentence: str
+) -> None:
+    content = change.get("content", bytes(8))
+    (tmp_path / "00000000").mkdir()
+    for place in ("0.npy", "00000000/0.npy"):
+        (tmp_path / place).write_bytes(content)
+    described = {
+        "file": "0.npy",
+        "shape": [2],
+        "dtype": "<f4",
+        "bytes": 8,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    described |= {key: value for key, value in change.items() if key != "content"}
+    body = {"position": {}, "arrays": {"a": described}, "fingerprint": {}, "metrics_bytes": 0}
+    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
+    assert newest_checkpoint(tmp_path) is None
+    assert sentence in caplog.text
+
+
+@pytest.mark.parametrize(
     "text", ['{"a": ' * 100_000, "1" * 5000, "NaN", '{"format": 1, "sha256": "", "body": {"x": 1e999}}', "[]", "null"]
 )
 def test_json_that_python_chokes_on_is_damage(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
