@@ -1,0 +1,297 @@
+"""What the training job does: its arguments, its session, the stages in turn, and what the user sees of them."""
+
+import argparse
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import pyarrow as pa
+from pyspark import RDD, StorageLevel
+from pyspark.sql import SparkSession
+from tqdm import tqdm
+
+from spark_w2v import config as configuration
+from spark_w2v.config import Config, ConfigError
+from spark_w2v.stages import corpus, embeddings, publication
+from spark_w2v.stages import vocabulary as vocabularies
+from spark_w2v.stages.publication import Run, StorageError, UserError
+from spark_w2v.stages.schemas import BAD_LINES
+from spark_w2v.stages.training import DivergedError, NoPairsError, Progress, Settings, Training, most_blocks
+from spark_w2v.stages.vocabulary import Vocabulary
+
+FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75
+log = logging.getLogger("spark_w2v")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a mistake one sentence, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message}; --help shows the usage.", file=sys.stderr)
+        sys.exit(USERS_MISTAKE)
+
+
+def train(arguments: Sequence[str] | None = None) -> int:
+    """Train embeddings from the command line; the exit code: 0 done, 1 failed, 2 the user's mistake."""
+    parser = Parser(prog="train.py", description="Train word embeddings on text, with Spark.")
+    parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as conf/local.toml")
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="wins over the file; any number of times",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    signal.signal(signal.SIGTERM, _stop)
+    session: SparkSession | None = None
+    try:
+        settings = configuration.load(options.config, options.set)
+        corpus.check_tokenizer(settings.corpus)
+        if publication.is_local(options.output):
+            publication.check(options.output, overwrite=options.overwrite, resume=options.resume)
+        session = _session()
+        _train(session, settings, options)
+        return 0
+    except (ConfigError, UserError, NoPairsError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return USERS_MISTAKE
+    except (DivergedError, StorageError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("train.py: stopped; --resume goes on from the last checkpoint.", file=sys.stderr)
+        return FAILED
+    except Exception as error:
+        sentence = corpus.explain(error)
+        if sentence is None:
+            raise
+        print(f"train.py: {sentence}", file=sys.stderr)
+        return USERS_MISTAKE
+    finally:
+        if session is not None:
+            session.stop()
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _session() -> SparkSession:
+    """The session that spark-submit configured; alone, Spark on all cores of this machine."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder
+    if "spark.master" not in _given():
+        builder = builder.master("local[*]")
+    return builder.getOrCreate()
+
+
+def _given() -> dict[str, str]:
+    """Settings that spark-submit passed on."""
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def _train(session: SparkSession, settings: Config, options: argparse.Namespace) -> None:
+    started = time.monotonic()
+    plan = _resolve(session, settings)
+    fingerprint = {"input": list(options.input), **configuration.as_dict(settings), "resolved": plan}
+    with publication.open_run(
+        options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
+    ) as run:
+        if run.is_published:
+            log.info("%s is finished already: nothing to do.", options.output)
+            return
+        log.info("reading %s", " ".join(options.input))
+        pieces = corpus.read(session, options.input, settings.corpus).persist(StorageLevel.MEMORY_AND_DISK)
+        tallies = vocabularies.tallies(pieces)
+        corpus.check_tallies(tallies, settings.corpus)
+        vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
+        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
+        encoded.foreachPartition(lambda rows: [None for _ in rows])
+        pieces.unpersist()
+        prepared = time.monotonic() - started
+        facts = _corpus_facts(tallies, vocabulary)
+        run.identify({"corpus": facts})
+        for line in _summary(facts):
+            log.info(line)
+        training = _training(encoded, vocabulary, settings, plan)
+        if (checkpoint := run.load_checkpoint()) is not None:
+            position, arrays = checkpoint
+            training.resume(position, arrays["center"], arrays["context"])
+            log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
+        last = _epochs(training, run, settings)
+        center, context = training.vectors()
+        versions = {name: version(name) for name in ("numpy", "pyarrow", "pyspark", "scipy")}
+        run_facts: dict[str, Any] = {
+            "status": "finished",
+            "configuration": configuration.as_dict(settings),
+            "resolved": plan,
+            "seed": settings.training.seed,
+            "corpus": facts,
+            "last_epoch": last,
+            "seconds": round(time.monotonic() - started, 1),
+            "prepare_seconds": round(prepared, 1),
+            "versions": {"spark_w2v": _own_version(), "python": platform.python_version(), **versions},
+        }
+        table_facts: dict[str, str | int | float] = {
+            "words": len(vocabulary),
+            "dimensions": settings.training.dimensions,
+            "epochs": settings.training.epochs,
+            "seed": settings.training.seed,
+            "scheme": plan["scheme"],
+            "partitions": plan["partitions"],
+        }
+
+        def write(directory: Path) -> None:
+            words = vocabulary.words.cast(pa.string())
+            embeddings.write(directory, words, vocabulary.counts, center, context, table_facts)
+
+        run.publish(write, run_facts)
+    log.info(
+        "%d vectors of %d dimensions in %s, after %s",
+        len(vocabulary), settings.training.dimensions, options.output, _duration(time.monotonic() - started),
+    )  # fmt: skip
+
+
+def _own_version() -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version("spark_w2v")
+    except PackageNotFoundError:  # shipped by --py-files, or run from a checkout
+        return "source"
+
+
+def _resolve(session: SparkSession, settings: Config) -> dict[str, Any]:
+    """What "auto" means here; part of what decides the result."""
+    partitions = settings.training.partitions
+    if partitions == "auto":
+        partitions = session.sparkContext.defaultParallelism
+    scheme = settings.training.scheme
+    if scheme == "auto":
+        scheme = "blocks" if partitions > 1 else "replicas"
+    return {"partitions": partitions, "scheme": scheme}
+
+
+def _training(encoded: "RDD[Any]", vocabulary: Vocabulary, settings: Config, plan: dict[str, Any]) -> Training:
+    t = settings.training
+    partitions = plan["partitions"]
+    if plan["scheme"] == "blocks" and (most := most_blocks(len(vocabulary), partitions)) < partitions:
+        log.warning("%d words are too few for %d blocks: %d are used", len(vocabulary), partitions, most)
+        partitions = most
+    return Training(
+        encoded,
+        vocabulary.counts,
+        Settings(
+            scheme=plan["scheme"],
+            partitions=partitions,
+            dimensions=t.dimensions,
+            window=t.window,
+            negatives=t.negatives,
+            epochs=t.epochs,
+            learning_rate=t.learning_rate,
+            slices=t.sweeps_per_epoch if plan["scheme"] == "blocks" else t.syncs_per_epoch,
+            subsample=settings.vocabulary.subsample,
+            noise_exponent=t.noise_exponent,
+            damping=t.damping,
+            seed=t.seed,
+            held_out_words=t.held_out_words,
+        ),
+    )
+
+
+def _corpus_facts(tallies: dict[str, int], vocabulary: Vocabulary) -> dict[str, Any]:
+    return {
+        **tallies,
+        "distinct_words": vocabulary.distinct_words,
+        "vocabulary": len(vocabulary),
+        "kept_words": int(vocabulary.counts.sum()),
+        "vocabulary_digest": _digest(vocabulary),
+    }
+
+
+def _digest(vocabulary: Vocabulary) -> str:
+    """Changes when a word or a count does."""
+    import hashlib
+
+    digest = hashlib.sha256(np.ascontiguousarray(vocabulary.counts).tobytes())
+    for buffer in vocabulary.words.buffers():
+        if buffer is not None:
+            digest.update(buffer)
+    return digest.hexdigest()[:16]
+
+
+def _summary(facts: dict[str, Any]) -> list[str]:
+    """What a user wants to know of a corpus before an hour is spent on it."""
+    lines = [
+        f"{facts['lines']:,} lines, {facts['words']:,} words, {facts['distinct_words']:,} distinct",
+        f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
+        f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
+    ]
+    described = ("blank_lines", "wordless_lines", *BAD_LINES, "cut_lines", "long_words", "null_words")
+    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
+    if odd:
+        lines.append("skipped or changed: " + ", ".join(odd))
+    return lines
+
+
+def _epochs(training: Training, run: Run, settings: Config) -> dict[str, Any] | None:
+    """Train, and after each round show where it is and keep what --resume needs; the last epoch's metrics."""
+    started, last = time.monotonic(), None
+    resumed = training.state.epoch / settings.training.epochs
+    bar = tqdm(
+        total=1.0, initial=resumed, disable=not sys.stderr.isatty(), file=sys.stderr, leave=False,
+        bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
+    )  # fmt: skip
+    epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
+    for progress in training.run():
+        bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, loss {_shown(progress.loss)}", refresh=False)
+        bar.update(progress.done - bar.n)
+        if progress.metrics is not None:
+            last = progress.metrics
+            run.append_metrics(last)
+            left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
+            with tqdm.external_write_mode(file=sys.stderr):
+                log.info(_line(progress, epochs, left))
+        ended = progress.metrics is not None
+        if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):
+            state = training.state
+            run.save_checkpoint(state.position(), {"center": state.center, "context": state.context})
+    bar.close()
+    return last
+
+
+def _line(progress: Progress, epochs: int, left: float) -> str:
+    m = progress.metrics
+    assert m is not None
+    return (
+        f"epoch {m['epoch']}/{epochs}: loss {_shown(m['loss'])}, held out {_shown(m['held_out_loss'])}, "
+        f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
+        f"{m['words_per_second']:,} words/s, {_duration(left)} left"
+    )
+
+
+def _shown(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -1,0 +1,175 @@
+"""Which words train together, and in which bucket.
+
+n words of some sentences, P pairs, B blocks.
+
+A pair is one unsigned 64-bit number: slice, center block, context block, center row, context row, from the highest
+bits down. So sorting plain numbers brings pairs to their buckets, and there to the order by center that the kernel
+wants, whatever order they arrived in. NumPy sorts them at 8 ns a number where the processor has AVX-512.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from spark_w2v.skipgram.parameters import Blocks, Floats, Ints
+from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
+
+Keys = npt.NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How many bits of a pair's number each part has.
+
+    Args:
+        row: bits of a row within its block.
+        block: bits of a block.
+    """
+
+    row: int
+    block: int
+
+    @classmethod
+    def of(cls, blocks: Blocks) -> "Layout":
+        """The layout for these blocks. 2 * (row + block) bits; with 31 bits for a word id, 62 at most."""
+        return cls(blocks.bits, (blocks.count - 1).bit_length())
+
+    @property
+    def dtype(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
+        """Of the rows of a pair, without slice and blocks."""
+        return np.dtype(np.uint32) if 2 * self.row <= 32 else np.dtype(np.uint64)
+
+    def rows(self, pairs: npt.NDArray[np.unsignedinteger]) -> tuple[Ints, Ints]:
+        """Center rows and context rows of pairs, whatever stands in the higher bits."""
+        mask = pairs.dtype.type((1 << self.row) - 1)
+        return ((pairs >> pairs.dtype.type(self.row)) & mask).astype(np.int32), (pairs & mask).astype(np.int32)
+
+
+def keep_words(
+    ids: Ints, lengths: Ints, keep: Floats, rng: np.random.Generator, out: npt.NDArray[np.bool_] | None = None
+) -> tuple[Ints, Ints]:
+    """Skip occurrences of frequent words.
+
+    Args:
+        ids: (n,) words of all sentences, one after the other.
+        lengths: words of each sentence; sums to n.
+        keep: (V,) probability that an occurrence stays.
+        out: (n,) words that do not stay in any case.
+
+    Returns:
+        (m,) the words that stay and (m,) the sentence of each.
+    """
+    sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+    stays = rng.random(ids.size, dtype=np.float32) < keep[ids]
+    if out is not None:
+        stays &= ~out
+    return ids[stays], sentence[stays]
+
+
+def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
+    """How far each center looks this time: 1 to window, all equally likely."""
+    return rng.integers(1, window + 1, words, dtype=np.int16)
+
+
+def positions_of_pairs(
+    sentence: Ints, reach: npt.NDArray[np.int16], window: int
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Positions of center and context of all pairs, by distance.
+
+    Args:
+        sentence: (m,) sentence of each word, rising.
+        reach: (m,) how far each word looks as a center.
+        window: largest reach.
+    """
+    for distance in range(1, min(window, sentence.size - 1) + 1):
+        together = sentence[distance:] == sentence[:-distance]
+        if not together.any():
+            return
+        left = np.flatnonzero(together & (reach[:-distance] >= distance))
+        yield left, left + distance
+        right = np.flatnonzero(together & (reach[distance:] >= distance))
+        yield right + distance, right
+
+
+def number_pairs(
+    words: Ints,
+    sentence: Ints,
+    reach: npt.NDArray[np.int16],
+    window: int,
+    part: npt.NDArray[np.uint64],
+    blocks: Blocks,
+) -> Keys:
+    """All pairs of some sentences as numbers, unsorted.
+
+    Args:
+        words, sentence, reach: (m,) as above.
+        part: (m,) slice of the epoch that each center is trained in.
+
+    Returns:
+        (P,) numbers.
+    """
+    layout = Layout.of(blocks)
+    block, row = blocks.block[words].astype(np.uint64), blocks.row[words].astype(np.uint64)
+    rows, each = np.uint64(layout.row), np.uint64(layout.block)
+    context = block << (rows + rows) | row
+    center = (part << each | block) << (rows + rows + each) | row << rows
+    found = [center[c] | context[o] for c, o in positions_of_pairs(sentence, reach, window)]
+    return np.concatenate(found) if found else np.empty(0, np.uint64)
+
+
+def slice_edges(slices: int, growing: bool) -> npt.NDArray[np.float64]:
+    """Where an epoch is cut in slices: equal ones, or each as large as all before it (1/8, 1/8, 1/4, 1/2)."""
+    if growing:
+        return np.concatenate([[0.0], 0.5 ** np.arange(slices - 1, -1, -1)])
+    return np.arange(slices + 1) / slices
+
+
+def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """(B, B): in round r, the task of center block i trains context block square[r, i]; all differ in a round."""
+    rows, columns = rng.permutation(blocks), rng.permutation(blocks)
+    return columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How pairs are drawn from a piece of text, anew each epoch.
+
+    Args:
+        keep: (V,) probability that an occurrence of a word is trained on.
+        window: largest reach.
+        seed: of the run.
+        held_out: share of the sentences that is never trained on.
+        blocks: where a pair belongs.
+    """
+
+    keep: Floats
+    window: int
+    seed: int
+    held_out: float
+    blocks: Blocks
+
+    def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> npt.NDArray[np.bool_]:
+        """(sentences,) which of a piece's sentences are held out: the same in every epoch.
+
+        Args:
+            place: file, start and number of the piece.
+        """
+        return generator(self.seed, HELD_OUT, *place).random(sentences) < self.held_out
+
+    def pairs(
+        self, place: tuple[int, ...], ids: Ints, lengths: Ints, epoch: int, edges: npt.NDArray[np.float64]
+    ) -> tuple[Keys, int]:
+        """The pairs of a piece in one epoch, unsorted, and the words that they come from.
+
+        Args:
+            ids, lengths: the piece, as in keep_words.
+            edges: where the epoch is cut in slices, from 0 to 1; a sentence falls whole into one of them.
+        """
+        rng = generator(self.seed, PAIRS, epoch, *place)
+        out = np.repeat(self.held_out_sentences(place, lengths.size), lengths) if self.held_out else None
+        words, sentence = keep_words(ids, lengths, self.keep, rng, out)
+        reach = draw_reach(words.size, self.window, rng)
+        part = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
+        return number_pairs(words, sentence, reach, self.window, part[sentence], self.blocks), words.size

@@ -1,0 +1,31 @@
+"""Many updates of many rows, applied once, in a fixed order.
+
+R rows of the matrix, D dimensions, G sources, n updates.
+"""
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import _sparsetools
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+
+
+def add_rows(matrix: Floats, rows: Ints, weights: Floats, sources: Floats, each: int = 1) -> None:
+    """Add `weights[k] * sources[k // each]` to row `rows[k]` of the matrix, k = 0, 1, ..., in place.
+
+    A row that occurs n times gets n updates. The order is that of k, so that equal input gives equal bits.
+
+    Args:
+        matrix: (R, D), contiguous; changed.
+        rows: (n,) row of each update, all in [0, R); not checked, as this is the innermost loop.
+        weights: (n,) factor of each update.
+        sources: (G, D), contiguous; n = G * each.
+        each: how many consecutive updates one source serves.
+    """
+    # The CSC product that SciPy runs for `matrix += A @ sources`, writing into our matrix: through the public
+    # operator it would fill and add a whole (R, D) array for each batch. np.add.at is 8 to 25 times slower.
+    ends = np.arange(0, rows.size + 1, each, dtype=np.int32)
+    _sparsetools.csc_matvecs(
+        matrix.shape[0], sources.shape[0], matrix.shape[1], ends, rows, weights, sources.ravel(), matrix.ravel()
+    )

@@ -1,0 +1,534 @@
+"""ENCODED → parameters: epochs, rounds, the average on the driver.
+
+V words, D dimensions, B blocks, S slices of an epoch (sweeps of `blocks`, syncs of `replicas`).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pyspark import RDD, Broadcast, SparkContext, StorageLevel
+from threadpoolctl import threadpool_limits
+
+from spark_w2v.skipgram.descent import Step, Walk, descend
+from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, latin_square, slice_edges
+from spark_w2v.skipgram.parameters import Blocks, average, deal_blocks, initialise
+from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
+from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuffle_pairs
+
+Floats = npt.NDArray[np.float32]
+
+LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
+SMALLEST_BLOCK = 64  # words: fewer, and a word is its own noise too often
+FIRST_SLICES = 8  # slices of the first epoch at least, each as large as all before it; docs/decisions.md
+HELD_OUT_SHARE = 0.01  # of the sentences at most
+
+
+class DivergedError(ArithmeticError):
+    """A parameter or a loss stopped being finite."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What training may be asked to do, resolved: no "auto" is left."""
+
+    scheme: str
+    partitions: int
+    dimensions: int
+    window: int
+    negatives: int
+    epochs: int
+    learning_rate: float
+    slices: int  # sweeps_per_epoch of blocks, syncs_per_epoch of replicas
+    subsample: float
+    noise_exponent: float
+    damping: float
+    seed: int
+    held_out_words: int
+
+
+@dataclass
+class State:
+    """Where a run stands; all that resuming needs.
+
+    Args:
+        epoch, round: the next to train.
+        center, context: (V, D) in block order.
+        loss, loss_pairs, pairs, words, seconds, pair_seconds, kernel_seconds: of the epoch so far.
+    """
+
+    center: Floats
+    context: Floats
+    epoch: int = 0
+    round: int = 0
+    loss: float = 0.0
+    loss_pairs: int = 0
+    pairs: int = 0
+    words: int = 0
+    seconds: float = 0.0
+    pair_seconds: float = 0.0
+    kernel_seconds: float = 0.0
+
+    POSITION = ("epoch", "round", "loss", "loss_pairs", "pairs", "words", "seconds", "pair_seconds", "kernel_seconds")
+
+    def position(self) -> dict[str, Any]:
+        """All but the arrays, as JSON-able values."""
+        return {name: getattr(self, name) for name in self.POSITION}
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What is reported after each round.
+
+    Args:
+        done: share of the run, 0 to 1.
+        learning_rate: at the end of the round.
+        metrics: of the epoch, where the round was its last; else None.
+    """
+
+    done: float
+    epoch: int
+    round: int
+    rounds: int
+    learning_rate: float
+    loss: float | None
+    metrics: dict[str, Any] | None = None
+
+
+def most_blocks(words: int, partitions: int) -> int:
+    """Partitions that a vocabulary of this size is large enough for."""
+    return max(1, min(partitions, words // SMALLEST_BLOCK))
+
+
+@dataclass
+class Training:
+    """One run of training.
+
+    Args:
+        encoded: ENCODED, persisted by the caller.
+        counts: (V,) occurrences of each word.
+    """
+
+    encoded: "RDD[Any]"
+    counts: npt.NDArray[np.int64]
+    settings: Settings
+    blocks: Blocks = field(init=False)
+    state: State = field(init=False)
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        keep = keep_probability(self.counts, int(self.counts.sum()), s.subsample)
+        load = self.counts * keep.astype(np.float64)
+        self.blocks = deal_blocks(load, s.partitions if s.scheme == "blocks" else 1)
+        held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
+        noise = noise_distribution(self.counts, s.noise_exponent)
+        drawing = Drawing(keep, s.window, s.seed, held_out, self.blocks)
+        self._plan = Plan(drawing, noise[self.blocks.order], s.negatives, s.damping)
+        self._sample = self._draw_sample(drawing, noise)
+        center, context = initialise(self.counts.size, s.dimensions, s.seed)
+        self.state = State(center[self.blocks.order], context)
+
+    @property
+    def _context(self) -> SparkContext:
+        return self.encoded.context
+
+    def _draw_sample(self, drawing: Drawing, noise: npt.NDArray[np.float64]) -> Sample:
+        def held_out(rows: Iterable[Any]) -> Iterator[Any]:
+            for row in rows:
+                place, ids, lengths = piece_of(row)
+                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], drawing):
+                    yield place, some_ids, some_lengths
+
+        found = self.encoded.mapPartitions(held_out).collect() if drawing.held_out else []
+        sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda row: row[0])]
+        places = np.empty(self.blocks.order.size, np.int32)
+        places[self.blocks.order] = np.arange(places.size, dtype=np.int32)
+        return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(places)
+
+    def resume(self, position: dict[str, Any], center: Floats, context: Floats) -> None:
+        """Go on from a checkpoint of the same corpus and configuration."""
+        self.state = State(center, context, **{name: position[name] for name in State.POSITION})
+
+    def vectors(self) -> tuple[Floats, Floats]:
+        """Center and context vectors by word id, (V, D) each."""
+        result = []
+        for matrix in (self.state.center, self.state.context):
+            ordered = np.empty_like(matrix)
+            ordered[self.blocks.order] = matrix
+            result.append(ordered)
+        return result[0], result[1]
+
+    def run(self) -> Iterator[Progress]:
+        """Train to the end, a round at a time; between two rounds `state` may be saved."""
+        plan = self._context.broadcast(self._plan)
+        try:
+            epochs = self._blocks_epoch if self.settings.scheme == "blocks" else self._replicas()
+            for epoch in range(self.state.epoch, self.settings.epochs):
+                yield from epochs(epoch, plan)
+        finally:
+            plan.destroy()
+
+    def _rate(self, done: float) -> float:
+        return self.settings.learning_rate * max(LEAST_RATE, 1.0 - done)
+
+    def _edges(self, epoch: int) -> npt.NDArray[np.float64]:
+        if self.settings.scheme == "blocks" and epoch == 0 and self.blocks.count > 1:
+            return slice_edges(max(FIRST_SLICES, self.settings.slices), growing=True)
+        return slice_edges(self.settings.slices, growing=False)
+
+    def _finish_round(self, epoch: int, rounds: int, done: float, walked: list["Walked"], started: float) -> Progress:
+        """Add a round to the state; the last of an epoch closes it."""
+        state = self.state
+        for walk in walked:
+            state.loss += walk.loss
+            state.loss_pairs += walk.loss_pairs
+            state.pairs += walk.pairs
+            state.words += walk.words
+            state.pair_seconds += walk.pair_seconds
+            state.kernel_seconds += walk.kernel_seconds
+        number = state.round
+        state.round += 1
+        state.seconds += time.monotonic() - started
+        done = (epoch + done) / self.settings.epochs
+        loss = state.loss / state.loss_pairs if state.loss_pairs else None
+        progress = Progress(done, epoch, number, rounds, self._rate(done), loss)
+        if state.round < rounds:
+            return progress
+        metrics = {
+            "epoch": epoch + 1,
+            "loss": loss,
+            "held_out_loss": self._sample.loss(state.center, state.context),
+            "learning_rate": progress.learning_rate,
+            "pairs": state.pairs,
+            "words": state.words,
+            "rounds": rounds,
+            "seconds": round(state.seconds, 3),
+            "pair_seconds": round(state.pair_seconds, 3),
+            "kernel_seconds": round(state.kernel_seconds, 3),
+            "words_per_second": round(state.words / max(state.seconds, 1e-9)),
+            "words_per_second_per_core": round(state.words / max(state.kernel_seconds, 1e-9)),
+        }
+        self.state = State(state.center, state.context, epoch + 1)
+        return replace(progress, metrics=metrics)
+
+    def _refuse_diverged(self, epoch: int, number: int, walked: list["Walked"]) -> None:
+        for walk in walked:
+            if not (np.isfinite(walk.loss) and np.isfinite(walk.center).all() and np.isfinite(walk.context).all()):
+                raise DivergedError(
+                    f"training diverged in epoch {epoch + 1}, round {number + 1}: a parameter or the loss is not "
+                    f"finite. Lower training.learning_rate ({self.settings.learning_rate:g}) or raise training.damping "
+                    f"({self.settings.damping:g})."
+                )
+
+    def _blocks_epoch(self, epoch: int, plan: "Broadcast[Plan]") -> Iterator[Progress]:
+        state, blocks, count = self.state, self.blocks, self.blocks.count
+        edges = self._edges(epoch)
+        rounds = (edges.size - 1) * count
+        started = time.monotonic()
+        self._describe(epoch, "drawing the pairs")
+        pairs = shuffle_pairs(self.encoded, plan, epoch, edges)
+        drawn, words = drawn_of(self._context.runJob(pairs, list, [pairs.getNumPartitions() - 1]))
+        if not drawn.sum():
+            raise NoPairsError()
+        state.words = words
+        if not state.round:
+            state.pair_seconds += time.monotonic() - started
+        state.seconds += time.monotonic() - started
+        for number in range(state.round, rounds):
+            started = time.monotonic()
+            part, turn = divmod(number, count)
+            partners = latin_square(count, generator(self.settings.seed, LATIN_SQUARE, epoch, part))[turn]
+            tasks = [(part * count + i) * count + int(j) for i, j in enumerate(partners)]
+            tasks = [task for task in tasks if drawn[task]]
+            before, here = state.pairs, int(drawn[tasks].sum())
+            done = (before + here) / int(drawn.sum())
+            step = Step(
+                self.settings.negatives,
+                self.settings.damping,
+                self._rate((epoch + before / int(drawn.sum())) / self.settings.epochs),
+                self._rate((epoch + done) / self.settings.epochs),
+            )
+            self._describe(epoch, f"round {number + 1} of {rounds}")
+            walked = self._train_buckets(pairs, tasks, plan, step, epoch)
+            trained = sum(walk.pairs for walk in walked)
+            assert trained == here, f"{trained} pairs trained of {here} drawn"
+            self._refuse_diverged(epoch, number, walked)
+            for walk in walked:
+                blocks.of(state.center, walk.center_block)[:] = walk.center
+                blocks.of(state.context, walk.context_block)[:] = walk.context
+            yield self._finish_round(epoch, rounds, done, walked, started)
+
+    def _train_buckets(
+        self, pairs: "RDD[tuple[int, bytes]]", tasks: list[int], plan: "Broadcast[Plan]", step: Step, epoch: int
+    ) -> list["Walked"]:
+        """One round: each task gets its two blocks, and only those."""
+        sent: dict[int, tuple[Broadcast[Floats], Broadcast[Floats]]] = {}
+        for task in tasks:
+            center, context = divmod(task % self.blocks.count**2, self.blocks.count)
+            sent[task] = (
+                self._context.broadcast(self.blocks.of(self.state.center, center)),
+                self._context.broadcast(self.blocks.of(self.state.context, context)),
+            )
+        try:
+            return self._context.runJob(
+                pairs.mapPartitionsWithIndex(_bucket_task(plan, sent, step, epoch)), list, tasks
+            )
+        finally:
+            for both in sent.values():
+                for rows in both:
+                    rows.destroy()
+
+    def _replicas(self) -> Callable[[int, "Broadcast[Plan]"], Iterator[Progress]]:
+        replicas = self.settings.partitions
+        drawing = self._plan.drawing
+        # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
+        shares = (
+            self.encoded.flatMap(lambda row: deal_sentences(row, replicas, drawing))
+            .repartitionAndSortWithinPartitions(replicas, lambda key: key[0])
+            .persist(StorageLevel.MEMORY_AND_DISK)
+        )
+        sizes = shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)]).collect()
+        return lambda epoch, plan: self._replicas_epoch(epoch, plan, shares, sizes)
+
+    def _replicas_epoch(
+        self, epoch: int, plan: "Broadcast[Plan]", shares: "RDD[Any]", sizes: list[int]
+    ) -> Iterator[Progress]:
+        state, replicas = self.state, self.settings.partitions
+        edges = self._edges(epoch)
+        rounds = edges.size - 1
+        for number in range(state.round, rounds):
+            started = time.monotonic()
+            first, last = (self._rate((epoch + edges[number + k]) / self.settings.epochs) for k in (0, 1))
+            step = Step(self.settings.negatives, self.settings.damping, first, last)
+            self._describe(epoch, f"sync {number + 1} of {rounds}")
+            center, context = self._context.broadcast(state.center), self._context.broadcast(state.context)
+            try:
+                trained = shares.mapPartitionsWithIndex(
+                    _replica_task(plan, center, context, step, (epoch, number), edges, sizes)
+                )
+                averaged = trained.partitionBy(replicas, int).mapPartitions(_average_task(center, context, replicas))
+                results = averaged.collect()
+            finally:
+                center.destroy()
+                context.destroy()
+            walked = [walk for _, walks in results for walk in walks]
+            if not state.pairs + sum(walk.pairs for walk in walked) and number == rounds - 1:
+                raise NoPairsError()
+            parts = [part for part, _ in results]
+            self._refuse_diverged(epoch, number, [*walked, *parts])
+            for part in parts:
+                rows = row_range(self.counts.size, part.center_block, replicas)
+                state.center[rows], state.context[rows] = part.center, part.context
+            yield self._finish_round(epoch, rounds, float(edges[number + 1]), walked, started)
+
+    def _describe(self, epoch: int, what: str) -> None:
+        """What the Spark UI shows of the jobs to come."""
+        self._context.setJobGroup(f"epoch {epoch + 1}", f"epoch {epoch + 1} of {self.settings.epochs}: {what}")
+
+
+class NoPairsError(ValueError):
+    """The corpus has words, and no two of them stand together."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "no pair to train on: every sentence has fewer than two words of the vocabulary. Lower "
+            "vocabulary.min_count, or check that the corpus has one sentence a line."
+        )
+
+
+@dataclass(frozen=True)
+class Walked:
+    """What one task did, and the rows it brings back; blocks of `replicas` are ranges of rows."""
+
+    pairs: int
+    words: int
+    loss: float
+    loss_pairs: int
+    pair_seconds: float
+    kernel_seconds: float
+    center_block: int
+    context_block: int
+    center: Floats
+    context: Floats
+
+
+def _bucket_task(
+    plan: "Broadcast[Plan]", sent: dict[int, tuple["Broadcast[Floats]", "Broadcast[Floats]"]], step: Step, epoch: int
+) -> Callable[[int, Iterable[tuple[int, bytes]]], Iterable[Walked]]:
+    def train(index: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[Walked]:
+        started = time.monotonic()
+        blocks = plan.value.drawing.blocks
+        center_block, context_block = divmod(index % blocks.count**2, blocks.count)
+        layout = Layout.of(blocks)
+        pairs = np.concatenate([np.frombuffer(data, layout.dtype) for _, data in rows])
+        # Rows come out of a shuffle in any order. Sorting the pairs themselves puts them in one order, and in groups.
+        pairs.sort()
+        centers, contexts = layout.rows(pairs)
+        del pairs
+        noise = blocks.of(plan.value.noise, context_block)
+        # A broadcast value is shared by all tasks of a worker: written to in place, it would carry over to the next.
+        center, context = sent[index][0].value.copy(), sent[index][1].value.copy()
+        ready = time.monotonic()
+        rng = generator(plan.value.drawing.seed, KERNEL, epoch, index)
+        with threadpool_limits(1, "blas"):
+            walk = descend(center, context, centers, contexts, noise, step, rng)
+        ended = time.monotonic()
+        return [
+            Walked(
+                walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
+                center_block, context_block, center, context,
+            )
+        ]  # fmt: skip
+
+    return train
+
+
+def deal_sentences(row: tuple[Any, ...], replicas: int, drawing: Drawing) -> Iterator[Any]:
+    """The sentences of a piece that each replica trains on, without the held-out ones.
+
+    Returns:
+        ((replica, file, start, piece), (ids, lengths)), both as raw int32.
+    """
+    place, ids, lengths = piece_of(row)
+    mine = (np.arange(lengths.size) + place[-1]) % replicas
+    mine[drawing.held_out_sentences(place, lengths.size)] = -1
+    whose = np.repeat(mine, lengths)
+    for replica in range(replicas):
+        if (mine == replica).any():
+            yield (replica, *place), (ids[whose == replica].tobytes(), lengths[mine == replica].tobytes())
+
+
+def row_range(words: int, part: int, parts: int) -> slice:
+    """The rows that one task averages."""
+    return slice(words * part // parts, words * (part + 1) // parts)
+
+
+def _replica_task(
+    plan: "Broadcast[Plan]",
+    center: "Broadcast[Floats]",
+    context: "Broadcast[Floats]",
+    step: Step,
+    place: tuple[int, int],
+    edges: npt.NDArray[np.float64],
+    sizes: list[int],
+) -> Callable[[int, Iterable[Any]], Iterator[Any]]:
+    def train(replica: int, rows: Iterable[Any]) -> Iterator[Any]:
+        task = ReplicaWalk(plan.value, center.value.copy(), context.value.copy(), step, (*place, replica))
+        with threadpool_limits(1, "blas"):
+            task.walk(rows, edges, sizes[replica])
+        for part in range(len(sizes)):
+            rows_of_part = row_range(len(task.center), part, len(sizes))
+            done = task.walked if part == 0 else None
+            yield (
+                part,
+                (
+                    replica,
+                    done,
+                    task.center[rows_of_part],
+                    task.center_updates[rows_of_part],
+                    task.context[rows_of_part],
+                    task.context_updates[rows_of_part],
+                ),
+            )
+
+    return train
+
+
+class ReplicaWalk:
+    """One replica's walk over its sentences.
+
+    Args:
+        center, context: (V, D) its own copies; changed.
+        place: epoch, sync, replica.
+    """
+
+    def __init__(self, plan: Plan, center: Floats, context: Floats, step: Step, place: tuple[int, int, int]) -> None:
+        self.center, self.context = center, context
+        self.center_updates = np.zeros(len(center))
+        self.context_updates = np.zeros(len(context))
+        self._plan, self._step, self._place = plan, step, place
+        self._lots = 0
+        none = np.empty((0, 0), np.float32)
+        self.walked = Walked(0, 0, 0.0, 0, 0.0, 0.0, 0, 0, none, none)
+
+    def walk(self, rows: Iterable[Any], edges: npt.NDArray[np.float64], size: int) -> None:
+        """Train on this sync's part of the sentences.
+
+        Args:
+            rows: from deal_sentences.
+            edges: of the epoch's slices, the syncs.
+            size: words of all rows.
+        """
+        drawing = replace(self._plan.drawing, held_out=0.0)
+        epoch, sync, replica = self._place
+        shift = np.uint64(2 * Layout.of(drawing.blocks).row)
+        waiting: list[Keys] = []
+        waits, seen, seen_before, words = 0, 0, 0, 0
+        started = time.monotonic()
+        for key, (ids, lengths) in rows:
+            place = (*key[1:], replica)
+            keys, kept = drawing.pairs(place, np.frombuffer(ids, "<i4"), np.frombuffer(lengths, "<i4"), epoch, edges)
+            seen += len(ids) // 4
+            words += kept
+            if edges.size > 2:
+                keys = keys[keys >> shift == sync]
+            waiting.append(keys)
+            waits += keys.size
+            if waits >= LOT:
+                started = self._train(waiting, seen_before / size, seen / size, started)
+                waits, seen_before = 0, seen
+        self._train(waiting, seen_before / max(size, 1), 1.0, started)
+        share = edges[sync + 1] - edges[sync]
+        self.walked = replace(self.walked, words=round(words * share))
+
+    def _train(self, waiting: list[Keys], first: float, last: float, started: float) -> float:
+        if not waiting:
+            return started
+        pairs = np.concatenate(waiting)
+        waiting.clear()
+        pairs.sort()
+        centers, contexts = Layout.of(self._plan.drawing.blocks).rows(pairs)
+        del pairs
+        step = self._step
+        slope = step.last_rate - step.first_rate
+        step = replace(step, first_rate=step.first_rate + slope * first, last_rate=step.first_rate + slope * last)
+        rng = generator(self._plan.drawing.seed, KERNEL, *self._place, self._lots)
+        self._lots += 1
+        ready = time.monotonic()
+        walk: Walk = descend(self.center, self.context, centers, contexts, self._plan.noise, step, rng)
+        self.center_updates += walk.center_updates
+        self.context_updates += walk.context_updates
+        ended = time.monotonic()
+        w = self.walked
+        self.walked = replace(
+            w,
+            pairs=w.pairs + walk.pairs,
+            loss=w.loss + walk.loss,
+            loss_pairs=w.loss_pairs + walk.loss_pairs,
+            pair_seconds=w.pair_seconds + ready - started,
+            kernel_seconds=w.kernel_seconds + ended - ready,
+        )
+        return ended
+
+
+def _average_task(
+    center: "Broadcast[Floats]", context: "Broadcast[Floats]", parts: int
+) -> Callable[[Iterable[Any]], Iterable[tuple[Walked, list[Walked]]]]:
+    def merge(rows: Iterable[Any]) -> Iterable[tuple[Walked, list[Walked]]]:
+        found = sorted(rows, key=lambda row: row[1][0])
+        if not found:
+            return []
+        part, copies = found[0][0], [copy for _, copy in found]
+        mine = row_range(len(center.value), part, parts)
+        merged = Walked(
+            0, 0, 0.0, 0, 0.0, 0.0, part, part,
+            average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine]),
+            average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine]),
+        )  # fmt: skip
+        return [(merged, [copy[1] for copy in copies if copy[1] is not None])]
+
+    return merge
