@@ -123,7 +123,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace)
         corpus.check_tallies(tallies, settings.corpus)
         vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
         encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
-        encoded.foreachPartition(lambda rows: [None for _ in rows])
+        encoded.count()
         pieces.unpersist()
         prepared = time.monotonic() - started
         facts = _corpus_facts(tallies, vocabulary)

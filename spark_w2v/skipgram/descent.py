@@ -27,6 +27,9 @@ BATCH = 256  # groups of a batch; its rows and noise words are 1.7 MB at D = 100
 STRETCH = 64  # batches that are laid out at a time, with one learning rate
 NOISE_LOTS = 512  # batches' worth of noise words drawn for one task; a longer task meets them again, with other pairs
 LOSS_EVERY = 16  # batches between two whose loss is taken
+# Mean gradients that a row may move in one batch. The implicit step alone allows 1 / kappa = 10, and the most frequent
+# word of a small block gets most of its batch: 32 blocks diverged.
+FARTHEST = np.float32(4.0)
 HALF = np.float32(0.5)
 
 
@@ -92,7 +95,20 @@ def cut_groups(pairs: Ints, rng: np.random.Generator) -> Groups:
 
 def softplus(x: Floats) -> Floats:
     """-log sigma(-x), stable. np.logaddexp(0, x) takes 30 times as long."""
-    return np.maximum(x, 0) + np.log(1 + np.exp(-np.abs(x)))
+    result: Floats = np.maximum(x, 0) + np.log(1 + np.exp(-np.abs(x)))
+    return result
+
+
+def step_sizes(updates: Floats, rate: float, damping: float) -> Floats:
+    """The factor of each row's summed gradient: an implicit step, and never more than FARTHEST mean gradients.
+
+    Args:
+        updates: n of each row in a batch.
+        rate, damping: a and kappa of a / (1 + a * kappa * n).
+    """
+    implicit = np.float32(rate) / (1 + np.float32(rate * damping) * updates)
+    sizes: Floats = np.minimum(implicit, FARTHEST / updates)
+    return sizes
 
 
 def descend(
@@ -116,11 +132,13 @@ def descend(
         noise: (Ro,) probability of every context row as a noise word.
     """
     rows, dimensions = context_rows.shape
+    if not centers.size:
+        return Walk(0, 0.0, 0, np.zeros(len(center_rows), np.float32), np.zeros(rows, np.float32))
     pairs = np.bincount(centers, minlength=len(center_rows)).astype(np.int32)
     groups = cut_groups(pairs, rng)
     total = groups.center.size
     # Updates of each row in the whole task. A batch holds this share of them, as the groups are shuffled.
-    share = np.float32(min(1.0, BATCH / max(total, 1)))
+    share = np.float32(min(1.0, BATCH / total))
     each = np.float32(step.negatives / NOISE)
     center_updates = np.float32(1 + step.negatives) * pairs.astype(np.float32)
     positives = np.bincount(contexts, minlength=rows)
@@ -138,15 +156,15 @@ def descend(
         stretch = slice(begin, begin + BATCH * STRETCH)
         center, first, length = groups.center[stretch], groups.first[stretch], groups.length[stretch]
         rate = step.first_rate + (step.last_rate - step.first_rate) * begin / total
-        damping = np.float32(rate * step.damping)
         there = slots < length[:, None]
         context = contexts[np.where(there, first[:, None] + slots, first[:, None])]
         weight = length.astype(np.float32)
         # n of the implicit step is what a batch is expected to hold of a row that it holds at all: counting anew in
         # each batch takes a tenth of the kernel's time and moves no figure.
-        own = np.float32(1 + step.negatives) * weight
-        center_rate = np.float32(rate) / (1 + damping * (own + share * (center_updates[center] - own)))
-        context_rate = np.float32(rate) / (1 + damping * (1 + share * context_updates))
+        own: Floats = np.float32(1 + step.negatives) * weight
+        center_rate = step_sizes(own + share * (center_updates[center] - own), rate, step.damping)
+        expected: Floats = np.float32(1) + share * context_updates
+        context_rate = step_sizes(expected, rate, step.damping)
         positive_rate = context_rate[context] * there
         for a in range(0, center.size, BATCH):
             b = min(a + BATCH, center.size)

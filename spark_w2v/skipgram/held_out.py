@@ -85,8 +85,9 @@ def draw_sample(
     edges = np.cumsum(noise)
 
     def draw(shape: tuple[int, ...]) -> Ints:
-        found = np.searchsorted(edges, rng.random(shape) * edges[-1], side="right")
-        return np.minimum(found, noise.size - 1).astype(np.int32)
+        place = np.searchsorted(edges, rng.random(shape) * edges[-1], side="right")
+        words: Ints = np.minimum(place, noise.size - 1).astype(np.int32)
+        return words
 
     drawn = draw((center.size, negatives))
     if noise.size > 1:

@@ -129,7 +129,8 @@ def slice_edges(slices: int, growing: bool) -> npt.NDArray[np.float64]:
 def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
     """(B, B): in round r, the task of center block i trains context block square[r, i]; all differ in a round."""
     rows, columns = rng.permutation(blocks), rng.permutation(blocks)
-    return columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
+    square: npt.NDArray[np.intp] = columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
+    return square
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ block is the order of word ids.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from spark_w2v.skipgram.sampling import INITIAL, generator
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Blocks:
         """Bits that number the rows of the largest block; at least 1."""
         return max(1, int(np.diff(self.ends).max() - 1).bit_length())
 
-    def of(self, matrix: npt.NDArray[np.generic], block: int) -> npt.NDArray[np.generic]:
+    def of(self, matrix: npt.NDArray[Scalar], block: int) -> npt.NDArray[Scalar]:
         """The rows of one block of a matrix in block order: a view."""
         return matrix[self.ends[block] : self.ends[block + 1]]
 

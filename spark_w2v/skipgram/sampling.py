@@ -33,8 +33,9 @@ def noise_distribution(counts: Ints1d, exponent: float) -> npt.NDArray[np.float6
     Returns:
         (V,) float64, sums to 1.
     """
-    weights = counts.astype(np.float64) ** exponent
-    return weights / weights.sum()
+    weights: npt.NDArray[np.float64] = counts.astype(np.float64) ** exponent
+    weights /= weights.sum()
+    return weights
 
 
 def draw_noise(noise: npt.NDArray[np.float64], wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:

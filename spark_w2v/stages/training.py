@@ -23,7 +23,7 @@ from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuff
 Floats = npt.NDArray[np.float32]
 
 LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
-SMALLEST_BLOCK = 64  # words: fewer, and a word is its own noise too often
+SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
 FIRST_SLICES = 8  # slices of the first epoch at least, each as large as all before it; docs/decisions.md
 HELD_OUT_SHARE = 0.01  # of the sentences at most
 
@@ -122,7 +122,7 @@ class Training:
     def __post_init__(self) -> None:
         s = self.settings
         keep = keep_probability(self.counts, int(self.counts.sum()), s.subsample)
-        load = self.counts * keep.astype(np.float64)
+        load = self.counts.astype(np.float64) * keep
         self.blocks = deal_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)

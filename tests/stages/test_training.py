@@ -1,0 +1,131 @@
+"""Training through Spark: equal bits whatever the executors, every pair once, plain NumPy as the oracle."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.skipgram.pairs import Layout
+from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_blocks
+from spark_w2v.stages.training_pairs import Plan, drawn_of, route_pairs
+
+SETTINGS = Settings(
+    scheme="blocks",
+    partitions=2,
+    dimensions=8,
+    window=3,
+    negatives=2,
+    epochs=2,
+    learning_rate=0.05,
+    slices=1,
+    subsample=1e-2,
+    noise_exponent=0.75,
+    damping=0.1,
+    seed=5,
+    held_out_words=200,
+)
+WORDS = 250
+
+
+def rows_of_text(pieces: int = 5, sentences: int = 60) -> list[tuple[Any, ...]]:
+    """Rows of ENCODED with words of a Zipf distribution."""
+    rng = np.random.default_rng(3)
+    share = 1 / np.arange(1, WORDS + 1)
+    rows = []
+    for piece in range(pieces):
+        lengths = rng.integers(1, 20, sentences).astype(np.int32)
+        ids = rng.choice(WORDS, int(lengths.sum()), p=share / share.sum()).astype(np.int32)
+        rows.append((0, 0, piece, ids.tobytes(), lengths.tobytes()))
+    return rows
+
+
+def counts_of(rows: list[tuple[Any, ...]]) -> Any:
+    counts = sum(np.bincount(np.frombuffer(row[3], np.int32), minlength=WORDS) for row in rows)
+    return np.maximum(counts, 1).astype(np.int64)
+
+
+def trained(spark: SparkSession, settings: Settings, slices: int, rows: list[tuple[Any, ...]] | None = None) -> Any:
+    rows = rows_of_text() if rows is None else rows
+    training = Training(spark.sparkContext.parallelize(rows, slices), counts_of(rows), settings)
+    progress = list(training.run())
+    return training, progress
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkSession, scheme: str) -> None:
+    settings = replace(SETTINGS, scheme=scheme)
+    one, _ = trained(spark, settings, 1)
+    other, _ = trained(spark, settings, 4)
+    backwards, _ = trained(spark, settings, 3, rows_of_text()[::-1])
+    for run in (other, backwards):
+        assert np.array_equal(one.state.center, run.state.center)
+        assert np.array_equal(one.state.context, run.state.context)
+    assert np.abs(one.state.center).max() > 0.01
+
+
+def test_every_pair_that_was_drawn_is_trained_once(spark: SparkSession) -> None:
+    training, progress = trained(spark, SETTINGS, 2)
+    metrics = [p.metrics for p in progress if p.metrics]
+    for epoch, found in enumerate(metrics):
+        routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, training._edges(epoch)))
+        drawn, words = drawn_of(routed[-1:])
+        assert found["pairs"] == drawn.sum() > 0
+        assert found["words"] == words
+        sizes = {bucket: len(data) // Layout.of(training.blocks).dtype.itemsize for bucket, data in routed[:-1]}
+        assert all(drawn[bucket] == size for bucket, size in sizes.items())
+
+
+def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(spark: SparkSession) -> None:
+    whole, progress = trained(spark, SETTINGS, 2)
+    rows = rows_of_text()
+    for stop in (4, len(progress) - 2):
+        first = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
+        rounds = first.run()
+        for _ in range(stop + 1):
+            next(rounds)
+        rounds.close()  # type: ignore[attr-defined]
+        second = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
+        second.resume(first.state.position(), first.state.center.copy(), first.state.context.copy())
+        rest = list(second.run())
+        assert np.array_equal(second.state.center, whole.state.center)
+        last, whole_last = rest[-1].metrics, progress[-1].metrics
+        assert last is not None
+        assert last["pairs"] == whole_last["pairs"]
+        assert last["loss"] == whole_last["loss"]
+
+
+def test_the_rate_falls_to_nearly_nothing_over_the_run(spark: SparkSession) -> None:
+    _, progress = trained(spark, SETTINGS, 2)
+    rates = [p.learning_rate for p in progress]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(SETTINGS.learning_rate * 1e-4)
+    assert progress[-1].done == 1.0
+
+
+def test_sentences_of_one_word_are_refused(spark: SparkSession) -> None:
+    rows = [(0, 0, 0, np.arange(WORDS, dtype=np.int32).tobytes(), np.ones(WORDS, np.int32).tobytes())]
+    for scheme in ("blocks", "replicas"):
+        with pytest.raises(NoPairsError, match="fewer than two words"):
+            trained(spark, replace(SETTINGS, scheme=scheme), 1, rows)
+
+
+def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession) -> None:
+    rows = rows_of_text(1)
+    training = Training(spark.sparkContext.parallelize(rows, 1), counts_of(rows), SETTINGS)
+    training.state.center[0, 0] = np.nan
+    with pytest.raises(DivergedError, match=r"training\.learning_rate"):
+        list(training.run())
+
+
+def test_a_vocabulary_too_small_gets_fewer_blocks() -> None:
+    assert most_blocks(1750, 40) == 6
+    assert most_blocks(10, 8) == 1
+    assert most_blocks(70_000, 8) == 8
+
+
+def test_the_plan_is_small_enough_to_send(spark: SparkSession) -> None:
+    training, _ = trained(spark, replace(SETTINGS, epochs=1), 1)
+    assert isinstance(training._plan, Plan)
+    assert training._plan.noise.sum() == pytest.approx(1.0)

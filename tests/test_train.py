@@ -1,0 +1,141 @@
+"""The training job as users start it: spark-submit, real files, real outputs."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.stages.embeddings import read
+
+ROOT = Path(__file__).resolve().parents[1]
+GROUPS = ("apple pear plum cherry quince", "saw hammer chisel plane lathe", "oboe viola flute cello harp")
+
+
+def planted_corpus(path: Path, sentences: int = 3000, seed: int = 7) -> None:
+    """Sentences whose words all belong to one group: words of a group share contexts, others never do."""
+    rng = np.random.default_rng(seed)
+    groups = [group.split() for group in GROUPS]
+    lines = (" ".join(rng.choice(groups[rng.integers(3)], 8)) for _ in range(sentences))
+    path.write_text("\n".join(lines) + "\n")
+
+
+def submit(arguments: Sequence[str | Path], master: str = "local[2]") -> subprocess.CompletedProcess[str]:
+    """Run jobs/train.py with spark-submit, which hands what Python writes to stderr to its own stdout."""
+    bin_directory = Path(sys.executable).parent
+    command = [
+        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false",
+        "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
+        ROOT / "conf" / "local.toml", *arguments,
+    ]  # fmt: skip
+    return subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=240)
+
+
+SMALL = [
+    "--set", "training.dimensions=16", "--set", "training.epochs=5", "--set", "vocabulary.subsample=0",
+    "--set", "training.window=3",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def corpus(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "planted.txt"
+    planted_corpus(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def output(corpus: Path) -> Path:
+    """The output of one partition."""
+    target = corpus.parent / "one"
+    done = submit(["--input", corpus, "--output", target, "--set", "training.partitions=1", *SMALL])
+    assert done.returncode == 0, done.stdout
+    return target
+
+
+def test_planted_groups_come_out_nearer_within_than_across(output: Path) -> None:
+    found = read(output)
+    units = found.vectors / np.linalg.norm(found.vectors, axis=1, keepdims=True)
+    group = {word: number for number, words in enumerate(GROUPS) for word in words.split()}
+    numbers = np.array([group[word] for word in found.words.to_pylist()])
+    cosines = units @ units.T
+    same = numbers[:, None] == numbers
+    np.fill_diagonal(same, False)
+    across = numbers[:, None] != numbers
+    assert cosines[same].min() > cosines[across].max()
+
+
+def test_the_output_is_whole(output: Path) -> None:
+    names = {path.name for path in output.iterdir()}
+    assert names >= {"embeddings", "context", "vocabulary", "metrics.jsonl", "run.json", "_SUCCESS"}
+    run = json.loads((output / "run.json").read_text())
+    assert run["status"] == "finished"
+    assert run["corpus"]["lines"] == 3000
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5]
+    assert metrics[-1]["loss"] < metrics[0]["loss"]
+    assert metrics[-1]["held_out_loss"] < metrics[0]["held_out_loss"]
+    rates = [m["learning_rate"] for m in metrics]
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_spark_pandas_and_duckdb_read_the_embeddings(output: Path, spark: SparkSession) -> None:
+    table = pq.read_table(output / "embeddings")
+    vectors = read(output).vectors
+    assert np.isfinite(vectors).all()
+    frame = pd.read_parquet(output / "embeddings")
+    assert frame["word_id"].tolist() == list(range(15))
+    assert frame["word"].is_unique
+    assert np.array_equal(np.stack(frame["vector"].to_list()), vectors)
+    rows = spark.read.parquet(str(output / "embeddings")).orderBy("word_id").collect()
+    assert np.array_equal(np.array([row["vector"] for row in rows], np.float32), vectors)
+    duck = duckdb.sql(f"select word_id, vector from '{output}/embeddings/*.parquet' order by word_id")
+    assert duck is not None
+    assert np.array_equal(np.array([row[1] for row in duck.fetchall()], np.float32), vectors)
+    assert table.num_rows == pq.read_table(output / "vocabulary").num_rows
+
+
+def test_the_same_run_twice_gives_the_same_bits_on_other_cores_too(output: Path, corpus: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done = submit(["--input", corpus, "--output", again, "--set", "training.partitions=1", *SMALL], master="local[1]")
+    assert done.returncode == 0, done.stdout
+    assert np.array_equal(read(output).vectors, read(again).vectors)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--set", "training.epochs=0"], "training.epochs"),
+        (["--set", "training.epocs=3"], "did you mean training.epochs?"),
+        (["--input", "no/such/file.txt"], "no/such/file.txt"),
+        (["--input", os.devnull], "null"),
+        (["--set", "vocabulary.min_count=100000000"], "vocabulary.min_count"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_writes_nothing(
+    change: list[str], says: str, corpus: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "out"
+    done = submit(["--input", corpus, "--output", target, *change])
+    complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
+    assert done.returncode == 2, done.stdout
+    assert len(complaints) == 1
+    assert says in complaints[0]
+    assert "Traceback" not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_output_is_refused_and_left_as_it_was(output: Path, corpus: Path) -> None:
+    before = (output / "run.json").read_bytes()
+    done = submit(["--input", corpus, "--output", output, *SMALL])
+    assert done.returncode == 2
+    assert "--overwrite" in done.stdout
+    assert (output / "run.json").read_bytes() == before
