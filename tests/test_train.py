@@ -36,7 +36,9 @@ def submit(arguments: Sequence[str | Path], master: str = "local[2]") -> subproc
         "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
         ROOT / "conf" / "local.toml", *arguments,
     ]  # fmt: skip
-    return subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=240)
+    return subprocess.run(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=240
+    )
 
 
 SMALL = [

@@ -24,6 +24,8 @@ GROUP = 8  # M
 SHARING = 32  # S
 NOISE = 64  # N
 BATCH = 256  # groups of a batch; its rows and noise words are 1.7 MB at D = 100, so that they stay in a 2 MB cache
+SMALLEST_BATCH = 8
+ROWS_A_GROUP = 8  # context rows for each group of a batch, at least
 STRETCH = 64  # batches that are laid out at a time, with one learning rate
 NOISE_LOTS = 512  # batches' worth of noise words drawn for one task; a longer task meets them again, with other pairs
 LOSS_EVERY = 16  # batches between two whose loss is taken
@@ -99,6 +101,16 @@ def softplus(x: Floats) -> Floats:
     return result
 
 
+def batch_size(rows: int) -> int:
+    """Groups of a batch for a task with so many context rows: BATCH, and fewer where each row would be met too often.
+
+    A row is stepped once a batch, so a vocabulary of some hundred words learned next to nothing from batches of
+    2,000 pairs.
+    """
+    fitting = 1 << max(rows // ROWS_A_GROUP, 1).bit_length() - 1  # a power of two, so that sets fill it
+    return min(BATCH, max(SMALLEST_BATCH, fitting))
+
+
 def step_sizes(updates: Floats, rate: float, damping: float) -> Floats:
     """The factor of each row's summed gradient: an implicit step, and never more than FARTHEST mean gradients.
 
@@ -136,24 +148,26 @@ def descend(
         return Walk(0, 0.0, 0, np.zeros(len(center_rows), np.float32), np.zeros(rows, np.float32))
     pairs = np.bincount(centers, minlength=len(center_rows)).astype(np.int32)
     groups = cut_groups(pairs, rng)
+    size = batch_size(rows)
+    sharing = min(SHARING, size)
     total = groups.center.size
     # Updates of each row in the whole task. A batch holds this share of them, as the groups are shuffled.
-    share = np.float32(min(1.0, BATCH / total))
+    share = np.float32(min(1.0, size / total))
     each = np.float32(step.negatives / NOISE)
     center_updates = np.float32(1 + step.negatives) * pairs.astype(np.float32)
     positives = np.bincount(contexts, minlength=rows)
     context_updates = (positives + step.negatives * centers.size * noise).astype(np.float32)
     touched = positives > 0
-    lots = min(NOISE_LOTS, -(-total // BATCH))
-    drawn = draw_noise(noise, lots * (BATCH // SHARING) * NOISE, rng).reshape(lots, -1)
+    lots = min(NOISE_LOTS, -(-total // size))
+    drawn = draw_noise(noise, lots * (size // sharing) * NOISE, rng).reshape(lots, -1)
 
     loss, loss_pairs = 0.0, 0
     slots = np.arange(GROUP, dtype=np.int32)
-    c = np.empty((BATCH, dimensions), np.float32)
-    o = np.empty((BATCH * GROUP, dimensions), np.float32)
-    z = np.empty((BATCH // SHARING * NOISE, dimensions), np.float32)
-    for begin in range(0, total, BATCH * STRETCH):
-        stretch = slice(begin, begin + BATCH * STRETCH)
+    c = np.empty((size, dimensions), np.float32)
+    o = np.empty((size * GROUP, dimensions), np.float32)
+    z = np.empty((size // sharing * NOISE, dimensions), np.float32)
+    for begin in range(0, total, size * STRETCH):
+        stretch = slice(begin, begin + size * STRETCH)
         center, first, length = groups.center[stretch], groups.first[stretch], groups.length[stretch]
         rate = step.first_rate + (step.last_rate - step.first_rate) * begin / total
         there = slots < length[:, None]
@@ -166,20 +180,20 @@ def descend(
         expected: Floats = np.float32(1) + share * context_updates
         context_rate = step_sizes(expected, rate, step.damping)
         positive_rate = context_rate[context] * there
-        for a in range(0, center.size, BATCH):
-            b = min(a + BATCH, center.size)
-            number, sets = (begin + a) // BATCH, -(-(b - a) // SHARING)
+        for a in range(0, center.size, size):
+            b = min(a + size, center.size)
+            number, sets = (begin + a) // size, -(-(b - a) // sharing)
             which, beside, noisy = center[a:b], context[a:b].ravel(), drawn[number % lots][: sets * NOISE]
             if number < lots:
                 touched[noisy] = True
             # mode="clip" because the default checks every index through a buffer; ours cannot be outside.
             np.take(center_rows, which, axis=0, out=c[: b - a], mode="clip")
-            c[b - a : sets * SHARING] = 0  # the last set of the task may be short
+            c[b - a : sets * sharing] = 0  # the last set of the task may be short
             np.take(context_rows, beside, axis=0, out=o[: (b - a) * GROUP], mode="clip")
             np.take(context_rows, noisy, axis=0, out=z[: sets * NOISE], mode="clip")
-            c3, z3 = c[: sets * SHARING].reshape(sets, SHARING, -1), z[: sets * NOISE].reshape(sets, NOISE, -1)
+            c3, z3 = c[: sets * sharing].reshape(sets, sharing, -1), z[: sets * NOISE].reshape(sets, NOISE, -1)
             o3 = o[: (b - a) * GROUP].reshape(b - a, GROUP, -1)
-            share_weight = np.zeros(sets * SHARING, np.float32)
+            share_weight = np.zeros(sets * sharing, np.float32)
             share_weight[: b - a] = weight[a:b] * each
 
             good = np.matmul(o3, c[: b - a, :, None])[:, :, 0]
@@ -197,7 +211,7 @@ def descend(
             bad *= HALF
             np.tanh(bad, out=bad)
             bad += 1
-            bad *= (-HALF * share_weight).reshape(sets, SHARING, 1)
+            bad *= (-HALF * share_weight).reshape(sets, sharing, 1)
 
             center_gradient = np.matmul(bad, z3).reshape(-1, dimensions)[: b - a]
             center_gradient += np.matmul(good[:, None, :], o3)[:, 0, :]

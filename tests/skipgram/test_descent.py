@@ -1,0 +1,384 @@
+"""The kernel against the textbook, one pair at a time in float64; then what no formula says: repeats, edges, learning.
+
+Rc center rows, Ro context rows, D dimensions, K negatives, P pairs, as in spark_w2v/skipgram/descent.py.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram import descent
+from spark_w2v.skipgram.descent import Step, Walk, cut_groups, descend, softplus
+from spark_w2v.skipgram.pairs import Drawing, Layout, slice_edges
+from spark_w2v.skipgram.parameters import deal_blocks, initialise
+from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
+from spark_w2v.skipgram.sampling import draw_noise, noise_distribution
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int32]
+
+examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+
+DIMENSIONS = 6
+# A power of two, so that dividing by it rounds nothing. Rows are of size 1, known to 2^-24; their change over the rate
+# is then known to 2^-17 = 8e-6, and a sum of some dozen float32 products to about as much of its largest term.
+RATE = 2.0**-7
+CLOSE = 1e-4
+
+
+class Task(NamedTuple):
+    """One task's rows, pairs sorted by center, and noise."""
+
+    center_rows: Floats
+    context_rows: Floats
+    centers: Ints
+    contexts: Ints
+    noise: Doubles
+
+
+def some_task(pairs: int, center_rows: int = 5, context_rows: int = 7, seed: int = 1) -> Task:
+    """Random rows; pairs that favour the first words, so that some are repeated and some are met rarely."""
+    rng = np.random.default_rng(seed)
+    favour = 1.0 / np.arange(1, 1 + max(center_rows, context_rows))
+    return Task(
+        rng.normal(size=(center_rows, DIMENSIONS)).astype(np.float32),
+        rng.normal(size=(context_rows, DIMENSIONS)).astype(np.float32),
+        np.sort(rng.choice(center_rows, pairs, p=favour[:center_rows] / favour[:center_rows].sum())).astype(np.int32),
+        rng.choice(context_rows, pairs, p=favour[:context_rows] / favour[:context_rows].sum()).astype(np.int32),
+        noise_distribution(np.arange(1, context_rows + 1, dtype=np.int64)[::-1], 0.75),
+    )
+
+
+def constant(rate: float, negatives: int = 3, damping: float = 0.0) -> Step:
+    """One learning rate from the first pair to the last."""
+    return Step(negatives, damping, rate, rate)
+
+
+def walk(task: Task, step: Step, seed: int = 0) -> tuple[Floats, Floats, Walk]:
+    """Rows after the walk; the task stays as it is."""
+    center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
+    done = descend(
+        center_rows, context_rows, task.centers, task.contexts, task.noise, step, np.random.default_rng(seed)
+    )
+    return center_rows, context_rows, done
+
+
+class Plain(NamedTuple):
+    """What the textbook makes of a task: the sums of the gradients for one batch, the rows for any number of them."""
+
+    center_rows: Doubles
+    context_rows: Doubles
+    loss: float
+    loss_pairs: int
+
+
+def walk_plainly(task: Task, step: Step, seed: int, batch: int, lots: int) -> Plain:
+    """The same walk, one pair at a time in float64, without damping: for each batch, rows -= rate * sum of gradients.
+
+    A pair's noise is the N words of its set at weight K / N each.
+
+    Args:
+        batch: groups of a batch.
+        lots: batches' worth of noise words, which a longer walk meets again.
+    """
+    rng = np.random.default_rng(seed)
+    groups = cut_groups(np.bincount(task.centers, minlength=len(task.center_rows)).astype(np.int32), rng)
+    sets = batch // descent.SHARING
+    drawn = draw_noise(task.noise, lots * sets * descent.NOISE, rng).reshape(lots, sets, descent.NOISE)
+    center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
+    loss, loss_pairs = 0.0, 0
+    for number, begin in enumerate(range(0, groups.center.size, batch)):
+        center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
+        for place in range(begin, min(begin + batch, groups.center.size)):
+            noisy = drawn[number % lots, (place - begin) // descent.SHARING]
+            for pair in range(groups.first[place], groups.first[place] + groups.length[place]):
+                center, context = task.centers[pair], task.contexts[pair]
+                alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
+                beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
+                weight = step.negatives / descent.NOISE
+                center_sum[center] += alone[1] + weight * (beside[1] - alone[1])
+                context_sum += alone[2] + weight * (beside[2] - alone[2])
+                if number % descent.LOSS_EVERY == 0:
+                    loss += alone[0] + weight * (beside[0] - alone[0])
+                    loss_pairs += 1
+        center_rows -= step.first_rate * center_sum
+        context_rows -= step.first_rate * context_sum
+    return Plain(center_rows, context_rows, loss, loss_pairs)
+
+
+BATCH = 4
+
+
+@pytest.fixture
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two pairs a group, two groups a set, two sets a batch, four noise words a set, whatever the vocabulary."""
+    sizes = {"GROUP": 2, "SHARING": 2, "NOISE": 4, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
+    for name, size in sizes.items():
+        monkeypatch.setattr(descent, name, size)
+
+
+def assert_same_change(task: Task, found: tuple[Floats, Floats], wanted: Plain) -> None:
+    """Every row's change over the rate, within what float32 can say."""
+    for before, after, right in (
+        (task.center_rows, found[0], wanted.center_rows),
+        (task.context_rows, found[1], wanted.context_rows),
+    ):
+        change = (after.astype(np.float64) - before) / RATE
+        right_change = (right - before) / RATE
+        assert np.abs(right_change).max() > 0.1  # else the tolerance below says nothing
+        np.testing.assert_allclose(change, right_change, rtol=CLOSE, atol=CLOSE * np.abs(right_change).max())
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("negatives", [1, 3, 9])
+@pytest.mark.parametrize(("pairs", "center_rows"), [(1, 1), (2, 1), (4, 4), (7, 1), (8, 1), (5, 3)])
+def test_the_gradient_of_one_batch_equals_the_textbook_one_pair_at_a_time(
+    pairs: int, center_rows: int, negatives: int
+) -> None:
+    task = some_task(pairs, center_rows)
+    step = constant(RATE, negatives)
+    center_rows_after, context_rows_after, _ = walk(task, step)
+    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0, BATCH, 1))
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize(("pairs", "center_rows"), [(1, 1), (7, 1), (5, 3)])
+def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int, center_rows: int) -> None:
+    task = some_task(pairs, center_rows)
+    step = constant(RATE)
+    done = walk(task, step)[2]
+    wanted = walk_plainly(task, step, 0, BATCH, 1)
+    assert done.loss_pairs == wanted.loss_pairs == done.pairs == pairs
+    assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("pairs", [9, 40, 61])
+@pytest.mark.parametrize("most_lots", [1, 3, 100])
+def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
+    pairs: int, most_lots: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(descent, "NOISE_LOTS", most_lots)
+    monkeypatch.setattr(descent, "STRETCH", 2)
+    task = some_task(pairs)
+    step = constant(RATE)
+    groups = int((-(-np.bincount(task.centers) // descent.GROUP)).sum())
+    wanted = walk_plainly(task, step, 3, BATCH, min(most_lots, -(-groups // BATCH)))
+    center_rows, context_rows, done = walk(task, step, 3)
+    assert_same_change(task, (center_rows, context_rows), wanted)
+    assert done.loss_pairs == wanted.loss_pairs
+    assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_one_context_row_is_its_own_noise() -> None:
+    task = some_task(6, center_rows=2, context_rows=1)
+    step = constant(RATE)
+    center_rows, context_rows, done = walk(task, step)
+    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0, BATCH, 1))
+    assert done.context_updates.tolist() == [6 + 3 * 6]
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_the_implicit_step_divides_by_all_updates_of_a_center_in_the_batch() -> None:
+    task = some_task(8, center_rows=1)
+    rate, damping, negatives = 2.0**-5, 0.5, 3
+    plain = walk_plainly(task, constant(RATE, negatives), 0, BATCH, 1)
+    gradient = (plain.center_rows - task.center_rows) / RATE
+    damped = walk(task, constant(rate, negatives, damping))[0]
+    updates = 8 * (1 + negatives)
+    np.testing.assert_allclose(
+        damped - task.center_rows, gradient * rate / (1 + rate * damping * updates), rtol=CLOSE, atol=1e-5
+    )
+
+
+def test_a_row_is_never_moved_by_more_than_so_many_mean_gradients() -> None:
+    pairs = descent.GROUP * 4
+    task = some_task(pairs, center_rows=1)
+    # A small row against zeros: sigma is 1/2 everywhere, so that context gradients are -v / 2 for a pair.
+    task = task._replace(center_rows=np.full((1, DIMENSIONS), 0.25, np.float32), context_rows=task.context_rows * 0)
+    context_rows = walk(task, constant(1e6, negatives=1))[1]
+    assert np.abs(context_rows).max() <= descent.FARTHEST * 0.125 * (1 + 1e-5)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_the_learning_rate_falls_from_the_first_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descent, "STRETCH", 1)
+    words = 10 * BATCH
+    # One pair a word and no noise: each center moves by its batch's rate times half of its context row, of ones.
+    ids = np.arange(words, dtype=np.int32)
+    center_rows, context_rows = np.zeros((words, 2), np.float32), np.ones((words, 2), np.float32)
+    rng = np.random.default_rng(5)
+    descend(center_rows, context_rows, ids, ids, np.full(words, 1 / words), Step(0, 0.0, 0.2, 0.1), rng)
+    rates = np.unique((2 * center_rows[:, 0].astype(np.float64)).round(6))
+    np.testing.assert_allclose(rates, 0.2 - 0.1 * np.arange(10)[::-1] / 10, atol=1e-6)
+
+
+@pytest.mark.parametrize("context_rows", [1, 5, 4096])
+@pytest.mark.parametrize(
+    "pairs",
+    [1, descent.GROUP - 1, descent.GROUP, descent.GROUP + 1, descent.GROUP * descent.BATCH]
+    + [descent.GROUP * descent.BATCH + 1, 3 * descent.GROUP * descent.BATCH + 17],
+)
+def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pairs: int, context_rows: int) -> None:
+    centers_used = 4
+    rng = np.random.default_rng(pairs)
+    centers = np.sort(rng.integers(0, centers_used, pairs)).astype(np.int32)
+    contexts = rng.integers(0, context_rows, pairs).astype(np.int32)
+    # Center c is the unit vector of axis c, context rows are 0, there is no noise, and the rate is so small that sigma
+    # stays 1/2: entry (o, c) of the context rows counts how often (c, o) was trained.
+    rate = 1e-6
+    center_rows, rows = np.eye(centers_used, dtype=np.float32), np.zeros((context_rows, centers_used), np.float32)
+    noise = np.full(context_rows, 1 / context_rows)
+    done = descend(center_rows, rows, centers, contexts, noise, constant(rate, negatives=0), rng)
+    wanted = np.zeros((context_rows, centers_used))
+    np.add.at(wanted, (contexts, centers), 1)
+    np.testing.assert_allclose(rows / (rate / 2), wanted, rtol=0.01, atol=0.01)
+    assert np.array_equal((rows / (rate / 2) * min(1, 40 / wanted.max())).round() > 0, wanted > 0) or pairs > 40
+    assert done.pairs == pairs == done.center_updates.sum() == done.context_updates.sum()
+
+
+@examples
+@given(pairs=st.lists(st.integers(0, 40), min_size=1, max_size=30), seed=st.integers(0, 2**32))
+@example(pairs=[0], seed=0)
+@example(pairs=[0, 1, 0], seed=0)
+@example(pairs=[descent.GROUP * descent.BATCH + 1], seed=0)
+def test_groups_cover_each_pair_once_and_never_two_centers(pairs: list[int], seed: int) -> None:
+    groups = cut_groups(np.array(pairs, np.int32), np.random.default_rng(seed))
+    center_of_pair = np.repeat(np.arange(len(pairs)), pairs)
+    covered: list[int] = []
+    for center, first, length in zip(groups.center, groups.first, groups.length, strict=True):
+        assert 1 <= length <= descent.GROUP
+        assert (center_of_pair[first : first + length] == center).all()
+        covered.extend(range(first, first + length))
+    assert sorted(covered) == list(range(sum(pairs)))
+
+
+def test_groups_come_in_random_order() -> None:
+    pairs = np.full(200, 1, np.int32)
+    one, other = (cut_groups(pairs, np.random.default_rng(seed)).center for seed in (1, 2))
+    assert not np.array_equal(one, np.sort(one))
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.parametrize("times", [2, descent.GROUP + 3])
+def test_a_word_repeated_in_a_batch_learns_from_every_occurrence(times: int) -> None:
+    task = some_task(1, center_rows=1, context_rows=2)
+    repeated = task._replace(centers=task.centers.repeat(times), contexts=task.contexts.repeat(times))
+    once, often = (walk(each, constant(RATE, negatives=0)) for each in (task, repeated))
+    for before, alone, together in ((task.center_rows, once[0], often[0]), (task.context_rows, once[1], often[1])):
+        np.testing.assert_allclose(together - before, times * (alone - before), rtol=CLOSE, atol=1e-6)
+
+
+def test_an_empty_bucket_changes_nothing() -> None:
+    task = some_task(0)
+    center_rows, context_rows, done = walk(task, constant(0.1))
+    assert np.array_equal(center_rows, task.center_rows)
+    assert np.array_equal(context_rows, task.context_rows)
+    assert (done.pairs, done.loss, done.loss_pairs) == (0, 0.0, 0)
+    assert done.center_updates.tolist() == [0.0] * 5
+    assert done.context_updates.tolist() == [0.0] * 7
+
+
+def test_rows_that_nothing_touched_have_no_updates_and_are_unchanged() -> None:
+    task = some_task(30, center_rows=50, context_rows=5000)
+    center_rows, context_rows, done = walk(task, constant(0.1))
+    for before, after, updates in (
+        (task.center_rows, center_rows, done.center_updates),
+        (task.context_rows, context_rows, done.context_updates),
+    ):
+        touched = updates > 0
+        assert 0 < touched.sum() < touched.size
+        assert np.array_equal(after[~touched], before[~touched])
+        assert (after[touched] != before[touched]).any(axis=1).all()
+
+
+@pytest.mark.parametrize("pairs", [1, 500, 5000])
+def test_updates_count_each_pair_and_its_noise(pairs: int) -> None:
+    task = some_task(pairs)
+    done = walk(task, constant(0.01, negatives=5))[2]
+    assert done.center_updates.tolist() == [6.0 * n for n in np.bincount(task.centers, minlength=5)]
+    wanted = np.bincount(task.contexts, minlength=7) + 5 * pairs * task.noise
+    np.testing.assert_allclose(done.context_updates, wanted, rtol=1e-6)
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
+    task = some_task(3000, center_rows=40, context_rows=60)
+    step = Step(5, 0.1, 0.05, 0.01)
+    first, again, other = (walk(task, step, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first[0], again[0])
+    assert np.array_equal(first[1], again[1])
+    assert first[2].loss == again[2].loss
+    assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("context_rows", [1, 3, 300, 5000])
+def test_rows_stay_finite_with_a_learning_rate_of_one(context_rows: int) -> None:
+    task = some_task(20_000, center_rows=context_rows, context_rows=context_rows)
+    task = task._replace(center_rows=task.center_rows * 0.1, context_rows=task.context_rows * 0)
+    for seed in range(5):
+        center_rows, rows, done = walk(task, constant(1.0, negatives=5, damping=0.1), seed)
+        assert np.isfinite(center_rows).all()
+        assert np.isfinite(rows).all()
+        assert np.isfinite(done.loss)
+        task = task._replace(center_rows=center_rows, context_rows=rows)
+    assert max(np.abs(task.center_rows).max(), np.abs(task.context_rows).max()) < 1e3
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_scores_beyond_what_exp_can_hold_do_not_overflow() -> None:
+    task = some_task(50)
+    task = task._replace(center_rows=task.center_rows * 1e3, context_rows=task.context_rows * 1e3)
+    center_rows, context_rows, done = walk(task, constant(1e-4))
+    assert np.isfinite(center_rows).all()
+    assert np.isfinite(context_rows).all()
+    assert np.isfinite(done.loss)
+
+
+def test_softplus_equals_logaddexp() -> None:
+    x = np.linspace(-200, 200, 4001, dtype=np.float32)
+    np.testing.assert_allclose(softplus(x), np.logaddexp(0, x.astype(np.float64)), rtol=1e-6, atol=1e-7)
+
+
+THEMES, TWINS, COMPANIONS, SENTENCES = 6, 4, 8, 4000
+
+
+def planted_corpus(rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Sentences of one theme's companions around one of its twins; two twins never meet. Ids by theme, twins first."""
+    theme = rng.integers(0, THEMES, SENTENCES)
+    ids = TWINS + rng.integers(0, COMPANIONS, (SENTENCES, 7))
+    ids[:, 3] = rng.integers(0, TWINS, SENTENCES)
+    ids += theme[:, None] * (TWINS + COMPANIONS)
+    return ids.ravel().astype(np.int32), np.full(SENTENCES, 7, np.int32)
+
+
+def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> None:
+    ids, lengths = planted_corpus(np.random.default_rng(7))
+    words, epochs = THEMES * (TWINS + COMPANIONS), 4
+    counts = np.bincount(ids, minlength=words).astype(np.int64)
+    blocks = deal_blocks(counts.astype(np.float64), 1)
+    drawing = Drawing(np.ones(words, np.float32), 3, 1, 0.0, blocks)
+    center_rows, context_rows = initialise(words, 16, 1)
+    noise = noise_distribution(counts, 0.75)[blocks.order]
+    losses = []
+    for epoch in range(epochs):
+        numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, slice_edges(1, growing=False))[0]
+        centers, contexts = Layout.of(blocks).rows(np.sort(numbers))
+        step = Step(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
+        done = descend(center_rows, context_rows, centers, contexts, noise, step, np.random.default_rng(epoch))
+        losses.append(done.loss / done.loss_pairs)
+    assert losses[-1] < losses[0]
+    vectors = np.empty_like(center_rows)
+    vectors[blocks.order] = center_rows
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    twins = vectors.reshape(THEMES, TWINS + COMPANIONS, -1)[:, :TWINS].reshape(THEMES * TWINS, -1)
+    cosine = twins @ twins.T
+    theme = np.arange(THEMES * TWINS) // TWINS
+    same = (theme[:, None] == theme) & ~np.eye(theme.size, dtype=bool)
+    across = theme[:, None] != theme
+    assert cosine[same].min() > cosine[across].max()
