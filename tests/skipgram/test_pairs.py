@@ -1,0 +1,288 @@
+"""Pairs against a slow enumeration; then what is drawn, where pairs go, and what is never trained on."""
+
+from collections import Counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram.pairs import (
+    Drawing,
+    Keys,
+    Layout,
+    draw_reach,
+    keep_words,
+    latin_square,
+    number_pairs,
+    positions_of_pairs,
+    slice_edges,
+)
+from spark_w2v.skipgram.parameters import Blocks, deal_blocks
+
+Ints = npt.NDArray[np.int32]
+
+examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+PLACE = (3, 1 << 40, 7)  # file, start and number of a piece
+
+
+class Pair(NamedTuple):
+    """A pair's number taken apart: its slice, its blocks, its words."""
+
+    part: int
+    center_block: int
+    context_block: int
+    center: int
+    context: int
+
+
+def take_apart(number: int, blocks: Blocks) -> Pair:
+    """By the description at the top of pairs.py, in Python's own integers."""
+    layout = Layout.of(blocks)
+    number, context_row = divmod(number, 1 << layout.row)
+    number, center_row = divmod(number, 1 << layout.row)
+    number, context_block = divmod(number, 1 << layout.block)
+    part, center_block = divmod(number, 1 << layout.block)
+    center = int(blocks.of(blocks.order, center_block)[center_row])
+    context = int(blocks.of(blocks.order, context_block)[context_row])
+    return Pair(part, center_block, context_block, center, context)
+
+
+def words_of(numbers: Keys, blocks: Blocks) -> Counter[tuple[int, int]]:
+    """How often each (center, context) is among the numbers."""
+    return Counter((pair.center, pair.context) for pair in (take_apart(int(n), blocks) for n in numbers))
+
+
+def enumerate_pairs(sentences: list[list[int]], reach: list[int]) -> Counter[tuple[int, int]]:
+    """For each sentence, each center, every other position no farther than its reach."""
+    found: Counter[tuple[int, int]] = Counter()
+    passed = 0
+    for sentence in sentences:
+        for position, center in enumerate(sentence):
+            for other, context in enumerate(sentence):
+                if other != position and abs(other - position) <= reach[passed + position]:
+                    found[center, context] += 1
+        passed += len(sentence)
+    return found
+
+
+def flat(sentences: list[list[int]]) -> tuple[Ints, Ints]:
+    """Ids and lengths."""
+    return np.array([word for s in sentences for word in s], np.int32), np.array([len(s) for s in sentences], np.int32)
+
+
+def some_blocks(words: int, count: int, seed: int = 0) -> Blocks:
+    return deal_blocks(np.random.default_rng(seed).random(words) + 0.1, count)
+
+
+VOCABULARY = 11
+
+
+@examples
+@given(
+    sentences=st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=9), max_size=6),
+    window=st.integers(1, 15),
+    count=st.integers(1, VOCABULARY),
+    data=st.data(),
+)
+def test_pairs_equal_a_plain_enumeration(
+    sentences: list[list[int]], window: int, count: int, data: st.DataObject
+) -> None:
+    ids, lengths = flat(sentences)
+    reach = data.draw(st.lists(st.integers(1, window), min_size=ids.size, max_size=ids.size))
+    part = data.draw(st.lists(st.integers(0, 5), min_size=ids.size, max_size=ids.size))
+    blocks = some_blocks(VOCABULARY, count)
+    sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+    numbers = number_pairs(ids, sentence, np.array(reach, np.int16), window, np.array(part, np.uint64), blocks)
+    assert numbers.dtype == np.uint64
+    assert words_of(numbers, blocks) == enumerate_pairs(sentences, reach)
+
+
+def test_no_pair_crosses_the_end_of_a_sentence() -> None:
+    sentence = np.repeat(np.arange(50, dtype=np.int32), np.random.default_rng(0).integers(1, 8, 50))
+    found = list(positions_of_pairs(sentence, np.full(sentence.size, 20, np.int16), 20))
+    assert sum(center.size for center, _ in found) == sum(n * (n - 1) for n in np.bincount(sentence))
+    for center, context in found:
+        assert (sentence[center] == sentence[context]).all()
+
+
+def test_a_window_larger_than_the_sentence_pairs_all_of_its_words() -> None:
+    blocks = some_blocks(4, 1)
+    drawing = Drawing(np.ones(4, np.float32), 1000, 1, 0.0, blocks)
+    ids, lengths = flat([[0, 1], [2, 3]] * 50)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))[0], blocks)
+    assert found == {(0, 1): 50, (1, 0): 50, (2, 3): 50, (3, 2): 50}
+
+
+@pytest.mark.parametrize("sentences", [[], [[]], [[1]], [[1], [], [2], [3]]])
+def test_sentences_of_one_word_have_no_pairs(sentences: list[list[int]]) -> None:
+    drawing = Drawing(np.ones(4, np.float32), 5, 1, 0.0, some_blocks(4, 2))
+    ids, lengths = flat(sentences)
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, slice_edges(3, growing=False))
+    assert numbers.dtype == np.uint64
+    assert (numbers.size, words) == (0, ids.size)
+
+
+def test_a_center_is_paired_with_all_of_its_sentence_within_one_reach() -> None:
+    window, blocks = 4, some_blocks(600, 3)
+    # No word occurs twice, so that positions can be read off the pairs.
+    drawing = Drawing(np.ones(600, np.float32), window, 9, 0.0, blocks)
+    lengths = np.random.default_rng(2).multinomial(600, np.full(60, 1 / 60)).astype(np.int32)
+    ids = np.arange(600, dtype=np.int32)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))[0], blocks)
+    reach = [1] * 600
+    for center, context in found:
+        reach[center] = max(reach[center], abs(center - context))
+    assert max(reach) == window
+    ends = np.cumsum(lengths)
+    sentences = [list(range(end - length, end)) for end, length in zip(ends, lengths, strict=True)]
+    assert found == enumerate_pairs(sentences, reach)
+
+
+def test_the_mean_reach_is_half_of_the_window_and_one() -> None:
+    for window in (1, 2, 5, 10):
+        reach = draw_reach(100_000, window, np.random.default_rng(window))
+        assert set(reach.tolist()) == set(range(1, window + 1))
+        sigma = np.sqrt((window**2 - 1) / 12 / reach.size)
+        assert abs(reach.mean() - (window + 1) / 2) <= 3 * sigma
+
+
+def test_words_are_kept_as_often_as_their_probability_says() -> None:
+    keep = np.array([0.01, 0.3, 0.9, 1.0], np.float32)
+    each = 50_000
+    ids = np.random.default_rng(0).permutation(np.repeat(np.arange(4, dtype=np.int32), each))
+    words, _ = keep_words(ids, np.array([ids.size], np.int32), keep, np.random.default_rng(1))
+    kept = np.bincount(words)
+    assert (np.abs(kept - each * keep) <= 3 * np.sqrt(each * keep * (1 - keep))).all()
+    assert kept[3] == each
+
+
+def test_words_that_stay_keep_their_order_and_their_sentence() -> None:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(0, 9, 200).astype(np.int32)
+    ids = np.arange(lengths.sum(), dtype=np.int32)
+    out = rng.random(ids.size) < 0.5
+    words, sentence = keep_words(ids, lengths, np.full(ids.size, 0.5, np.float32), rng, out)
+    assert 0 < words.size < ids.size
+    assert (np.diff(words) > 0).all()
+    assert np.array_equal(sentence, np.repeat(np.arange(200), lengths)[words])
+    assert not out[words].any()
+
+
+def test_skipped_words_bring_their_neighbours_together() -> None:
+    blocks = some_blocks(3, 1)
+    drawing = Drawing(np.array([1, 0, 1], np.float32), 1, 1, 0.0, blocks)
+    ids, lengths = flat([[0, 1, 2]])
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))
+    assert words_of(numbers, blocks) == {(0, 2): 1, (2, 0): 1}
+    assert words == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> None:
+    blocks = some_blocks(40, count)
+    drawing = Drawing(np.ones(40, np.float32), 3, 1, 0.0, blocks)
+    ids = np.random.default_rng(1).integers(0, 40, 2000).astype(np.int32)
+    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, slice_edges(4, growing=False))
+    pairs = [take_apart(int(number), blocks) for number in np.sort(numbers)]
+    assert {pair.part for pair in pairs} == {0, 1, 2, 3}
+    for pair in pairs:
+        assert (blocks.block[pair.center], blocks.block[pair.context]) == (pair.center_block, pair.context_block)
+    wanted = [
+        (p.part, p.center_block, p.context_block, int(blocks.row[p.center]), int(blocks.row[p.context])) for p in pairs
+    ]
+    assert wanted == sorted(wanted)
+
+
+@examples
+@given(words=st.integers(1, 3000), data=st.data())
+def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None:
+    blocks = some_blocks(words, data.draw(st.integers(1, min(words, 70))))
+    layout = Layout.of(blocks)
+    assert np.diff(blocks.ends).max() <= 1 << layout.row
+    assert blocks.count <= 1 << layout.block
+    ids = np.array(data.draw(st.lists(st.integers(0, words - 1), min_size=2, max_size=8)), np.int32)
+    sentence, part = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
+    numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, part, blocks)
+    center, context = layout.rows(numbers)
+    short = layout.rows((numbers & np.uint64((1 << 2 * layout.row) - 1)).astype(layout.dtype))
+    assert center.dtype == context.dtype == np.int32
+    assert np.array_equal((center, context), short)
+    pairs = [take_apart(int(number), blocks) for number in numbers]
+    assert center.tolist() == [blocks.row[pair.center] for pair in pairs]
+    assert context.tolist() == [blocks.row[pair.context] for pair in pairs]
+    assert {pair.part for pair in pairs} == {5}
+
+
+@pytest.mark.parametrize("row", [15, 16, 17, 30, 31])
+def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int) -> None:
+    layout, largest = Layout(row, 1), (1 << row) - 1
+    wide: Keys = np.array([largest << row | largest], np.uint64)
+    number: npt.NDArray[np.unsignedinteger] = wide.astype(layout.dtype)
+    assert int(number[0]) == largest << row | largest
+    assert [rows.tolist() for rows in layout.rows(number)] == [[largest], [largest]]
+
+
+def test_an_epoch_is_cut_in_equal_or_in_doubling_slices() -> None:
+    assert slice_edges(4, growing=False).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert slice_edges(4, growing=True).tolist() == [0.0, 0.125, 0.25, 0.5, 1.0]
+    for growing in (False, True):
+        assert slice_edges(1, growing=growing).tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("growing", [False, True])
+def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(growing: bool) -> None:
+    sentences, edges = 4000, slice_edges(4, growing=growing)
+    blocks = some_blocks(sentences * 2, 1)
+    drawing = Drawing(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
+    ids, lengths = np.arange(sentences * 2, dtype=np.int32), np.full(sentences, 2, np.int32)
+    pairs = [take_apart(int(number), blocks) for number in drawing.pairs(PLACE, ids, lengths, 0, edges)[0]]
+    slices = {pair.center // 2: pair.part for pair in pairs}
+    assert len(slices) == sentences
+    assert all(slices[pair.center // 2] == pair.part for pair in pairs)
+    share = np.diff(edges)
+    found = np.bincount(list(slices.values()), minlength=4)
+    assert (np.abs(found - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))).all()
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 8, 13])
+def test_every_bucket_is_trained_once_and_no_two_tasks_of_a_round_share_a_row(blocks: int) -> None:
+    square = latin_square(blocks, np.random.default_rng(blocks))
+    assert square.shape == (blocks, blocks)
+    for line in (*square, *square.T):
+        assert sorted(line) == list(range(blocks))
+
+
+def test_rounds_meet_the_buckets_in_another_order_each_time() -> None:
+    squares = {latin_square(8, np.random.default_rng(seed)).tobytes() for seed in range(20)}
+    assert len(squares) == 20
+
+
+def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -> None:
+    sentences, share = 2000, 0.1
+    blocks = some_blocks(sentences * 3, 1)
+    drawing = Drawing(np.ones(sentences * 3, np.float32), 2, 1, share, blocks)
+    out = drawing.held_out_sentences(PLACE, sentences)
+    assert abs(out.sum() - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))
+    ids, lengths = np.arange(sentences * 3, dtype=np.int32), np.full(sentences, 3, np.int32)
+    for epoch in range(3):
+        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, slice_edges(2, growing=True))
+        trained = {word // 3 for pair in words_of(numbers, blocks) for word in pair}
+        assert trained == set(np.flatnonzero(~out).tolist())
+        assert words == 3 * len(trained)
+    assert not np.array_equal(out, drawing.held_out_sentences((3, 1 << 40, 8), sentences))
+
+
+def test_pairs_are_the_same_at_the_same_place_and_others_in_another_epoch_or_place() -> None:
+    drawing = Drawing(np.full(50, 0.7, np.float32), 5, 1, 0.0, some_blocks(50, 2))
+    ids = np.random.default_rng(1).integers(0, 50, 1000).astype(np.int32)
+    lengths, edges = np.full(100, 10, np.int32), slice_edges(2, growing=False)
+
+    def draw(place: tuple[int, ...], epoch: int) -> list[int]:
+        return sorted(drawing.pairs(place, ids, lengths, epoch, edges)[0].tolist())
+
+    assert draw(PLACE, 0) == draw(PLACE, 0)
+    assert draw(PLACE, 0) != draw(PLACE, 1)
+    assert draw(PLACE, 0) != draw((3, 0, 7), 0)
