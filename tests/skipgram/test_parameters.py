@@ -1,0 +1,141 @@
+"""Blocks that share the work evenly, an average that only counts who learned, and where learning starts."""
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram.parameters import average, deal_blocks, initialise
+
+Floats = npt.NDArray[np.float32]
+
+examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+
+
+@examples
+@given(load=st.lists(st.floats(0, 1e9), min_size=1, max_size=200), data=st.data())
+def test_every_word_is_in_one_block_at_one_row(load: list[float], data: st.DataObject) -> None:
+    count = data.draw(st.integers(1, len(load)))
+    blocks = deal_blocks(np.array(load), count)
+    assert blocks.count == count
+    assert sorted(blocks.order) == list(range(len(load)))
+    assert (blocks.ends[0], blocks.ends[-1]) == (0, len(load))
+    sizes = np.diff(blocks.ends)
+    assert sizes.max() - sizes.min() <= 1
+    assert sizes.max() <= 1 << blocks.bits
+    assert blocks.bits == 1 or sizes.max() > 1 << (blocks.bits - 1)
+    for b in range(count):
+        words = blocks.of(blocks.order, b)
+        assert (blocks.block[words] == b).all()
+        assert blocks.row[words].tolist() == list(range(words.size))
+
+
+@pytest.mark.parametrize("count", [2, 7, 32])
+def test_blocks_have_equal_loads_to_a_few_percent(count: int) -> None:
+    # A natural vocabulary: counts as 1 / rank, the most frequent subsampled to a fixed share as training does.
+    load = np.minimum(1 / np.arange(1.0, 20_001), 1e-3)
+    blocks = deal_blocks(load, count)
+    loads = np.array([load[blocks.of(blocks.order, b)].sum() for b in range(count)])
+    assert np.abs(loads / loads.mean() - 1).max() < 0.03
+
+
+def test_words_of_a_block_fall_in_load() -> None:
+    load = np.random.default_rng(0).random(100)
+    blocks = deal_blocks(load, 7)
+    for b in range(7):
+        assert (np.diff(load[blocks.of(blocks.order, b)]) <= 0).all()
+
+
+def test_one_block_of_falling_loads_is_the_order_of_word_ids() -> None:
+    blocks = deal_blocks(np.array([9.0, 5.0, 5.0, 5.0, 1.0]), 1)
+    assert blocks.order.tolist() == blocks.row.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_rows_of_a_block_are_contiguous_and_a_view() -> None:
+    blocks = deal_blocks(np.random.default_rng(0).random(23), 4)
+    matrix = np.arange(46, dtype=np.float32).reshape(23, 2)
+    for b in range(4):
+        rows = blocks.of(matrix, b)
+        assert rows.flags.c_contiguous
+        rows += 100
+    assert matrix.ravel().tolist() == list(range(100, 146))
+
+
+def some_rows(seed: int, height: int = 50) -> Floats:
+    return np.random.default_rng(seed).normal(size=(height, 4)).astype(np.float32)
+
+
+def test_the_average_weighs_each_copy_by_its_updates_of_the_row() -> None:
+    copies = [
+        (np.array([[1.0], [10.0]], np.float32), np.array([1, 3], np.float32)),
+        (np.array([[5.0], [20.0]], np.float32), np.array([3, 1], np.float32)),
+    ]
+    assert average(copies, np.zeros((2, 1), np.float32)).tolist() == [[4.0], [12.5]]
+
+
+@examples
+@given(copies=st.integers(1, 5), seed=st.integers(0, 2**32))
+def test_the_average_equals_numpys_row_by_row(copies: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    before = some_rows(seed, 8)
+    rows = rng.normal(size=(copies, 8, 4)).astype(np.float32)
+    updates = (rng.random((copies, 8)) * (rng.random((copies, 8)) < 0.6)).astype(np.float32)
+    found = average(zip(rows, updates, strict=True), before)
+    assert found.dtype == np.float32
+    for row in range(8):
+        if updates[:, row].any():
+            wanted = np.average(rows[:, row].astype(np.float64), axis=0, weights=updates[:, row].astype(np.float64))
+        else:
+            wanted = before[row]
+        np.testing.assert_allclose(found[row], wanted, rtol=1e-6, atol=1e-12)
+
+
+def test_the_average_ignores_copies_that_did_not_touch_a_row() -> None:
+    before, learned, idle = some_rows(0), some_rows(1), some_rows(2)
+    nothing = np.zeros(50, np.float32)
+    found = average([(idle, nothing), (learned, np.full(50, 7, np.float32)), (idle, nothing)], before)
+    assert np.array_equal(found, learned)
+
+
+def test_a_row_that_no_copy_touched_stays_as_it_was() -> None:
+    before = some_rows(0)
+    kept = before.copy()
+    assert np.array_equal(average([(some_rows(1), np.zeros(50, np.float32))] * 2, before), kept)
+    assert np.array_equal(average([], before), kept)
+    changed = average([(some_rows(1), np.ones(50, np.float32))], before)
+    assert np.array_equal(before, kept)  # and the input is not written to
+    assert not np.array_equal(changed, kept)
+
+
+@examples
+@given(weight=st.floats(2.0**-20, 2.0**30, width=32), seed=st.integers(0, 2**32))
+def test_one_copy_comes_out_bit_for_bit(weight: float, seed: int) -> None:
+    rows = some_rows(seed) * np.float32(10.0 ** np.random.default_rng(seed).integers(-20, 20))
+    assert np.array_equal(average([(rows, np.full(50, weight, np.float32))], some_rows(1)), rows)
+
+
+def test_equal_copies_in_one_order_average_to_the_same_bits() -> None:
+    copies = [(some_rows(seed), np.random.default_rng(seed).random(50, np.float32)) for seed in range(9)]
+    first, again = (average(iter(copies), some_rows(99)) for _ in range(2))
+    assert first.tobytes() == again.tobytes()
+
+
+def test_center_rows_start_small_and_uniform_and_context_rows_at_zero() -> None:
+    words, dimensions = 2000, 50
+    center, context = initialise(words, dimensions, 1)
+    assert center.shape == context.shape == (words, dimensions)
+    assert center.dtype == context.dtype == np.float32
+    assert not context.any()
+    limit = 1 / (2 * dimensions)
+    assert center.min() >= -limit
+    assert center.max() <= limit
+    # Mean and variance of a uniform distribution, each within 4 sigma of n samples.
+    n = center.size
+    assert abs(center.mean(dtype=np.float64)) < 4 * limit / np.sqrt(3 * n)
+    assert center.var(dtype=np.float64) == pytest.approx(limit**2 / 3, rel=4 * np.sqrt(0.8 / n))
+
+
+def test_the_seed_decides_where_learning_starts() -> None:
+    assert np.array_equal(initialise(20, 3, 1)[0], initialise(20, 3, 1)[0])
+    assert not np.array_equal(initialise(20, 3, 1)[0], initialise(20, 3, 2)[0])
