@@ -1,0 +1,122 @@
+"""Which words are skipped and which are noise, against the formulas of the papers and of word2vec.c."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram import sampling
+from spark_w2v.skipgram.sampling import draw_noise, generator, keep_probability, noise_distribution
+
+examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+
+
+@examples
+@given(
+    counts=st.lists(st.integers(1, 10**12), min_size=1, max_size=30),
+    subsample=st.sampled_from([1e-5, 1e-4, 1e-3, 1e-2, 1.0]),
+)
+def test_words_are_kept_with_the_probability_of_word2vec_c(counts: list[int], subsample: float) -> None:
+    # word2vec.c: ran = (sqrt(cn / (sample * train_words)) + 1) * (sample * train_words) / cn; skipped if ran < uniform
+    total = sum(counts)
+    wanted = [min(1.0, (math.sqrt(count / (subsample * total)) + 1) * (subsample * total) / count) for count in counts]
+    found = keep_probability(np.array(counts, np.int64), total, subsample)
+    assert found.dtype == np.float32
+    assert (found > 0).all()
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_a_word_of_a_tenth_of_the_text_is_kept_as_worked_out_by_hand() -> None:
+    # t / f = 1e-3 / 0.1 = 0.01, sqrt(0.01) + 0.01 = 0.11; the paper's 1 - sqrt(t / f) would skip with 0.9
+    found = keep_probability(np.array([100, 900], np.int64), 1000, 1e-3)
+    assert found[0] == pytest.approx(0.11, rel=1e-6)
+
+
+def test_a_threshold_of_zero_keeps_everything() -> None:
+    assert keep_probability(np.array([1, 10**12], np.int64), 10**12 + 1, 0).tolist() == [1.0, 1.0]
+
+
+def test_counts_beyond_32_bits_are_counted_right() -> None:
+    counts = np.array([2**40, 2**33, 2**32 + 1, 1], np.int64)
+    total = int(counts.sum())
+    kept = keep_probability(counts, total, 1e-3)
+    ratio = 1e-3 * total / 2**33
+    assert kept[1] == pytest.approx(math.sqrt(ratio) + ratio, rel=1e-6)
+    noise = noise_distribution(counts, 0.75)
+    assert noise[0] / noise[1] == pytest.approx(2**5.25)
+    assert noise[0] / noise[3] == pytest.approx(2.0**30)
+
+
+def test_noise_is_as_frequent_as_the_count_to_the_exponent() -> None:
+    counts = np.array([10_000, 625, 16, 1], np.int64)
+    np.testing.assert_allclose(noise_distribution(counts, 0.75), np.array([1000, 125, 8, 1]) / 1134, rtol=1e-12)
+    assert noise_distribution(counts, 0.0).tolist() == [0.25] * 4
+    assert noise_distribution(counts, 1.0).sum() == pytest.approx(1.0, rel=1e-12)
+
+
+@examples
+@given(
+    counts=st.lists(st.integers(1, 10**6), min_size=1, max_size=60),
+    wanted=st.integers(0, 3000),
+    seed=st.integers(0, 2**32),
+)
+def test_each_noise_word_is_drawn_as_often_as_its_probability_says_up_to_one(
+    counts: list[int], wanted: int, seed: int
+) -> None:
+    noise = noise_distribution(np.array(counts, np.int64), 0.75)
+    drawn = draw_noise(noise, wanted, np.random.default_rng(seed))
+    assert drawn.dtype == np.int32
+    assert drawn.size == wanted
+    times = np.bincount(drawn, minlength=noise.size)
+    assert times.size == noise.size
+    assert (np.abs(times - wanted * noise) < 1 + 1e-6).all()
+
+
+def test_words_without_probability_are_never_drawn() -> None:
+    noise = np.array([0, 0.5, 0, 0.5, 0])
+    for seed in range(50):
+        assert set(draw_noise(noise, 7, np.random.default_rng(seed)).tolist()) == {1, 3}
+
+
+def test_part_of_a_distribution_is_drawn_from_in_proportion() -> None:
+    drawn = draw_noise(np.array([0.01, 0.03]), 400, np.random.default_rng(0))
+    assert abs(int((drawn == 0).sum()) - 100) <= 1
+
+
+def test_noise_comes_in_random_order() -> None:
+    noise = np.full(100, 0.01)
+    drawn = draw_noise(noise, 5000, np.random.default_rng(0))
+    # Each position's correlation with its word: 4 sigma of 5,000 draws.
+    assert abs(np.corrcoef(np.arange(5000), drawn)[0, 1]) < 4 / math.sqrt(5000)
+
+
+def test_rare_words_are_drawn_in_their_share_over_many_tasks() -> None:
+    noise = noise_distribution(np.arange(1, 201, dtype=np.int64), 0.75)
+    tasks, wanted = 2000, 20
+    times = np.zeros(200)
+    for task in range(tasks):
+        times += np.bincount(draw_noise(noise, wanted, generator(1, sampling.KERNEL, task)), minlength=200)
+    expected = tasks * wanted * noise
+    # A word is drawn at most once a task here, a Bernoulli variable: 4 sigma for the furthest of 200 words.
+    assert (np.abs(times - expected) <= 4 * np.sqrt(expected)).all()
+
+
+def test_random_numbers_are_the_same_at_the_same_place_and_others_elsewhere() -> None:
+    uses = [
+        sampling.INITIAL,
+        sampling.HELD_OUT,
+        sampling.PAIRS,
+        sampling.LATIN_SQUARE,
+        sampling.KERNEL,
+        sampling.SAMPLE,
+    ]
+    places = [(seed, use, *place) for seed in (0, 1) for use in uses for place in [(), (1,), (2,), (1, 2), (2, 1)]]
+    draws = [generator(*place).random() for place in places]
+    assert len(set(draws)) == len(places)
+    assert [generator(*place).random() for place in places] == draws
+
+
+def test_a_place_may_lie_beyond_32_bits() -> None:
+    assert generator(1, sampling.PAIRS, 2**40).random() != generator(1, sampling.PAIRS, 2**40 + 1).random()
