@@ -76,11 +76,12 @@ class Groups:
 
     center: Ints  # (G,)
     first: Ints  # (G,) position of the group's first pair
+    stride: Ints  # (G,) from one of its pairs to the next
     length: Ints  # (G,) pairs, 1 to M
 
 
 def cut_groups(pairs: Ints, rng: np.random.Generator) -> Groups:
-    """Groups of consecutive pairs with one center, shuffled. No pair is left out, and none is in two groups.
+    """Groups of pairs with one center, shuffled. No pair is left out, and none is in two groups.
 
     Args:
         pairs: (Rc,) pairs of each center.
@@ -88,11 +89,13 @@ def cut_groups(pairs: Ints, rng: np.random.Generator) -> Groups:
     parts = -(-pairs // GROUP)
     center = np.repeat(np.arange(pairs.size, dtype=np.int32), parts)
     within = np.arange(center.size, dtype=np.int32) - np.repeat(np.cumsum(parts, dtype=np.int32) - parts, parts)
-    ends = np.cumsum(pairs, dtype=np.int32)
-    first = (ends - pairs)[center] + within * np.int32(GROUP)
-    length = np.minimum(ends[center] - first, GROUP)
+    # Every parts-th pair of the center, not GROUP neighbours: pairs are sorted by context too, so that neighbours are
+    # alike, and a step towards eight times the same word is a worse one than towards eight words.
+    stride = parts[center]
+    first = (np.cumsum(pairs, dtype=np.int32) - pairs)[center] + within
+    length = (pairs[center] - within + stride - 1) // stride
     order = rng.permutation(center.size)
-    return Groups(center[order], first[order], length[order])
+    return Groups(center[order], first[order], stride[order], length[order])
 
 
 def softplus(x: Floats) -> Floats:
@@ -168,10 +171,11 @@ def descend(
     z = np.empty((size // sharing * NOISE, dimensions), np.float32)
     for begin in range(0, total, size * STRETCH):
         stretch = slice(begin, begin + size * STRETCH)
-        center, first, length = groups.center[stretch], groups.first[stretch], groups.length[stretch]
+        center, length = groups.center[stretch], groups.length[stretch]
+        first, stride = groups.first[stretch, None], groups.stride[stretch, None]
         rate = step.first_rate + (step.last_rate - step.first_rate) * begin / total
         there = slots < length[:, None]
-        context = contexts[np.where(there, first[:, None] + slots, first[:, None])]
+        context = contexts[np.where(there, first + slots * stride, first)]
         weight = length.astype(np.float32)
         # n of the implicit step is what a batch is expected to hold of a row that it holds at all: counting anew in
         # each batch takes a tenth of the kernel's time and moves no figure.
