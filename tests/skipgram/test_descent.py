@@ -69,7 +69,7 @@ def walk(task: Task, step: Step, seed: int = 0) -> tuple[Floats, Floats, Walk]:
 
 
 def pairs_of(groups: Groups, place: int) -> list[int]:
-    """Positions of the pairs of one group: neighbours, or so far apart as the groups' stride says where they have one."""
+    """Positions of the pairs of one group: neighbours, or as far apart as their stride says."""
     stride = int(getattr(groups, "stride", np.ones_like(groups.first))[place])
     return [int(groups.first[place]) + slot * stride for slot in range(groups.length[place])]
 
