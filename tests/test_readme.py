@@ -1,0 +1,109 @@
+"""What the README and docs/ tell a reader to type exists: targets, files, keys, links, Python that compiles."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from spark_w2v.config import SECTIONS
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+# Paths that a reader brings, or that a command of the README makes.
+MADE = ("my-", ".my-", ".venv/", "dist/", "build/", "hdfs:", "file:")
+KEYS = {f"{section}.{name}" for section, keys in SECTIONS.items() for name in keys}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of the fenced code blocks of one language, in order."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def paths_in(code: str) -> set[str]:
+    """Words of shell code that name a file or a directory of the repository."""
+    words = re.findall(r"[\w.*:/-]+", code.replace("$PWD/", ""))
+    return {word for word in words if "/" in word and not word.startswith(MADE)}
+
+
+def targets_in(text: str) -> set[str]:
+    """What follows `make` in code: at the start of a line of shell, or in backquotes."""
+    shell = [line for block in blocks(text, "sh") for line in block.splitlines()]
+    commands = [*shell, *re.findall(r"`([^`\n]+)`", text)]
+    return {target for line in commands for target in re.findall(r"^make (?:[A-Z]+=\S+ )*([a-z-]+)", line)}
+
+
+def keys_in(text: str) -> set[str]:
+    """Keys given to --set, and words in backquotes that begin with a section of the configuration."""
+    sections = "|".join(SECTIONS)
+    quoted = re.findall(rf"`((?:{sections})\.[a-z_]+)(?:=[^`]*)?`", text)
+    placeholder = {"section.key"}
+    return {*re.findall(r"--set ([\w.]+)=", text), *quoted} - placeholder
+
+
+def anchors(page: Path) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
+
+
+def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
+    commands = [line for block in blocks(README, "sh") for line in block.splitlines()]
+    assert commands[:2] == ["make demo", "make test"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    existing = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    assert targets_in(page.read_text(encoding="utf-8")) - existing == set()
+
+
+def test_every_path_in_shell_code_exists() -> None:
+    named = {path for block in blocks(README, "sh") for path in paths_in(block)}
+    assert {"jobs/train.py", "conf/local.toml", "scripts/java_home"} <= named
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+def test_every_path_of_the_repository_named_in_prose_exists() -> None:
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`((?:conf|docs|jobs|requirements|scripts|spark_w2v|tests)/[\w./-]+)`", text))
+    assert "spark_w2v/skipgram/reference.py" in named
+    assert {path for path in named if not (ROOT / path).exists()} == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_key_that_is_named_exists(page: Path) -> None:
+    assert keys_in(page.read_text(encoding="utf-8")) - KEYS == set()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        file, _, title = link.partition("#")
+        target = page.parent / file if file else page
+        assert target.exists(), link
+        assert not title or title in anchors(target), link
+
+
+def test_every_block_of_python_compiles() -> None:
+    found = blocks(README, "python")
+    assert len(found) == 4  # pandas, DuckDB, Spark, gensim
+    for number, code in enumerate(found):
+        compile(code, f"README.md, Python block {number + 1}", "exec")
+
+
+def test_every_option_in_the_readme_is_one_of_the_job_or_of_spark() -> None:
+    ours = (ROOT / "jobs" / "neighbors.py").read_text(encoding="utf-8")
+    ours += (ROOT / "spark_w2v" / "job.py").read_text(encoding="utf-8")
+    spark = {"--properties-file", "--master", "--deploy-mode", "--py-files", "--conf"}
+    named = {option for block in blocks(README, "sh") for option in re.findall(r"(?<!\S)--[a-z-]+", block)}
+    assert {option for option in named - spark if f'"{option}"' not in ours} == set()
+
+
+def test_what_is_missing_is_noticed() -> None:
+    shell = "make PYTHON=python3 tset\ntrain.py conf/locl.toml --set training.epoch=3\n"
+    text = f"```sh\n{shell}```\nand `vocabulary.minimum`"
+    assert targets_in(text) == {"tset"}
+    assert paths_in(blocks(text, "sh")[0]) == {"conf/locl.toml"}
+    assert keys_in(text) == {"training.epoch", "vocabulary.minimum"}
