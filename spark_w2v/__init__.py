@@ -1,1 +1,18 @@
-"""Word2vec on Apache Spark: Spark partitions the skip-gram pairs, NumPy trains them inside the executors."""
+"""Word2vec on Apache Spark: Spark partitions the skip-gram pairs, NumPy trains them inside the executors.
+
+A module imports from its own layer and from those above it in this table, never from those below; a test keeps it so.
+
+    config      what a run may be asked to do: TOML and --set, checked
+    skipgram    the algorithm: NumPy and SciPy, without Spark
+    stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings; publication
+    job         what the training job does, from its arguments to its exit code
+    jobs/       entry points for spark-submit and for the shell
+
+Public names, imported from where they are, so that importing this package loads neither Spark nor NumPy:
+
+    spark_w2v.config                load, from_dict, Config, ConfigError
+    spark_w2v.job                   train
+    spark_w2v.stages.embeddings     read, read_context, facts
+    spark_w2v.stages.neighbors      nearest, analogy, closest_spellings
+    spark_w2v.skipgram.reference    the losses and gradients of the textbook
+"""
