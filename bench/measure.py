@@ -1,0 +1,98 @@
+"""A command → its wall time and the peak memory of all its processes."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+EVERY = 0.5  # seconds between two looks at the memory
+# Another Spark must not stand in for the pinned one; a BLAS held back would hold back one system more than another.
+UNSET = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "SPARK_HOME", "SPARK_CONF_DIR", "PYTHONPATH")
+# PSS counts a page that forked workers share once, RSS once for each of them; only Linux has PSS.
+MEMORY = "PSS" if sys.platform == "linux" else "RSS"
+
+
+class Measured(NamedTuple):
+    """One run of a command; memory is the sum over its processes."""
+
+    code: int
+    seconds: float
+    peak_bytes: int
+
+
+def environment() -> dict[str, str]:
+    """What `make` would set, also when started by hand."""
+    variables = {name: value for name, value in os.environ.items() if name not in UNSET}
+    variables |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
+    variables["SPARK_LOCAL_IP"] = "127.0.0.1"
+    found = subprocess.run([ROOT / "scripts" / "java_home"], stdout=subprocess.PIPE, text=True, check=True)
+    variables["JAVA_HOME"] = found.stdout.strip()
+    return variables
+
+
+def run(command: Sequence[str], variables: dict[str, str], log: Path) -> Measured:
+    """Run a command to its end, what it prints in a file; whatever it started ends with it."""
+    peak = 0
+    over = threading.Event()
+
+    def watch(root: psutil.Process) -> None:
+        nonlocal peak
+        while True:
+            peak = max(peak, _memory(root))
+            if over.wait(EVERY):
+                return
+
+    with log.open("wb") as file:
+        started = time.monotonic()
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=variables, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT
+        )
+        watcher = threading.Thread(target=watch, args=(psutil.Process(process.pid),), daemon=True)
+        watcher.start()
+        try:
+            code = process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            seconds = time.monotonic() - started
+            over.set()
+            watcher.join()
+    return Measured(code, seconds, peak)
+
+
+def _memory(root: psutil.Process) -> int:
+    total = 0
+    with contextlib.suppress(psutil.Error):
+        for process in [root, *root.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += process.memory_full_info().pss if MEMORY == "PSS" else process.memory_info().rss
+    return total
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End a process and those that it started."""
+    family: list[psutil.Process] = []
+    with contextlib.suppress(psutil.Error):
+        family = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    for child in family:
+        with contextlib.suppress(psutil.Error):
+            child.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for child in alive:
+        with contextlib.suppress(psutil.Error):
+            child.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=10)
+        return
+    process.kill()
+    process.wait()

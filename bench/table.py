@@ -1,0 +1,114 @@
+"""The runs → medians, spread, ratios, Markdown."""
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+BASELINE = "gensim-1"
+
+Run = Mapping[str, Any]
+Value = Callable[[Run], float | None]
+
+
+def kernel_speed(run: Run) -> float | None:
+    """Trained words a second and core, while the cores train."""
+    return _divided(run["trained_words"], run["busy_seconds"])
+
+
+def training_speed(run: Run) -> float | None:
+    """Trained words a second and core, over all of training: drawing pairs and Spark's scheduling too."""
+    return _divided(run["trained_words"], run["train_seconds"] * run["cores"])
+
+
+def _divided(value: float | None, by: float | None) -> float | None:
+    return None if value is None or not by else value / by
+
+
+# Heading, value of a run, what it is multiplied with, decimals.
+COLUMNS: Sequence[tuple[str, Value, float, int]] = (
+    ("wall, s", lambda run: run["seconds"], 1, 1),
+    ("memory, MB", lambda run: run["peak_bytes"], 1e-6, 0),
+    ("vocabulary, s", lambda run: run["vocabulary_seconds"], 1, 1),
+    ("training, s", lambda run: run["train_seconds"], 1, 1),
+    ("1000 words/s a core, kernels", kernel_speed, 1e-3, 1),
+    ("1000 words/s a core, training", training_speed, 1e-3, 1),
+    ("WordSim-353", lambda run: run["wordsim353"], 1, 1),
+    ("SimLex-999", lambda run: run["simlex999"], 1, 1),
+    ("analogies, %", lambda run: run["analogies"], 1, 1),
+)
+# Heading, value of a run, whether less is better.
+RATIOS: Sequence[tuple[str, Value, bool]] = (
+    ("wall: times faster", lambda run: run["seconds"], True),
+    ("a core, kernels: times faster", kernel_speed, False),
+    ("a core, training: times faster", training_speed, False),
+)
+
+
+def ratios(runs: Sequence[Run], label: str, baseline: str, value: Value, less_is_better: bool) -> list[float]:
+    """How many times better than the baseline, each run against the baseline's of the same round."""
+    found = []
+    of_round = {run["round"]: run for run in runs if run["label"] == baseline}
+    for run in runs:
+        if run["label"] == label and run["round"] in of_round:
+            mine, other = value(run), value(of_round[run["round"]])
+            if mine and other:
+                found.append(other / mine if less_is_better else mine / other)
+    return found
+
+
+def summary(runs: Sequence[Run], baseline: str) -> dict[str, dict[str, dict[str, float]]]:
+    """Median, least and most of every column and ratio, by label."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for label in dict.fromkeys(run["label"] for run in runs):
+        mine = [run for run in runs if run["label"] == label]
+        cells = found[label] = {}
+        for heading, value, scale, _ in COLUMNS:
+            values = [number * scale for run in mine if (number := value(run)) is not None]
+            if values:
+                cells[heading] = _spread(values)
+        for heading, value, less in RATIOS:
+            if values := ratios(runs, label, baseline, value, less):
+                cells[f"{heading} than {baseline}"] = _spread(values)
+    return found
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+    return {"median": median(values), "least": min(values), "most": max(values)}
+
+
+def markdown(runs: Sequence[Run], order: Sequence[str], baseline: str, preamble: str) -> str:
+    """What was measured, the table, how to read it."""
+    found = summary(runs, baseline)
+    labels = [label for label in order if label in found]
+    absolute = [(heading, decimals) for heading, _, _, decimals in COLUMNS]
+    relative = [(f"{heading} than {baseline}", 2) for heading, _, _ in RATIOS]
+    parts = [preamble, _rows(found, labels, absolute)]
+    if baseline in found:
+        parts += [f"Against {baseline}, each run with its run of the same round:", _rows(found, labels, relative)]
+    return "\n\n".join([*parts, NOTES]) + "\n"
+
+
+def _rows(found: Mapping[str, Any], labels: Sequence[str], columns: Sequence[tuple[str, int]]) -> str:
+    lines = ["| system | " + " | ".join(heading for heading, _ in columns) + " |", "|---" + "|--:" * len(columns) + "|"]
+    for label in labels:
+        cells = [_cell(found[label].get(heading), decimals) for heading, decimals in columns]
+        lines.append("| " + " | ".join([label, *cells]) + " |")
+    return "\n".join(lines)
+
+
+def _cell(spread: Mapping[str, float] | None, decimals: int) -> str:
+    if spread is None:
+        return "–"
+    middle, least, most = (f"{spread[name]:,.{decimals}f}" for name in ("median", "least", "most"))
+    return middle if least == most else f"{middle} ({least} to {most})"
+
+
+NOTES = """\
+Medians, in brackets the least and the most. The rounds are interleaved, and each has a seed of its own.
+
+- wall, memory: the whole process, from raw text to saved vectors; memory is the peak of all its processes together.
+- vocabulary: reading, counting and encoding, with Spark started already; MLlib does not tell it apart from training.
+- 1000 words/s a core: words of the vocabulary that subsampling left. Kernels: ours by the seconds in the
+  kernels, without drawing the pairs and without Spark; gensim by the seconds of train() times its workers. Training:
+  both by the seconds of training times the cores. MLlib has no subsampling, so its words do not compare.
+- MLlib has hierarchical softmax instead of negative samples, and its own first learning rate, 0.025."""
