@@ -18,6 +18,8 @@ from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 
 Keys = npt.NDArray[np.uint64]
 
+FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -119,11 +121,16 @@ def number_pairs(
     return np.concatenate(found) if found else np.empty(0, np.uint64)
 
 
-def slice_edges(slices: int, growing: bool) -> npt.NDArray[np.float64]:
-    """Where an epoch is cut in slices: equal ones, or each as large as all before it (1/8, 1/8, 1/4, 1/2)."""
-    if growing:
-        return np.concatenate([[0.0], 0.5 ** np.arange(slices - 1, -1, -1)])
-    return np.arange(slices + 1) / slices
+def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:
+    """Where an epoch is cut in slices, from 0 to 1: in equal ones.
+
+    Where there are several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks
+    that learn apart from the start learn coordinate systems of their own (docs/decisions.md).
+    """
+    edges = np.arange(slices + 1) / slices
+    if epoch == 0 and blocks > 1:
+        edges = np.union1d(edges, 0.5 ** np.arange(FIRST_SLICES))
+    return edges
 
 
 def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
@@ -160,17 +167,28 @@ class Drawing:
         return generator(self.seed, HELD_OUT, *place).random(sentences) < self.held_out
 
     def pairs(
-        self, place: tuple[int, ...], ids: Ints, lengths: Ints, epoch: int, edges: npt.NDArray[np.float64]
+        self,
+        place: tuple[int, ...],
+        ids: Ints,
+        lengths: Ints,
+        epoch: int,
+        edges: npt.NDArray[np.float64],
+        only: int | None = None,
     ) -> tuple[Keys, int]:
-        """The pairs of a piece in one epoch, unsorted, and the words that they come from.
+        """The pairs of a piece in one epoch, unsorted, and how many words they come from.
 
         Args:
             ids, lengths: the piece, as in keep_words.
             edges: where the epoch is cut in slices, from 0 to 1; a sentence falls whole into one of them.
+            only: the one slice that is wanted, the same pairs as in the drawing of all.
         """
         rng = generator(self.seed, PAIRS, epoch, *place)
         out = np.repeat(self.held_out_sentences(place, lengths.size), lengths) if self.held_out else None
         words, sentence = keep_words(ids, lengths, self.keep, rng, out)
         reach = draw_reach(words.size, self.window, rng)
         part = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
-        return number_pairs(words, sentence, reach, self.window, part[sentence], self.blocks), words.size
+        part = part[sentence]
+        if only is not None:
+            here = part == only
+            words, sentence, reach, part = words[here], sentence[here], reach[here], part[here]
+        return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.descent import Step, Walk, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, latin_square, slice_edges
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, epoch_edges, latin_square
 from spark_w2v.skipgram.parameters import Blocks, average, deal_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
 from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuffle_pairs
@@ -24,7 +24,6 @@ Floats = npt.NDArray[np.float32]
 
 LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
-FIRST_SLICES = 8  # slices of the first epoch at least, each as large as all before it; docs/decisions.md
 HELD_OUT_SHARE = 0.01  # of the sentences at most
 
 
@@ -175,11 +174,6 @@ class Training:
     def _rate(self, done: float) -> float:
         return self.settings.learning_rate * max(LEAST_RATE, 1.0 - done)
 
-    def _edges(self, epoch: int) -> npt.NDArray[np.float64]:
-        if self.settings.scheme == "blocks" and epoch == 0 and self.blocks.count > 1:
-            return slice_edges(max(FIRST_SLICES, self.settings.slices), growing=True)
-        return slice_edges(self.settings.slices, growing=False)
-
     def _finish_round(self, epoch: int, rounds: int, done: float, walked: list["Walked"], started: float) -> Progress:
         """Add a round to the state; the last of an epoch closes it."""
         state = self.state
@@ -226,7 +220,7 @@ class Training:
 
     def _blocks_epoch(self, epoch: int, plan: "Broadcast[Plan]") -> Iterator[Progress]:
         state, blocks, count = self.state, self.blocks, self.blocks.count
-        edges = self._edges(epoch)
+        edges = epoch_edges(epoch, self.blocks.count, self.settings.slices)
         rounds = (edges.size - 1) * count
         started = time.monotonic()
         self._describe(epoch, "drawing the pairs")
@@ -298,7 +292,7 @@ class Training:
         self, epoch: int, plan: "Broadcast[Plan]", shares: "RDD[Any]", sizes: list[int]
     ) -> Iterator[Progress]:
         state, replicas = self.state, self.settings.partitions
-        edges = self._edges(epoch)
+        edges = epoch_edges(epoch, self.blocks.count, self.settings.slices)
         rounds = edges.size - 1
         for number in range(state.round, rounds):
             started = time.monotonic()
@@ -465,25 +459,22 @@ class ReplicaWalk:
         """
         drawing = replace(self._plan.drawing, held_out=0.0)
         epoch, sync, replica = self._place
-        shift = np.uint64(2 * Layout.of(drawing.blocks).row)
         waiting: list[Keys] = []
-        waits, seen, seen_before, words = 0, 0, 0, 0
+        waits, seen, seen_before, kept = 0, 0, 0, 0
         started = time.monotonic()
         for key, (ids, lengths) in rows:
             place = (*key[1:], replica)
-            keys, kept = drawing.pairs(place, np.frombuffer(ids, "<i4"), np.frombuffer(lengths, "<i4"), epoch, edges)
-            seen += len(ids) // 4
-            words += kept
-            if edges.size > 2:
-                keys = keys[keys >> shift == sync]
+            words, sizes = np.frombuffer(ids, "<i4"), np.frombuffer(lengths, "<i4")
+            keys, drawn = drawing.pairs(place, words, sizes, epoch, edges, only=sync)
+            seen += words.size
+            kept += drawn
             waiting.append(keys)
             waits += keys.size
             if waits >= LOT:
                 started = self._train(waiting, seen_before / size, seen / size, started)
                 waits, seen_before = 0, seen
         self._train(waiting, seen_before / max(size, 1), 1.0, started)
-        share = edges[sync + 1] - edges[sync]
-        self.walked = replace(self.walked, words=round(words * share))
+        self.walked = replace(self.walked, words=kept)
 
     def _train(self, waiting: list[Keys], first: float, last: float, started: float) -> float:
         if not waiting:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from spark_w2v.skipgram import descent
 from spark_w2v.skipgram.descent import Groups, Step, Walk, cut_groups, descend
-from spark_w2v.skipgram.pairs import Drawing, Layout, slice_edges
+from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
 from spark_w2v.skipgram.parameters import deal_blocks, initialise
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import draw_noise, noise_distribution
@@ -379,7 +379,7 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     noise = noise_distribution(counts, 0.75)[blocks.order]
     losses = []
     for epoch in range(epochs):
-        numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, slice_edges(1, growing=False))[0]
+        numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, epoch_edges(1, 1, 1))[0]
         centers, contexts = Layout.of(blocks).rows(np.sort(numbers))
         step = Step(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
         done = descend(center_rows, context_rows, centers, contexts, noise, step, np.random.default_rng(epoch))

@@ -14,11 +14,11 @@ from spark_w2v.skipgram.pairs import (
     Keys,
     Layout,
     draw_reach,
+    epoch_edges,
     keep_words,
     latin_square,
     number_pairs,
     positions_of_pairs,
-    slice_edges,
 )
 from spark_w2v.skipgram.parameters import Blocks, deal_blocks
 
@@ -112,15 +112,29 @@ def test_a_window_larger_than_the_sentence_pairs_all_of_its_words() -> None:
     blocks = some_blocks(4, 1)
     drawing = Drawing(np.ones(4, np.float32), 1000, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1], [2, 3]] * 50)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))[0], blocks)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))[0], blocks)
     assert found == {(0, 1): 50, (1, 0): 50, (2, 3): 50, (3, 2): 50}
+
+
+def test_one_slice_alone_is_what_it_is_among_all() -> None:
+    blocks, rng = some_blocks(600, 1), np.random.default_rng(3)
+    ids, lengths = rng.integers(0, 600, 2000).astype(np.int32), np.full(200, 10, np.int32)
+    drawing = Drawing(np.full(600, 0.7, np.float32), 4, 1, 0.1, blocks)
+    edges = epoch_edges(0, 2, 3)
+    slices = edges.size - 1
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 1, edges)
+    part = numbers >> np.uint64(2 * blocks.bits)
+    alone = [drawing.pairs(PLACE, ids, lengths, 1, edges, only=k) for k in range(slices)]
+    assert sum(found.size > 0 for found, _ in alone) > 4
+    assert [found.tolist() for found, _ in alone] == [numbers[part == k].tolist() for k in range(slices)]
+    assert sum(drawn for _, drawn in alone) == words
 
 
 @pytest.mark.parametrize("sentences", [[], [[]], [[1]], [[1], [], [2], [3]]])
 def test_sentences_of_one_word_have_no_pairs(sentences: list[list[int]]) -> None:
     drawing = Drawing(np.ones(4, np.float32), 5, 1, 0.0, some_blocks(4, 2))
     ids, lengths = flat(sentences)
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, slice_edges(3, growing=False))
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 3))
     assert numbers.dtype == np.uint64
     assert (numbers.size, words) == (0, ids.size)
 
@@ -131,7 +145,7 @@ def test_a_center_is_paired_with_all_of_its_sentence_within_one_reach() -> None:
     drawing = Drawing(np.ones(600, np.float32), window, 9, 0.0, blocks)
     lengths = np.random.default_rng(2).multinomial(600, np.full(60, 1 / 60)).astype(np.int32)
     ids = np.arange(600, dtype=np.int32)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))[0], blocks)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))[0], blocks)
     reach = [1] * 600
     for center, context in found:
         reach[center] = max(reach[center], abs(center - context))
@@ -175,7 +189,7 @@ def test_skipped_words_bring_their_neighbours_together() -> None:
     blocks = some_blocks(3, 1)
     drawing = Drawing(np.array([1, 0, 1], np.float32), 1, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1, 2]])
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, slice_edges(1, growing=False))
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))
     assert words_of(numbers, blocks) == {(0, 2): 1, (2, 0): 1}
     assert words == 2
 
@@ -185,7 +199,7 @@ def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> N
     blocks = some_blocks(40, count)
     drawing = Drawing(np.ones(40, np.float32), 3, 1, 0.0, blocks)
     ids = np.random.default_rng(1).integers(0, 40, 2000).astype(np.int32)
-    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, slice_edges(4, growing=False))
+    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4))
     pairs = [take_apart(int(number), blocks) for number in np.sort(numbers)]
     assert {pair.part for pair in pairs} == {0, 1, 2, 3}
     for pair in pairs:
@@ -225,16 +239,18 @@ def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int) -> None:
     assert [rows.tolist() for rows in layout.rows(number)] == [[largest], [largest]]
 
 
-def test_an_epoch_is_cut_in_equal_or_in_doubling_slices() -> None:
-    assert slice_edges(4, growing=False).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert slice_edges(4, growing=True).tolist() == [0.0, 0.125, 0.25, 0.5, 1.0]
-    for growing in (False, True):
-        assert slice_edges(1, growing=growing).tolist() == [0.0, 1.0]
+def test_an_epoch_is_cut_in_equal_slices_and_the_first_of_several_blocks_in_growing_ones_too() -> None:
+    doubling = [0.0, 1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    for epoch, blocks in [(0, 1), (1, 1), (1, 8)]:
+        assert epoch_edges(epoch, blocks, 4).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+        assert epoch_edges(epoch, blocks, 1).tolist() == [0.0, 1.0]
+    assert epoch_edges(0, 2, 1).tolist() == [*doubling, 1.0]
+    assert epoch_edges(0, 2, 4).tolist() == [*doubling, 0.75, 1.0]
 
 
-@pytest.mark.parametrize("growing", [False, True])
-def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(growing: bool) -> None:
-    sentences, edges = 4000, slice_edges(4, growing=growing)
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: int) -> None:
+    sentences, edges = 4000, epoch_edges(epoch, 2, 4)
     blocks = some_blocks(sentences * 2, 1)
     drawing = Drawing(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
     ids, lengths = np.arange(sentences * 2, dtype=np.int32), np.full(sentences, 2, np.int32)
@@ -243,7 +259,7 @@ def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(growing
     assert len(slices) == sentences
     assert all(slices[pair.center // 2] == pair.part for pair in pairs)
     share = np.diff(edges)
-    found = np.bincount(list(slices.values()), minlength=4)
+    found = np.bincount(list(slices.values()), minlength=share.size)
     assert (np.abs(found - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))).all()
 
 
@@ -268,7 +284,7 @@ def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -
     assert abs(out.sum() - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))
     ids, lengths = np.arange(sentences * 3, dtype=np.int32), np.full(sentences, 3, np.int32)
     for epoch in range(3):
-        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, slice_edges(2, growing=True))
+        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, epoch_edges(0, 2, 2))
         trained = {word // 3 for pair in words_of(numbers, blocks) for word in pair}
         assert trained == set(np.flatnonzero(~out).tolist())
         assert words == 3 * len(trained)
@@ -278,7 +294,7 @@ def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -
 def test_pairs_are_the_same_at_the_same_place_and_others_in_another_epoch_or_place() -> None:
     drawing = Drawing(np.full(50, 0.7, np.float32), 5, 1, 0.0, some_blocks(50, 2))
     ids = np.random.default_rng(1).integers(0, 50, 1000).astype(np.int32)
-    lengths, edges = np.full(100, 10, np.int32), slice_edges(2, growing=False)
+    lengths, edges = np.full(100, 10, np.int32), epoch_edges(1, 1, 2)
 
     def draw(place: tuple[int, ...], epoch: int) -> list[int]:
         return sorted(drawing.pairs(place, ids, lengths, epoch, edges)[0].tolist())
