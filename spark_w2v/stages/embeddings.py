@@ -53,6 +53,15 @@ class Embeddings(NamedTuple):
     vectors: Floats
 
 
+class Walk(NamedTuple):
+    """What walk gives: words (V,), counts (V,) int64, dimensions D, and once the vectors, (n, D) at a time."""
+
+    words: pa.StringArray
+    counts: Ints
+    dimensions: int
+    blocks: Iterator[Floats]
+
+
 def write(
     directory: Path, words: pa.Array, counts: NDArray[Any], center: NDArray[Any], context: NDArray[Any], facts: Facts
 ) -> None:
@@ -137,6 +146,34 @@ def read_context(output: Path) -> Floats:
 
     def attempt() -> Floats:
         return _read_vectors(output, _open(output, "context", {"word_id": pa.int32()}), [])[0]
+
+    return _retried(output, attempt)
+
+
+def walk(output: Path, vectors: str = "center") -> Walk:
+    """All words of a finished run, by word_id, and its vectors one row group at a time.
+
+    Args:
+        vectors: "center", "context", or "sum" of the two.
+    """
+
+    def attempt() -> Walk:
+        # Opened files stay those of one run, whatever is published while they are walked over.
+        files = _open(output, "embeddings", {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()})
+        tables = [] if vectors == "context" else [files]
+        if vectors != "center":
+            tables.append(_open(output, "context", {"word_id": pa.int32()}))
+        sizes = {sum(file.metadata.num_rows for file in table) for table in [files, *tables]}
+        lengths = {table[0].schema_arrow.field("vector").type.list_size for table in [files, *tables]}
+        if len(sizes) > 1 or len(lengths) > 1:
+            raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
+        with _damage_named(output):
+            batches = [batch for file in files for batch in _batches(file, ["word", "count"])]
+        words = pa.chunked_array([batch["word"] for batch in batches], pa.string()).combine_chunks()
+        counts = pa.chunked_array([batch["count"] for batch in batches], pa.int64()).combine_chunks()
+        if words.null_count or counts.null_count or len(words.unique()) != len(words):
+            raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
+        return Walk(words, counts.to_numpy(), lengths.pop(), _sums(output, tables))
 
     return _retried(output, attempt)
 
@@ -303,8 +340,41 @@ def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -
     dimensions = files[0].schema_arrow.field("vector").type.list_size
     others: list[list[pa.Array]] = [[] for _ in names]
     with _damage_named(output):
+        vectors: Floats = np.empty((sum(file.metadata.num_rows for file in files), dimensions), np.float32)
+        row = 0
+        for values, columns in _checked_batches(output, files, names):
+            vectors[row : row + len(values)] = values
+            for pieces, column in zip(others, columns, strict=True):
+                pieces.append(column)
+            row += len(values)
+    return vectors, others
+
+
+def _sums(output: Path, tables: list[list[pq.ParquetFile]]) -> Iterator[Floats]:
+    """(n, D) at a time: the one table, or the sum of two, whose row groups write cuts alike."""
+    walks = [_checked_batches(output, files, []) for files in tables]
+    try:
+        for pieces in zip(*walks, strict=True):
+            if len({len(values) for values, _ in pieces}) > 1:
+                raise OutputError(f"{output}: embeddings and context have other row groups; train again.")
+            with np.errstate(over="ignore"):
+                total = sum((values for values, _ in pieces[1:]), start=pieces[0][0])
+            if not np.isfinite(total).all():
+                raise OutputError(f"{output}: a sum of center and context vector is not finite.")
+            yield total
+    except ValueError as error:  # zip's, of a table that ends before the other
+        if isinstance(error, OutputError):
+            raise
+        raise OutputError(f"{output}: embeddings and context have other row groups; train again.") from None
+
+
+def _checked_batches(
+    output: Path, files: list[pq.ParquetFile], names: list[str]
+) -> Iterator[tuple[Floats, list[pa.Array]]]:
+    """(n, D) vectors at a time, in order, and the other columns; every row checked."""
+    dimensions = files[0].schema_arrow.field("vector").type.list_size
+    with _damage_named(output):
         total = sum(file.metadata.num_rows for file in files)
-        vectors: Floats = np.empty((total, dimensions), np.float32)
         row = 0
         for file in files:
             # Not iter_batches over all row groups: it holds several times what it has handed out.
@@ -317,15 +387,13 @@ def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -
                 values = batch["vector"].flatten()
                 if len(values) != len(ids) * dimensions or values.null_count:
                     raise OutputError(f"{output}: a table has nulls in its vectors; train again.")
-                vectors[row : row + len(ids)] = values.to_numpy().reshape(-1, dimensions)
-                if not np.isfinite(vectors[row : row + len(ids)]).all():
+                block: Floats = values.to_numpy().reshape(-1, dimensions)
+                if not np.isfinite(block).all():
                     raise OutputError(f"{output}: a table has vectors that are not finite; train again.")
-                for pieces, name in zip(others, names, strict=True):
-                    pieces.append(batch[name])
                 row += len(ids)
+                yield block, [batch[name] for name in names]
         if row != total:
             raise OutputError(f"{output}: a table promises {total} rows and has {row}; train again.")
-    return vectors, others
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:

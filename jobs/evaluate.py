@@ -1,0 +1,211 @@
+"""How good vectors are: evaluate.py OUTPUT --pairs FILE... --analogies FILE... [--compare OTHER]. Needs no Spark."""
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+try:
+    import spark_w2v  # noqa: F401
+except ImportError:  # python puts the script's directory on the path, not the checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser, columns, complain, leave, shown, whole_number
+from spark_w2v.stages import evaluation
+from spark_w2v.stages.embeddings import OutputError, read
+from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
+from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+
+PROGRAM = "evaluate.py"
+AMONG, SHOW = 10_000, 20
+MOST = 10**9
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when evaluated, 1 when the storage refused the report, 2 for a mistake."""
+    parser = Parser(prog=PROGRAM, description="Word similarity and analogies, as gensim evaluates them.")
+    parser.add_argument("output", metavar="OUTPUT", help="the output of a finished run of jobs/train.py")
+    parser.add_argument(
+        "--pairs", nargs="+", action="extend", default=[], metavar="FILE",
+        help="word similarity, laid out as WordSim-353, SimLex-999 or MEN",
+    )  # fmt: skip
+    parser.add_argument(
+        "--analogies", nargs="+", action="extend", default=[], metavar="FILE",
+        help="analogies, laid out as questions-words.txt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--restrict", type=whole_number(MOST), default=RESTRICT, metavar="N",
+        help=f"ask for and answer with the N most frequent words only ({RESTRICT:,})",
+    )  # fmt: skip
+    parser.add_argument("--compare", metavar="OTHER", help="the output of another run, for a second column")
+    parser.add_argument(
+        "--among", type=whole_number(MOST), default=AMONG, metavar="N",
+        help=f"with --compare: look at the neighbourhoods of the N most frequent words of both ({AMONG:,})",
+    )  # fmt: skip
+    parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
+    options = parser.parse_args(arguments)
+    if not (options.pairs or options.analogies or options.compare):
+        parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
+    try:
+        report = _target(options.json)
+        runs = [path for path in (options.output, options.compare) if path is not None]
+        spaces = [_space(path, options.restrict) for path in runs]
+        pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
+        analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
+        moves = evaluation.moves(spaces[0], spaces[1], among=options.among, show=SHOW) if len(spaces) == 2 else None
+        for number, (path, space) in enumerate(zip(runs, spaces, strict=True)):
+            place = f"{'other' if number else 'this'}: " if len(runs) == 2 else ""
+            print(f"{place}{shown(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
+        print_pairs(pairs)
+        for results in analogies:
+            print_analogies(results)
+        if moves:
+            print_moves(moves)
+        if report:
+            _write_report(report, runs, spaces, pairs, analogies, moves, options.restrict)
+    except (OutputError, UserError) as error:
+        complain(PROGRAM, str(error))
+        return USERS_MISTAKE
+    except StorageError as error:
+        complain(PROGRAM, str(error))
+        return FAILED
+    return 0
+
+
+def _space(path: str, restrict: int) -> Space:
+    if not is_local(path):
+        raise OutputError(f"{path}: is not on this host; copy it here, or mount it.")
+    return evaluation.space(read(local_path(path)), restrict)
+
+
+def print_pairs(results: Sequence[Sequence[Similarity]]) -> None:
+    if not results:
+        return
+    rows = [
+        [
+            "word similarity",
+            "pairs",
+            *_both("used", results[0]),
+            *_both("Spearman", results[0]),
+            *_both("Pearson", results[0]),
+        ]
+    ]
+    for runs in results:
+        rows.append(
+            [Path(runs[0].file).name, f"{runs[0].pairs:,}", *(f"{run.used:,}" for run in runs)]
+            + [_number(run.spearman) for run in runs]
+            + [_number(run.pearson) for run in runs]
+        )
+    print_table(rows)
+    for run, *_ in results:
+        print_bad_lines(run)
+
+
+def print_analogies(runs: Sequence[Analogies]) -> None:
+    rows = [
+        [Path(runs[0].file).name, "questions", *_both("used", runs), *_both("3CosAdd", runs), *_both("3CosMul", runs)]
+    ]
+    lines: list[tuple[Section, ...]] = [
+        *zip(*(run.sections for run in runs), strict=True),
+        tuple(r.total for r in runs),
+    ]
+    for sections in lines:
+        rows.append(
+            [sections[0].section, f"{sections[0].questions:,}", *(f"{section.used:,}" for section in sections)]
+            + [_number(section.add) for section in sections]
+            + [_number(section.mul) for section in sections]
+        )
+    print_table(rows)
+    print_bad_lines(runs[0])
+
+
+def print_moves(moves: Moves) -> None:
+    print(
+        f"\n{moves.common_words:,} words in both, {moves.only_here:,} in this one only, "
+        f"{moves.only_there:,} in the other only"
+    )
+    if moves.mean_shared is None:
+        return
+    print(
+        f"Of {moves.near} nearest words, {moves.mean_shared:.1f} are the same in both on average, "
+        f"among {moves.among:,} words."
+    )
+    if moves.moved:
+        print("Moved most:")
+    for move in moves.moved:
+        print(f"  {shown(move.word)}, {move.shared} the same")
+        print(f"    this:  {', '.join(map(shown, move.here))}")
+        print(f"    other: {', '.join(map(shown, move.there))}")
+
+
+def print_bad_lines(result: Similarity | Analogies) -> None:
+    if result.bad_lines:
+        complain(PROGRAM, f"{result.file}: lines of another layout, left out: {result.bad_lines:,}.")
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    texts = [[shown(cell) for cell in row] for row in rows]
+    widths = [max(map(columns, column)) for column in zip(*texts, strict=True)]
+    print()
+    for first, *others in texts:
+        print("  ".join([first + " " * (widths[0] - columns(first)), *map(str.rjust, others, widths[1:])]).rstrip())
+
+
+def _both(name: str, runs: Sequence[object]) -> list[str]:
+    return [name, "other"][: len(runs)]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _target(path: str | None) -> Path | None:
+    """Where the report goes; refused before the work is done."""
+    if path is None:
+        return None
+    target = local_path(path)
+    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: no report can be written there; give a file in a directory that may be written to.")
+    return target
+
+
+def _write_report(
+    target: Path,
+    runs: Sequence[str],
+    spaces: Sequence[Space],
+    pairs: Sequence[Sequence[Similarity]],
+    analogies: Sequence[Sequence[Analogies]],
+    moves: Moves | None,
+    restrict: int,
+) -> None:
+    def of(number: int) -> dict[str, Any]:
+        return {
+            "output": runs[number],
+            "words": len(spaces[number].words),
+            "dimensions": spaces[number].units.shape[1],
+            "pairs": [evaluation.as_json(results[number]) for results in pairs],
+            "analogies": [evaluation.as_json(results[number]) for results in analogies],
+        }
+
+    report = {"restrict": restrict, "this": of(0)}
+    if moves:
+        report |= {"other": of(1), "moves": evaluation.as_json(moves)}
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                json.dump(report, file, indent=1, allow_nan=False)
+                file.write("\n")
+            os.replace(temporary, target)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise StorageError(f"{target}: could not be written ({error.strerror}).") from None
+
+
+if __name__ == "__main__":
+    leave(main)

@@ -1,0 +1,66 @@
+"""Write a run's vectors for other tools: export.py OUTPUT --format FORMAT --to PATH. Needs no Spark."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    import spark_w2v  # noqa: F401
+except ImportError:  # python puts the script's directory on the path, not the checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser, complain, leave, shown
+from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.stages.export import FILES, VECTORS, export
+from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+
+PROGRAM = "export.py"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when the target is complete, 1 when the storage refused, 2 for a mistake."""
+    parser = Parser(prog=PROGRAM, description="Write the vectors of a finished run for other tools.")
+    parser.add_argument("output", metavar="OUTPUT", help="the output of a finished run of jobs/train.py")
+    parser.add_argument("--format", required=True, choices=list(FILES), help="what is to read it")
+    parser.add_argument(
+        "--to", required=True, metavar="PATH", help="where it goes: a file for the word2vec formats, else a directory"
+    )
+    parser.add_argument(
+        "--vectors", default="center", choices=VECTORS, help="which matrix, or the sum of both (center)"
+    )
+    parser.add_argument(
+        "--white-space",
+        default="refuse",
+        choices=("refuse", "replace"),
+        help="for words with white space that the format cannot hold: stop, or write _ for it (refuse)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
+    options = parser.parse_args(arguments)
+    try:
+        for path in (options.output, options.to):
+            if not is_local(path):
+                raise UserError(f"{path}: is not on this host; copy it, or mount it.")
+        if not options.to:
+            raise UserError("--to '': is no path; give one that does not exist yet.")
+        done = export(
+            local_path(options.output),
+            local_path(options.to),
+            options.format,
+            vectors=options.vectors,
+            overwrite=options.overwrite,
+            replace=options.white_space == "replace",
+        )
+    except (OutputError, UserError) as error:
+        complain(PROGRAM, str(error))
+        return USERS_MISTAKE
+    except StorageError as error:
+        complain(PROGRAM, str(error))
+        return FAILED
+    print(f"{shown(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
+    if done.replaced:
+        print(f"words with _ in place of white space: {done.replaced:,}")
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main)

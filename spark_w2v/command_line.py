@@ -1,0 +1,68 @@
+"""What every command here does alike: one sentence for a mistake, and nothing printed that a terminal would obey."""
+
+import argparse
+import os
+import signal
+import sys
+import unicodedata
+from collections.abc import Callable
+from typing import NoReturn
+
+FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75
+
+
+class Parser(argparse.ArgumentParser):
+    """Says of a mistake one sentence, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        complain(self.prog, f"{message}; --help shows the usage.")
+        sys.exit(USERS_MISTAKE)
+
+
+def complain(program: str, sentence: str) -> None:
+    print(f"{program}: {shown(sentence)}", file=sys.stderr)
+
+
+def shown(word: str) -> str:
+    """A word without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
+
+
+def columns(text: str) -> int:
+    """How wide a terminal draws a text."""
+    return sum(
+        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Mn", "Me") else
+        2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )  # fmt: skip
+
+
+def whole_number(most: int) -> Callable[[str], int]:
+    """The type of an option that takes 1 to most."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = 0
+        if not 1 <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a whole number from 1 to {most:,}")
+        return number
+
+    return parse
+
+
+def leave(main: Callable[[], int]) -> NoReturn:
+    """End the process with what main returns, whatever happens to its streams or is asked of it by a signal."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was begun is cleared away
+    try:
+        status = main()
+        sys.stdout.flush()
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain again when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except KeyboardInterrupt:
+        status = FAILED
+    sys.exit(status)
