@@ -1,6 +1,7 @@
 """What the training job does: its arguments, its session, the stages in turn, and what the user sees of them."""
 
 import argparse
+import contextlib
 import logging
 import os
 import platform
@@ -10,7 +11,7 @@ import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from pyspark.sql import SparkSession
 from tqdm import tqdm
 
 from spark_w2v import config as configuration
+from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
 from spark_w2v.stages import corpus, embeddings, publication
 from spark_w2v.stages import vocabulary as vocabularies
@@ -27,16 +29,7 @@ from spark_w2v.stages.schemas import BAD_LINES
 from spark_w2v.stages.training import DivergedError, NoPairsError, Progress, Settings, Training, most_blocks
 from spark_w2v.stages.vocabulary import Vocabulary
 
-FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75
 log = logging.getLogger("spark_w2v")
-
-
-class Parser(argparse.ArgumentParser):
-    """Says of a mistake one sentence, without the usage before it."""
-
-    def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message}; --help shows the usage.", file=sys.stderr)
-        sys.exit(USERS_MISTAKE)
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
@@ -55,7 +48,8 @@ def train(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
     options = parser.parse_args(arguments)
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=sys.stderr)
+    screen = _screen()
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=screen)
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
     try:
@@ -64,7 +58,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if publication.is_local(options.output):
             publication.check(options.output, overwrite=options.overwrite, resume=options.resume)
         session = _session()
-        _train(session, settings, options)
+        _train(session, settings, options, screen)
         return 0
     except (ConfigError, UserError, NoPairsError) as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -84,6 +78,20 @@ def train(arguments: Sequence[str] | None = None) -> int:
     finally:
         if session is not None:
             session.stop()
+
+
+def _screen() -> TextIO:
+    """Where the user reads: spark-submit's terminal, where it has one; else our own stderr.
+
+    spark-submit passes on what we write through a pipe, and a bar must not be drawn into a pipe.
+    """
+    if "PYSPARK_GATEWAY_PORT" in os.environ and not sys.stderr.isatty():
+        with contextlib.suppress(OSError):
+            screen = open(f"/proc/{os.getppid()}/fd/2", "w")  # noqa: SIM115 (kept to the end of the process)
+            if screen.isatty():
+                return screen
+            screen.close()
+    return sys.stderr
 
 
 def _stop(number: int, frame: object) -> NoReturn:
@@ -107,18 +115,20 @@ def _given() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
-def _train(session: SparkSession, settings: Config, options: argparse.Namespace) -> None:
+def _train(session: SparkSession, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
     started = time.monotonic()
     plan = _resolve(session, settings)
     fingerprint = {"input": list(options.input), **configuration.as_dict(settings), "resolved": plan}
     with publication.open_run(
         options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
     ) as run:
+        files = corpus.list_files(session, options.input)
+        run.identify({"files": corpus.identity(files)})
         if run.is_published:
             log.info("%s is finished already: nothing to do.", options.output)
             return
         log.info("reading %s", " ".join(options.input))
-        pieces = corpus.read(session, options.input, settings.corpus).persist(StorageLevel.MEMORY_AND_DISK)
+        pieces = corpus.read(session, options.input, settings.corpus, files).persist(StorageLevel.MEMORY_AND_DISK)
         tallies = vocabularies.tallies(pieces)
         corpus.check_tallies(tallies, settings.corpus)
         vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
@@ -127,7 +137,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace)
         pieces.unpersist()
         prepared = time.monotonic() - started
         facts = _corpus_facts(tallies, vocabulary)
-        run.identify({"corpus": facts})
+        run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in _summary(facts):
             log.info(line)
         training = _training(encoded, vocabulary, settings, plan)
@@ -135,7 +145,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace)
             position, arrays = checkpoint
             training.resume(position, arrays["center"], arrays["context"])
             log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
-        last = _epochs(training, run, settings)
+        last = _epochs(training, run, settings, screen)
         center, context = training.vectors()
         versions = {name: version(name) for name in ("numpy", "pyarrow", "pyspark", "scipy")}
         run_facts: dict[str, Any] = {
@@ -251,12 +261,12 @@ def _summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _epochs(training: Training, run: Run, settings: Config) -> dict[str, Any] | None:
+def _epochs(training: Training, run: Run, settings: Config, screen: TextIO) -> dict[str, Any] | None:
     """Train, and after each round show where it is and keep what --resume needs; the last epoch's metrics."""
     started, last = time.monotonic(), None
     resumed = training.state.epoch / settings.training.epochs
     bar = tqdm(
-        total=1.0, initial=resumed, disable=not sys.stderr.isatty(), file=sys.stderr, leave=False,
+        total=1.0, initial=resumed, disable=not screen.isatty(), file=screen, leave=False,
         bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
     )  # fmt: skip
     epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
@@ -267,7 +277,7 @@ def _epochs(training: Training, run: Run, settings: Config) -> dict[str, Any] | 
             last = progress.metrics
             run.append_metrics(last)
             left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
-            with tqdm.external_write_mode(file=sys.stderr):
+            with tqdm.external_write_mode(file=screen):
                 log.info(_line(progress, epochs, left))
         ended = progress.metrics is not None
         if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):

@@ -141,3 +141,11 @@ def test_a_finished_output_is_refused_and_left_as_it_was(output: Path, corpus: P
     assert done.returncode == 2
     assert "--overwrite" in done.stdout
     assert (output / "run.json").read_bytes() == before
+
+
+def test_resuming_a_finished_run_has_nothing_to_do(output: Path, corpus: Path) -> None:
+    before = (output / "run.json").read_bytes()
+    done = submit(["--input", corpus, "--output", output, "--resume", "--set", "training.partitions=1", *SMALL])
+    assert done.returncode == 0, done.stdout
+    assert "nothing to do" in done.stdout
+    assert (output / "run.json").read_bytes() == before

@@ -5,10 +5,12 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 """
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
 
 import numpy as np
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
+Result = TypeVar("Result")
 
 # = 1 MB of codes and about as much of distinct words. A piece is the unit of random draws, so changing this changes
 # the result of every run.
@@ -38,6 +41,9 @@ SPLIT_BYTES = 16 << 20
 
 # What a file counts beyond its bytes when tasks are filled up to SPLIT_BYTES: at most 8 files a task, few of them .gz.
 OPEN_BYTES = 2 << 20
+
+# Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
+MOST_NAMED = 1000
 
 NO_REASON = -1
 # Of these, a line is counted in one.
@@ -438,27 +444,63 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(message)
 
 
-def read(spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
+class File(NamedTuple):
+    """One file of the corpus, as it was when it was listed."""
+
+    path: str
+    path_hash: int
+    bytes: int
+    modified: int  # milliseconds since 1970
+
+
+def list_files(spark: "SparkSession", paths: Sequence[str]) -> list[File]:
+    """All files with content under the paths, by path.
+
+    Raises:
+        ConfigError: nothing to read.
+    """
+    session = _session(spark)
+    return _explained(lambda: _files(session, paths))
+
+
+def identity(files: Sequence[File]) -> dict[str, Any]:
+    """What tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
+    if len(files) <= MOST_NAMED:
+        return {file.path: f"{file.bytes} bytes of {_moment(file.modified)}" for file in files}
+    digest = hashlib.sha256(repr([(file.path, file.bytes, file.modified) for file in files]).encode())
+    return {
+        "count": len(files),
+        "bytes": sum(file.bytes for file in files),
+        "newest": _moment(max(file.modified for file in files)),
+        "digest": digest.hexdigest()[:16],
+    }
+
+
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+
+
+def read(
+    spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", files: Sequence[File] | None = None
+) -> "DataFrame":
     """PIECES of all files under the paths. Lists the files and reads Parquet's schemas; the rest is lazy.
 
     The DataFrame belongs to a session of its own, so that how files are split does not depend on the caller's.
 
     Args:
         paths: files, directories (read with everything below them) or globs, of any file system that Hadoop knows.
+        files: of list_files, where the paths are listed already.
 
     Raises:
         ConfigError: nothing to read, no such column, a pattern that is none.
     """
     check_tokenizer(corpus_config)
     session = _session(spark)
-    try:
-        files = _files(session, paths)
-        lines = _lines(session, paths, corpus_config)
-    except Exception as error:
-        sentence = explain(error)
-        if sentence is None:
-            raise
-        _refuse(sentence)
+    files = list_files(spark, paths) if files is None else files
+    lines = _explained(lambda: _lines(session, paths, corpus_config))
+    hashes = [file.path_hash for file in files]
+    assert len(set(hashes)) == len(hashes), "two paths of one hash"
+    places = {path_hash: place for place, path_hash in enumerate(hashes)}
     tokenizer = Tokenizer(
         corpus_config.tokenizer,
         corpus_config.pattern,
@@ -466,7 +508,7 @@ def read(spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -
         corpus_config.max_sentence_words,
         corpus_config.max_word_length,
     )
-    return lines.mapInArrow(_cut_with(tokenizer, files), PIECES)
+    return lines.mapInArrow(_cut_with(tokenizer, places), PIECES)
 
 
 def _cut_with(
@@ -491,23 +533,30 @@ def _session(spark: "SparkSession") -> "SparkSession":
     return session
 
 
-def _files(session: "SparkSession", paths: Sequence[str]) -> dict[int, int]:
-    """Place of each file with content among their sorted paths, by the hash of its path.
+def _explained(step: Callable[[], Result]) -> Result:
+    """What a step returns; what Spark says of the user's files becomes one sentence."""
+    try:
+        return step()
+    except Exception as error:
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        _refuse(sentence)
 
-    Rows of text carry the hash, 8 bytes, in place of the path.
-    """
+
+def _files(session: "SparkSession", paths: Sequence[str]) -> list[File]:
+    """All files with content, sorted; rows of text carry the hash, 8 bytes, in place of the path."""
     listed = session.read.format("binaryFile").option("recursiveFileLookup", True).load(list(paths))
     path = F.col("_metadata.file_path")
-    found = listed.select(path.alias("path"), F.xxhash64(path).alias("path_hash")).collect()
+    size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
+    found = listed.select(path, F.xxhash64(path), size, modified).collect()
     if not found:
         where = _some(list(paths))
         empty = listed.inputFiles()
         if empty:
             _refuse(f"{where}: holds nothing, {len(empty):,} files of 0 bytes; give --input files with text.")
         _refuse(f"{where}: has no files; give --input a directory with files in it, or a file.")
-    hashes = [row.path_hash for row in sorted(found, key=lambda row: str(row.path))]
-    assert len(set(hashes)) == len(hashes), "two paths of one hash"
-    return {path_hash: place for place, path_hash in enumerate(hashes)}
+    return sorted(File(*row) for row in found)
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

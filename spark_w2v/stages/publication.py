@@ -372,6 +372,8 @@ class Run:
                 reason = "its checkpoint is of another run; run without --resume to start anew"
             more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
             raise UserError(f"{self.output}: cannot be resumed, {reason}: {', '.join(differences[:8])}{more}.")
+        # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.
+        assert not self._fingerprint.keys() & facts.keys(), "a section is added once"
         self._fingerprint.update(json.loads(_json(facts)))
 
     def load_checkpoint(self) -> tuple[Position, Arrays] | None:

@@ -1,0 +1,44 @@
+"""One standalone cluster for all tests that ask for it, and the package as `make package` builds it."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.standalone import Cluster, bare_python, environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The zip of `make package`, made in a copy, so that nobody's dist/ is touched."""
+    copy = tmp_path_factory.mktemp("package")
+    for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml"):
+        shutil.copy2(ROOT / name, copy)
+    shutil.copytree(ROOT / "spark_w2v", copy / "spark_w2v", ignore=shutil.ignore_patterns("__pycache__"))
+    (copy / ".venv").symlink_to(sys.prefix)
+    subprocess.run(
+        # -o: the environment is not to be renewed from here.
+        ["make", "-o", ".venv/.installed-dev", "package"],
+        cwd=copy, env=environment(), stdout=subprocess.DEVNULL, check=True,
+    )  # fmt: skip
+    return copy / "dist" / "spark_w2v.zip"
+
+
+@pytest.fixture(scope="session")
+def python_without_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return bare_python(tmp_path_factory.mktemp("python"))
+
+
+@pytest.fixture(scope="session")
+def cluster(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Three workers of one core each."""
+    started = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        yield started
+    finally:
+        started.stop()
