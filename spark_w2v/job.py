@@ -22,11 +22,21 @@ from tqdm import tqdm
 from spark_w2v import config as configuration
 from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication
+from spark_w2v.stages import corpus, embeddings, memory, publication
 from spark_w2v.stages import vocabulary as vocabularies
+from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.publication import Run, StorageError, UserError
 from spark_w2v.stages.schemas import BAD_LINES
-from spark_w2v.stages.training import DivergedError, NoPairsError, Progress, Settings, Training, most_blocks
+from spark_w2v.stages.training import (
+    DivergedError,
+    NoPairsError,
+    Progress,
+    Settings,
+    Training,
+    expected_pairs,
+    kept_words,
+    most_partitions,
+)
 from spark_w2v.stages.vocabulary import Vocabulary
 
 log = logging.getLogger("spark_w2v")
@@ -60,7 +70,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
         session = _session()
         _train(session, settings, options, screen)
         return 0
-    except (ConfigError, UserError, NoPairsError) as error:
+    except (ConfigError, UserError, NoPairsError, NotEnoughMemoryError) as error:
         print(f"train.py: {error}", file=sys.stderr)
         return USERS_MISTAKE
     except (DivergedError, StorageError) as error:
@@ -102,8 +112,13 @@ def _session() -> SparkSession:
     """The session that spark-submit configured; alone, Spark on all cores of this machine."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder
-    if "spark.master" not in _given():
+    given = _given()
+    if "spark.master" not in given:
         builder = builder.master("local[*]")
+    if "spark.driver.maxResultSize" not in given:
+        # The rows of a round come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What they
+        # need of the heap is checked before training, so that this limit has nothing left to guard.
+        builder = builder.config("spark.driver.maxResultSize", "0")
     return builder.getOrCreate()
 
 
@@ -151,7 +166,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         run_facts: dict[str, Any] = {
             "status": "finished",
             "configuration": configuration.as_dict(settings),
-            "resolved": plan,
+            "resolved": {**plan, "partitions_used": training.settings.partitions},
             "seed": settings.training.seed,
             "corpus": facts,
             "last_epoch": last,
@@ -202,9 +217,20 @@ def _resolve(session: SparkSession, settings: Config) -> dict[str, Any]:
 def _training(encoded: "RDD[Any]", vocabulary: Vocabulary, settings: Config, plan: dict[str, Any]) -> Training:
     t = settings.training
     partitions = plan["partitions"]
-    if plan["scheme"] == "blocks" and (most := most_blocks(len(vocabulary), partitions)) < partitions:
-        log.warning("%d words are too few for %d blocks: %d are used", len(vocabulary), partitions, most)
+    load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
+    if (most := most_partitions(plan["scheme"], len(vocabulary), load)) < partitions:
+        log.warning(
+            "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
+            len(vocabulary), load, partitions, plan["scheme"], most,
+        )  # fmt: skip
         partitions = most
+    pairs = expected_pairs(load, t.window)
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs)
+    memory.check(need, memory.given_by(encoded.context))
+    log.info(
+        "memory: %s of Python on the driver, %s of its JVM, %s a task",
+        memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
+    )  # fmt: skip
     return Training(
         encoded,
         vocabulary.counts,

@@ -37,7 +37,7 @@ def submit(arguments: Sequence[str | Path], master: str = "local[2]") -> subproc
         ROOT / "conf" / "local.toml", *arguments,
     ]  # fmt: skip
     return subprocess.run(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=240
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=600
     )
 
 

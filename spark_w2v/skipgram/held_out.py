@@ -15,7 +15,7 @@ from spark_w2v.skipgram.sampling import SAMPLE, generator
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
-MOST_PAIRS = 20_000  # the mean loss of as many is known to about 0.5 %
+MOST_PAIRS = 20_000
 CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
 
 

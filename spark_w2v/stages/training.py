@@ -3,6 +3,7 @@
 V words, D dimensions, B blocks, S slices of an epoch (sweeps of `blocks`, syncs of `replicas`).
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ Floats = npt.NDArray[np.float32]
 
 LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
+SMALLEST_REPLICA = 10_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
+MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more slices. = 256 MB while a task takes them apart
 HELD_OUT_SHARE = 0.01  # of the sentences at most
 
 
@@ -98,9 +101,28 @@ class Progress:
     metrics: dict[str, Any] | None = None
 
 
-def most_blocks(words: int, partitions: int) -> int:
-    """Partitions that a vocabulary of this size is large enough for."""
-    return max(1, min(partitions, words // SMALLEST_BLOCK))
+def expected_pairs(load: float, window: int) -> float:
+    """Pairs of an epoch, and a few more: what the ends of sentences cut off is not taken away.
+
+    Args:
+        load: words that subsampling leaves.
+    """
+    return load * (window + 1)
+
+
+def kept_words(counts: npt.NDArray[np.int64], subsample: float) -> npt.NDArray[np.float64]:
+    """(V,) how often each word is trained on in an epoch, in the mean."""
+    return counts.astype(np.float64) * keep_probability(counts, int(counts.sum()), subsample)
+
+
+def most_partitions(scheme: str, vocabulary: int, load: float) -> int:
+    """Partitions that a corpus is large enough for.
+
+    Args:
+        vocabulary: V.
+        load: words that subsampling leaves.
+    """
+    return max(1, vocabulary // SMALLEST_BLOCK if scheme == "blocks" else int(load) // SMALLEST_REPLICA)
 
 
 @dataclass
@@ -121,12 +143,15 @@ class Training:
     def __post_init__(self) -> None:
         s = self.settings
         keep = keep_probability(self.counts, int(self.counts.sum()), s.subsample)
-        load = self.counts.astype(np.float64) * keep
+        load = kept_words(self.counts, s.subsample)
         self.blocks = deal_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
         drawing = Drawing(keep, s.window, s.seed, held_out, self.blocks)
         self._plan = Plan(drawing, noise[self.blocks.order], s.negatives, s.damping)
+        if s.scheme == "blocks":
+            bucket = expected_pairs(load.sum(), s.window) / s.partitions**2
+            self.settings = replace(s, slices=max(s.slices, math.ceil(bucket / MOST_PAIRS)))
         self._sample = self._draw_sample(drawing, noise)
         center, context = initialise(self.counts.size, s.dimensions, s.seed)
         self.state = State(center[self.blocks.order], context)

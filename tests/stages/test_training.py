@@ -8,8 +8,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.skipgram.pairs import Layout
-from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_blocks
-from spark_w2v.stages.training_pairs import Plan, drawn_of, route_pairs
+from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
+from spark_w2v.stages.training_pairs import drawn_of, route_pairs
 
 SETTINGS = Settings(
     scheme="blocks",
@@ -119,13 +119,9 @@ def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession) -> Non
         list(training.run())
 
 
-def test_a_vocabulary_too_small_gets_fewer_blocks() -> None:
-    assert most_blocks(1750, 40) == 6
-    assert most_blocks(10, 8) == 1
-    assert most_blocks(70_000, 8) == 8
-
-
-def test_the_plan_is_small_enough_to_send(spark: SparkSession) -> None:
-    training, _ = trained(spark, replace(SETTINGS, epochs=1), 1)
-    assert isinstance(training._plan, Plan)
-    assert training._plan.noise.sum() == pytest.approx(1.0)
+def test_a_small_corpus_gets_fewer_partitions() -> None:
+    assert most_partitions("blocks", 1750, 1e9) == 6
+    assert most_partitions("blocks", 10, 1e9) == 1
+    assert most_partitions("blocks", 70_000, 1e9) >= 256
+    assert most_partitions("replicas", 10, 45_000.0) == 4
+    assert most_partitions("replicas", 10**6, 10.0) == 1

@@ -1,0 +1,161 @@
+"""What training needs of memory, against what Spark and the machine give.
+
+V words, D dimensions, B blocks or replicas. The terms are of arrays that exist at the same time; a test holds a task's
+peak against them.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spark_w2v.stages.training import MOST_PAIRS
+from spark_w2v.stages.training_pairs import LOT
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
+JVM = 400 << 20  # Spark itself
+PIECE = 64 << 20  # a piece of text while its pairs are made
+OVERHEAD = 0.1  # of spark.executor.memory is what YARN and Kubernetes leave to Python, when nothing else is said
+LEAST_OVERHEAD = 384 << 20
+
+
+class NotEnoughMemoryError(ValueError):
+    """One sentence: what is needed, what there is, what to change."""
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes.
+
+    Args:
+        model: both matrices, 2 V D float32.
+        driver: the driver's Python process.
+        heap: the driver's JVM, through which the rows of a round pass.
+        task: one Python worker.
+    """
+
+    model: int
+    driver: int
+    heap: int
+    task: int
+
+
+def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: float) -> Need:
+    """What a run needs.
+
+    Args:
+        words, dimensions: V, D.
+        partitions: B.
+        pairs: expected in an epoch.
+    """
+    model = 2 * words * dimensions * 4
+    # The model, the rows that a round brings back, and a copy in the order of word ids at the end; words and counts.
+    driver = PYTHON + 3 * model + 150 * words
+    # 16 bytes a pair while rows are taken apart, 28 where a row needs more than 16 bits; cut groups are fewer.
+    if scheme == "blocks":
+        wide = words > partitions << 16
+        bucket = min(pairs / partitions**2, MOST_PAIRS)
+        # Each block as received, as trained, as sent back, and in the buffers of both ways.
+        task = PYTHON + PIECE + 4 * model // partitions + 24 * words + int(bucket * (28 if wide else 16))
+    else:
+        task = PYTHON + PIECE + 3 * model + 40 * words + LOT * 28
+    # A task that draws pairs holds a lot of them twice while it sorts.
+    task = max(task, PYTHON + PIECE + 24 * words + LOT * 20)
+    return Need(model, driver, JVM + 2 * model, task)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What Spark and the machine give, in bytes; None is unlimited, or nobody says.
+
+    Args:
+        heap: spark.driver.memory.
+        machine: what the driver's machine has left.
+        slots: tasks that run on that machine at a time; 0 on a cluster.
+        executor, key: what an executor's Python workers may take together, and the setting that says so.
+        cores: tasks of an executor at a time.
+    """
+
+    heap: int
+    machine: int | None = None
+    slots: int = 0
+    executor: int | None = None
+    key: str = ""
+    cores: int = 1
+
+
+def check(need: Need, given: Given) -> None:
+    """Refuse a run that cannot fit.
+
+    Raises:
+        NotEnoughMemoryError: the first limit that is too low.
+    """
+    model = f"the model is 2 x words x dimensions x 4 bytes = {shown(need.model)}"
+    less = "or lower training.dimensions, or raise vocabulary.min_count"
+    if need.heap > given.heap:
+        raise NotEnoughMemoryError(
+            f"{model}; a round needs {shown(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
+            f"{shown(given.heap)}. Raise spark.driver.memory, {less}."
+        )
+    total = need.driver + given.slots * need.task
+    if given.machine is not None and total > given.machine:
+        tasks = f" and {shown(need.task)} in each of {given.slots} tasks at a time" if given.slots else ""
+        raise NotEnoughMemoryError(
+            f"{model}; training needs {shown(need.driver)} in Python on the driver{tasks}, {shown(total)} in all, and "
+            f"the machine has {shown(given.machine)} left. Take a larger one, {less}"
+            + ("; or take fewer slots, as in --master local[2]." if given.slots > 1 else ".")
+        )
+    if given.executor is not None and given.cores * need.task > given.executor:
+        raise NotEnoughMemoryError(
+            f"{model}; a task needs {shown(need.task)} in Python, {given.cores} run on an executor at a time, and "
+            f"{given.key} is {shown(given.executor)}. Raise it, or training.partitions of scheme blocks, {less}."
+        )
+
+
+def given_by(context: "SparkContext") -> Given:
+    """What a running Spark gives."""
+    conf, jvm = context.getConf(), context._jvm
+    assert jvm is not None, "a context has its JVM"
+
+    def size(key: str, default: str) -> int:
+        return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(conf.get(key, default)))
+
+    heap, master = int(jvm.java.lang.Runtime.getRuntime().maxMemory()), conf.get("spark.master", "")
+    if master.startswith("local"):
+        return Given(heap, available(), context.defaultParallelism)
+    cores, machine = int(conf.get("spark.executor.cores", "1")), available()
+    for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
+        if conf.contains(key):
+            return Given(heap, machine, 0, size(key, ""), key, cores)
+    if master.startswith(("yarn", "k8s")):
+        overhead = max(LEAST_OVERHEAD, int(OVERHEAD * size("spark.executor.memory", "1g")))
+        return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores)
+    return Given(heap, machine)
+
+
+def available() -> int | None:
+    """Bytes that this machine, or the container around us, can still give; None where nobody says."""
+    found: list[int] = []
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                found.append(int(line.split()[1]) << 10)
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit.isdigit():
+            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+            stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
+            # Pages of files that nobody uses are given back when memory is wanted.
+            found.append(max(int(limit) - used + int(stat["inactive_file"]), 0))
+    except (OSError, ValueError, KeyError):
+        pass
+    if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    return min(found, default=None)
+
+
+def shown(size: float) -> str:
+    """1,234,567,890 as 1.2 GB."""
+    return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

@@ -1,0 +1,93 @@
+"""Memory: what is refused before training, and a task's peak against the formula."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.stages.memory import Given, Need, NotEnoughMemoryError, check, given_by, needed
+from spark_w2v.stages.training import Settings, Training, expected_pairs, kept_words
+
+GB = 1 << 30
+
+
+def test_the_model_is_two_matrices_of_float32() -> None:
+    assert needed(100_000, 100, 2, "blocks", 1e6).model == 80_000_000
+
+
+def test_more_blocks_need_less_a_task_and_more_replicas_do_not() -> None:
+    blocks = [needed(2_000_000, 300, count, "blocks", 1e9).task for count in (2, 8, 64)]
+    assert blocks == sorted(blocks, reverse=True)
+    assert blocks[-1] < blocks[0] / 5
+    replicas = [needed(2_000_000, 300, count, "replicas", 1e9).task for count in (2, 64)]
+    assert replicas[0] == replicas[1] > needed(2_000_000, 300, 1, "blocks", 1e3).model
+
+
+def test_a_bucket_of_any_corpus_is_bounded() -> None:
+    assert needed(50_000, 100, 2, "blocks", 1e10).task == needed(50_000, 100, 2, "blocks", 1e15).task < GB
+
+
+NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (Given(heap=8 * GB), ["spark.driver.memory", "9.7 GB", "8.6 GB"]),
+        (Given(heap=9 * GB, machine=18 * GB, slots=2), ["3.2 GB in each of 2 tasks", "20.4 GB in all", "19.3 GB left"]),
+        (Given(heap=9 * GB, machine=12 * GB), ["14.0 GB in Python on the driver", "12.9 GB left"]),
+        (
+            Given(heap=9 * GB, executor=5 * GB, key="spark.executor.pyspark.memory", cores=2),
+            ["spark.executor.pyspark.memory is 5.4 GB", "3.2 GB", "training.partitions"],
+        ),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_numbers(given: Given, named: list[str]) -> None:
+    with pytest.raises(NotEnoughMemoryError) as refused:
+        check(NEED, given)
+    for words in ["4.3 GB", *named]:
+        assert words in str(refused.value)
+
+
+def test_what_just_fits_is_not_refused() -> None:
+    check(NEED, Given(heap=9 * GB, machine=19 * GB, slots=2, executor=6 * GB, key="x", cores=2))
+    check(NEED, Given(heap=9 * GB))
+
+
+def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
+    given = given_by(spark.sparkContext)
+    assert 0.5 * GB < given.heap <= 1 * GB  # conftest.py gives it 1g
+    assert given.slots == 2
+    assert given.machine is not None
+    assert given.machine > 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(spark: SparkSession, scheme: str) -> None:
+    words, dimensions, partitions = 60_000, 200, 2
+    rng = np.random.default_rng(1)
+    lengths = np.full(500, 100, np.int32)
+    share = 1 / np.arange(1, words + 1)
+    pieces = [rng.choice(words, 50_000, p=share / share.sum()).astype(np.int32) for _ in range(8)]
+    rows: list[tuple[Any, ...]] = [(0, 0, i, ids.tobytes(), lengths.tobytes()) for i, ids in enumerate(pieces)]
+    counts = np.maximum(np.bincount(np.concatenate(pieces), minlength=words), 1).astype(np.int64)
+    settings = Settings(
+        scheme=scheme, partitions=partitions, dimensions=dimensions, window=5, negatives=5, epochs=1,
+        learning_rate=0.05, slices=1, subsample=1e-3, noise_exponent=0.75, damping=0.1, seed=1, held_out_words=0,
+    )  # fmt: skip
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts, settings)
+    list(training.run())
+
+    def peak(_: Any) -> list[int]:
+        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+        return [int(status["VmHWM"].split()[0]) << 10]
+
+    # The workers of the rounds are used again, so that their peaks are still there.
+    found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak).collect())
+    pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.window)
+    need = needed(words, dimensions, partitions, scheme, pairs).task
+    assert need / 3 < found < need
