@@ -144,13 +144,14 @@ def descend(
         center_rows: (Rc, D) contiguous; changed.
         context_rows: (Ro, D) contiguous; changed.
         centers, contexts: (P,) rows of the pairs, sorted by center.
-        noise: (Ro,) probability of every context row as a noise word.
+        noise: (Ro,) how often each context row is a noise word; only their ratios count.
     """
     rows, dimensions = context_rows.shape
     if not centers.size:
         return Walk(0, 0.0, 0, np.zeros(len(center_rows), np.float32), np.zeros(rows, np.float32))
     pairs = np.bincount(centers, minlength=len(center_rows)).astype(np.int32)
     groups = cut_groups(pairs, rng)
+    noise = noise / noise.sum()  # a block's part of the distribution is less than 1
     size = batch_size(rows)
     sharing = min(SHARING, size)
     total = groups.center.size

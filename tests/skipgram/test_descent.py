@@ -227,6 +227,15 @@ def test_the_learning_rate_falls_from_the_first_to_the_last(monkeypatch: pytest.
     np.testing.assert_allclose(rates, 0.2 - 0.1 * np.arange(10)[::-1] / 10, atol=1e-6)
 
 
+def test_noise_of_a_block_is_a_part_of_the_whole_and_only_its_ratios_count() -> None:
+    task, step = some_task(500), Step(3, 0.1, RATE, RATE)
+    part = task._replace(noise=task.noise / 32)
+    for one, other in zip(walk(task, step)[:2], walk(part, step)[:2], strict=True):
+        np.testing.assert_array_equal(one, other)
+    np.testing.assert_array_equal(walk(task, step)[2].context_updates, walk(part, step)[2].context_updates)
+
+
+
 @pytest.mark.parametrize("context_rows", [1, 5, 4096])
 @pytest.mark.parametrize(
     "pairs",
