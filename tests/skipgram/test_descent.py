@@ -235,7 +235,6 @@ def test_noise_of_a_block_is_a_part_of_the_whole_and_only_its_ratios_count() -> 
     np.testing.assert_array_equal(walk(task, step)[2].context_updates, walk(part, step)[2].context_updates)
 
 
-
 @pytest.mark.parametrize("context_rows", [1, 5, 4096])
 @pytest.mark.parametrize(
     "pairs",
