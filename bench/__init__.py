@@ -5,6 +5,7 @@ text.py       a corpus → one file of lower-cased words, which all systems read
 systems.py    each system as a process of its own: its command, and what it says of itself afterwards
 measure.py    a command → its wall time and the peak memory of all its processes
 blocks.py     quality and kernel time against blocks, without Spark
+scale.py      time and memory against words, dimensions, vocabulary and blocks, and a model that goes on from there
 quality.py    vectors → WordSim-353, SimLex-999, analogies
 table.py      the runs → medians, spread, ratios, Markdown
 """

@@ -94,8 +94,8 @@ def test_every_block_of_python_compiles() -> None:
 
 
 def test_every_option_in_the_readme_is_one_of_the_job_or_of_spark() -> None:
-    ours = (ROOT / "jobs" / "neighbors.py").read_text(encoding="utf-8")
-    ours += (ROOT / "spark_w2v" / "job.py").read_text(encoding="utf-8")
+    commands = [ROOT / "spark_w2v" / "job.py", *(ROOT / "jobs").glob("*.py")]
+    ours = "".join(command.read_text(encoding="utf-8") for command in commands)
     spark = {"--properties-file", "--master", "--deploy-mode", "--py-files", "--conf"}
     named = {option for block in blocks(README, "sh") for option in re.findall(r"(?<!\S)--[a-z-]+", block)}
     assert {option for option in named - spark if f'"{option}"' not in ours} == set()
