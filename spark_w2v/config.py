@@ -188,7 +188,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
                 "used by replicas."
             ),
         ),
-    ] = 2
+    ] = 4
     noise_exponent: Annotated[
         float,
         Meta(
