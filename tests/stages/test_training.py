@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.skipgram.pairs import Layout
+from spark_w2v.skipgram.pairs import Layout, epoch_edges
 from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
 from spark_w2v.stages.training_pairs import drawn_of, route_pairs
 
@@ -69,7 +69,7 @@ def test_every_pair_that_was_drawn_is_trained_once(spark: SparkSession) -> None:
     training, progress = trained(spark, SETTINGS, 2)
     metrics = [p.metrics for p in progress if p.metrics]
     for epoch, found in enumerate(metrics):
-        routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, training._edges(epoch)))
+        routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, epoch_edges(epoch, 2, 1)))
         drawn, words = drawn_of(routed[-1:])
         assert found["pairs"] == drawn.sum() > 0
         assert found["words"] == words
