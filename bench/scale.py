@@ -416,7 +416,7 @@ class Told(NamedTuple):
     def need(self) -> Need:
         """What the memory check of the job asks for."""
         w = self.work
-        return needed(int(w.vocabulary), int(w.dimensions), self.case.blocks, "blocks", w.pairs)
+        return needed(int(w.vocabulary), int(w.dimensions), self.case.blocks, "blocks", w.pairs, one_machine=True)
 
 
 def told(runs: Sequence[dict[str, Any]]) -> tuple[list[Told], Constants]:

@@ -37,6 +37,7 @@ from spark_w2v.stages.training import (
     kept_words,
     most_partitions,
 )
+from spark_w2v.stages.transport import is_one_machine
 from spark_w2v.stages.vocabulary import Vocabulary
 
 log = logging.getLogger("spark_w2v")
@@ -225,7 +226,8 @@ def _training(encoded: "RDD[Any]", vocabulary: Vocabulary, settings: Config, pla
         )  # fmt: skip
         partitions = most
     pairs = expected_pairs(load, t.window)
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs)
+    one_machine = is_one_machine(encoded.context)
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, one_machine)
     memory.check(need, memory.given_by(encoded.context))
     log.info(
         "memory: %s of Python on the driver, %s of its JVM, %s a task",

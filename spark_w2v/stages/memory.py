@@ -43,13 +43,14 @@ class Need:
     task: int
 
 
-def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: float) -> Need:
+def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: float, one_machine: bool = False) -> Need:
     """What a run needs.
 
     Args:
         words, dimensions: V, D.
         partitions: B.
         pairs: expected in an epoch.
+        one_machine: rows travel in files, not through Spark.
     """
     model = 2 * words * dimensions * 4
     # The model, the rows that a round brings back, and a copy in the order of word ids at the end; words and counts.
@@ -58,8 +59,9 @@ def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: flo
     if scheme == "blocks":
         wide = words > partitions << 16
         bucket = min(pairs / partitions**2, MOST_PAIRS)
-        # Each block as received, as trained, as sent back, and in the buffers of both ways.
-        task = PYTHON + PIECE + 4 * model // partitions + 24 * words + int(bucket * (28 if wide else 16))
+        # Each block as trained; through Spark also as received, as sent back, and in the buffers of both ways.
+        copies = 1 if one_machine else 4
+        task = PYTHON + PIECE + copies * model // partitions + 24 * words + int(bucket * (28 if wide else 16))
     else:
         task = PYTHON + PIECE + 3 * model + 40 * words + LOT * 28
     # A task that draws pairs holds a lot of them twice while it sorts.

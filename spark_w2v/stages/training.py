@@ -20,6 +20,7 @@ from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, epoch_edges, latin_s
 from spark_w2v.skipgram.parameters import Blocks, average, deal_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
 from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuffle_pairs
+from spark_w2v.stages.transport import Courier, Returned, Sent, give_back
 
 Floats = npt.NDArray[np.float32]
 
@@ -189,11 +190,13 @@ class Training:
     def run(self) -> Iterator[Progress]:
         """Train to the end, a round at a time; between two rounds `state` may be saved."""
         plan = self._context.broadcast(self._plan)
+        self._courier = Courier(self._context)
         try:
             epochs = self._blocks_epoch if self.settings.scheme == "blocks" else self._replicas()
             for epoch in range(self.state.epoch, self.settings.epochs):
                 yield from epochs(epoch, plan)
         finally:
+            self._courier.close()
             plan.destroy()
 
     def _rate(self, done: float) -> float:
@@ -285,21 +288,19 @@ class Training:
         self, pairs: "RDD[tuple[int, bytes]]", tasks: list[int], plan: "Broadcast[Plan]", step: Step, epoch: int
     ) -> list["Walked"]:
         """One round: each task gets its two blocks, and only those."""
-        sent: dict[int, tuple[Broadcast[Floats], Broadcast[Floats]]] = {}
-        for task in tasks:
-            center, context = divmod(task % self.blocks.count**2, self.blocks.count)
-            sent[task] = (
-                self._context.broadcast(self.blocks.of(self.state.center, center)),
-                self._context.broadcast(self.blocks.of(self.state.context, context)),
-            )
+        courier, sent = self._courier, {}
         try:
-            return self._context.runJob(
-                pairs.mapPartitionsWithIndex(_bucket_task(plan, sent, step, epoch)), list, tasks
-            )
+            for task in tasks:
+                center, context = divmod(task % self.blocks.count**2, self.blocks.count)
+                sent[task] = (
+                    courier.send(self.blocks.of(self.state.center, center)),
+                    courier.send(self.blocks.of(self.state.context, context)),
+                )
+            train = _bucket_task(plan, sent, step, epoch, courier.folder)
+            found = self._context.runJob(pairs.mapPartitionsWithIndex(train), list, tasks)
+            return [replace(walk, center=center.seen(), context=context.seen()) for walk, center, context in found]
         finally:
-            for both in sent.values():
-                for rows in both:
-                    rows.destroy()
+            courier.clear()
 
     def _replicas(self) -> Callable[[int, "Broadcast[Plan]"], Iterator[Progress]]:
         replicas = self.settings.partitions
@@ -375,10 +376,13 @@ class Walked:
     context: Floats
 
 
+NONE = np.empty((0, 0), np.float32)  # rows of who brings none
+
+
 def _bucket_task(
-    plan: "Broadcast[Plan]", sent: dict[int, tuple["Broadcast[Floats]", "Broadcast[Floats]"]], step: Step, epoch: int
-) -> Callable[[int, Iterable[tuple[int, bytes]]], Iterable[Walked]]:
-    def train(index: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[Walked]:
+    plan: "Broadcast[Plan]", sent: dict[int, tuple[Sent, Sent]], step: Step, epoch: int, folder: str | None
+) -> Callable[[int, Iterable[tuple[int, bytes]]], Iterable[tuple[Walked, Returned, Returned]]]:
+    def train(index: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[tuple[Walked, Returned, Returned]]:
         started = time.monotonic()
         blocks = plan.value.drawing.blocks
         center_block, context_block = divmod(index % blocks.count**2, blocks.count)
@@ -389,19 +393,17 @@ def _bucket_task(
         centers, contexts = layout.rows(pairs)
         del pairs
         noise = blocks.of(plan.value.noise, context_block)
-        # A broadcast value is shared by all tasks of a worker: written to in place, it would carry over to the next.
-        center, context = sent[index][0].value.copy(), sent[index][1].value.copy()
+        center, context = (some.rows() for some in sent[index])
         ready = time.monotonic()
         rng = generator(plan.value.drawing.seed, KERNEL, epoch, index)
         with threadpool_limits(1, "blas"):
             walk = descend(center, context, centers, contexts, noise, step, rng)
         ended = time.monotonic()
-        return [
-            Walked(
-                walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
-                center_block, context_block, center, context,
-            )
-        ]  # fmt: skip
+        walked = Walked(
+            walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
+            center_block, context_block, NONE, NONE,
+        )  # fmt: skip
+        return [(walked, give_back(center, folder), give_back(context, folder))]
 
     return train
 
@@ -471,8 +473,7 @@ class ReplicaWalk:
         self.context_updates = np.zeros(len(context))
         self._plan, self._step, self._place = plan, step, place
         self._lots = 0
-        none = np.empty((0, 0), np.float32)
-        self.walked = Walked(0, 0, 0.0, 0, 0.0, 0.0, 0, 0, none, none)
+        self.walked = Walked(0, 0, 0.0, 0, 0.0, 0.0, 0, 0, NONE, NONE)
 
     def walk(self, rows: Iterable[Any], edges: npt.NDArray[np.float64], size: int) -> None:
         """Train on this sync's part of the sentences.

@@ -15,8 +15,11 @@ from pyspark import RDD, Broadcast
 
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
 
-# Pairs that a task sorts at a time. = 64 MB with the copy
+# Pairs that a task sorts at a time, at most. = 64 MB with the copy
 LOT = 4_000_000
+# Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns a pair.
+USUAL_LOT = 1_000_000
+RECORD = 1024  # pairs of a bucket in a lot, about: fewer, and a record costs more than what is in it
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,14 @@ def route_pairs(
     """(bucket, pairs) of some rows of ENCODED, then (S * B * B, words and pairs of each bucket)."""
     layout, blocks = Layout.of(drawing.blocks), drawing.blocks.count
     buckets = (edges.size - 1) * blocks * blocks
+    lot = min(LOT, max(USUAL_LOT, RECORD * buckets))
     drawn = np.zeros(buckets + 1, np.int64)
     waiting: list[Keys] = []
     for row in rows:
         keys, words = drawing.pairs(*piece_of(row), epoch, edges)
         drawn[buckets] += words
         waiting.append(keys)
-        if sum(map(len, waiting)) >= LOT:
+        if sum(map(len, waiting)) >= lot:
             yield from _buckets(waiting, layout, blocks, drawn)
     yield from _buckets(waiting, layout, blocks, drawn)
     yield buckets, drawn.tobytes()
@@ -95,8 +99,7 @@ def _buckets(
     bits = np.uint64(layout.block)
     prefix = ((part << bits | center) << bits | context) << np.uint64(2 * layout.row)
     cuts = np.append(np.searchsorted(keys, prefix), keys.size)
-    kind = layout.dtype
-    pairs = (keys & np.uint64((1 << 2 * layout.row) - 1)).astype(kind)
+    pairs = keys.astype(layout.dtype)  # cuts off what is above; what is left of it is the same in all of a bucket
     sizes = np.diff(cuts)
     drawn[:-1] += sizes
     for bucket in np.flatnonzero(sizes):

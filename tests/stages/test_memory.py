@@ -66,8 +66,11 @@ def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(spark: SparkSession, scheme: str) -> None:
+@pytest.mark.parametrize(("scheme", "one_machine"), [("blocks", True), ("blocks", False), ("replicas", True)])
+def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
+    spark: SparkSession, scheme: str, one_machine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: one_machine)
     words, dimensions, partitions = 60_000, 200, 2
     rng = np.random.default_rng(1)
     lengths = np.full(500, 100, np.int32)
@@ -89,5 +92,5 @@ def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(spark: Spar
     # The workers of the rounds are used again, so that their peaks are still there.
     found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak).collect())
     pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.window)
-    need = needed(words, dimensions, partitions, scheme, pairs).task
+    need = needed(words, dimensions, partitions, scheme, pairs, one_machine).task
     assert need / 3 < found < need

@@ -1,6 +1,7 @@
 """Training through Spark: equal bits whatever the executors, every pair once, plain NumPy as the oracle."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,23 @@ def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkS
         assert np.array_equal(one.state.center, run.state.center)
         assert np.array_equal(one.state.context, run.state.context)
     assert np.abs(one.state.center).max() > 0.01
+
+
+def test_rows_that_travel_through_spark_give_the_same_bits_as_those_in_files(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_files, _ = trained(spark, SETTINGS, 2)
+    monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: False)
+    through_spark, _ = trained(spark, SETTINGS, 2)
+    assert in_files._courier.folder is not None
+    assert through_spark._courier.folder is None
+    assert np.array_equal(in_files.state.center, through_spark.state.center)
+    assert np.array_equal(in_files.state.context, through_spark.state.context)
+
+
+def test_a_finished_training_leaves_no_files_of_rows(spark: SparkSession) -> None:
+    training, _ = trained(spark, SETTINGS, 2)
+    assert not Path(training._courier.folder).exists()
 
 
 def test_every_pair_that_was_drawn_is_trained_once(spark: SparkSession) -> None:
