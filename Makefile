@@ -52,8 +52,9 @@ check: .venv/.installed-dev ## Lint, format, types, import direction
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
+# Some machines set these to hold NumPy's BLAS back.
 bench: .venv/.installed-bench ## Measure what the README says (SIZE=quick or SIZE=full)
-	@$(JAVA) $(BIN)/python -m bench --size $(SIZE) $(ARGS)
+	@$(JAVA) env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m bench --size $(SIZE) $(ARGS)
 
 # setuptools packs whatever an earlier build left in build/lib. A wheel is a zip with the package at its root, but
 # executors import from --py-files only what is called .zip.

@@ -1,0 +1,245 @@
+"""The kernel beside gensim, and by part beside what the machine allows: python -m bench.kernel --corpus PATH.
+
+Kept words a second of training alone, ours and gensim with one thread, one after the other in each round. Then the time
+of each part of spark_w2v.skipgram.descent.descend, from line_profiler, beside a limit from two peaks that are measured
+in the same run: a copy and an sgemm. The limit counts what no order of work can spare: each row that a group needs is
+read once and written once, and the products are done at the speed of sgemm. Everything else is taken to be free.
+"""
+
+import argparse
+import inspect
+import json
+import re
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from line_profiler import LineProfiler
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from bench import measure, text
+from bench.blocks import Corpus, cut, draw, read
+from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
+from spark_w2v.config import Config
+from spark_w2v.skipgram import descent
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
+from spark_w2v.skipgram.parameters import Blocks, deal_blocks, initialise
+from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
+
+OUTPUT = measure.ROOT / "build" / "bench"
+COPIED = 64 << 20  # floats of the copy, = 256 MB: past every cache
+PRODUCT = 2048  # rows and columns of the sgemm
+GATHER, SCATTER = 4, 4  # bytes a number: read once, written once
+
+
+class Peaks(NamedTuple):
+    """What one core does at best.
+
+    Args:
+        bytes_a_ns: of a copy, read and written.
+        flops_a_ns: of an sgemm.
+    """
+
+    bytes_a_ns: float
+    flops_a_ns: float
+
+
+class Shape(NamedTuple):
+    """Of the groups that a walk cut: a pair has so many groups and so many rows of noise."""
+
+    groups: float
+    noise: float
+
+
+class Part(NamedTuple):
+    """Lines of descend that belong together, and what they cannot do without, for a pair."""
+
+    name: str
+    lines: str
+    bytes: Callable[[Shape, int], float] = lambda shape, d: 0.0
+    flops: Callable[[Shape, int], float] = lambda shape, d: 0.0
+
+
+def _noise_product(shape: Shape, d: int) -> float:
+    return 2 * descent.NOISE * d * shape.groups
+
+
+# The first that matches has the line.
+PARTS = [
+    Part("gather center rows", r"np\.take\(center_rows", lambda s, d: GATHER * d * s.groups),
+    Part("gather context rows", r"np\.take\(context_rows, beside", lambda s, d: GATHER * d),
+    Part("gather noise rows", r"np\.take\(context_rows, noisy", lambda s, d: GATHER * d * s.noise),
+    Part("scores of contexts", r"^good = np\.matmul", flops=lambda s, d: 2 * d),
+    Part("scores of noise", r"^bad = np\.matmul", flops=_noise_product),
+    Part("center gradient", r"^center_gradient", flops=lambda s, d: 2 * d + _noise_product(s, d)),
+    Part("noise gradient", r"^noise_gradient", flops=_noise_product),
+    Part("add to context rows", r"add_rows\(context_rows, beside", lambda s, d: SCATTER * d, lambda s, d: 2 * d),
+    Part("add to noise rows", r"add_rows\(context_rows, noisy", lambda s, d: SCATTER * d * s.noise),
+    Part("add to center rows", r"add_rows\(center_rows", lambda s, d: SCATTER * d * s.groups),
+    Part("loss", r"softplus|loss"),
+    Part("sigma and weights", r"^(good|bad|np\.tanh|np\.subtract|share_weight)\b"),
+    Part("groups, noise words, step sizes", r""),
+]
+
+
+class Work(NamedTuple):
+    """The pairs of an epoch in their buckets."""
+
+    buckets: list[tuple[int, int, Keys]]
+    layout: Layout
+    blocks: Blocks
+    noise: "np.ndarray[Any, np.dtype[np.float64]]"
+    words: int
+    draw_seconds: float
+
+
+def prepare(corpus: Corpus, count: int) -> Work:
+    """Draw an epoch for so many blocks."""
+    keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
+    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, count)
+    drawing, layout = Drawing(keep, WINDOW, 1, 0.0, blocks), Layout.of(blocks)
+    begun = time.perf_counter()
+    pairs, words = draw(corpus, drawing, 1, np.array([0.0, 1.0]))
+    seconds = time.perf_counter() - begun
+    buckets = [(i, j, cut(pairs, layout, 0, i, j).copy()) for i in range(count) for j in range(count)]
+    return Work(buckets, layout, blocks, noise_distribution(corpus.counts, 0.75)[blocks.order], words, seconds)
+
+
+def walk(work: Work, descend: Callable[..., descent.Walk]) -> float:
+    """Seconds of one epoch in the kernel alone."""
+    t = Config().training
+    center, context = initialise(work.noise.size, DIMENSIONS, 1)
+    center = center[work.blocks.order]
+    seconds = 0.0
+    for i, j, bucket in work.buckets:
+        centers, contexts = work.layout.rows(bucket)
+        step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
+        of = work.blocks.of
+        begun = time.perf_counter()
+        descend(of(center, i), of(context, j), centers, contexts, of(work.noise, j), step, generator(1, 0, i, j))
+        seconds += time.perf_counter() - begun
+    return seconds
+
+
+def measure_peaks() -> Peaks:
+    """The best of several copies and products, on one core."""
+    source, target = np.ones(COPIED, np.float32), np.zeros(COPIED, np.float32)
+    copies = [_seconds(lambda: np.copyto(target, source)) for _ in range(7)]
+    a = np.ones((PRODUCT, PRODUCT), np.float32)
+    products = [_seconds(lambda: np.matmul(a, a, out=target[: a.size].reshape(a.shape))) for _ in range(5)]
+    return Peaks(2 * source.nbytes / min(copies) / 1e9, 2 * PRODUCT**3 / min(products) / 1e9)
+
+
+def _seconds(work: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def profile(work: Work) -> dict[str, float]:
+    """Nanoseconds a pair of each part."""
+    profiler = LineProfiler()
+    walk(work, profiler(descent.descend))
+    source, first = inspect.getsourcelines(descent.descend)
+    pairs = sum(bucket.size for _, _, bucket in work.buckets)
+    stats = profiler.get_stats()
+    found = dict.fromkeys((part.name for part in PARTS), 0.0)
+    for line, _, units in next(iter(stats.timings.values())):
+        said = source[line - first].strip()
+        name = next(part.name for part in PARTS if re.search(part.lines, said))
+        found[name] += units * stats.unit * 1e9 / pairs
+    return found
+
+
+def shape_of(work: Work) -> Shape:
+    """Groups and rows of noise for each pair, as the kernel cuts them."""
+    groups = pairs = 0
+    for _, _, bucket in work.buckets:
+        centers, _ = work.layout.rows(bucket)
+        groups += int((-(-np.bincount(centers) // descent.GROUP)).sum())
+        pairs += bucket.size
+    return Shape(groups / pairs, groups / pairs * descent.NOISE / descent.SHARING)
+
+
+def gensim_words_a_second(corpus: Corpus, path: Path) -> float:
+    """Kept words a second of gensim's train with one thread; the vocabulary is counted before."""
+    from gensim.models import Word2Vec
+
+    model = Word2Vec(
+        sg=1, hs=0, vector_size=DIMENSIONS, window=WINDOW, negative=NEGATIVES, sample=SUBSAMPLE, min_count=MIN_COUNT,
+        alpha=0.05, workers=1, seed=1,
+    )  # fmt: skip
+    model.build_vocab(corpus_file=str(path))
+    begun = time.perf_counter()
+    trained, _ = model.train(
+        corpus_file=str(path),
+        total_examples=model.corpus_count,
+        total_words=model.corpus_total_words,
+        epochs=1,
+    )
+    return float(trained) / (time.perf_counter() - begun)
+
+
+def limits(peaks: Peaks, shape: Shape) -> dict[str, float]:
+    """Nanoseconds a pair that each part takes at the peaks."""
+    return {
+        part.name: part.bytes(shape, DIMENSIONS) / peaks.bytes_a_ns + part.flops(shape, DIMENSIONS) / peaks.flops_a_ns
+        for part in PARTS
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.kernel", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="files, plain or .gz, and directories")
+    parser.add_argument("--words", type=int, metavar="N", default=2_000_000, help="the first N words")
+    parser.add_argument("--blocks", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--no-gensim", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch, threadpool_limits(1, "blas"):
+        path = Path(scratch) / "text.txt"
+        corpus = read(text.write(options.corpus or text.default_corpus(), "", options.words, path))
+        works = {count: prepare(corpus, count) for count in options.blocks}
+        speeds: dict[str, list[float]] = {}
+        for _ in range(options.repeats):
+            for count, work in works.items():
+                seconds = walk(work, descent.descend)
+                speeds.setdefault(f"{count} blocks, kernel", []).append(work.words / seconds)
+                drawn = prepare(corpus, count).draw_seconds
+                speeds.setdefault(f"{count} blocks, pairs drawn too", []).append(work.words / (seconds + drawn))
+            if not options.no_gensim:
+                speeds.setdefault("gensim", []).append(gensim_words_a_second(corpus, path))
+        blas = threadpool_info()[0]["architecture"]
+        print(f"{corpus.ids.size:,} words of {len(corpus.words):,} different, one core, one epoch, BLAS for {blas}\n")
+        print("| | kept words a second, median | times gensim, median (least to most) |\n|---|--:|--:|")
+        for name, found in speeds.items():
+            ratios = [ours / other for ours, other in zip(found, speeds.get("gensim", found), strict=True)]
+            ratio = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+            print(f"| {name} | {statistics.median(found):,.0f} | {'' if options.no_gensim else ratio} |")
+        peaks = measure_peaks()
+        print(f"\nA copy moves {peaks.bytes_a_ns:.1f} bytes a ns, an sgemm does {peaks.flops_a_ns:.0f} flops a ns.\n")
+        report: dict[str, Any] = {"speeds": speeds, "peaks": peaks._asdict(), "parts": {}}
+        columns = {}
+        for count, work in works.items():
+            parts = min((profile(work) for _ in range(options.repeats)), key=lambda found: sum(found.values()))
+            columns[count] = (parts, limits(peaks, shape_of(work)))
+            report["parts"][count] = columns[count]
+        print("| ns a pair | " + " | ".join(f"{count} blocks | limit" for count in columns) + " |")
+        print("|---|" + "--:|--:|" * len(columns))
+        for name in [part.name for part in PARTS]:
+            print(f"| {name} | " + " | ".join(f"{p[name]:.1f} | {m[name]:.1f}" for p, m in columns.values()) + " |")
+        sums = [(sum(p.values()), sum(m.values())) for p, m in columns.values()]
+        print("| all | " + " | ".join(f"{took:.0f} | {limit:.0f}" for took, limit in sums) + " |")
+        print("| times the limit | " + " | ".join(f"{took / limit:.2f} |" for took, limit in sums) + " |")
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    (OUTPUT / "kernel.json").write_text(json.dumps(report, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
