@@ -14,11 +14,12 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import measure, table, text
+from bench import measure, picture, table, text
 from bench.systems import SETTINGS, SYSTEMS, command, facts, quality_of
 
 OUTPUT = measure.ROOT / "build" / "bench"
 QUICK_WORDS = 1_000_000
+MARKS = ("<!-- what make bench writes -->", "<!-- its end -->")  # in README.md
 TAIL = 15  # lines that a failed run may say
 ANOTHER = "--corpus PATH [PATH ...] measures on another text; with make: make bench ARGS='--corpus PATH'"
 
@@ -50,14 +51,32 @@ def main() -> int:
         baseline = next((e.label for e in entries if e.name == table.BASELINE), table.BASELINE)
         runs, failed = _rounds(entries, written, scratch, options.seed, repeats, about, baseline)
     if runs:
-        found = table.markdown(runs, [entry.label for entry in entries], baseline, _preamble(about, written))
+        order = [entry.label for entry in entries]
+        preamble = _preamble(about, written)
+        found = table.markdown(runs, order, baseline, preamble)
         (OUTPUT / "bench.md").write_text(found, encoding="utf-8")
+        picture.draw(runs, order, OUTPUT / "bench.svg")
+        if options.publish:
+            _publish(found, f"{table.short(runs, order)}\n\n{preamble}")
         print(f"\n{found}\nbench: {ANOTHER}")
         shown = OUTPUT.relative_to(measure.ROOT)
         print(f"bench: {shown / 'bench.md'} has this table, {shown / 'bench.json'} every run")
     if failed:
         print(f"bench: {failed} runs failed, and are not in the table", file=sys.stderr)
     return 1 if failed else 0
+
+
+def _publish(found: str, short: str) -> None:
+    """Renew the pages that show these figures."""
+    docs = measure.ROOT / "docs"
+    title = "# Beside gensim and MLlib\n\nWritten by `make bench SIZE=full ARGS='--corpus PATH --publish'`.\n\n"
+    (docs / "bench.md").write_text(f"{title}![time against quality](bench.svg)\n\n{found}", encoding="utf-8")
+    shutil.copyfile(OUTPUT / "bench.svg", docs / "bench.svg")
+    readme = measure.ROOT / "README.md"
+    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    assert after, "README.md has both marks"
+    readme.write_text(f"{before}{MARKS[0]}\n\n{short}\n\n{MARKS[1]}{after}", encoding="utf-8")
 
 
 def _options() -> argparse.Namespace:
@@ -74,6 +93,7 @@ def _options() -> argparse.Namespace:
         "--alpha", type=float, nargs="+", default=[0.05], help="gensim's first learning rates; 0.025 is its own"
     )
     parser.add_argument("--repeats", type=_positive, metavar="N", help="rounds; without it 1 for quick, 3 for full")
+    parser.add_argument("--publish", action="store_true", help="renew docs/bench.md, its picture and README.md")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
     return parser.parse_args()
 
@@ -146,6 +166,7 @@ def _run(
         "cores": system.cores,
         "seconds": measured.seconds,
         "peak_bytes": measured.peak_bytes,
+        "worker_bytes": measured.worker_bytes or None,
         **facts(entry.name, output)._asdict(),
         **_quality(entry.name, output, written),
     }

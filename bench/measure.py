@@ -21,11 +21,17 @@ MEMORY = "PSS" if sys.platform == "linux" else "RSS"
 
 
 class Measured(NamedTuple):
-    """One run of a command; memory is the sum over its processes."""
+    """One run of a command.
+
+    Args:
+        peak_bytes: most that all its processes had together.
+        worker_bytes: most that one of Spark's Python workers had; 0 without them.
+    """
 
     code: int
     seconds: float
     peak_bytes: int
+    worker_bytes: int
 
 
 def environment() -> dict[str, str]:
@@ -40,13 +46,14 @@ def environment() -> dict[str, str]:
 
 def run(command: Sequence[str], variables: dict[str, str], log: Path) -> Measured:
     """Run a command to its end, what it prints in a file; whatever it started ends with it."""
-    peak = 0
+    peak = worker = 0
     over = threading.Event()
 
     def watch(root: psutil.Process) -> None:
-        nonlocal peak
+        nonlocal peak, worker
         while True:
-            peak = max(peak, _memory(root))
+            together, largest = _memory(root)
+            peak, worker = max(peak, together), max(worker, largest)
             if over.wait(EVERY):
                 return
 
@@ -66,16 +73,20 @@ def run(command: Sequence[str], variables: dict[str, str], log: Path) -> Measure
             seconds = time.monotonic() - started
             over.set()
             watcher.join()
-    return Measured(code, seconds, peak)
+    return Measured(code, seconds, peak, worker)
 
 
-def _memory(root: psutil.Process) -> int:
-    total = 0
+def _memory(root: psutil.Process) -> tuple[int, int]:
+    """Bytes of all processes together, and of the largest Python worker."""
+    total = largest = 0
     with contextlib.suppress(psutil.Error):
         for process in [root, *root.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += process.memory_full_info().pss if MEMORY == "PSS" else process.memory_info().rss
-    return total
+                size = process.memory_full_info().pss if MEMORY == "PSS" else process.memory_info().rss
+                total += size
+                if "pyspark.daemon" in process.cmdline():
+                    largest = max(largest, size)
+    return total, largest
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

@@ -28,6 +28,7 @@ def _divided(value: float | None, by: float | None) -> float | None:
 COLUMNS: Sequence[tuple[str, Value, float, int]] = (
     ("wall, s", lambda run: run["seconds"], 1, 1),
     ("memory, MB", lambda run: run["peak_bytes"], 1e-6, 0),
+    ("a Python worker, MB", lambda run: run["worker_bytes"], 1e-6, 0),
     ("vocabulary, s", lambda run: run["vocabulary_seconds"], 1, 1),
     ("training, s", lambda run: run["train_seconds"], 1, 1),
     ("1000 words/s a core, kernels", kernel_speed, 1e-3, 1),
@@ -42,6 +43,27 @@ RATIOS: Sequence[tuple[str, Value, bool]] = (
     ("a core, kernels: times faster", kernel_speed, False),
     ("a core, training: times faster", training_speed, False),
 )
+
+
+# Systems that README.md compares the wall time with.
+PEERS = ("gensim-2", "mllib-2")
+
+
+def short(runs: Sequence[Run], order: Sequence[str]) -> str:
+    """The table of README.md: time, memory, quality, and times faster than the peers."""
+    found = summary(runs, BASELINE)
+    peers = [peer for peer in PEERS if peer in found]
+    headings = ["wall, s", "memory, MB", "WordSim-353", "SimLex-999", "analogies, %"]
+    decimals = {heading: number for heading, _, _, number in COLUMNS}
+    titles = [*headings, *(f"times faster than {peer}" for peer in peers)]
+    lines = ["| system | " + " | ".join(titles) + " |", "|---" + "|--:" * len(titles) + "|"]
+    for label in (label for label in order if label in found):
+        cells = [f"{found[label][h]['median']:,.{decimals[h]}f}" if h in found[label] else "–" for h in headings]
+        for peer in peers:
+            values = ratios(runs, label, peer, lambda run: run["seconds"], True)
+            cells.append(f"{median(values):.1f}" if values else "–")
+        lines.append("| " + " | ".join([label, *cells]) + " |")
+    return "\n".join(lines)
 
 
 def ratios(runs: Sequence[Run], label: str, baseline: str, value: Value, less_is_better: bool) -> list[float]:
@@ -85,6 +107,13 @@ def markdown(runs: Sequence[Run], order: Sequence[str], baseline: str, preamble:
     parts = [preamble, _rows(found, labels, absolute)]
     if baseline in found:
         parts += [f"Against {baseline}, each run with its run of the same round:", _rows(found, labels, relative)]
+    for peer in (peer for peer in PEERS if peer in found):
+        walls = {
+            label: {"wall: times faster": _spread(values)}
+            for label in labels
+            if (values := ratios(runs, label, peer, lambda run: run["seconds"], True))
+        }
+        parts += [f"Against {peer}:", _rows(walls, list(walls), [("wall: times faster", 2)])]
     return "\n\n".join([*parts, NOTES]) + "\n"
 
 
@@ -106,7 +135,8 @@ def _cell(spread: Mapping[str, float] | None, decimals: int) -> str:
 NOTES = """\
 Medians, in brackets the least and the most. The rounds are interleaved, and each has a seed of its own.
 
-- wall, memory: the whole process, from raw text to saved vectors; memory is the peak of all its processes together.
+- wall, memory: the whole process, from raw text to saved vectors; memory is the peak of all its processes together,
+  and of the largest of Spark's Python workers.
 - vocabulary: reading, counting and encoding, with Spark started already; MLlib does not tell it apart from training.
 - 1000 words/s a core: words of the vocabulary that subsampling left. Kernels: ours by the seconds in the
   kernels, without drawing the pairs and without Spark; gensim by the seconds of train() times its workers. Training:
