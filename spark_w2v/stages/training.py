@@ -239,7 +239,7 @@ class Training:
 
     def _refuse_diverged(self, epoch: int, number: int, walked: list["Walked"]) -> None:
         for walk in walked:
-            if not (np.isfinite(walk.loss) and np.isfinite(walk.center).all() and np.isfinite(walk.context).all()):
+            if not (walk.finite and np.isfinite(walk.loss)):
                 raise DivergedError(
                     f"training diverged in epoch {epoch + 1}, round {number + 1}: a parameter or the loss is not "
                     f"finite. Lower training.learning_rate ({self.settings.learning_rate:g}) or raise training.damping "
@@ -293,12 +293,19 @@ class Training:
             for task in tasks:
                 center, context = divmod(task % self.blocks.count**2, self.blocks.count)
                 sent[task] = (
-                    courier.send(self.blocks.of(self.state.center, center)),
-                    courier.send(self.blocks.of(self.state.context, context)),
+                    courier.send(("center", center), self.blocks.of(self.state.center, center)),
+                    courier.send(("context", context), self.blocks.of(self.state.context, context)),
                 )
             train = _bucket_task(plan, sent, step, epoch, courier.folder)
             found = self._context.runJob(pairs.mapPartitionsWithIndex(train), list, tasks)
-            return [replace(walk, center=center.seen(), context=context.seen()) for walk, center, context in found]
+            return [
+                replace(
+                    walk,
+                    center=courier.take_back(("center", walk.center_block), center),
+                    context=courier.take_back(("context", walk.context_block), context),
+                )
+                for walk, center, context in found
+            ]
         finally:
             courier.clear()
 
@@ -374,9 +381,15 @@ class Walked:
     context_block: int
     center: Floats
     context: Floats
+    finite: bool = True  # whether all rows are
 
 
 NONE = np.empty((0, 0), np.float32)  # rows of who brings none
+
+
+def is_finite(rows: Floats) -> bool:
+    """Whether no number of the rows is infinite or none."""
+    return bool(np.isfinite(rows).all())
 
 
 def _bucket_task(
@@ -401,7 +414,7 @@ def _bucket_task(
         ended = time.monotonic()
         walked = Walked(
             walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
-            center_block, context_block, NONE, NONE,
+            center_block, context_block, NONE, NONE, is_finite(center) and is_finite(context),
         )  # fmt: skip
         return [(walked, give_back(center, folder), give_back(context, folder))]
 
@@ -541,11 +554,10 @@ def _average_task(
             return []
         part, copies = found[0][0], [copy for _, copy in found]
         mine = row_range(len(center.value), part, parts)
-        merged = Walked(
-            0, 0, 0.0, 0, 0.0, 0.0, part, part,
-            average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine]),
-            average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine]),
-        )  # fmt: skip
+        centers = average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine])
+        contexts = average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine])
+        finite = is_finite(centers) and is_finite(contexts)
+        merged = Walked(0, 0, 0.0, 0, 0.0, 0.0, part, part, centers, contexts, finite)
         return [(merged, [copy[1] for copy in copies if copy[1] is not None])]
 
     return merge

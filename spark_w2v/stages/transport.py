@@ -7,8 +7,8 @@ Raw float32 either way. Seconds a round beyond its work, 68,000 x 100, two block
 import os
 import tempfile
 import uuid
+from collections.abc import Hashable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -82,27 +82,43 @@ class Courier:
     def __init__(self, context: SparkContext) -> None:
         self._context = context
         self._broadcasts: list[Broadcast[Floats]] = []
+        self._filed: dict[Hashable, Filed] = {}
         # Spark removes its own temporary directory when the session ends, whatever becomes of us.
         self.folder = tempfile.mkdtemp(prefix="rows-", dir=context._temp_dir) if is_one_machine(context) else None
 
-    def send(self, rows: Floats) -> Sent:
-        """Rows on their way to the tasks of a round."""
+    def send(self, name: Hashable, rows: Floats) -> Sent:
+        """Rows on their way to the tasks of a round.
+
+        Args:
+            name: of these rows; what was taken back under it, and is in a file, is not written once more.
+        """
         if self.folder is None:
             self._broadcasts.append(self._context.broadcast(rows))
             return Broadcasted(self._broadcasts[-1])
-        return _file(rows, self.folder)
+        if name not in self._filed:
+            self._filed[name] = _file(rows, self.folder)
+        return self._filed[name]
+
+    def take_back(self, name: Hashable, returned: Returned) -> Floats:
+        """(R, D) what a task gave back, to read from until the next round ends."""
+        if isinstance(returned, Filed):
+            self._filed[name] = returned
+        return returned.seen()
 
     def clear(self) -> None:
-        """Remove what was sent and given back; rows that somebody still maps stay readable."""
+        """Remove what no round will ask for again: broadcasts, and files that newer ones took the place of."""
         for broadcast in self._broadcasts:
             broadcast.destroy()
         self._broadcasts.clear()
         if self.folder is not None:
-            for path in Path(self.folder).iterdir():
-                path.unlink()
+            wanted = {filed.path for filed in self._filed.values()}
+            for entry in os.scandir(self.folder):
+                if entry.path not in wanted:
+                    os.unlink(entry.path)
 
     def close(self) -> None:
-        """Clear, and leave no directory."""
+        """Clear, and leave no file and no directory."""
+        self._filed.clear()
         self.clear()
         if self.folder is not None:
             os.rmdir(self.folder)
