@@ -40,7 +40,7 @@ from spark_w2v.skipgram.parameters import deal_blocks
 from spark_w2v.stages.corpus import SPLIT_BYTES
 from spark_w2v.stages.memory import Need, needed
 from spark_w2v.stages.training import MOST_PAIRS, expected_pairs, kept_words
-from spark_w2v.stages.training_pairs import LOT
+from spark_w2v.stages.training_pairs import lot_of
 
 Counts = npt.NDArray[np.int64]
 
@@ -58,7 +58,13 @@ MESSAGE = 1 << 31  # bytes that Python can hand to the JVM in one piece
 
 
 class Case(NamedTuple):
-    """One run; `varied` is the panel of the picture that it belongs to, "" for those that vary several things."""
+    """One run.
+
+    Args:
+        varied: the panel of the picture that it belongs to; "" for those that vary several things.
+        fitted: whether the model is fitted on it, or only checked.
+        cluster: on two executors that are processes of their own, so that rows travel through Spark.
+    """
 
     varied: str
     fitted: bool
@@ -67,6 +73,7 @@ class Case(NamedTuple):
     dimensions: int = 100
     blocks: int = 2
     synthetic: bool = True
+    cluster: bool = False
 
 
 M = 1_000_000
@@ -84,6 +91,10 @@ FULL = [
     Case("", False, words=8 * M, vocabulary=200_000, dimensions=200, blocks=4),
     BASE,
     *[Case("blocks", False, blocks=n) for n in (16, 32)],
+    Case("cluster", True, cluster=True),
+    *[Case("cluster", True, vocabulary=n, cluster=True) for n in (200_000, M)],
+    *[Case("cluster", True, blocks=n, cluster=True) for n in (4, 8)],
+    Case("cluster", True, dimensions=400, cluster=True),
 ]
 SMALL = Case("base", True, words=200_000, vocabulary=2_000)
 QUICK = [
@@ -93,6 +104,7 @@ QUICK = [
     SMALL._replace(varied="vocabulary", vocabulary=20_000),
     SMALL._replace(varied="blocks", blocks=4),
     SMALL._replace(varied="words", words=800_000, fitted=False),
+    SMALL._replace(varied="cluster", cluster=True),
 ]
 
 
@@ -195,7 +207,7 @@ def work_of(
         for share, alike in zip(*np.unique(np.diff(edge).round(9), return_counts=True), strict=True):
             groups += times * alike * blocks * float(stands_for @ expected_groups(of_center * share / blocks))
         rounds += times * (edge.size - 1) * blocks
-        lots = max(draws, pairs / LOT)
+        lots = max(draws, pairs / lot_of((edge.size - 1) * blocks**2))
         records += times * min(pairs, lots * (edge.size - 1) * blocks**2)
     dealt = deal_blocks(load, blocks)
     width = 4 if dealt.bits <= 16 else 8
@@ -331,14 +343,16 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
         "output.checkpoint": "none",
     }
     submit = [str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf"]
-    submit += ["--master", f"local[{CORES}]"]
+    submit += ["--master", f"local-cluster[{CORES},1,2048]" if case.cluster else f"local[{CORES}]"]
     for key, value in {
-        "enabled": "true",
-        "dir": events.as_uri(),
-        "rolling.enabled": "false",
-        "compress": "false",
+        "eventLog.enabled": "true",
+        "eventLog.dir": events.as_uri(),
+        "eventLog.rolling.enabled": "false",
+        "eventLog.compress": "false",
+        "executor.memory": "2g",  # of local-cluster alone
     }.items():
-        submit += ["--conf", f"spark.eventLog.{key}={value}"]
+        submit += ["--conf", f"spark.{key}={value}"]
+    variables = {**variables, "SPARK_WORKER_DIR": str(scratch / "executors")}
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     command = [*submit, "jobs/train.py", "conf/local.toml", "--input", str(path), "--output", str(output), *sets]
     others = busy(2.0)
@@ -416,19 +430,27 @@ class Told(NamedTuple):
     def need(self) -> Need:
         """What the memory check of the job asks for."""
         w = self.work
-        return needed(int(w.vocabulary), int(w.dimensions), self.case.blocks, "blocks", w.pairs, one_machine=True)
+        alone = not self.case.cluster
+        return needed(int(w.vocabulary), int(w.dimensions), self.case.blocks, "blocks", w.pairs, one_machine=alone)
 
 
-def told(runs: Sequence[dict[str, Any]]) -> tuple[list[Told], Constants]:
-    """The runs by case, and the constants of those that are fitted."""
+def told(runs: Sequence[dict[str, Any]]) -> tuple[list[Told], Constants, Constants]:
+    """The runs by case; the constants of those that are fitted, of one machine and of a cluster."""
     cases = list(dict.fromkeys(Case(**run["case"]) for run in runs))
     mine = [[run for run in runs if Case(**run["case"]) == case] for case in cases]
     works = [Work(**some[0]["work"]) for some in mine]
     parts = [{part: float(median(run["parts"][part] for run in some)) for part in PARTS} for some in mine]
-    fitted = [(work, found) for case, work, found in zip(cases, works, parts, strict=True) if case.fitted]
-    constants = fit(fitted)
-    all_told = zip(cases, works, mine, parts, strict=True)
-    return [Told(c, w, r, p, predict(w, constants)) for c, w, r, p in all_told], constants
+    of_machine, of_cluster = (
+        fit([(w, p) for case, w, p in zip(cases, works, parts, strict=True) if case.fitted and case.cluster is cluster])
+        for cluster in (False, True)
+    )
+    # What travels through Spark differs; the rest is the same work, of which the runs on one machine tell more.
+    of_cluster = {**of_machine, "rounds": of_cluster["rounds"], "take": of_cluster["take"]}
+    all_told = [
+        Told(case, work, found, part, predict(work, of_cluster if case.cluster else of_machine))
+        for case, work, found, part in zip(cases, works, mine, parts, strict=True)
+    ]
+    return all_told, of_machine, of_cluster
 
 
 def table(heading: str, rows: Iterable[Sequence[str]]) -> str:
@@ -441,7 +463,8 @@ def table(heading: str, rows: Iterable[Sequence[str]]) -> str:
 def _name(case: Case) -> str:
     if not case.synthetic:
         return f"the demo's text, {case.blocks} blocks"
-    return f"{case.words / 1e6:g} M words, V {case.vocabulary:,}, D {case.dimensions}, B {case.blocks}"
+    through = ", through Spark" if case.cluster else ""
+    return f"{case.words / 1e6:g} M words, V {case.vocabulary:,}, D {case.dimensions}, B {case.blocks}{through}"
 
 
 def _error(predicted: float, found: float) -> str:
@@ -452,14 +475,18 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:,.2f}" if size < 1e10 else f"{size / 1e9:,.0f}"
 
 
-def constants_table(constants: Constants) -> str:
+def constants_table(of_machine: Constants, of_cluster: Constants) -> str:
     """What everything costs."""
     return table(
-        "constant | value",
+        "constant | one machine | through Spark",
         [
-            (f"{ABOUT[part]}: {term.of}", f"{value * term.scale:,.3g} {term.unit}")
+            (
+                f"{ABOUT[part]}: {term.of}",
+                f"{value * term.scale:,.3g} {term.unit}",
+                "the same" if value == other else f"{other * term.scale:,.3g} {term.unit}",
+            )
             for part, terms in PARTS.items()
-            for term, value in zip(terms, constants[part], strict=True)
+            for term, value, other in zip(terms, of_machine[part], of_cluster[part], strict=True)
         ],
     )
 
@@ -604,7 +631,7 @@ def clusters_table(constants: Constants) -> str:
 
 def report(found: dict[str, Any]) -> str:
     """All that is measured and computed, as Markdown."""
-    all_told, constants = told(found["runs"])
+    all_told, of_machine, of_cluster = told(found["runs"])
     base = next(t for t in all_told if t.case.varied == "base")
     spread = sorted(run["training_seconds"] for run in base.runs)
     others, load = ([run[name] for run in found["runs"]] for name in ("others", "load"))
@@ -625,10 +652,10 @@ def report(found: dict[str, Any]) -> str:
             "### Growth",
             growth(all_told),
             "### Constants",
-            constants_table(constants),
+            constants_table(of_machine, of_cluster),
             "### Clusters",
             CLUSTERS,
-            clusters_table(constants),
+            clusters_table(of_cluster),
         ]
     )
 

@@ -64,13 +64,18 @@ def _route(
     return route
 
 
+def lot_of(buckets: int) -> int:
+    """Pairs that are sorted at a time and cut for so many buckets."""
+    return min(LOT, max(USUAL_LOT, RECORD * buckets))
+
+
 def route_pairs(
     rows: Iterable[Any], drawing: Drawing, epoch: int, edges: npt.NDArray[np.float64]
 ) -> Iterator[tuple[int, bytes]]:
     """(bucket, pairs) of some rows of ENCODED, then (S * B * B, words and pairs of each bucket)."""
     layout, blocks = Layout.of(drawing.blocks), drawing.blocks.count
     buckets = (edges.size - 1) * blocks * blocks
-    lot = min(LOT, max(USUAL_LOT, RECORD * buckets))
+    lot = lot_of(buckets)
     drawn = np.zeros(buckets + 1, np.int64)
     waiting: list[Keys] = []
     for row in rows:
