@@ -14,7 +14,7 @@ except ImportError:  # python puts the script's directory on the path, not the c
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser, columns, complain, leave, shown, whole_number
-from spark_w2v.stages import evaluation
+from spark_w2v.stages import evaluation, report
 from spark_w2v.stages.embeddings import OutputError, read
 from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
 from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
@@ -46,11 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help=f"with --compare: look at the neighbourhoods of the N most frequent words of both ({AMONG:,})",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
+    parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html anew, with the results in it")
     options = parser.parse_args(arguments)
     if not (options.pairs or options.analogies or options.compare):
         parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
     try:
-        report = _target(options.json)
+        target = _target(options.json)
         runs = [path for path in (options.output, options.compare) if path is not None]
         spaces = [_space(path, options.restrict) for path in runs]
         pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
@@ -64,8 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print_analogies(results)
         if moves:
             print_moves(moves)
-        if report:
-            _write_report(report, runs, spaces, pairs, analogies, moves, options.restrict)
+        found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
+        if target:
+            _write_json(target, found)
+        if options.report:
+            output = local_path(options.output)
+            report.write(output / report.NAME, report.page(report.finished(output), report.as_evaluation(found)))
     except (OutputError, UserError) as error:
         complain(PROGRAM, str(error))
         return USERS_MISTAKE
@@ -172,15 +177,14 @@ def _target(path: str | None) -> Path | None:
     return target
 
 
-def _write_report(
-    target: Path,
+def _results(
     runs: Sequence[str],
     spaces: Sequence[Space],
     pairs: Sequence[Sequence[Similarity]],
     analogies: Sequence[Sequence[Analogies]],
     moves: Moves | None,
     restrict: int,
-) -> None:
+) -> dict[str, Any]:
     def of(number: int) -> dict[str, Any]:
         return {
             "output": runs[number],
@@ -190,14 +194,18 @@ def _write_report(
             "analogies": [evaluation.as_json(results[number]) for results in analogies],
         }
 
-    report = {"restrict": restrict, "this": of(0)}
+    results = {"restrict": restrict, "this": of(0)}
     if moves:
-        report |= {"other": of(1), "moves": evaluation.as_json(moves)}
+        results |= {"other": of(1), "moves": evaluation.as_json(moves)}
+    return results
+
+
+def _write_json(target: Path, results: dict[str, Any]) -> None:
     try:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         try:
             with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(report, file, indent=1, allow_nan=False)
+                json.dump(results, file, indent=1, allow_nan=False)
                 file.write("\n")
             os.replace(temporary, target)
         except BaseException:

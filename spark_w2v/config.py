@@ -244,6 +244,9 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ),
         ),
     ] = "epoch"
+    report: Annotated[
+        bool, Meta(description="Write report.html, a page about the run to look at in a browser; it needs no network.")
+    ] = True
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from spark_w2v import config as configuration
 from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, memory, publication
+from spark_w2v.stages import corpus, embeddings, memory, publication, report
 from spark_w2v.stages import vocabulary as vocabularies
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.publication import Run, StorageError, UserError
@@ -39,6 +39,7 @@ from spark_w2v.stages.training import (
 )
 from spark_w2v.stages.transport import is_one_machine
 from spark_w2v.stages.vocabulary import Vocabulary
+from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
 
@@ -58,9 +59,13 @@ def train(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
+    parser.add_argument(
+        "--log-format", default="text", choices=("text", "json"), help="json: one object a line, for a log collector"
+    )
+    parser.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard there, after each epoch")
     options = parser.parse_args(arguments)
     screen = _screen()
-    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=screen)
+    _log_to(screen, options.log_format)
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
     try:
@@ -68,23 +73,25 @@ def train(arguments: Sequence[str] | None = None) -> int:
         corpus.check_tokenizer(settings.corpus)
         if publication.is_local(options.output):
             publication.check(options.output, overwrite=options.overwrite, resume=options.resume)
+        if options.tensorboard is not None:
+            board(options.tensorboard)
         session = _session()
         _train(session, settings, options, screen)
         return 0
     except (ConfigError, UserError, NoPairsError, NotEnoughMemoryError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        _complain(str(error), options.log_format)
         return USERS_MISTAKE
     except (DivergedError, StorageError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        _complain(str(error), options.log_format)
         return FAILED
     except KeyboardInterrupt:
-        print("train.py: stopped; --resume goes on from the last checkpoint.", file=sys.stderr)
+        _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
         return FAILED
     except Exception as error:
         sentence = corpus.explain(error)
         if sentence is None:
             raise
-        print(f"train.py: {sentence}", file=sys.stderr)
+        _complain(sentence, options.log_format)
         return USERS_MISTAKE
     finally:
         if session is not None:
@@ -103,6 +110,22 @@ def _screen() -> TextIO:
                 return screen
             screen.close()
     return sys.stderr
+
+
+def _log_to(screen: TextIO, log_format: str) -> None:
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=screen)
+    if log_format == "json":
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())
+        logging.captureWarnings(True)
+
+
+def _complain(sentence: str, log_format: str) -> None:
+    """Say on stderr what is wrong, in the format of all other lines."""
+    if log_format == "json":
+        log.error(sentence)
+    else:
+        print(f"train.py: {sentence}", file=sys.stderr)
 
 
 def _stop(number: int, frame: object) -> NoReturn:
@@ -143,12 +166,16 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         if run.is_published:
             log.info("%s is finished already: nothing to do.", options.output)
             return
+        describe = session.sparkContext.setJobGroup
         log.info("reading %s", " ".join(options.input))
+        describe("corpus", "corpus: reading the text and cutting it in words")
         pieces = corpus.read(session, options.input, settings.corpus, files).persist(StorageLevel.MEMORY_AND_DISK)
         tallies = vocabularies.tallies(pieces)
         corpus.check_tallies(tallies, settings.corpus)
+        describe("vocabulary", "vocabulary: counting the words")
         vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
         encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
+        describe("vocabulary", "vocabulary: turning words into ids")
         encoded.count()
         pieces.unpersist()
         prepared = time.monotonic() - started
@@ -161,7 +188,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             position, arrays = checkpoint
             training.resume(position, arrays["center"], arrays["context"])
             log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
-        last = _epochs(training, run, settings, screen)
+        last = _epochs(training, run, settings, options, screen)
         center, context = training.vectors()
         versions = {name: version(name) for name in ("numpy", "pyarrow", "pyspark", "scipy")}
         run_facts: dict[str, Any] = {
@@ -187,12 +214,24 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         def write(directory: Path) -> None:
             words = vocabulary.words.cast(pa.string())
             embeddings.write(directory, words, vocabulary.counts, center, context, table_facts)
+            if settings.output.report:
+                facts = {**run_facts, "fingerprint": {"input": list(options.input)}}
+                name = options.output.rstrip("/").rpartition("/")[2]
+                _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
 
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
         len(vocabulary), settings.training.dimensions, options.output, _duration(time.monotonic() - started),
+        extra={"fields": {"output": options.output, "seconds": round(time.monotonic() - started, 1)}},
     )  # fmt: skip
+
+
+def _report(directory: Path, run: report.Finished) -> None:
+    try:
+        report.write(directory / report.NAME, report.page(run))
+    except Exception as error:  # the vectors are what the run is for
+        log.warning("%s was not made (%s: %s); jobs/report.py makes it", report.NAME, type(error).__name__, error)
 
 
 def _own_version() -> str:
@@ -289,29 +328,37 @@ def _summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _epochs(training: Training, run: Run, settings: Config, screen: TextIO) -> dict[str, Any] | None:
+def _epochs(
+    training: Training, run: Run, settings: Config, options: argparse.Namespace, screen: TextIO
+) -> dict[str, Any] | None:
     """Train, and after each round show where it is and keep what --resume needs; the last epoch's metrics."""
     started, last = time.monotonic(), None
     resumed = training.state.epoch / settings.training.epochs
     bar = tqdm(
-        total=1.0, initial=resumed, disable=not screen.isatty(), file=screen, leave=False,
+        total=1.0, initial=resumed, disable=options.log_format == "json" or not screen.isatty(), file=screen,
+        leave=False,
         bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
     )  # fmt: skip
     epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
+    curves = Curves(board(options.tensorboard)) if options.tensorboard is not None else None
     for progress in training.run():
         bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, loss {_shown(progress.loss)}", refresh=False)
         bar.update(progress.done - bar.n)
         if progress.metrics is not None:
             last = progress.metrics
             run.append_metrics(last)
+            if curves is not None:
+                curves.add(last)
             left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
             with tqdm.external_write_mode(file=screen):
-                log.info(_line(progress, epochs, left))
+                log.info(_line(progress, epochs, left), extra={"fields": last})
         ended = progress.metrics is not None
         if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):
             state = training.state
             run.save_checkpoint(state.position(), {"center": state.center, "context": state.context})
     bar.close()
+    if curves is not None:
+        curves.close()
     return last
 
 

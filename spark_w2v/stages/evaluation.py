@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from spark_w2v.stages.embeddings import Embeddings
-from spark_w2v.stages.neighbors import Floats, unit_vectors
+from spark_w2v.stages.neighbors import Floats, nearest_rows, unit_vectors
 from spark_w2v.stages.publication import UserError
 
 RESTRICT = 300_000  # gensim's default
@@ -301,27 +301,19 @@ def moves(here: Space, there: Space, among: int, show: int) -> Moves:
     step = max(1, CELLS // max(1, len(chosen)))
     for start in range(0, len(chosen) if near else 0, step):
         ids = np.arange(start, min(start + step, len(chosen)))
-        one, two = (_nearest(matrix, ids, near) for matrix in units)
+        one, two = (nearest_rows(matrix, ids, near)[0] for matrix in units)
         shared[ids] = (one[:, :, None] == two[:, None, :]).sum(axis=(1, 2))
     moved = np.argsort(shared, kind="stable")[:show]
     moved = moved[shared[moved] < near]
     words = here.words.take(pa.array(chosen))
-    nearest = [[words.take(pa.array(ids)).to_pylist() for ids in _nearest(matrix, moved, near)] for matrix in units]
+    nearest = [
+        [words.take(pa.array(ids)).to_pylist() for ids in nearest_rows(matrix, moved, near)[0]] for matrix in units
+    ]
     return Moves(
         len(common), len(here.words) - len(common), len(there.words) - len(common), len(chosen), near,
         float(shared.mean()) if near else None,
         [Move(words[i].as_py(), int(shared[i]), *both) for i, *both in zip(moved.tolist(), *nearest, strict=True)],
     )  # fmt: skip
-
-
-def _nearest(units: Floats, ids: Ints, near: int) -> Ints:
-    """(len(ids), near) nearest other rows, nearest first."""
-    cosines = units[ids] @ units.T
-    each = np.arange(len(ids))
-    cosines[each, ids] = -np.inf
-    top = np.argpartition(-cosines, max(0, near - 1), axis=1)[:, :near] if near else np.zeros((len(ids), 0), np.int64)
-    order = np.argsort(-cosines[each[:, None], top], axis=1, kind="stable")
-    return np.asarray(np.take_along_axis(top, order, axis=1), np.int64)
 
 
 # Files

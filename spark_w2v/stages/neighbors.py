@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
 
 
 def word_id(words: pa.StringArray, word: str) -> int | None:
@@ -46,6 +47,23 @@ def nearest(units: Floats, direction: NDArray[Any], excluded: Sequence[int], top
     candidates = np.flatnonzero(cosines >= least)
     order = candidates[np.lexsort((candidates, -cosines[candidates]))][:top]
     return [(int(i), float(cosines[i])) for i in order]
+
+
+def nearest_rows(units: Floats, ids: Ints, near: int) -> tuple[Ints, Floats]:
+    """(len(ids), near) the nearest other rows, nearest first, and their cosines.
+
+    Args:
+        units: (V, D) of length 1.
+        ids: the rows that are asked for; len(ids) x V cosines are in memory at a time.
+        near: less than V.
+    """
+    cosines = units[ids] @ units.T
+    each = np.arange(len(ids))
+    cosines[each, ids] = -np.inf
+    top = np.argpartition(-cosines, max(0, near - 1), axis=1)[:, :near] if near else np.zeros((len(ids), 0), np.int64)
+    order = np.argsort(-cosines[each[:, None], top], axis=1, kind="stable")
+    top = np.take_along_axis(top, order, axis=1)
+    return np.asarray(top, np.int64), np.asarray(cosines[each[:, None], top], np.float32)
 
 
 def analogy(units: Floats, a: int, b: int, c: int, top: int) -> list[tuple[int, float]]:

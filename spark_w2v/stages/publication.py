@@ -408,6 +408,12 @@ class Run:
                     os.truncate(self._metrics, size)  # no half line
                 raise
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """What append_metrics was given, also before the run was resumed."""
+        if not self._metrics.exists():
+            return []
+        return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").splitlines()]
+
     def publish(self, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
         """Let write fill a directory, add metrics.jsonl, run.json and _SUCCESS, and make it the output in one step.
 

@@ -168,6 +168,7 @@ class Training:
                 for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], drawing):
                     yield place, some_ids, some_lengths
 
+        self._context.setJobGroup("held out", "training: drawing the held-out sentences")
         found = self.encoded.mapPartitions(held_out).collect() if drawing.held_out else []
         sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda row: row[0])]
         places = np.empty(self.blocks.order.size, np.int32)
@@ -312,6 +313,7 @@ class Training:
     def _replicas(self) -> Callable[[int, "Broadcast[Plan]"], Iterator[Progress]]:
         replicas = self.settings.partitions
         drawing = self._plan.drawing
+        self._context.setJobGroup("replicas", f"training: dealing the sentences to {replicas} replicas")
         # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
         shares = (
             self.encoded.flatMap(lambda row: deal_sentences(row, replicas, drawing))
