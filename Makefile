@@ -41,6 +41,7 @@ test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of the
 	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
 
 test-all: .venv/.installed-dev ## Run all tests, those of minutes and those on a standalone cluster too
+	@scripts/get_chromium
 	@$(JAVA) $(BIN)/python -m pytest $(ARGS)
 
 test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes

@@ -5,7 +5,8 @@ A module imports from its own layer and from those above it in this table, never
     config      what a run may be asked to do: TOML and --set, checked
     skipgram    the algorithm: NumPy and SciPy, without Spark
     stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings; publication;
-                evaluation, export and neighbors work on a finished output, without Spark
+                evaluation, export, neighbors and report (with layout) work on a finished output, without Spark;
+                watching shows a run while it lives
     command_line  what every command does alike
     job         what the training job does, from its arguments to its exit code
     jobs/       entry points for spark-submit and for the shell

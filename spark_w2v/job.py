@@ -114,6 +114,7 @@ def _screen() -> TextIO:
 
 def _log_to(screen: TextIO, log_format: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=screen)
+    logging.getLogger("py4j").setLevel(logging.WARNING)  # it tells of connections that it closes
     if log_format == "json":
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())

@@ -28,11 +28,13 @@ def planted_corpus(path: Path, sentences: int = 3000, seed: int = 7) -> None:
     path.write_text("\n".join(lines) + "\n")
 
 
-def submit(arguments: Sequence[str | Path], master: str = "local[2]") -> subprocess.CompletedProcess[str]:
+def submit(
+    arguments: Sequence[str | Path], master: str = "local[2]", spark: Sequence[str] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run jobs/train.py with spark-submit, which hands what Python writes to stderr to its own stdout."""
     bin_directory = Path(sys.executable).parent
     command = [
-        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false",
+        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false", *spark,
         "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
         ROOT / "conf" / "local.toml", *arguments,
     ]  # fmt: skip
@@ -77,7 +79,7 @@ def test_planted_groups_come_out_nearer_within_than_across(output: Path) -> None
 
 def test_the_output_is_whole(output: Path) -> None:
     names = {path.name for path in output.iterdir()}
-    assert names >= {"embeddings", "context", "vocabulary", "metrics.jsonl", "run.json", "_SUCCESS"}
+    assert names >= {"embeddings", "context", "vocabulary", "metrics.jsonl", "report.html", "run.json", "_SUCCESS"}
     run = json.loads((output / "run.json").read_text())
     assert run["status"] == "finished"
     assert run["corpus"]["lines"] == 3000

@@ -35,7 +35,7 @@ def layout(units: Floats) -> Floats:
         return np.zeros((0, 2), np.float32)
     first = units[:ANCHORS]
     anchors = principal_axes(first)
-    if len(first) > 3:
+    if len(first) > 2 * PARTNERS:  # or everyone is everyone's partner
         anchors = _gathered(anchors, _partners(first))
     places = np.concatenate([anchors, _beside(anchors, first, units[ANCHORS:])])
     places -= places.mean(axis=0)
@@ -88,7 +88,7 @@ def _gathered(start: Floats, partners: "sparse.csr_array") -> Floats:
     first, second, weight = pairs.row, pairs.col, pairs.data
     step = np.zeros_like(y)
     gains = np.ones_like(y)
-    rate = max(n / EARLY_PULL, 50.0)  # Belkina et al. 2019, as scikit-learn's "auto" but for its factor of 4
+    rate = n / EARLY_PULL  # Belkina et al. 2019
     for number in range(EARLY + LATE):
         early = number < EARLY
         apart = _closeness(y)

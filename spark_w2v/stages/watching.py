@@ -5,6 +5,7 @@ import importlib.util
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ class JsonLines(logging.Formatter):
     """One JSON object a line: time (UTC), level, message, and whatever a record carries as `fields`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        time = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         line: dict[str, Any] = {
-            "time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
@@ -60,27 +61,36 @@ class Curves:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._writer: Any = None
+        self._file: Any = None
         self._broken = False
 
     def add(self, metrics: Mapping[str, Any]) -> None:
-        """Add the metrics of one epoch, on the disk when this returns."""
+        """Add the metrics of one epoch; whoever reads the file has them when this returns."""
         if self._broken:
             return
-        try:
-            if self._writer is None:
-                from tensorboardX import SummaryWriter
+        # Not SummaryWriter, which leaves writing to a thread: its flush does not wait for that, and what the disk
+        # refuses is then a traceback of the thread's.
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        from tensorboardX.summary import scalar
 
-                # A resumed run trains epochs again that the stopped one had shown already.
-                self._writer = SummaryWriter(str(self._directory), purge_step=metrics["epoch"])
+        epoch = metrics["epoch"]
+        try:
+            if self._file is None:
+                self._directory.mkdir(parents=True, exist_ok=True)
+                self._file = EventsWriter(str(self._directory / "events"), f".{os.getpid()}")
+                # A resumed run trains epochs again that the stopped one had shown already: they are dropped.
+                start = SessionLog(status=SessionLog.START)
+                self._file.write_event(Event(wall_time=time.time(), step=epoch, session_log=start))
             for name, tag in CURVES.items():
                 if (value := metrics.get(name)) is not None:
-                    self._writer.add_scalar(tag, value, metrics["epoch"])
-            self._writer.flush()
+                    summary = scalar(tag, value)
+                    self._file.write_event(Event(wall_time=time.time(), step=epoch, summary=summary))
+            self._file.flush()
         except OSError as error:
             self._broken = True
             log.warning("%s: no more curves are written there (%s)", self._directory, error.strerror or error)
 
     def close(self) -> None:
-        if self._writer is not None and not self._broken:
-            self._writer.close()
+        if self._file is not None and not self._broken:
+            self._file.close()

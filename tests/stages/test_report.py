@@ -23,15 +23,12 @@ from spark_w2v.stages.report import Evaluation, Finished, as_evaluation, page
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = [
-    "</script><script>alert(1)</script>", "<!--", "-->", "<img src=x onerror=alert(1)>", "&lt;b&gt;", '"', "'", "\\u003c",
-    "{data}", "script-hash", "'style-hash'", "מילה", "كلمة", "\u202egnirts", "👩‍👩‍👧‍👦", "🏳️‍🌈", "हिन्दी", "\u2028", "\x00", "\r\n",
-    "\ufeffbom", "a" * 300, "𝔘𝔫𝔦", "e\u0301", "\u200b",
+    "</script><script>alert(1)</script>", "<!--", "-->", "<img src=x onerror=alert(1)>", "&lt;b&gt;", '"', "'",
+    "\\u003c", "{data}", "script-hash", "'style-hash'", "מילה", "كلمة", "\u202egnirts", "हिन्दी", "\u2028", "\x00",
+    "👩\u200d👩\u200d👧", "🏳️\u200d🌈", "\r\n", "\ufeffbom", "a" * 300, "𝔘𝔫𝔦", "e\u0301", "\u200b",
 ]  # fmt: skip
-SCORES: dict[str, Any] = {
-    "output": "<b>this</b>", "words": 3, "dimensions": 2,
-    "pairs": [{"file": "a/pairs.tsv", "pairs": 9, "used": 8, "unknown": 1, "bad_lines": 0, "spearman": 0.5, "pearson": None}],
-    "analogies": [],
-}  # fmt: skip
+PAIRS = {"file": "a/p.tsv", "pairs": 9, "used": 8, "unknown": 1, "bad_lines": 0, "spearman": 0.5, "pearson": None}
+SCORES: dict[str, Any] = {"output": "<b>", "words": 3, "dimensions": 2, "pairs": [PAIRS], "analogies": []}
 
 
 def run_of(words: list[str], vectors: Any, **run: Any) -> Finished:
@@ -126,7 +123,10 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
     rng = np.random.default_rng(1)
     words = ["\u0001" * 100 + f"𝔘{i}" for i in range(12_000)]
     run = run_of(
-        words, rng.normal(size=(12_000, 4)), configuration={"corpus": {f"k{i}": "𝔘" * 5000 for i in range(40)}}
+        words,
+        rng.normal(size=(12_000, 4)),
+        configuration={"corpus": {f"k{i}": "𝔘" * 5000 for i in range(40)}},
+        fingerprint={"input": ["𝔘" * 5000] * 10_000},
     )
     metrics = [{**run.metrics[0], "epoch": i, "pairs": 10**12} for i in range(20_000)]
     section = {"section": "<" * 1000, "questions": 10**9, "used": 10**9, "add": 0.123456789, "mul": None}
@@ -142,7 +142,7 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
     assert [data["metrics"][i]["epoch"] for i in (0, -1)] == [0, 19_999]
 
 
-@pytest.mark.parametrize("words", [0, 1, 2, 3, 4, 12, 13])
+@pytest.mark.parametrize("words", [0, 1, 2, 3, 4, 24, 25, 30, 200])
 @pytest.mark.parametrize("dimensions", [1, 2, 50])
 def test_a_page_of_few_words_is_made(words: int, dimensions: int) -> None:
     data = data_of(page(random_run(words, dimensions)))
@@ -151,15 +151,15 @@ def test_a_page_of_few_words_is_made(words: int, dimensions: int) -> None:
 
 
 def test_words_of_all_the_same_vector_are_laid_out() -> None:
-    for vectors in (np.zeros((50, 4)), np.ones((50, 4))):
+    for vectors in (np.zeros((50, 4)), np.ones((50, 4)), np.eye(50, 4)):
         assert len(data_of(page(run_of([f"w{i}" for i in range(50)], vectors)))["places"]) == 100
 
 
 def test_the_map_keeps_groups_together_and_is_the_same_twice() -> None:
     rng = np.random.default_rng(3)
-    group = np.repeat(np.arange(40), 40)  # 1,600 words: some find their places beside others
+    group = np.repeat(np.arange(40), 33)  # 1,320 words: some find their places beside others
     group = rng.permutation(group)
-    units = unit_vectors(np.asarray(rng.normal(size=(40, 50))[group] + rng.normal(size=(1600, 50)) * 0.5, np.float32))
+    units = unit_vectors(np.asarray(rng.normal(size=(40, 50))[group] + rng.normal(size=(1320, 50)) * 0.5, np.float32))
     places = layout(units)
     assert np.array_equal(places, layout(units))
     assert np.abs(places).max() == pytest.approx(1)
@@ -172,7 +172,7 @@ def test_the_map_keeps_groups_together_and_is_the_same_twice() -> None:
         return float((group[near] == group[:, None]).mean())
 
     assert alike(places) > 0.95
-    assert alike(principal_axes(units)) < 0.3, "two dimensions of PCA would not do"
+    assert alike(principal_axes(units)) < 0.5, "two dimensions of PCA would not do"
 
 
 def test_principal_axes_are_those_of_a_singular_value_decomposition() -> None:
@@ -207,7 +207,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(report.os, "replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(StorageError, match="No space left"):
         report.write(target, "new")
     assert target.read_text() == "old"

@@ -1,0 +1,86 @@
+"""jobs/report.py and evaluate.py --report, as a person at a terminal meets them."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import evaluate
+from jobs import report as job
+from spark_w2v.stages import embeddings, report
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """The output of a finished run."""
+    target = tmp_path / "vectors <1>"
+    rng = np.random.default_rng(1)
+    matrices = [rng.normal(size=(60, 8)).astype(np.float32) for _ in range(2)]
+    words = pa.array([*(f"w{i}" for i in range(59)), "</script>"])
+    embeddings.write(target, words, np.arange(60, 0, -1, dtype=np.int64), matrices[0], matrices[1], {})
+    (target / "run.json").write_text(json.dumps({"corpus": {"words": 1830}, "fingerprint": {"input": ["in"]}}))
+    (target / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epoch": 2, "loss": 2.25}\n')
+    (target / "_SUCCESS").touch()
+    return target
+
+
+def test_a_page_is_made_in_the_output_and_renewed(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert job.main([str(output)]) == 0
+    first = (output / "report.html").read_text(encoding="utf-8")
+    assert '"loss":2.25' in first
+    assert "\\u003c/script\\u003e" in first
+    assert capsys.readouterr().out == f"{output / 'report.html'}: 0.0 MB\n"
+    assert job.main([str(output)]) == 0
+    assert (output / "report.html").read_text(encoding="utf-8") == first
+
+
+def test_the_page_may_go_elsewhere(output: Path, tmp_path: Path) -> None:
+    assert job.main([str(output), "--to", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").exists()
+    assert not (output / "report.html").exists()
+
+
+def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("w1\tw2\t1\nw3\tw4\t2\nw5\tw6\t3\nw7\tunknown\t4\n")
+    (tmp_path / "questions.txt").write_text(": letters\nw1 w2 w3 w4\n")
+    asked = [str(output), "--pairs", str(tmp_path / "pairs.tsv"), "--analogies", str(tmp_path / "questions.txt")]
+    found = tmp_path / "found.json"
+    assert evaluate.main([*asked, "--json", str(found), "--report"]) == 0
+    page = (output / "report.html").read_text(encoding="utf-8")
+    assert '"pairs":[{"file":"pairs.tsv","pairs":4,"used":3,' in page
+    assert '"sections":[{"section":"letters","questions":1,"used":1,' in page
+    assert job.main([str(output), "--evaluation", str(found)]) == 0
+    assert (output / "report.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{tmp}/none"], "no such directory"),
+        (["hdfs://host/out"], "is not on this host"),
+        (["{out}", "--to", "{tmp}/no/page.html"], "no page can be written there"),
+        (["{out}", "--to", "{tmp}"], "no page can be written there"),
+        (["{out}", "--evaluation", "{tmp}/none.json"], "no report that jobs/evaluate.py --json wrote"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    arguments: list[str], says: str, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [argument.format(tmp=tmp_path, out=output) for argument in arguments]
+    assert job.main(given) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("report.py: ")
+    assert says in said
+    assert said.count("\n") == 1
+    assert not (output / report.NAME).exists()
+
+
+def test_damaged_facts_are_one_sentence(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, content in (("metrics.jsonl", '{"epoch": 1'), ("run.json", "[]"), ("run.json", "{")):
+        kept = (output / name).read_text()
+        (output / name).write_text(content)
+        assert job.main([str(output)]) == 2
+        assert "run.json or metrics.jsonl" in capsys.readouterr().err
+        (output / name).write_text(kept)

@@ -1,0 +1,310 @@
+"""report.html in Chromium, as a person uses it: searching, clicking, zooming, in light and dark, on a phone."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+
+from spark_w2v.stages import report
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver: apt-get install chromium-driver"
+    ),
+]
+# Each as it has to be shown: as itself, or, where it would be invisible or turn its line around, as its codes.
+HOSTILE = {
+    "</script><script>window.hit=1</script>": None, "<img src=x onerror=window.hit=1>": None, "<!--": None, "-->": None,
+    '"onload="window.hit=1': None, "'": None, "&lt;b&gt;": None, "${1+1}": None, "{data}": None, "__proto__": None,
+    "constructor": None, "\\u003cb": None, "javascript:window.hit=1": None, "data:text/html,<b>": None,
+    "שלום": None, "مرحبا": None, "नमस्ते": None, "日本語": None, "ไทย": None, "e\u0301": None,
+    "\U0001d518\U0001d52b": None, "👩\u200d👩\u200d👧": None, "🏳️\u200d🌈": None, "Z\u0351\u036b\u0343\u036a": None,
+    "x" * 180: None, "\u202egnirts": "\\u{202e}gnirts", "\u200b": "\\u{200b}", "\u2028": "\\u{2028}", "\x00": "\\u{0}",
+    "\u200d": "\\u{200d}", "\r\n": "\\u{d}\\u{a}", "\ufeffbom": "\\u{feff}bom", " lead": "␣lead", "\u00a0": "\\u{a0}",
+    "a\u2067b": "a\\u{2067}b", "\u001b[31mred": "\\u{1b}[31mred",
+}  # fmt: skip
+PHONE, DESK = (360, 740, True), (1280, 900, False)
+
+
+def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
+    """A run whose words are of 40 groups, with curves and an evaluation."""
+    rng = np.random.default_rng(1)
+    group = np.arange(len(words)) % 40
+    vectors = rng.normal(size=(40, dimensions))[group] + rng.normal(size=(len(words), dimensions)) * 0.5
+    counts = np.maximum(5, 100_000 // np.arange(1, len(words) + 1)).astype(np.int64)
+    metrics = [
+        {
+            "epoch": e, "loss": 3 / e + 1, "held_out_loss": 3 / e + 1.1, "learning_rate": 0.05 * (1 - e / 5),
+            "pairs": 10**7, "words": 10**6, "seconds": 12.3, "words_per_second": 80_000 + e,
+        }
+        for e in range(1, 6)
+    ]  # fmt: skip
+    run = {
+        "configuration": {"training": {"dimensions": dimensions, "negatives": 5}, "corpus": {"pattern": "<b>"}},
+        "corpus": {
+            "lines": 10_000, "words": int(counts.sum()) + 99, "kept_words": int(counts.sum()), "vocabulary": len(words),
+            "distinct_words": len(words) + 99, "sentences": 9000, "blank_lines": 7, "long_words": 3,
+        },
+        "resolved": {"partitions_used": 2, "scheme": "blocks"}, "seconds": 4000, "prepare_seconds": 60, "seed": 1,
+        "versions": {"spark_w2v": "0.1.0"}, "fingerprint": {"input": ["<script>window.hit=1</script>"]},
+    }  # fmt: skip
+    section = {"section": "<i>capital", "questions": 10, "used": 9, "add": 0.5, "mul": None}
+    scores = {
+        "output": "o", "words": len(words), "dimensions": dimensions,
+        "pairs": [{"file": "/x/<b>.tsv", "pairs": 353, "used": 350, "spearman": 0.65, "pearson": 0.6}],
+        "analogies": [{"file": "/x/questions.txt", "sections": [section], "total": section | {"section": "total"}}],
+    }  # fmt: skip
+    move = {"word": "<u>", "shared": 3, "here": ["<a>"], "there": ["b"]}
+    moves = {"among": 10, "near": 10, "mean_shared": 5.5, "moved": [move]}
+    evaluation = report.as_evaluation({"restrict": 300_000, "this": scores, "other": scores, "moves": moves})
+    finished = report.Finished("<b>run", pa.array(words), counts, np.asarray(vectors, np.float32), run, metrics)
+    report.write(target, report.page(finished, evaluation))
+
+
+@pytest.fixture(scope="module")
+def words() -> list[str]:
+    """10,000 words with the hostile ones among the most frequent."""
+    return [*(f"word{i}" for i in range(50)), *HOSTILE, *(f"rare{i}" for i in range(9950 - len(HOSTILE)))]
+
+
+@pytest.fixture(scope="module")
+def page(words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("page") / "report.html"
+    make_page(target, words)
+    return target
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    assert CHROMIUM is not None
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in (
+        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "hide-scrollbars",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+    ):  # fmt: skip
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def browser(chromium: webdriver.Chrome, page: Path) -> Iterator[webdriver.Chrome]:
+    """The page, just opened on a desk; whatever is on the console at the end is a failure."""
+    look(chromium, *DESK)
+    chromium.get(page.as_uri())
+    yield chromium
+    assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def look(browser: webdriver.Chrome, width: int, height: int, phone: bool, scheme: str = "light") -> None:
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [
+        {"name": "prefers-color-scheme", "value": scheme},
+        {"name": "prefers-reduced-motion", "value": "reduce"},
+    ]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def run(browser: webdriver.Chrome, script: str, *arguments: Any) -> Any:
+    return browser.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+
+
+SEARCH = """
+const input = document.getElementById("search"), button = () => document.querySelector("#found button");
+return arguments[0].map(word => {
+  let least = Infinity;
+  for (let i = 0; i < 3; i++) {
+    input.value = word;
+    const start = performance.now();
+    input.dispatchEvent(new Event("input"));
+    least = Math.min(least, performance.now() - start);
+  }
+  return [button() && button().querySelector("bdi").textContent, least];
+});
+"""
+
+
+def chosen(browser: webdriver.Chrome) -> Any:
+    return run(browser, "const h = document.querySelector('#detail h3'); return h && h.textContent")
+
+
+def labels(browser: webdriver.Chrome) -> list[list[float]]:
+    """Left, top, right, bottom of every label of the map."""
+    found: list[list[float]] = run(
+        browser,
+        # A font with marks upon marks has lines that are taller than any ink in them.
+        "return [...document.querySelectorAll('#map text')].map(t => t.getBBox()).filter(r => r.height < 24)"
+        ".map(r => [r.x, r.y, r.x + r.width, r.y + r.height])",
+    )
+    return found
+
+
+def overlaps(boxes: list[list[float]]) -> int:
+    """Pairs that share more than a pixel in width and two in height; glyphs do not fill the height of a line."""
+    array = np.array(boxes)
+    across = np.minimum(array[:, None, 2], array[None, :, 2]) - np.maximum(array[:, None, 0], array[None, :, 0])
+    down = np.minimum(array[:, None, 3], array[None, :, 3]) - np.maximum(array[:, None, 1], array[None, :, 1])
+    return int((np.triu((across > 1) & (down > 2), 1)).sum())
+
+
+def settle(browser: webdriver.Chrome) -> None:
+    browser.execute_async_script(  # type: ignore[no-untyped-call]
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
+    )
+
+
+def test_every_hostile_word_is_found_and_shown_as_text(browser: webdriver.Chrome) -> None:
+    scripts = run(browser, "return document.scripts.length")
+    for given in (
+        list(HOSTILE),
+        [shown or word for word, shown in HOSTILE.items()],
+    ):  # pasted, and typed as it is shown
+        # An input of one line drops line ends.
+        asked = [word for word in given if "\n" not in word]
+        found = run(browser, SEARCH, asked)
+        expected = {**{w: s or w for w, s in HOSTILE.items()}, **{s: s for s in HOSTILE.values() if s}}
+        assert [text for text, _ in found] == [expected[word] for word in asked]
+    for shown in (shown or word for word, shown in HOSTILE.items()):
+        run(browser, SEARCH, [shown])
+        run(browser, "document.querySelector('#found button').click()")
+        assert chosen(browser) == shown
+        assert len(browser.find_elements(By.CSS_SELECTOR, "#detail .neighbor")) == 10
+    assert run(browser, "return [typeof window.hit, document.scripts.length, document.images.length]") == [
+        "undefined", scripts, 0,
+    ]  # fmt: skip
+    assert run(browser, "return performance.getEntriesByType('resource').map(e => e.name)") == []
+
+
+def test_words_are_found_in_under_100_ms(browser: webdriver.Chrome, words: list[str]) -> None:
+    some = [*words[::40], "r", "e", "no such word"]
+    found = run(browser, SEARCH, some)
+    assert max(ms for _, ms in found) < 100
+    plain = [(word, text) for word, (text, _) in zip(some, found, strict=True) if word in words and word not in HOSTILE]
+    assert all(word == text for word, text in plain)
+    assert found[-1][0] is None
+    assert "Not among the 10,000 words" in browser.find_element(By.ID, "found").text
+
+
+def test_typing_a_word_and_enter_shows_its_neighbours_and_they_lead_on(browser: webdriver.Chrome) -> None:
+    browser.find_element(By.ID, "search").send_keys("word7", Keys.ENTER)
+    assert chosen(browser) == "word7"
+    settle(browser)
+    marked = browser.find_elements(By.CSS_SELECTOR, "#map text.mark")
+    assert [label.text for label in marked] == ["word7"]
+    first = browser.find_element(By.CSS_SELECTOR, "#detail .neighbor bdi")
+    name = first.text
+    first.click()
+    assert chosen(browser) == name != "word7"
+
+
+def test_the_map_zooms_moves_and_answers_the_pointer(browser: webdriver.Chrome) -> None:
+    svg = browser.find_element(By.CSS_SELECTOR, "#map svg")
+    run(browser, "arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", svg)
+    place = "return document.querySelectorAll('#map circle')[0].getAttribute('transform')"
+    settle(browser)
+    before = run(browser, place)
+    at = run(browser, "return (r => [r.x + r.width / 2, r.y + r.height / 2])(arguments[0].getBoundingClientRect())",
+             browser.find_element(By.CSS_SELECTOR, "#map circle"))  # fmt: skip
+    ActionChains(browser).move_to_element(svg).perform()
+    frame = run(
+        browser, "return (r => [r.x + r.width / 2, r.y + r.height / 2])(arguments[0].getBoundingClientRect())", svg
+    )
+    offset = [round(a - b) for a, b in zip(at, frame, strict=True)]
+    ActionChains(browser).move_to_element_with_offset(svg, *offset).perform()
+    tip = browser.find_element(By.CSS_SELECTOR, "#map .tip")
+    assert tip.is_displayed()
+    assert tip.text.startswith("word0\n100,000 times\n")
+    ActionChains(browser).move_to_element_with_offset(svg, *offset).click().perform()
+    assert chosen(browser) == "word0"
+
+    browser.find_element(By.CSS_SELECTOR, "[title='Zoom in']").click()
+    browser.find_element(By.CSS_SELECTOR, "[title='Zoom in']").click()
+    settle(browser)
+    zoomed = run(browser, place)
+    assert zoomed != before
+    ActionChains(browser).move_to_element(svg).click_and_hold().move_by_offset(60, 40).release().perform()
+    settle(browser)
+    assert run(browser, place) != zoomed
+    browser.find_element(By.CSS_SELECTOR, "[title='Show all']").click()
+    settle(browser)
+    assert run(browser, place) == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_no_two_labels_overlap_and_nothing_is_wider_than_the_screen(
+    browser: webdriver.Chrome, size: tuple[int, int, bool], scheme: str, tmp_path: Path
+) -> None:
+    look(browser, *size, scheme)
+    browser.refresh()
+    for step in range(3):
+        settle(browser)
+        boxes = labels(browser)
+        assert len(boxes) > 20
+        assert overlaps(boxes) == 0, f"after {step} steps of zoom"
+        run(browser, "document.querySelector(\"[title='Zoom in']\").click()")
+    run(browser, SEARCH, ["word7"])
+    run(browser, "document.querySelector('#found button').click()")
+    settle(browser)
+    assert overlaps(labels(browser)) == 0
+    assert run(browser, "return document.documentElement.scrollWidth <= innerWidth")
+    for chart in browser.find_elements(By.CSS_SELECTOR, ".chart svg"):
+        texts = run(
+            browser,
+            "return [...arguments[0].querySelectorAll('text')].map(t => t.getBBox())"
+            ".map(r => [r.x, r.y, r.x + r.width, r.y + r.height])",
+            chart,
+        )
+        assert len(texts) > 4
+        assert overlaps(texts) == 0
+    background = run(browser, "return getComputedStyle(document.body).backgroundColor")
+    brightness = sum(json.loads(background.replace("rgb(", "[").replace(")", "]")))
+    assert brightness > 600 if scheme == "light" else brightness < 150
+    picture = tmp_path / "page.png"
+    assert browser.save_screenshot(picture)
+    assert picture.stat().st_size > 10_000
+
+
+def test_a_chart_tells_its_numbers(browser: webdriver.Chrome) -> None:
+    chart = browser.find_element(By.CSS_SELECTOR, "#training .chart svg")
+    ActionChains(browser).move_to_element(chart).perform()
+    assert browser.find_element(By.CSS_SELECTOR, "#training .tip").text == "epoch 3\ntraining 2.0000\nheld out 2.1000"
+
+
+def test_the_sections_say_what_the_run_was(browser: webdriver.Chrome) -> None:
+    text = {s: browser.find_element(By.ID, s).text for s in ("glance", "corpus", "evaluation", "settings")}
+    assert "10,000\nwords with a vector" in text["glance"]
+    assert "lines that are blank 7 0.07 %" in text["corpus"]
+    assert "<b>.tsv 353 350 350 0.650" in text["evaluation"]
+    assert "<script>window.hit=1</script>" in text["settings"]
+    assert browser.title == "<b>run – word vectors"
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 5])
+def test_a_page_of_few_words_opens(chromium: webdriver.Chrome, count: int, tmp_path: Path) -> None:
+    make_page(tmp_path / "few.html", [f"w{i}" for i in range(count)])
+    chromium.get((tmp_path / "few.html").as_uri())
+    WebDriverWait(chromium, 10).until(lambda b: b.find_elements(By.ID, "settings"))
+    if count:
+        assert run(chromium, SEARCH, ["w0"])[0][0] == "w0"
+        run(chromium, "document.querySelector('#found button').click()")
+        assert len(chromium.find_elements(By.CSS_SELECTOR, "#detail .neighbor")) == count - 1
+    assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
