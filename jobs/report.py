@@ -29,10 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if not is_local(path):
                 raise UserError(f"{path}: is not on this host; copy it, or mount it.")
         output = local_path(options.output)
+        run = report.finished(output)
         target = output / report.NAME if options.to is None else local_path(options.to)
         if target.is_dir() or not target.parent.is_dir():
             raise UserError(f"{target}: no page can be written there; give a file in a directory that exists.")
-        run = report.finished(output)
         evaluation = None
         if options.evaluation is not None:
             evaluation = report.evaluation(Path(options.evaluation), *run.vectors.shape)

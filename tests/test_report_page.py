@@ -124,7 +124,7 @@ def look(browser: webdriver.Chrome, width: int, height: int, phone: bool, scheme
 
 
 def run(browser: webdriver.Chrome, script: str, *arguments: Any) -> Any:
-    return browser.execute_script(script, *arguments)  # type: ignore[no-untyped-call]
+    return browser.execute_script(script, *arguments)
 
 
 SEARCH = """
@@ -166,9 +166,7 @@ def overlaps(boxes: list[list[float]]) -> int:
 
 
 def settle(browser: webdriver.Chrome) -> None:
-    browser.execute_async_script(  # type: ignore[no-untyped-call]
-        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))"
-    )
+    browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done))")
 
 
 def test_every_hostile_word_is_found_and_shown_as_text(browser: webdriver.Chrome) -> None:

@@ -33,8 +33,10 @@ def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_pa
             "--set", f"training.scheme={scheme}", "--set", f"training.partitions={partitions}",
             "--set", "training.epochs=2", "--set", "training.syncs_per_epoch=2", "--set", "training.held_out_words=500",
         ],
-        spark=["--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={events.as_uri()}"]
-        + ["--conf", "spark.eventLog.compress=false"],
+        spark=[
+            "--conf", "spark.eventLog.enabled=true", "--conf", f"spark.eventLog.dir={events.as_uri()}",
+            "--conf", "spark.eventLog.compress=false",
+        ],
     )  # fmt: skip
     assert done.returncode == 0, done.stdout
 

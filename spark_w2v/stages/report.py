@@ -251,8 +251,10 @@ def _ranks(counts: Ints) -> list[list[int]]:
 def _evaluation(found: Evaluation) -> Any:
     for scores in filter(None, (found.this, found.other)):
         del scores.pairs[LIST:], scores.analogies[LIST:]
-        for one in (*scores.pairs, *scores.analogies):
-            one.file = Path(one.file).name
+        for pairs in scores.pairs:
+            pairs.file = Path(pairs.file).name
+        for questions in scores.analogies:
+            questions.file = Path(questions.file).name
         for questions in scores.analogies:
             del questions.sections[max(1, SECTIONS // len(scores.analogies)) :]
     if found.moves:
