@@ -162,12 +162,13 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     with publication.open_run(
         options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
     ) as run:
+        describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
+        describe("corpus", "corpus: listing the input")
         files = corpus.list_files(session, options.input)
         run.identify({"files": corpus.identity(files)})
         if run.is_published:
             log.info("%s is finished already: nothing to do.", options.output)
             return
-        describe = session.sparkContext.setJobGroup
         log.info("reading %s", " ".join(options.input))
         describe("corpus", "corpus: reading the text and cutting it in words")
         pieces = corpus.read(session, options.input, settings.corpus, files).persist(StorageLevel.MEMORY_AND_DISK)

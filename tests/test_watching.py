@@ -18,7 +18,8 @@ def corpus(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def jobs_of(directory: Path) -> list[tuple[str, str]]:
     """Group and description of every job that Spark ran, as its UI shows them."""
-    events = [json.loads(line) for path in sorted(directory.rglob("events_*")) for line in path.open(encoding="utf-8")]
+    logs = [path.read_text(encoding="utf-8") for path in sorted(directory.rglob("events_*"))]
+    events = [json.loads(line) for log in logs for line in log.splitlines()]
     started = [event["Properties"] for event in events if event["Event"] == "SparkListenerJobStart"]
     return [(p.get("spark.jobGroup.id", "-"), p.get("spark.job.description", "-")) for p in started]
 

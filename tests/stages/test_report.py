@@ -239,3 +239,27 @@ def test_the_wheel_takes_the_template_along() -> None:
 
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert "stages/report.html" in settings["tool"]["setuptools"]["package-data"]["spark_w2v"]
+
+
+def test_text_and_curves_stand_out_in_light_and_in_dark() -> None:
+    """WCAG 2: 4.5 for text, 3 for the parts of a drawing."""
+    template = (ROOT / "spark_w2v" / "stages" / "report.html").read_text(encoding="utf-8")
+    modes = re.findall(r":root \{(.*?)\}", template, re.DOTALL)
+    assert len(modes) == 2
+
+    def luminance(color: str) -> float:
+        channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    assert contrast("#000000", "#ffffff") == pytest.approx(21)
+    for mode in modes:
+        colors = dict(re.findall(r"--(\w+): (#\w{6});", mode))
+        for ground in ("page", "card", "faint"):
+            for text in ("ink", "soft", "one", "two", "mark", "near"):
+                assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground, colors)
+        assert contrast(colors["dot"], colors["card"]) >= 3
