@@ -13,32 +13,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
-import numpy as np
 import pyarrow as pa
-from pyspark import RDD, StorageLevel
 from pyspark.sql import SparkSession
 from tqdm import tqdm
 
 from spark_w2v import config as configuration
 from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, memory, publication, report
-from spark_w2v.stages import vocabulary as vocabularies
+from spark_w2v.stages import corpus, embeddings, publication, report, steps
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.publication import Run, StorageError, UserError
-from spark_w2v.stages.schemas import BAD_LINES
-from spark_w2v.stages.training import (
-    DivergedError,
-    NoPairsError,
-    Progress,
-    Settings,
-    Training,
-    expected_pairs,
-    kept_words,
-    most_partitions,
-)
-from spark_w2v.stages.transport import is_one_machine
-from spark_w2v.stages.vocabulary import Vocabulary
+from spark_w2v.stages.training import DivergedError, NoPairsError, Training
 from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
@@ -157,7 +142,7 @@ def _given() -> dict[str, str]:
 
 def _train(session: SparkSession, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
     started = time.monotonic()
-    plan = _resolve(session, settings)
+    plan = steps.resolve(session, settings)
     fingerprint = {"input": list(options.input), **configuration.as_dict(settings), "resolved": plan}
     with publication.open_run(
         options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
@@ -170,22 +155,13 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             log.info("%s is finished already: nothing to do.", options.output)
             return
         log.info("reading %s", " ".join(options.input))
-        describe("corpus", "corpus: reading the text and cutting it in words")
-        pieces = corpus.read(session, options.input, settings.corpus, files).persist(StorageLevel.MEMORY_AND_DISK)
-        tallies = vocabularies.tallies(pieces)
-        corpus.check_tallies(tallies, settings.corpus)
-        describe("vocabulary", "vocabulary: counting the words")
-        vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
-        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
-        describe("vocabulary", "vocabulary: turning words into ids")
-        encoded.count()
-        pieces.unpersist()
+        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings)
+        vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
-        facts = _corpus_facts(tallies, vocabulary)
         run.identify({"text": facts})  # "corpus" is the configuration's section
-        for line in _summary(facts):
+        for line in steps.summary(facts):
             log.info(line)
-        training = _training(encoded, vocabulary, settings, plan)
+        training = steps.training_of(text, settings, plan)
         if (checkpoint := run.load_checkpoint()) is not None:
             position, arrays = checkpoint
             training.resume(position, arrays["center"], arrays["context"])
@@ -224,7 +200,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
-        len(vocabulary), settings.training.dimensions, options.output, _duration(time.monotonic() - started),
+        len(vocabulary), settings.training.dimensions, options.output, steps.duration(time.monotonic() - started),
         extra={"fields": {"output": options.output, "seconds": round(time.monotonic() - started, 1)}},
     )  # fmt: skip
 
@@ -245,91 +221,6 @@ def _own_version() -> str:
         return "source"
 
 
-def _resolve(session: SparkSession, settings: Config) -> dict[str, Any]:
-    """What "auto" means here; part of what decides the result."""
-    partitions = settings.training.partitions
-    if partitions == "auto":
-        partitions = session.sparkContext.defaultParallelism
-    scheme = settings.training.scheme
-    if scheme == "auto":
-        scheme = "blocks" if partitions > 1 else "replicas"
-    return {"partitions": partitions, "scheme": scheme}
-
-
-def _training(encoded: "RDD[Any]", vocabulary: Vocabulary, settings: Config, plan: dict[str, Any]) -> Training:
-    t = settings.training
-    partitions = plan["partitions"]
-    load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
-    if (most := most_partitions(plan["scheme"], len(vocabulary), load)) < partitions:
-        log.warning(
-            "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
-            len(vocabulary), load, partitions, plan["scheme"], most,
-        )  # fmt: skip
-        partitions = most
-    pairs = expected_pairs(load, t.window)
-    one_machine = is_one_machine(encoded.context)
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, one_machine)
-    memory.check(need, memory.given_by(encoded.context))
-    log.info(
-        "memory: %s of Python on the driver, %s of its JVM, %s a task",
-        memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
-    )  # fmt: skip
-    return Training(
-        encoded,
-        vocabulary.counts,
-        Settings(
-            scheme=plan["scheme"],
-            partitions=partitions,
-            dimensions=t.dimensions,
-            window=t.window,
-            negatives=t.negatives,
-            epochs=t.epochs,
-            learning_rate=t.learning_rate,
-            slices=t.sweeps_per_epoch if plan["scheme"] == "blocks" else t.syncs_per_epoch,
-            subsample=settings.vocabulary.subsample,
-            noise_exponent=t.noise_exponent,
-            damping=t.damping,
-            seed=t.seed,
-            held_out_words=t.held_out_words,
-        ),
-    )
-
-
-def _corpus_facts(tallies: dict[str, int], vocabulary: Vocabulary) -> dict[str, Any]:
-    return {
-        **tallies,
-        "distinct_words": vocabulary.distinct_words,
-        "vocabulary": len(vocabulary),
-        "kept_words": int(vocabulary.counts.sum()),
-        "vocabulary_digest": _digest(vocabulary),
-    }
-
-
-def _digest(vocabulary: Vocabulary) -> str:
-    """Changes when a word or a count does."""
-    import hashlib
-
-    digest = hashlib.sha256(np.ascontiguousarray(vocabulary.counts).tobytes())
-    for buffer in vocabulary.words.buffers():
-        if buffer is not None:
-            digest.update(buffer)
-    return digest.hexdigest()[:16]
-
-
-def _summary(facts: dict[str, Any]) -> list[str]:
-    """What a user wants to know of a corpus before an hour is spent on it."""
-    lines = [
-        f"{facts['lines']:,} lines, {facts['words']:,} words, {facts['distinct_words']:,} distinct",
-        f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
-        f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
-    ]
-    described = ("blank_lines", "wordless_lines", *BAD_LINES, "cut_lines", "long_words", "null_words")
-    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
-    if odd:
-        lines.append("skipped or changed: " + ", ".join(odd))
-    return lines
-
-
 def _epochs(
     training: Training, run: Run, settings: Config, options: argparse.Namespace, screen: TextIO
 ) -> dict[str, Any] | None:
@@ -344,7 +235,9 @@ def _epochs(
     epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
     curves = Curves(board(options.tensorboard)) if options.tensorboard is not None else None
     for progress in training.run():
-        bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, loss {_shown(progress.loss)}", refresh=False)
+        bar.set_postfix_str(
+            f" epoch {progress.epoch + 1}/{epochs}, loss {steps.shown_loss(progress.loss)}", refresh=False
+        )
         bar.update(progress.done - bar.n)
         if progress.metrics is not None:
             last = progress.metrics
@@ -353,7 +246,7 @@ def _epochs(
                 curves.add(last)
             left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
             with tqdm.external_write_mode(file=screen):
-                log.info(_line(progress, epochs, left), extra={"fields": last})
+                log.info(steps.epoch_line(progress, epochs, left), extra={"fields": last})
         ended = progress.metrics is not None
         if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):
             state = training.state
@@ -362,23 +255,3 @@ def _epochs(
     if curves is not None:
         curves.close()
     return last
-
-
-def _line(progress: Progress, epochs: int, left: float) -> str:
-    m = progress.metrics
-    assert m is not None
-    return (
-        f"epoch {m['epoch']}/{epochs}: loss {_shown(m['loss'])}, held out {_shown(m['held_out_loss'])}, "
-        f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
-        f"{m['words_per_second']:,} words/s, {_duration(left)} left"
-    )
-
-
-def _shown(loss: float | None) -> str:
-    return "-" if loss is None else f"{loss:.4f}"
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "spark_w2v"
 
 # Lowest first. A module may import from its own layer and from those before it.
-LAYERS = ("config", "skipgram", "stages", "command_line", "job", "jobs")
+LAYERS = ("config", "skipgram", "stages", "ml", "command_line", "job", "jobs")
 
 
 def module_name(path: Path) -> str:

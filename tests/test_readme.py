@@ -88,7 +88,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_block_of_python_compiles() -> None:
     found = blocks(README, "python")
-    assert len(found) == 4  # pandas, DuckDB, Spark, gensim
+    assert len(found) == 5  # pandas, DuckDB, Spark, gensim, Spark ML
     for number, code in enumerate(found):
         compile(code, f"README.md, Python block {number + 1}", "exec")
 

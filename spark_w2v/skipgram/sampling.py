@@ -19,11 +19,12 @@ def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArra
         subsample: t of Mikolov et al. 2013; 0 keeps everything.
 
     Returns:
-        (V,) in (0, 1]. The formula is the released word2vec.c's, sqrt(t/f) + t/f, not the paper's 1 - sqrt(t/f).
+        (V,) in (0, 1]. The formula is the released word2vec.c's, sqrt(t/f) + t/f, not the paper's 1 - sqrt(t/f). In a
+        corpus of fewer than 1/t words t is 1/total: what occurs once is not frequent.
     """
     if not subsample:
         return np.ones(counts.size, np.float32)
-    ratio = subsample * total / counts.astype(np.float64)
+    ratio = max(subsample * total, 1.0) / counts.astype(np.float64)
     return np.minimum(np.sqrt(ratio) + ratio, 1.0).astype(np.float32)
 
 

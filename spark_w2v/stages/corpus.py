@@ -42,10 +42,14 @@ SPLIT_BYTES = 16 << 20
 # What a file counts beyond its bytes when tasks are filled up to SPLIT_BYTES: at most 8 files a task, few of them .gz.
 OPEN_BYTES = 2 << 20
 
+# Words of a bucket of a DataFrame's rows, which stands for a file. Part of a piece's identity, as PIECE_WORDS is.
+BUCKET_WORDS = 10 * PIECE_WORDS
+
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
 
 NO_REASON = -1
+LARGEST_WORD = 2**31 - 1  # characters: no limit
 # Of these, a line is counted in one.
 PLACES_OF_A_LINE = range(TALLIES.index("lines_with_words"), TALLIES.index("binary_lines") + 1)
 
@@ -509,6 +513,38 @@ def read(
         corpus_config.max_word_length,
     )
     return lines.mapInArrow(_cut_with(tokenizer, places), PIECES)
+
+
+def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> "DataFrame":
+    """PIECES of a column of ready-made words, `array<string>`. Counts the words; the rest is lazy, so the DataFrame is
+    computed twice.
+
+    Rows of a DataFrame have neither a place nor an order that hold until tomorrow, and whatever is drawn at random for
+    a piece is seeded by its place. So rows are dealt to buckets by a hash of their words, and sorted there: the pieces
+    depend on the rows alone, not on their order, nor on how they were partitioned. They are those of files that have
+    the same rows in the same order, one file a bucket.
+    """
+    lines, buckets = frame_in_order(sentences, column)
+    tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
+    return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), PIECES)
+
+
+def frame_in_order(sentences: "DataFrame", column: str) -> tuple["DataFrame", int]:
+    """LINES of a DataFrame, partition b with the rows of bucket b in order, and how many buckets there are."""
+    value = F.col(f"`{column.replace('`', '``')}`")
+    words = sentences.select(value.cast(T.ArrayType(T.StringType())).alias("value"))
+    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), F.size("value"))), F.lit(0))).first()
+    assert counted is not None, "an aggregate without groups has one row"
+    buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
+    lines = words.select(
+        F.pmod(F.xxhash64("value"), F.lit(buckets)).alias("path_hash"),
+        F.lit(0).cast("long").alias("start"),
+        "value",
+        F.lit(NO_REASON).alias("reason"),
+    )
+    # By a hash first, because comparing longs is faster; rows with the same hash and the same words are alike.
+    lines = lines.repartitionById(buckets, F.col("path_hash").cast("int"))
+    return lines.sortWithinPartitions("path_hash", F.xxhash64("value"), "value"), buckets
 
 
 def _cut_with(

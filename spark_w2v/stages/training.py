@@ -191,14 +191,17 @@ class Training:
     def run(self) -> Iterator[Progress]:
         """Train to the end, a round at a time; between two rounds `state` may be saved."""
         plan = self._context.broadcast(self._plan)
+        shares = self._shares() if self.settings.scheme == "replicas" else None
         self._courier = Courier(self._context)
         try:
-            epochs = self._blocks_epoch if self.settings.scheme == "blocks" else self._replicas()
+            epochs = self._blocks_epoch if shares is None else self._replicas(shares)
             for epoch in range(self.state.epoch, self.settings.epochs):
                 yield from epochs(epoch, plan)
         finally:
             self._courier.close()
             plan.destroy()
+            if shares is not None:
+                shares.unpersist()
 
     def _rate(self, done: float) -> float:
         return self.settings.learning_rate * max(LEAST_RATE, 1.0 - done)
@@ -310,16 +313,19 @@ class Training:
         finally:
             courier.clear()
 
-    def _replicas(self) -> Callable[[int, "Broadcast[Plan]"], Iterator[Progress]]:
+    def _shares(self) -> "RDD[Any]":
+        """The sentences of each replica, persisted."""
         replicas = self.settings.partitions
         drawing = self._plan.drawing
         self._context.setJobGroup("replicas", f"training: dealing the sentences to {replicas} replicas")
         # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
-        shares = (
+        return (
             self.encoded.flatMap(lambda row: deal_sentences(row, replicas, drawing))
             .repartitionAndSortWithinPartitions(replicas, lambda key: key[0])
             .persist(StorageLevel.MEMORY_AND_DISK)
         )
+
+    def _replicas(self, shares: "RDD[Any]") -> Callable[[int, "Broadcast[Plan]"], Iterator[Progress]]:
         sizes = shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)]).collect()
         return lambda epoch, plan: self._replicas_epoch(epoch, plan, shares, sizes)
 

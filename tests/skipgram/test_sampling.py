@@ -20,8 +20,10 @@ examples = settings(deadline=None, derandomize=True, max_examples=80, database=N
 )
 def test_words_are_kept_with_the_probability_of_word2vec_c(counts: list[int], subsample: float) -> None:
     # word2vec.c: ran = (sqrt(cn / (sample * train_words)) + 1) * (sample * train_words) / cn; skipped if ran < uniform
+    # A threshold below one occurrence is one: else every word of a short text would be frequent.
     total = sum(counts)
-    wanted = [min(1.0, (math.sqrt(count / (subsample * total)) + 1) * (subsample * total) / count) for count in counts]
+    threshold = max(subsample * total, 1.0)
+    wanted = [min(1.0, (math.sqrt(count / threshold) + 1) * threshold / count) for count in counts]
     found = keep_probability(np.array(counts, np.int64), total, subsample)
     assert found.dtype == np.float32
     assert (found > 0).all()
@@ -32,6 +34,10 @@ def test_a_word_of_a_tenth_of_the_text_is_kept_as_worked_out_by_hand() -> None:
     # t / f = 1e-3 / 0.1 = 0.01, sqrt(0.01) + 0.01 = 0.11; the paper's 1 - sqrt(t / f) would skip with 0.9
     found = keep_probability(np.array([100, 900], np.int64), 1000, 1e-3)
     assert found[0] == pytest.approx(0.11, rel=1e-6)
+
+
+def test_a_word_that_occurs_once_is_kept_in_the_shortest_text() -> None:
+    assert keep_probability(np.array([2, 1, 1], np.int64), 4, 1e-3).tolist() == [1.0, 1.0, 1.0]
 
 
 def test_a_threshold_of_zero_keeps_everything() -> None:

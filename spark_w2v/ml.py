@@ -1,0 +1,531 @@
+"""The training as a stage of a Spark ML pipeline: SkipGram, which is fitted, and SkipGramModel, which transforms.
+
+Names and meanings are those of pyspark.ml.feature.Word2Vec, where it has them; what it does not have is called as in
+the configuration, in Spark's spelling. Defaults are the configuration's.
+
+V words, D dimensions.
+"""
+
+import contextlib
+import difflib
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import numpy as np
+import pyarrow as pa
+import pyspark.sql.functions as F
+import pyspark.sql.types as T
+from numpy.typing import NDArray
+from pyspark import Broadcast, SparkContext
+from pyspark.ml import Estimator, Model
+from pyspark.ml.functions import array_to_vector
+from pyspark.ml.linalg import Vector
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasStepSize
+from pyspark.ml.util import (
+    DefaultParamsReadable,
+    DefaultParamsReader,
+    DefaultParamsWritable,
+    DefaultParamsWriter,
+    MLReadable,
+    MLReader,
+    MLWritable,
+    MLWriter,
+)
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.functions import arrow_udf
+
+from spark_w2v import config as configuration
+from spark_w2v.config import KEYS, Config, ConfigError
+from spark_w2v.stages import corpus, embeddings, neighbors, steps
+from spark_w2v.stages.documents import mean_vectors_with
+from spark_w2v.stages.memory import NotEnoughMemoryError
+from spark_w2v.stages.training import DivergedError, NoPairsError
+
+log = logging.getLogger("spark_w2v")
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+# Every Param that is a key of the configuration, which has its range, its default and its meaning.
+KEY_OF = {
+    "vectorSize": "training.dimensions",
+    "windowSize": "training.window",
+    "minCount": "vocabulary.min_count",
+    "maxIter": "training.epochs",
+    "stepSize": "training.learning_rate",
+    "numPartitions": "training.partitions",
+    "seed": "training.seed",
+    "maxSentenceLength": "corpus.max_sentence_words",
+    "maxWords": "vocabulary.max_words",
+    "subsample": "vocabulary.subsample",
+    "negatives": "training.negatives",
+    "noiseExponent": "training.noise_exponent",
+    "scheme": "training.scheme",
+    "syncsPerEpoch": "training.syncs_per_epoch",
+    "sweepsPerEpoch": "training.sweeps_per_epoch",
+    "damping": "training.damping",
+    "heldOutWords": "training.held_out_words",
+}
+UNKNOWN_WORDS = ("count", "skip")
+
+
+def _doc(name: str) -> str:
+    return KEYS[KEY_OF[name]].description
+
+
+class ModelOptions(TypedDict, total=False):
+    """What SkipGramModel may be asked to do."""
+
+    inputCol: str
+    outputCol: str
+    unknownWords: str
+
+
+class Options(ModelOptions, total=False):
+    """What SkipGram may be asked to do."""
+
+    vectorSize: int
+    windowSize: int
+    minCount: int
+    maxIter: int
+    stepSize: float
+    numPartitions: int
+    seed: int
+    maxSentenceLength: int
+    maxWords: int
+    subsample: float
+    negatives: int
+    noiseExponent: float
+    scheme: str
+    syncsPerEpoch: int
+    sweepsPerEpoch: int
+    damping: float
+    heldOutWords: int
+
+
+class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed):
+    """The Params of SkipGram and of SkipGramModel, which keeps those that it was fitted with."""
+
+    vectorSize: "Param[int]" = Param(Params._dummy(), "vectorSize", _doc("vectorSize"), TypeConverters.toInt)
+    windowSize: "Param[int]" = Param(Params._dummy(), "windowSize", _doc("windowSize"), TypeConverters.toInt)
+    minCount: "Param[int]" = Param(
+        Params._dummy(), "minCount", _doc("minCount") + " 0 is the same as 1.", TypeConverters.toInt
+    )
+    numPartitions: "Param[int]" = Param(
+        Params._dummy(),
+        "numPartitions",
+        "Tasks that train at the same time: blocks of the vocabulary, or replicas. 0: as many as Spark has slots; a "
+        "number gives the same result on every machine.",
+        TypeConverters.toInt,
+    )
+    maxSentenceLength: "Param[int]" = Param(
+        Params._dummy(), "maxSentenceLength", _doc("maxSentenceLength"), TypeConverters.toInt
+    )
+    maxWords: "Param[int]" = Param(Params._dummy(), "maxWords", _doc("maxWords"), TypeConverters.toInt)
+    subsample: "Param[float]" = Param(Params._dummy(), "subsample", _doc("subsample"), TypeConverters.toFloat)
+    negatives: "Param[int]" = Param(Params._dummy(), "negatives", _doc("negatives"), TypeConverters.toInt)
+    noiseExponent: "Param[float]" = Param(
+        Params._dummy(), "noiseExponent", _doc("noiseExponent"), TypeConverters.toFloat
+    )
+    scheme: "Param[str]" = Param(Params._dummy(), "scheme", _doc("scheme"), TypeConverters.toString)
+    syncsPerEpoch: "Param[int]" = Param(Params._dummy(), "syncsPerEpoch", _doc("syncsPerEpoch"), TypeConverters.toInt)
+    sweepsPerEpoch: "Param[int]" = Param(
+        Params._dummy(), "sweepsPerEpoch", _doc("sweepsPerEpoch"), TypeConverters.toInt
+    )
+    damping: "Param[float]" = Param(Params._dummy(), "damping", _doc("damping"), TypeConverters.toFloat)
+    heldOutWords: "Param[int]" = Param(Params._dummy(), "heldOutWords", _doc("heldOutWords"), TypeConverters.toInt)
+    unknownWords: "Param[str]" = Param(
+        Params._dummy(),
+        "unknownWords",
+        "What transform does with words that have no vector. count: they count in the divisor of a document's mean, as "
+        "in MLlib's Word2Vec, so they pull it to zero. skip: the mean is of the words that have a vector.",
+        TypeConverters.toString,
+    )
+
+    def __init__(self) -> None:
+        super().__init__()
+        defaults = {name: KEYS[key].default for name, key in KEY_OF.items()}
+        self._setDefault(**defaults | {"numPartitions": 0, "unknownWords": "count"})
+
+    def getVectorSize(self) -> int:
+        return self.getOrDefault(self.vectorSize)
+
+    def getWindowSize(self) -> int:
+        return self.getOrDefault(self.windowSize)
+
+    def getMinCount(self) -> int:
+        return self.getOrDefault(self.minCount)
+
+    def getNumPartitions(self) -> int:
+        return self.getOrDefault(self.numPartitions)
+
+    def getMaxSentenceLength(self) -> int:
+        return self.getOrDefault(self.maxSentenceLength)
+
+    def getMaxWords(self) -> int:
+        return self.getOrDefault(self.maxWords)
+
+    def getSubsample(self) -> float:
+        return self.getOrDefault(self.subsample)
+
+    def getNegatives(self) -> int:
+        return self.getOrDefault(self.negatives)
+
+    def getNoiseExponent(self) -> float:
+        return self.getOrDefault(self.noiseExponent)
+
+    def getScheme(self) -> str:
+        return self.getOrDefault(self.scheme)
+
+    def getSyncsPerEpoch(self) -> int:
+        return self.getOrDefault(self.syncsPerEpoch)
+
+    def getSweepsPerEpoch(self) -> int:
+        return self.getOrDefault(self.sweepsPerEpoch)
+
+    def getDamping(self) -> float:
+        return self.getOrDefault(self.damping)
+
+    def getHeldOutWords(self) -> int:
+        return self.getOrDefault(self.heldOutWords)
+
+    def getUnknownWords(self) -> str:
+        return self.getOrDefault(self.unknownWords)
+
+    def _check_columns(self, schema: T.StructType) -> None:
+        """Refuse a schema without the input column, or with the output column.
+
+        Raises:
+            ConfigError: one sentence.
+        """
+        if not self.isDefined("inputCol"):
+            raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
+        column, output = self.getInputCol(), self.getOutputCol()
+        if column not in schema.names:
+            close = difflib.get_close_matches(column, schema.names, 1) or schema.names[:5]
+            hint = f"did you mean {close[0]}?" if len(close) == 1 else f"it has {', '.join(close) or 'none'}."
+            raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
+        kind = schema[column].dataType
+        if not isinstance(kind, T.ArrayType) or not isinstance(kind.elementType, T.StringType):
+            raise ConfigError(
+                f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>; put a tokenizer '
+                "before this stage, or give another column."
+            )
+        if output in schema.names:
+            raise ConfigError(f'{self.uid}: the DataFrame has a column "{output}" already; give another outputCol.')
+        if self.getUnknownWords() not in UNKNOWN_WORDS:
+            raise ConfigError(
+                f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
+                'or "skip".'
+            )
+
+
+class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadable["SkipGram"], DefaultParamsWritable):
+    """Trains word vectors on a column of words, `array<string>`; the same training as jobs/train.py.
+
+    The result depends on the rows, the Params and the seed, and neither on the order of the rows nor on how they are
+    partitioned. The DataFrame is computed twice; persist it if that is expensive.
+    """
+
+    def __init__(self, **options: Unpack[Options]) -> None:
+        super().__init__()
+        self.setParams(**options)
+
+    def setParams(self, **options: Unpack[Options]) -> "SkipGram":
+        return self._set(**_known(self, options))
+
+    def setVectorSize(self, value: int) -> "SkipGram":
+        return self._set(vectorSize=value)
+
+    def setWindowSize(self, value: int) -> "SkipGram":
+        return self._set(windowSize=value)
+
+    def setMinCount(self, value: int) -> "SkipGram":
+        return self._set(minCount=value)
+
+    def setMaxIter(self, value: int) -> "SkipGram":
+        return self._set(maxIter=value)
+
+    def setStepSize(self, value: float) -> "SkipGram":
+        return self._set(stepSize=value)
+
+    def setNumPartitions(self, value: int) -> "SkipGram":
+        return self._set(numPartitions=value)
+
+    def setSeed(self, value: int) -> "SkipGram":
+        return self._set(seed=value)
+
+    def setMaxSentenceLength(self, value: int) -> "SkipGram":
+        return self._set(maxSentenceLength=value)
+
+    def setMaxWords(self, value: int) -> "SkipGram":
+        return self._set(maxWords=value)
+
+    def setSubsample(self, value: float) -> "SkipGram":
+        return self._set(subsample=value)
+
+    def setNegatives(self, value: int) -> "SkipGram":
+        return self._set(negatives=value)
+
+    def setNoiseExponent(self, value: float) -> "SkipGram":
+        return self._set(noiseExponent=value)
+
+    def setScheme(self, value: str) -> "SkipGram":
+        return self._set(scheme=value)
+
+    def setSyncsPerEpoch(self, value: int) -> "SkipGram":
+        return self._set(syncsPerEpoch=value)
+
+    def setSweepsPerEpoch(self, value: int) -> "SkipGram":
+        return self._set(sweepsPerEpoch=value)
+
+    def setDamping(self, value: float) -> "SkipGram":
+        return self._set(damping=value)
+
+    def setHeldOutWords(self, value: int) -> "SkipGram":
+        return self._set(heldOutWords=value)
+
+    def setUnknownWords(self, value: str) -> "SkipGram":
+        return self._set(unknownWords=value)
+
+    def setInputCol(self, value: str) -> "SkipGram":
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str) -> "SkipGram":
+        return self._set(outputCol=value)
+
+    def settings(self) -> Config:
+        """The configuration of a job that trains as this stage does.
+
+        Raises:
+            ConfigError: a Param is out of its range.
+        """
+        tables: dict[str, dict[str, Any]] = {
+            # The words are ready-made; a null where a row has none is nothing that could be mended here.
+            "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
+        }
+        tables["corpus"] |= {"column": self.getInputCol(), "max_word_length": configuration.LARGEST_INT}
+        for name, path in KEY_OF.items():
+            section, _, key = path.partition(".")
+            value: Any = self.getOrDefault(name)
+            if name == "numPartitions" and value == 0:
+                value = "auto"
+            if name == "minCount" and value == 0:
+                value = 1
+            configuration.from_dict({section: {key: value}}, f"SkipGram.{name}")
+            tables.setdefault(section, {})[key] = value
+        return configuration.from_dict(tables, "SkipGram")
+
+    def _fit(self, dataset: DataFrame) -> "SkipGramModel":
+        self._check_columns(dataset.schema)
+        session = dataset.sparkSession
+        with _own_job_group(session.sparkContext), _keys_as_params():
+            settings = self.settings()
+            plan = steps.resolve(session, settings)
+            pieces = corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength())
+            text = steps.prepare(pieces, settings)
+            try:
+                for line in steps.summary(text.facts):
+                    log.info(line)
+                training = steps.training_of(text, settings, plan)
+                started = time.monotonic()
+                for progress in training.run():
+                    if progress.metrics is not None:
+                        left = (time.monotonic() - started) * (1 / progress.done - 1)
+                        log.info(steps.epoch_line(progress, settings.training.epochs, left))
+            finally:
+                text.encoded.unpersist()
+        words = text.vocabulary.words.cast(pa.string())
+        model = SkipGramModel()._with(words, text.vocabulary.counts, training.vectors()[0])
+        return self._copyValues(model._resetUid(self.uid))
+
+
+class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritable):
+    """Word vectors; transforms a column of words to the mean of their vectors.
+
+    Made by SkipGram.fit, by SkipGramModel.load, or from the output of jobs/train.py by SkipGramModel.of_output.
+    """
+
+    _words: pa.StringArray
+    _counts: Ints
+    _vectors: Floats
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._units: Floats | None = None
+        self._sent: Broadcast[tuple[pa.Array, Floats]] | None = None
+
+    @classmethod
+    def of_output(cls, output: str | Path, **options: Unpack[ModelOptions]) -> "SkipGramModel":
+        """The vectors of a finished run of jobs/train.py, in a directory that the driver sees.
+
+        Raises:
+            OutputError: it is none.
+        """
+        found = embeddings.read(Path(output))
+        model = cls()._with(found.words, found.counts, found.vectors)
+        model._setDefault(vectorSize=found.vectors.shape[1])
+        return model._set(**_known(model, options))
+
+    def _with(self, words: pa.StringArray, counts: Ints, vectors: Floats) -> "SkipGramModel":
+        self._words, self._counts, self._vectors = words, counts, vectors
+        return self
+
+    def __repr__(self) -> str:
+        words, dimensions = self._vectors.shape
+        return f"SkipGramModel: uid={self.uid}, numWords={words}, vectorSize={dimensions}"
+
+    def setInputCol(self, value: str) -> "SkipGramModel":
+        return self._set(inputCol=value)
+
+    def setOutputCol(self, value: str) -> "SkipGramModel":
+        return self._set(outputCol=value)
+
+    def setUnknownWords(self, value: str) -> "SkipGramModel":
+        return self._set(unknownWords=value)
+
+    def getVectors(self) -> DataFrame:
+        """word, vector: one row a word, the most frequent first."""
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(self._vectors.reshape(-1)), self._vectors.shape[1])
+        table = pa.table({"word": self._words, "vector": vectors.cast(pa.list_(pa.float32()))})
+        return (
+            SparkSession.active()
+            .createDataFrame(table)
+            .select("word", array_to_vector(F.col("vector")).alias("vector"))
+        )
+
+    def findSynonyms(self, word: str | Vector, num: int) -> DataFrame:
+        """word, similarity: the nearest words, nearest first; similarity is the cosine.
+
+        Args:
+            word: a word, which is not among its synonyms; or a vector.
+            num: rows at most.
+
+        Raises:
+            ConfigError: no vector for the word, or num is below 1.
+        """
+        schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])
+        return SparkSession.active().createDataFrame(self.findSynonymsArray(word, num), schema)
+
+    def findSynonymsArray(self, word: str | Vector, num: int) -> list[tuple[str, float]]:
+        """What findSynonyms gives, as a list, without Spark."""
+        if num < 1:
+            raise ConfigError(f"num is {num}; it must be at least 1.")
+        excluded: list[int] = []
+        direction: NDArray[Any]
+        if isinstance(word, str):
+            index = neighbors.word_id(self._words, word)
+            if index is None:
+                near = neighbors.closest_spellings(self._words, word)
+                raise ConfigError(f'"{word[:60]}" has no vector' + (f"; near are {', '.join(near)}." if near else "."))
+            direction, excluded = self._vectors[index], [index]
+        else:
+            direction = np.asarray(word.toArray())
+            if direction.shape != self._vectors.shape[1:]:
+                raise ConfigError(f"the vector has {direction.size} numbers; it must have {self._vectors.shape[1]}.")
+        if self._units is None:
+            self._units = neighbors.unit_vectors(self._vectors)
+        found = neighbors.nearest(self._units, direction, excluded, num)
+        return [(self._words[index].as_py(), cosine) for index, cosine in found]
+
+    def _transform(self, dataset: DataFrame) -> DataFrame:
+        self._check_columns(dataset.schema)
+        words = F.col(f"`{self.getInputCol().replace('`', '``')}`")
+        means = mean_vectors_with(self._broadcast(dataset.sparkSession.sparkContext), self.getUnknownWords() == "skip")
+        mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
+        # The condition, because the JVM's function has no answer to null.
+        vector = F.when(words.isNotNull(), array_to_vector(mean))
+        return dataset.withColumn(self.getOutputCol(), vector)
+
+    def _broadcast(self, context: SparkContext) -> "Broadcast[tuple[pa.Array, Floats]]":
+        """The vectors, sent once a context, however often transform is called."""
+        if self._sent is None or self._sent._sc is not context:
+            self._sent = context.broadcast((self._words, self._vectors))
+        return self._sent
+
+    def write(self) -> "SkipGramModelWriter":
+        return SkipGramModelWriter(self)
+
+    @classmethod
+    def read(cls) -> "SkipGramModelReader":
+        return SkipGramModelReader()
+
+
+class SkipGramModelWriter(MLWriter):
+    """metadata/ as all of Spark's models have it; data/ is Parquet: word_id, word, count, vector."""
+
+    def __init__(self, model: SkipGramModel) -> None:
+        super().__init__()
+        self._model = model
+
+    def saveImpl(self, path: str) -> None:
+        model = self._model
+        DefaultParamsWriter.saveMetadata(model, path, self.sparkSession)
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(model._vectors.reshape(-1)), model._vectors.shape[1])
+        table = pa.table(
+            {
+                "word_id": pa.array(np.arange(len(model._words), dtype=np.int32)),
+                "word": model._words,
+                "count": pa.array(model._counts),
+                "vector": vectors.cast(pa.list_(pa.float32())),
+            }
+        )
+        self.sparkSession.createDataFrame(table).write.parquet(os.path.join(path, "data"))
+
+
+class SkipGramModelReader(MLReader[SkipGramModel]):
+    def load(self, path: str) -> SkipGramModel:
+        expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
+        metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession, expected)
+        stored = self.sparkSession.read.parquet(os.path.join(path, "data"))
+        table = stored.toArrow().sort_by("word_id")
+        words = table["word"].cast(pa.string()).combine_chunks()
+        vectors = np.concatenate([chunk.flatten().to_numpy() for chunk in table["vector"].chunks])
+        model = SkipGramModel()._with(words, table["count"].to_numpy(), vectors.reshape(len(words), -1))
+        model._resetUid(metadata["uid"])
+        DefaultParamsReader.getAndSetParams(model, metadata)
+        return model
+
+
+def _known(stage: Params, options: Any) -> dict[str, Any]:
+    """The options that were given; None is as good as not given.
+
+    Raises:
+        TypeError: no such Param.
+    """
+    for name in options:
+        if not stage.hasParam(name):
+            close = difflib.get_close_matches(name, [param.name for param in stage.params], 1)
+            hint = f"; did you mean {close[0]}?" if close else "."
+            raise TypeError(f"{type(stage).__name__} has no Param {name}{hint}")
+    return {name: value for name, value in options.items() if value is not None}
+
+
+@contextlib.contextmanager
+def _own_job_group(context: SparkContext) -> Iterator[None]:
+    """Give the caller's job group back: training names its own jobs."""
+    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+    before = [(key, context.getLocalProperty(key)) for key in keys]
+    try:
+        yield
+    finally:
+        for key, value in before:
+            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+
+
+@contextlib.contextmanager
+def _keys_as_params() -> Iterator[None]:
+    """Call keys of the configuration in a user's mistake by the names of the Params."""
+    try:
+        yield
+    except (ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError) as error:
+        sentence = str(error)
+        for name, key in KEY_OF.items():
+            sentence = sentence.replace(key, name)
+        error.args = (sentence,)
+        raise

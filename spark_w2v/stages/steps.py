@@ -1,0 +1,176 @@
+"""PIECES → trained vectors: the steps in turn, the same for the job and for the Estimator.
+
+V words.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pyspark import StorageLevel
+
+from spark_w2v.stages import corpus, memory
+from spark_w2v.stages import vocabulary as vocabularies
+from spark_w2v.stages.schemas import BAD_LINES
+from spark_w2v.stages.training import Progress, Settings, Training, expected_pairs, kept_words, most_partitions
+from spark_w2v.stages.transport import is_one_machine
+from spark_w2v.stages.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from pyspark import RDD
+    from pyspark.sql import DataFrame, SparkSession
+
+    from spark_w2v.config import Config
+
+log = logging.getLogger("spark_w2v")
+
+
+@dataclass(frozen=True)
+class Text:
+    """A corpus in word ids.
+
+    Args:
+        encoded: ENCODED, persisted; the caller unpersists it.
+        facts: what was read, skipped and changed, JSON-able.
+    """
+
+    vocabulary: Vocabulary
+    encoded: "RDD[Any]"
+    facts: dict[str, Any]
+
+
+def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
+    """What "auto" means here; part of what decides the result."""
+    partitions = settings.training.partitions
+    if partitions == "auto":
+        partitions = session.sparkContext.defaultParallelism
+    scheme = settings.training.scheme
+    if scheme == "auto":
+        scheme = "blocks" if partitions > 1 else "replicas"
+    return {"partitions": partitions, "scheme": scheme}
+
+
+def prepare(pieces: "DataFrame", settings: "Config") -> Text:
+    """Count the words of PIECES and put their ids in place of them.
+
+    Raises:
+        ConfigError: too much could not be read, or no word is left.
+    """
+    describe = pieces.sparkSession.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
+    describe("corpus", "corpus: reading the text and cutting it in words")
+    pieces = pieces.persist(StorageLevel.MEMORY_AND_DISK)
+    try:
+        tallies = vocabularies.tallies(pieces)
+        corpus.check_tallies(tallies, settings.corpus)
+        describe("vocabulary", "vocabulary: counting the words")
+        vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
+        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
+        describe("vocabulary", "vocabulary: turning words into ids")
+        encoded.count()
+    finally:
+        pieces.unpersist()
+    facts = {
+        **tallies,
+        "distinct_words": vocabulary.distinct_words,
+        "vocabulary": len(vocabulary),
+        "kept_words": int(vocabulary.counts.sum()),
+        "vocabulary_digest": _digest(vocabulary),
+    }
+    return Text(vocabulary, encoded, facts)
+
+
+def _digest(vocabulary: Vocabulary) -> str:
+    """Changes when a word or a count does."""
+    digest = hashlib.sha256(np.ascontiguousarray(vocabulary.counts).tobytes())
+    for buffer in vocabulary.words.buffers():
+        if buffer is not None:
+            digest.update(buffer)
+    return digest.hexdigest()[:16]
+
+
+def summary(facts: dict[str, Any]) -> list[str]:
+    """What a user wants to know of a corpus before an hour is spent on it.
+
+    Args:
+        facts: of Text.
+    """
+    lines = [
+        f"{facts['lines']:,} lines, {facts['words']:,} words, {facts['distinct_words']:,} distinct",
+        f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
+        f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
+    ]
+    described = ("blank_lines", "wordless_lines", *BAD_LINES, "cut_lines", "long_words", "null_words")
+    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
+    if odd:
+        lines.append("skipped or changed: " + ", ".join(odd))
+    return lines
+
+
+def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Training:
+    """The training of a text, ready to run.
+
+    Args:
+        plan: of resolve.
+
+    Raises:
+        NotEnoughMemoryError: it cannot fit what Spark and the machine give.
+    """
+    encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
+    partitions = plan["partitions"]
+    load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
+    if (most := most_partitions(plan["scheme"], len(vocabulary), load)) < partitions:
+        log.warning(
+            "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
+            len(vocabulary), load, partitions, plan["scheme"], most,
+        )  # fmt: skip
+        partitions = most
+    pairs = expected_pairs(load, t.window)
+    one_machine = is_one_machine(encoded.context)
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, one_machine)
+    memory.check(need, memory.given_by(encoded.context))
+    log.info(
+        "memory: %s of Python on the driver, %s of its JVM, %s a task",
+        memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
+    )  # fmt: skip
+    return Training(
+        encoded,
+        vocabulary.counts,
+        Settings(
+            scheme=plan["scheme"],
+            partitions=partitions,
+            dimensions=t.dimensions,
+            window=t.window,
+            negatives=t.negatives,
+            epochs=t.epochs,
+            learning_rate=t.learning_rate,
+            slices=t.sweeps_per_epoch if plan["scheme"] == "blocks" else t.syncs_per_epoch,
+            subsample=settings.vocabulary.subsample,
+            noise_exponent=t.noise_exponent,
+            damping=t.damping,
+            seed=t.seed,
+            held_out_words=t.held_out_words,
+        ),
+    )
+
+
+def epoch_line(progress: Progress, epochs: int, left: float) -> str:
+    """One line on an epoch that has ended, and the seconds that are left."""
+    m = progress.metrics
+    assert m is not None
+    return (
+        f"epoch {m['epoch']}/{epochs}: loss {shown_loss(m['loss'])}, held out {shown_loss(m['held_out_loss'])}, "
+        f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
+        f"{m['words_per_second']:,} words/s, {duration(left)} left"
+    )
+
+
+def shown_loss(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
