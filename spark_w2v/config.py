@@ -114,6 +114,15 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ),
         ),
     ] = 1e-3
+    keep_missing: Annotated[
+        bool,
+        Meta(
+            description=(
+                "With --init: every word of the earlier run stays, also one that the text has less often than "
+                "min_count or not at all, beside the max_words of the text. Not used without --init."
+            ),
+        ),
+    ] = False
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

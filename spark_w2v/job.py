@@ -20,10 +20,12 @@ from tqdm import tqdm
 from spark_w2v import config as configuration
 from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication, report, steps
+from spark_w2v.stages import corpus, embeddings, publication, report, steps, warm_start
+from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.publication import Run, StorageError, UserError
 from spark_w2v.stages.training import DivergedError, NoPairsError, Training
+from spark_w2v.stages.warm_start import Earlier
 from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
@@ -42,6 +44,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
         metavar="SECTION.KEY=VALUE",
         help="wins over the file; any number of times",
     )
+    parser.add_argument("--init", metavar="OUTPUT", help="begin with the vectors of an earlier run's output")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
     parser.add_argument(
@@ -63,7 +66,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
         session = _session()
         _train(session, settings, options, screen)
         return 0
-    except (ConfigError, UserError, NoPairsError, NotEnoughMemoryError) as error:
+    except (ConfigError, UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
         _complain(str(error), options.log_format)
         return USERS_MISTAKE
     except (DivergedError, StorageError) as error:
@@ -140,10 +143,21 @@ def _given() -> dict[str, str]:
     return dict(SparkConf().getAll())
 
 
+def _earlier(output: str, dimensions: int) -> Earlier:
+    if not publication.is_local(output):
+        raise ConfigError(f"--init {output}: must be a directory that the driver sees; copy it to one.")
+    return warm_start.read(publication.local_path(output), dimensions)
+
+
 def _train(session: SparkSession, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
     started = time.monotonic()
+    earlier = None if options.init is None else _earlier(options.init, settings.training.dimensions)
     plan = steps.resolve(session, settings)
-    fingerprint = {"input": list(options.input), **configuration.as_dict(settings), "resolved": plan}
+    # "init" is there without --init too, so that a run without it does not resume one with it.
+    identity = {} if earlier is None else {"digest": earlier.digest}
+    fingerprint = {
+        "input": list(options.input), **configuration.as_dict(settings), "resolved": plan, "init": identity,
+    }  # fmt: skip
     with publication.open_run(
         options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
     ) as run:
@@ -155,13 +169,22 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             log.info("%s is finished already: nothing to do.", options.output)
             return
         log.info("reading %s", " ".join(options.input))
-        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings)
+        known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
+        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings, known)
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
         training = steps.training_of(text, settings, plan)
+        init: dict[str, Any] | None = None
+        if earlier is not None:
+            begun = warm_start.begin(earlier, vocabulary, settings.training.seed)
+            training.start_from(begun.center, begun.context)
+            init = {"path": options.init, **identity, **begun.change}
+            init["held_out_loss"] = training.held_out_loss()
+            log.info(warm_start.summary(options.init, init))
+            del earlier, begun  # as large as the model
         if (checkpoint := run.load_checkpoint()) is not None:
             position, arrays = checkpoint
             training.resume(position, arrays["center"], arrays["context"])
@@ -175,6 +198,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             "resolved": {**plan, "partitions_used": training.settings.partitions},
             "seed": settings.training.seed,
             "corpus": facts,
+            "init": init,
             "last_epoch": last,
             "seconds": round(time.monotonic() - started, 1),
             "prepare_seconds": round(prepared, 1),

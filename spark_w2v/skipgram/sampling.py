@@ -14,7 +14,7 @@ def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArra
     """Probability that one occurrence of each word is trained on.
 
     Args:
-        counts: (V,) occurrences in the corpus, all > 0.
+        counts: (V,) occurrences in the corpus; a word without any is kept, whenever it occurs.
         total: occurrences of all words of the vocabulary.
         subsample: t of Mikolov et al. 2013; 0 keeps everything.
 
@@ -24,17 +24,20 @@ def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArra
     """
     if not subsample:
         return np.ones(counts.size, np.float32)
-    ratio = max(subsample * total, 1.0) / counts.astype(np.float64)
+    ratio = max(subsample * total, 1.0) / np.maximum(counts, 1).astype(np.float64)
     return np.minimum(np.sqrt(ratio) + ratio, 1.0).astype(np.float32)
 
 
 def noise_distribution(counts: Ints1d, exponent: float) -> npt.NDArray[np.float64]:
     """Probability of each word as a noise word, count^exponent (0.75 in Mikolov et al. 2013).
 
+    A word that does not occur is never noise, whatever the exponent: nothing would ever pull it back.
+
     Returns:
         (V,) float64, sums to 1.
     """
-    weights: npt.NDArray[np.float64] = counts.astype(np.float64) ** exponent
+    weights: npt.NDArray[np.float64] = np.maximum(counts, 1).astype(np.float64) ** exponent
+    weights[counts == 0] = 0.0
     weights /= weights.sum()
     return weights
 

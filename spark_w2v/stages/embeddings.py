@@ -150,6 +150,18 @@ def read_context(output: Path) -> Floats:
     return _retried(output, attempt)
 
 
+def read_both(output: Path) -> tuple[Embeddings, Floats]:
+    """What read and read_context give, of one run."""
+
+    def attempt() -> tuple[Embeddings, Floats]:
+        found, context = read(output), read_context(output)
+        if context.shape != found.vectors.shape:
+            raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
+        return found, context
+
+    return _retried(output, attempt)
+
+
 def walk(output: Path, vectors: str = "center") -> Walk:
     """All words of a finished run, by word_id, and its vectors one row group at a time.
 

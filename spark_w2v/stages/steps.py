@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark import StorageLevel
 
 from spark_w2v.stages import corpus, memory
@@ -52,8 +53,11 @@ def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
     return {"partitions": partitions, "scheme": scheme}
 
 
-def prepare(pieces: "DataFrame", settings: "Config") -> Text:
+def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = None) -> Text:
     """Count the words of PIECES and put their ids in place of them.
+
+    Args:
+        known: words of an earlier run that stay in the vocabulary in any case.
 
     Raises:
         ConfigError: too much could not be read, or no word is left.
@@ -65,7 +69,8 @@ def prepare(pieces: "DataFrame", settings: "Config") -> Text:
         tallies = vocabularies.tallies(pieces)
         corpus.check_tallies(tallies, settings.corpus)
         describe("vocabulary", "vocabulary: counting the words")
-        vocabulary = vocabularies.count_words(pieces, settings.vocabulary.min_count, settings.vocabulary.max_words)
+        v = settings.vocabulary
+        vocabulary = vocabularies.count_words(pieces, v.min_count, v.max_words, known)
         encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
         describe("vocabulary", "vocabulary: turning words into ids")
         encoded.count()
@@ -120,10 +125,11 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
     partitions = plan["partitions"]
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
-    if (most := most_partitions(plan["scheme"], len(vocabulary), load)) < partitions:
+    present = int(np.count_nonzero(vocabulary.counts))
+    if (most := most_partitions(plan["scheme"], present, load)) < partitions:
         log.warning(
             "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
-            len(vocabulary), load, partitions, plan["scheme"], most,
+            present, load, partitions, plan["scheme"], most,
         )  # fmt: skip
         partitions = most
     pairs = expected_pairs(load, t.window)

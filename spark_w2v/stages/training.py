@@ -132,7 +132,7 @@ class Training:
 
     Args:
         encoded: ENCODED, persisted by the caller.
-        counts: (V,) occurrences of each word.
+        counts: (V,) occurrences of each word; 0 for a word that is never trained on and keeps its vectors.
     """
 
     encoded: "RDD[Any]"
@@ -178,6 +178,14 @@ class Training:
     def resume(self, position: dict[str, Any], center: Floats, context: Floats) -> None:
         """Go on from a checkpoint of the same corpus and configuration."""
         self.state = State(center, context, **{name: position[name] for name in State.POSITION})
+
+    def start_from(self, center: Floats, context: Floats) -> None:
+        """Begin with these vectors, (V, D) by word id each, instead of random ones."""
+        self.state = State(center[self.blocks.order], context[self.blocks.order])
+
+    def held_out_loss(self) -> float | None:
+        """Of the parameters as they are; None without held-out pairs."""
+        return self._sample.loss(self.state.center, self.state.context)
 
     def vectors(self) -> tuple[Floats, Floats]:
         """Center and context vectors by word id, (V, D) each."""
@@ -227,7 +235,7 @@ class Training:
         metrics = {
             "epoch": epoch + 1,
             "loss": loss,
-            "held_out_loss": self._sample.loss(state.center, state.context),
+            "held_out_loss": self.held_out_loss(),
             "learning_rate": progress.learning_rate,
             "pairs": state.pairs,
             "words": state.words,

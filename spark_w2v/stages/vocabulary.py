@@ -29,7 +29,7 @@ class Vocabulary:
     """The V words that get a vector; a word's id is its place."""
 
     words: pa.Array  # (V,) large_string, unique
-    counts: Ints  # (V,) occurrences in the corpus, falling
+    counts: Ints  # (V,) occurrences in the corpus, falling; 0 for words of an earlier run that it does not have
     total_words: int  # all occurrences of all words of the corpus
     distinct_words: int  # all words of the corpus, those without a vector too
 
@@ -37,13 +37,14 @@ class Vocabulary:
         return len(self.words)
 
 
-def count_words(pieces: "DataFrame", min_count: int, max_words: int = 0) -> Vocabulary:
+def count_words(pieces: "DataFrame", min_count: int, max_words: int = 0, known: pa.Array | None = None) -> Vocabulary:
     """The vocabulary of PIECES.
 
     Args:
         pieces: persisted by the caller, or the corpus is read once more by whatever comes next.
         min_count: occurrences that a word needs.
         max_words: words to keep, the most frequent first; 0 keeps all.
+        known: strings, words that are kept in any case, also where they do not occur.
 
     Raises:
         ConfigError: no word is left.
@@ -61,20 +62,38 @@ def count_words(pieces: "DataFrame", min_count: int, max_words: int = 0) -> Voca
         count, words = steps["count"].to_numpy(), steps["words"].to_numpy()
         total, distinct = int((count * words).sum()), int(words.sum())
         enough = count >= min_count
-        if not enough.any():
+        if not enough.any() and (known is None or not total):
             _refuse_empty(total, distinct, int(count[0]) if len(count) else 0, min_count)
         if max_words and words[enough].sum() > max_words:
             min_count = int(count[np.searchsorted(np.cumsum(words), max_words)])
         kept = counted.where(F.col("count") >= min_count).toArrow()
+        if known is not None:
+            spellings = pieces.sparkSession.createDataFrame(pa.table({"word": known}))
+            occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
     finally:
         counted.unpersist()
-    kept = kept.sort_by([("count", "descending"), ("word", "ascending")])
+    order = [("count", "descending"), ("word", "ascending")]
+    kept = kept.sort_by(order)
     if max_words:
         kept = kept.slice(0, max_words)
+    if known is not None:
+        kept = _with_known(kept, occurring, known).sort_by(order)
     kept_words = kept["word"].cast(pa.large_string()).combine_chunks()
     if isinstance(kept_words, pa.ChunkedArray):
         kept_words = pa.concat_arrays(kept_words.chunks)
     return Vocabulary(kept_words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+
+
+def _with_known(kept: pa.Table, occurring: pa.Table, known: pa.Array) -> pa.Table:
+    """The kept words, and every known word that is not among them, with its count or 0.
+
+    Args:
+        kept, occurring: word, count; all words of `occurring` are known.
+    """
+    missing = known.filter(pc.invert(pc.is_in(known, value_set=occurring["word"].cast(known.type))))
+    absent = pa.table({"word": missing, "count": np.zeros(len(missing), np.int64)})
+    every = pa.concat_tables([occurring.cast(kept.schema), absent.cast(kept.schema)])
+    return pa.concat_tables([kept, every.filter(pc.invert(pc.is_in(every["word"], value_set=kept["word"])))])
 
 
 def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoReturn:
