@@ -12,6 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,9 +59,10 @@ class Wanted(NamedTuple):
     dimensions: int
 
 
-def read(written: text.Text) -> Corpus:
-    """The words that occur often enough, by falling count, ties by spelling."""
-    found = sorted((-count, word) for word, count in written.counts.items() if count >= MIN_COUNT)
+def read(written: text.Text, known: Collection[str] = ()) -> Corpus:
+    """The words that occur often enough and those that are known, by falling count, ties by spelling."""
+    counted = {**dict.fromkeys(known, 0), **written.counts}
+    found = sorted((-count, word) for word, count in counted.items() if count >= MIN_COUNT or word in known)
     number = {word: i for i, (_, word) in enumerate(found)}
     ids: list[int] = []
     lengths = []

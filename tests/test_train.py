@@ -151,3 +151,70 @@ def test_resuming_a_finished_run_has_nothing_to_do(output: Path, corpus: Path) -
     assert done.returncode == 0, done.stdout
     assert "nothing to do" in done.stdout
     assert (output / "run.json").read_bytes() == before
+
+
+# Beginning with an earlier run
+
+
+NEW_WORDS = ("kiwi", "anvil", "tuba")
+
+
+@pytest.fixture(scope="module")
+def today(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on new text that begins with `output`: each group has one word more, and one that is gone."""
+    directory = tmp_path_factory.mktemp("today")
+    planted_corpus(directory / "yesterday.txt", 1000, seed=8)
+    text = (directory / "yesterday.txt").read_text()
+    for group, new in zip(GROUPS, NEW_WORDS, strict=True):
+        text = text.replace(group.split()[0], new)
+    (directory / "today.txt").write_text(text)
+    done = submit(
+        ["--input", directory / "today.txt", "--output", directory / "out", "--init", output, *SMALL,
+         "--set", "training.partitions=1", "--set", "vocabulary.keep_missing=true"]
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert f"starting from {output}: 12 known words, 3 new, 3 vanished, which stay" in done.stdout
+    return directory / "out"
+
+
+def test_a_run_that_begins_with_another_says_what_changed(output: Path, today: Path) -> None:
+    init = json.loads((today / "run.json").read_text())["init"]
+    assert (init["path"], init["known"], init["new"], init["vanished_but_kept"]) == (str(output), 12, 3, 3)
+    metrics = [json.loads(line) for line in (today / "metrics.jsonl").read_text().splitlines()]
+    assert metrics[-1]["held_out_loss"] < init["held_out_loss"]
+
+
+def test_new_words_find_their_group_and_vanished_ones_keep_their_vectors(output: Path, today: Path) -> None:
+    before, after = read(output), read(today)
+    words = after.words.to_pylist()
+    units = after.vectors / np.linalg.norm(after.vectors, axis=1, keepdims=True)
+    for group, new in zip(GROUPS, NEW_WORDS, strict=True):
+        gone, *known = group.split()
+        others = [word for other in GROUPS if other != group for word in other.split()[1:]]
+        cosines = units @ units[words.index(new)]
+        nearest_other = max(cosines[words.index(word)] for word in others)
+        assert min(cosines[words.index(word)] for word in known) > nearest_other
+        assert after.counts[words.index(gone)] == 0
+        old = before.vectors[before.words.to_pylist().index(gone)]
+        assert np.array_equal(after.vectors[words.index(gone)], old)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["--resume"], "init.digest was"),
+        (["--overwrite", "--init", "no/such/output"], "no/such/output: no such directory"),
+        (["--overwrite", "--init", "hdfs://host/output"], "a directory that the driver sees"),
+        (["--overwrite", "--init", "TODAY", "--set", "training.dimensions=17"], "training.dimensions is 17"),
+    ],
+)
+def test_a_mistake_about_the_earlier_run_is_one_sentence(today: Path, change: list[str], says: str) -> None:
+    before = (today / "run.json").read_bytes()
+    same = ["--set", "training.partitions=1", "--set", "vocabulary.keep_missing=true"]
+    change = [str(today) if part == "TODAY" else part for part in change]
+    done = submit(["--input", today.parent / "today.txt", "--output", today, *SMALL, *same, *change])
+    assert done.returncode == 2, done.stdout
+    complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
+    assert len(complaints) == 1
+    assert says in complaints[0]
+    assert (today / "run.json").read_bytes() == before

@@ -1,0 +1,128 @@
+"""What a day's new text changes: python -m bench.warm_start YESTERDAY --today PATH ... --rates 0.025 0.01.
+
+Begins with a finished run's vectors (as `--init` with `vocabulary.keep_missing`) and trains on today's text at several
+rates: one block, without Spark. The same questions are asked of the vectors before and after. With --both, a run on
+both texts, also how far the neighbours of new words are those that the longer run finds.
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from threadpoolctl import threadpool_limits
+
+from bench import quality, text
+from bench.blocks import LEAST_RATE, PIECE, Corpus, draw, read
+from bench.systems import NEGATIVES, SUBSAMPLE, WINDOW
+from spark_w2v.config import Config
+from spark_w2v.skipgram.descent import Step, descend
+from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
+from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
+from spark_w2v.skipgram.parameters import Floats, deal_blocks
+from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution
+from spark_w2v.stages import embeddings
+from spark_w2v.stages.neighbors import nearest, unit_vectors
+from spark_w2v.stages.vocabulary import Vocabulary
+from spark_w2v.stages.warm_start import Earlier, begin
+
+SEED = 1
+HELD_OUT = 0.01  # of the sentences
+NEAR = 10
+
+
+class Run(NamedTuple):
+    """Vectors by word id, (V, D) each, and what it took."""
+
+    center: Floats
+    context: Floats
+    facts: dict[str, Any]
+
+
+def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int) -> Run:
+    """One block from these vectors on, which are changed."""
+    begun = time.process_time()
+    keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
+    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, 1)
+    drawing = Drawing(keep, WINDOW, SEED, HELD_OUT, blocks)
+    sample, noise = held_out(corpus, drawing), noise_distribution(corpus.counts, 0.75)
+    center, context = (matrix[blocks.order] for matrix in start)
+    places = np.argsort(blocks.order).astype(np.int32)
+    before, pairs = sample.moved(places).loss(center, context), 0
+    for epoch in range(epochs):
+        keys, _ = draw(corpus, drawing, epoch, epoch_edges(epoch, 1, 1))
+        centers, contexts = Layout.of(blocks).rows(keys)
+        rates = [rate * max(LEAST_RATE, 1 - at / epochs) for at in (epoch, epoch + 1)]
+        step = Step(NEGATIVES, Config().training.damping, *rates)
+        pairs += descend(
+            center, context, centers, contexts, noise[blocks.order], step, generator(SEED, KERNEL, epoch)
+        ).pairs
+    after = sample.moved(places).loss(center, context)
+    seconds = round(time.process_time() - begun, 1)
+    facts = {"rate": rate, "epochs": epochs, "pairs": pairs, "cpu_seconds": seconds}
+    return Run(center[places], context[places], {**facts, "held_out_before": before, "held_out_after": after})
+
+
+def held_out(corpus: Corpus, drawing: Drawing) -> Sample:
+    ends = np.concatenate([[0], np.cumsum(corpus.lengths)])
+    rows = [
+        ((0, 0, a), corpus.ids[ends[a] : ends[min(a + PIECE, corpus.lengths.size)]], corpus.lengths[a : a + PIECE])
+        for a in range(0, corpus.lengths.size, PIECE)
+    ]
+    noise = noise_distribution(corpus.counts, 0.75)
+    return draw_sample(sentences_held_out(rows, drawing), drawing, noise, NEGATIVES)
+
+
+def neighbours(words: list[str], center: Floats, asked: list[str], among: list[str]) -> list[set[str]]:
+    """The nearest words of each that is asked, among some."""
+    place = {word: i for i, word in enumerate(words)}
+    units = unit_vectors(center)
+    candidates = units[[place[word] for word in among]]
+    return [{among[i] for i, _ in nearest(candidates, units[place[word]], [], NEAR)} for word in asked]
+
+
+def shared(one: list[set[str]], other: list[set[str]]) -> float:
+    return round(float(np.mean([len(a & b) / NEAR for a, b in zip(one, other, strict=True)])), 3)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m bench.warm_start", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("yesterday", type=Path, metavar="YESTERDAY", help="the output of a finished run")
+    parser.add_argument("--today", type=Path, nargs="+", required=True, metavar="PATH")
+    parser.add_argument("--rates", type=float, nargs="+", default=[0.05, 0.025, 0.01])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[1])
+    parser.add_argument("--both", type=Path, metavar="OUTPUT")
+    options = parser.parse_args()
+    found, context = embeddings.read_both(options.yesterday)
+    words = found.words.to_pylist()
+    with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
+        today = read(text.write(options.today, "", None, Path(scratch) / "today.txt"), set(words))
+    counts = dict(zip(words, found.counts.tolist(), strict=True))
+    earlier = Earlier(found.words, found.vectors, context, "")
+    vocabulary = Vocabulary(pa.array(today.words, pa.large_string()), today.counts, 0, 0)
+    print(json.dumps({"run": "yesterday", **quality.evaluate((words, found.vectors), counts)._asdict()}), flush=True)
+    for epochs, rate in itertools.product(options.epochs, options.rates):
+        begun = begin(earlier, vocabulary, SEED)
+        run = train(today, (begun.center, begun.context), rate, epochs)
+        facts = {"run": "today", **run.facts, **begun.change}
+        facts |= quality.evaluate((today.words, run.center), counts)._asdict()
+        if options.both:
+            both = embeddings.read(options.both)
+            longer = both.words.to_pylist()
+            among = [word for word in longer[: quality.RESTRICT_VOCAB] if word in counts]
+            fresh = [word for word in today.words if word not in counts and word in set(longer)]
+            here = neighbours(today.words, run.center, fresh, among)
+            facts["new_words_share"] = shared(here, neighbours(longer, both.vectors, fresh, among))
+        print(json.dumps(facts), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    with threadpool_limits(1, "blas"):
+        sys.exit(main())
