@@ -4,8 +4,8 @@ A module imports from its own layer and from those above it in this table, never
 
     config      what a run may be asked to do: TOML and --set, checked
     skipgram    the algorithm: NumPy and SciPy, without Spark
-    stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings; publication;
-                documents; steps puts them in turn; evaluation, export, neighbors and report (with layout) work on a
+    stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings, documents; steps puts
+                them in turn; publication; warm_start, evaluation, export, neighbors and report (with layout) work on a
                 finished output, without Spark; watching shows a run while it lives
     ml          the training as a stage of a Spark ML pipeline
     command_line  what every command does alike
