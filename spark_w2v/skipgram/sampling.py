@@ -10,6 +10,14 @@ Floats1d = npt.NDArray[np.float32]
 Ints1d = npt.NDArray[np.int64]
 
 
+def frequent_share(subsample: float, total: int) -> float:
+    """t, for a corpus of so many words: at least the share of what occurs once, which is not frequent.
+
+    In a text of fewer than 1/t words every word would be, and nearly all of it skipped.
+    """
+    return max(subsample, 1.0 / max(total, 1)) if subsample else 0.0
+
+
 def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArray[np.float32]:
     """Probability that one occurrence of each word is trained on.
 
@@ -19,12 +27,11 @@ def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArra
         subsample: t of Mikolov et al. 2013; 0 keeps everything.
 
     Returns:
-        (V,) in (0, 1]. The formula is the released word2vec.c's, sqrt(t/f) + t/f, not the paper's 1 - sqrt(t/f). In a
-        corpus of fewer than 1/t words t is 1/total: what occurs once is not frequent.
+        (V,) in (0, 1]. The formula is the released word2vec.c's, sqrt(t/f) + t/f, not the paper's 1 - sqrt(t/f).
     """
     if not subsample:
         return np.ones(counts.size, np.float32)
-    ratio = max(subsample * total, 1.0) / np.maximum(counts, 1).astype(np.float64)
+    ratio = subsample * total / np.maximum(counts, 1).astype(np.float64)
     return np.minimum(np.sqrt(ratio) + ratio, 1.0).astype(np.float32)
 
 

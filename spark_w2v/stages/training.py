@@ -18,7 +18,14 @@ from spark_w2v.skipgram.descent import Step, Walk, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, epoch_edges, latin_square
 from spark_w2v.skipgram.parameters import Blocks, average, deal_blocks, initialise
-from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
+from spark_w2v.skipgram.sampling import (
+    KERNEL,
+    LATIN_SQUARE,
+    frequent_share,
+    generator,
+    keep_probability,
+    noise_distribution,
+)
 from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuffle_pairs
 from spark_w2v.stages.transport import Courier, Returned, Sent, give_back
 
@@ -113,7 +120,13 @@ def expected_pairs(load: float, window: int) -> float:
 
 def kept_words(counts: npt.NDArray[np.int64], subsample: float) -> npt.NDArray[np.float64]:
     """(V,) how often each word is trained on in an epoch, in the mean."""
-    return counts.astype(np.float64) * keep_probability(counts, int(counts.sum()), subsample)
+    return counts.astype(np.float64) * kept_share(counts, subsample)
+
+
+def kept_share(counts: npt.NDArray[np.int64], subsample: float) -> Floats:
+    """(V,) probability that an occurrence of each word is trained on."""
+    total = int(counts.sum())
+    return keep_probability(counts, total, frequent_share(subsample, total))
 
 
 def most_partitions(scheme: str, vocabulary: int, load: float) -> int:
@@ -143,7 +156,7 @@ class Training:
 
     def __post_init__(self) -> None:
         s = self.settings
-        keep = keep_probability(self.counts, int(self.counts.sum()), s.subsample)
+        keep = kept_share(self.counts, s.subsample)
         load = kept_words(self.counts, s.subsample)
         self.blocks = deal_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))

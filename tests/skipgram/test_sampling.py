@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import sampling
-from spark_w2v.skipgram.sampling import draw_noise, generator, keep_probability, noise_distribution
+from spark_w2v.skipgram.sampling import (
+    draw_noise,
+    frequent_share,
+    generator,
+    keep_probability,
+    noise_distribution,
+)
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
@@ -20,10 +26,8 @@ examples = settings(deadline=None, derandomize=True, max_examples=80, database=N
 )
 def test_words_are_kept_with_the_probability_of_word2vec_c(counts: list[int], subsample: float) -> None:
     # word2vec.c: ran = (sqrt(cn / (sample * train_words)) + 1) * (sample * train_words) / cn; skipped if ran < uniform
-    # A threshold below one occurrence is one: else every word of a short text would be frequent.
     total = sum(counts)
-    threshold = max(subsample * total, 1.0)
-    wanted = [min(1.0, (math.sqrt(count / threshold) + 1) * threshold / count) for count in counts]
+    wanted = [min(1.0, (math.sqrt(count / (subsample * total)) + 1) * (subsample * total) / count) for count in counts]
     found = keep_probability(np.array(counts, np.int64), total, subsample)
     assert found.dtype == np.float32
     assert (found > 0).all()
@@ -37,7 +41,9 @@ def test_a_word_of_a_tenth_of_the_text_is_kept_as_worked_out_by_hand() -> None:
 
 
 def test_a_word_that_occurs_once_is_kept_in_the_shortest_text() -> None:
-    assert keep_probability(np.array([2, 1, 1], np.int64), 4, 1e-3).tolist() == [1.0, 1.0, 1.0]
+    assert keep_probability(np.array([2, 1, 1], np.int64), 4, frequent_share(1e-3, 4)).tolist() == [1.0, 1.0, 1.0]
+    assert frequent_share(1e-3, 10_000) == 1e-3
+    assert frequent_share(0.0, 4) == 0.0
 
 
 def test_a_threshold_of_zero_keeps_everything() -> None:
