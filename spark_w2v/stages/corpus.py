@@ -6,6 +6,7 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 
 import difflib
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
+from spark_w2v.stages import packed
 from spark_w2v.stages.schemas import BAD_LINES, PIECES, TALLIES
 
 if TYPE_CHECKING:
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     # Executors import this module, and need neither the configuration nor msgspec.
     from spark_w2v.config import Corpus
+
+log = logging.getLogger(__name__)
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -44,6 +48,8 @@ OPEN_BYTES = 2 << 20
 
 # Words of a bucket of a DataFrame's rows, which stands for a file. Part of a piece's identity, as PIECE_WORDS is.
 BUCKET_WORDS = 10 * PIECE_WORDS
+
+AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
 
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
@@ -582,6 +588,7 @@ def _explained(step: Callable[[], Result]) -> Result:
 
 def _files(session: "SparkSession", paths: Sequence[str]) -> list[File]:
     """All files with content, sorted; rows of text carry the hash, 8 bytes, in place of the path."""
+    _check_paths(session, paths)
     listed = session.read.format("binaryFile").option("recursiveFileLookup", True).load(list(paths))
     path = F.col("_metadata.file_path")
     size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
@@ -592,7 +599,51 @@ def _files(session: "SparkSession", paths: Sequence[str]) -> list[File]:
         if empty:
             _refuse(f"{where}: holds nothing, {len(empty):,} files of 0 bytes; give --input files with text.")
         _refuse(f"{where}: has no files; give --input a directory with files in it, or a file.")
-    return sorted(File(*row) for row in found)
+    files = sorted(File(*row) for row in found)
+    _check_packed(session, files)
+    return files
+
+
+def _check_packed(session: "SparkSession", files: Sequence[File]) -> None:
+    """Refuse packed files of which Hadoop would read less than there is, and not say so."""
+    bzip2 = [file for file in files if file.path.lower().endswith(".bz2")]
+    blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
+    if bzip2:
+        log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
+    if blocks:
+        log.warning("%d files are .lz4 or .snappy: where one is cut short, Hadoop does not notice", len(blocks))
+    context = session.sparkContext
+    assert context._jvm is not None, "a context has its JVM"
+    for file in [*bzip2, *blocks]:
+        path = context._jvm.org.apache.hadoop.fs.Path(context._jvm.java.net.URI(file.path))
+        stream = path.getFileSystem(context._jsc.hadoopConfiguration()).open(path)
+        try:
+            if file in blocks:
+                reason = packed.damage_of_blocks(bytes(stream.readNBytes(4)))
+            else:
+                pieces = iter(lambda stream=stream: bytes(stream.readNBytes(AT_A_TIME)), b"")
+                reason = packed.damage_of_bzip2(pieces)
+        finally:
+            stream.close()
+        if reason is not None:
+            _refuse(
+                f"{_shown(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
+            )
+
+
+def _shown(path: str) -> str:
+    """A path of Spark's, as a user writes it."""
+    return unquote(re.sub("^file:/+", "/", path))
+
+
+def _check_paths(session: "SparkSession", paths: Sequence[str]) -> None:
+    """Refuse what is not there; Spark's own reader says so too, but first logs a warning with a stack trace."""
+    context = session.sparkContext
+    assert context._jvm is not None, "a context has its JVM"
+    for name in paths:
+        path = context._jvm.org.apache.hadoop.fs.Path(name)
+        if not path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path):
+            _refuse(f"{name}: no such file; give --input paths that exist.")
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:
@@ -733,7 +784,7 @@ def explain(error: BaseException) -> str | None:
         if found is None:
             continue
         parts = found.groupdict()
-        file = unquote(re.sub("^file:/+", "/", parts.get("file") or ""))
+        file = _shown(parts.get("file") or "")
         reason = (parts.get("reason") or _reason(text)).strip()
         return f"{file}: {meaning}".removeprefix(": ").format(reason=reason)
     return None

@@ -210,6 +210,32 @@ def test_there_are_enough_kills() -> None:
     assert sum(sum(times.values()) for times in KILLS.values()) >= 20
 
 
+@pytest.mark.parametrize("whom", ["spark-submit", "python", "both"])
+def test_sigterm_ends_a_run_in_10_seconds_and_it_can_be_resumed(whom: str, runs_of: Any) -> None:
+    runs = runs_of("terminated", "--set", "output.checkpoint=round", "--set", "training.epochs=4")
+    run = runs.start()
+    run.wait_for(lambda: runs.position() > (0, 1), "a checkpoint", pause=0.1)
+    run.wait_for(lambda: re.search(PHASES["round"], run.jobs()[-1].what), "a round")
+    family, driver = run.family(), run.driver()
+    assert driver is not None
+    told = {"spark-submit": [run.jvm], "python": [driver], "both": [run.jvm, driver]}[whom]
+    for process in told:
+        process.terminate()
+    began = time.monotonic()
+    assert run.finish() != 0
+    assert psutil.wait_procs(family, timeout=60)[1] == [], "a process outlived its driver"
+    assert time.monotonic() - began < 10
+    if whom == "python":  # or the JVM, through which it would be printed, is gone first
+        assert "train.py: stopped; --resume goes on from the last checkpoint." in run.printed
+    assert "Traceback" not in run.printed
+    assert "\n\tat " not in run.printed
+    assert os.listdir(runs.working) == ["checkpoints"]  # neither a lock nor half an output
+    kept = runs.position()
+    run = runs.start()
+    assert run.finish() == 0, run.printed
+    check_where_it_went_on(run, kept)
+
+
 def test_another_configuration_or_another_corpus_is_not_resumed(corpus: Path, runs_of: Any) -> None:
     runs = runs_of("changed", "--set", "output.checkpoint=round")
     chance = random.Random(3)

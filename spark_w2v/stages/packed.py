@@ -1,0 +1,75 @@
+"""Whether packed files are what their names say and whole, where Hadoop reads on as if they were.
+
+In a .bz2, Hadoop looks for the next block by its marker, 48 bits that may start at any bit, and checks each block that
+it finds. A block whose marker is damaged it never finds, and passes over 900 kB of text without a word. The end of a
+stream has a checksum of the blocks' checksums, which follow their markers, so nothing has to be unpacked to see that
+one is missing.
+
+A .lz4 or .snappy is to Hadoop a format of its own: the length of what was packed, and that. It reads a length of
+gigabytes from text or from files of the commands lz4 and snzip, and either gives nothing or asks for as much memory.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import chain
+
+BLOCK, END = 0x314159265359, 0x177245385090  # the markers of a block and of the end of a stream
+NEITHER = 0
+CORES = tuple(
+    # Of a marker that starts `shift` bits into a byte, the bytes that it fills alone.
+    (magic, shift, (magic << (8 - shift)).to_bytes(7, "big")[1:6])
+    for magic in (BLOCK, END)
+    for shift in range(8)
+)
+WINDOW = 11  # bytes: 7 bits, a marker of 48 and a checksum of 32
+LARGEST_BLOCK = 64 << 20  # bytes unpacked; Hadoop writes 256 kB at a time. Text begins with 150 million and more
+BEGINNING = re.compile(rb"BZh[1-9]")
+
+
+def damage_of_blocks(beginning: bytes) -> str | None:
+    """What is wrong with the beginning of a .lz4 or .snappy file; None where Hadoop may have written it."""
+    if int.from_bytes(beginning[:4], "big") > LARGEST_BLOCK:
+        return "it is not in Hadoop's format, which other tools do not write"
+    return None
+
+
+def damage_of_bzip2(pieces: Iterable[bytes]) -> str | None:
+    """What is wrong with a .bz2 file, as the end of a sentence; None where every block is there.
+
+    Args:
+        pieces: the bytes of the file, in pieces of at least 4.
+    """
+    combined, has_ended = 0, False
+    for magic, checksum in _markers(pieces):
+        if magic == NEITHER:
+            return "it is not bzip2"
+        if magic == BLOCK:
+            combined, has_ended = ((combined << 1 | combined >> 31) & 0xFFFFFFFF) ^ checksum, False
+        elif checksum != combined:
+            return "it is damaged: not all of its blocks are there"
+        else:
+            combined, has_ended = 0, True
+    return None if has_ended else "it ends too early: truncated?"
+
+
+def _markers(pieces: Iterable[bytes]) -> Iterator[tuple[int, int]]:
+    """Marker and checksum of each block and each end, in order; NEITHER where a file does not begin as bzip2 does."""
+    data, has_begun = b"", False
+    for piece in chain(pieces, [b"\0"]):  # the last marker need not fill its window
+        data += piece
+        if not has_begun:
+            if not BEGINNING.match(data):
+                yield NEITHER, 0
+                return
+            has_begun = True
+        found = []
+        for magic, shift, core in CORES:
+            start = data.find(core, 1) - 1
+            while start >= 0:
+                window = data[start : start + WINDOW]
+                marked = int.from_bytes(window, "big") >> (8 * WINDOW - 80 - shift)
+                if len(window) == WINDOW and marked >> 32 & 0xFFFFFFFFFFFF == magic:
+                    found.append((start, magic, marked & 0xFFFFFFFF))
+                start = data.find(core, start + 2) - 1
+        yield from ((magic, checksum) for _, magic, checksum in sorted(found))
+        data = data[-WINDOW + 1 :]  # so that a window that is cut is found, and once

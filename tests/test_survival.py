@@ -1,0 +1,356 @@
+"""The training job against bad input and bad numbers: a sentence, or a sound result whose counts are the truth."""
+
+import bz2
+import gzip
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v import job
+from spark_w2v.stages.embeddings import read, read_context
+from spark_w2v.stages.publication import newest_checkpoint
+from spark_w2v.stages.training import Training
+from tests.test_train import planted_corpus
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = {
+    "training.dimensions": 8, "training.epochs": 1, "training.partitions": 1, "training.window": 2,
+    "vocabulary.subsample": 0, "vocabulary.min_count": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a user sees of a run.
+
+    Args:
+        code: the exit code.
+        said: what it complained of, one line each.
+        corpus: of run.json, without what is 0; empty where nothing was published.
+        words: of the output.
+    """
+
+    code: int
+    said: list[str]
+    corpus: dict[str, Any]
+    words: list[str]
+
+
+@pytest.fixture
+def run(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Outcome]:
+    """Runs the job on the files in tmp_path/in, in the session of all tests; checks what must hold whatever they are."""
+    monkeypatch.setattr(SparkSession, "stop", lambda session: None)
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)
+
+    def train(*options: str, **keys: Any) -> Outcome:
+        named = {key.replace("__", "."): value for key, value in keys.items()}
+        sets = [part for key, value in (QUICK | named).items() for part in ("--set", f"{key}={value}")]
+        output = tmp_path / "out"
+        arguments = [str(ROOT / "conf" / "local.toml"), "--input", str(tmp_path / "in"), "--output", str(output)]
+        code = job.train([*arguments, *sets, *options])
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        assert "Warning" not in printed.err
+        said = [line for line in printed.err.splitlines() if line.startswith("train.py: ")]
+        if code:
+            assert len(said) == 1, printed.err
+            assert not output.exists()
+            return Outcome(code, said, {}, [])
+        assert said == []
+        found = read(output)
+        assert np.isfinite(found.vectors).all()
+        assert np.isfinite(read_context(output)).all()
+        assert np.abs(found.vectors).max() > 0
+        # As a consumer reads it: no word is taken for a missing value.
+        frame = pd.read_parquet(output / "embeddings")
+        assert frame["word"].notna().all()
+        assert frame["word"].tolist() == found.words.to_pylist()
+        facts = json.loads((output / "run.json").read_text())
+        assert facts["corpus"]["vocabulary"] == len(frame)
+        corpus = {name: value for name, value in facts["corpus"].items() if value and name != "vocabulary_digest"}
+        return Outcome(code, said, corpus, found.words.to_pylist())
+
+    (tmp_path / "in").mkdir()
+    return train
+
+
+GOOD = b"apple pear plum cherry\nsaw hammer chisel plane\n" * 300
+
+
+# Bad input. What is refused on sight is in tests/stages/test_bad_input.py; here are files that begin to be read.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("blank.txt", b"\n \n\t\n\n", "the corpus has no words"),
+        ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + np.random.default_rng(1).bytes(50_000), "lines are bad ("),
+        ("utf16.txt", GOOD.decode().encode("utf-16"), "601 of 601 lines are bad (601 binary lines), 100.0%"),
+        ("half.gz", gzip.compress(GOOD)[:-20], "half.gz: cannot be read to its end (it ends too early: truncated?)"),
+        ("text.gz", GOOD, "text.gz: cannot be read to its end (it is not gzip)"),
+        ("half.bz2", bz2.compress(GOOD)[:-20], "half.bz2: cannot be read to its end (it ends too early: truncated?)"),
+        ("text.bz2", GOOD, "text.bz2: cannot be read to its end (it is not bzip2)"),
+        ("text.lz4", GOOD, "text.lz4: cannot be read to its end (it is not in Hadoop's format"),
+        (
+            "command.lz4",
+            b"\x04\x22\x4d\x18d@" + GOOD,
+            "command.lz4: cannot be read to its end (it is not in Hadoop's format",
+        ),
+        ("text.snappy", GOOD, "text.snappy: cannot be read to its end (it is not in Hadoop's format"),
+    ],
+)
+def test_a_bad_file_among_good_ones_ends_the_run_with_one_sentence(
+    run: Callable[..., Outcome], tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    if says.startswith(f"{name}:"):
+        (tmp_path / "in" / "good.txt").write_bytes(GOOD)
+        (tmp_path / "in" / "good.txt.gz").write_bytes(gzip.compress(GOOD))
+        (tmp_path / "in" / "good.txt.bz2").write_bytes(bz2.compress(GOOD))
+    (tmp_path / "in" / name).write_bytes(content)
+    outcome = run()
+    assert outcome.code == 2
+    assert says in outcome.said[0]
+
+
+def test_a_bzip2_whose_first_block_is_damaged_is_not_read_as_no_lines(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    damaged = bytearray(bz2.compress(GOOD))
+    damaged[4] ^= 0xFF
+    (tmp_path / "in" / "bad.bz2").write_bytes(damaged)
+    (tmp_path / "in" / "good.txt").write_bytes(GOOD)
+    outcome = run()
+    assert outcome.code == 2
+    assert "bad.bz2: cannot be read to its end (it is damaged: not all of its blocks are there)" in outcome.said[0]
+
+
+def test_files_of_many_kinds_are_counted_to_the_line(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "in" / "a.txt").write_bytes(GOOD)
+    (tmp_path / "in" / "b.txt.gz").write_bytes(gzip.compress(GOOD))
+    (tmp_path / "in" / "c.txt.bz2").write_bytes(bz2.compress(GOOD))
+    (tmp_path / "in" / "deep").mkdir()
+    (tmp_path / "in" / "deep" / "empty.txt").touch()
+    (tmp_path / "in" / "nothing.gz").write_bytes(gzip.compress(b""))
+    (tmp_path / "in" / "nothing.bz2").write_bytes(bz2.compress(b""))
+    (tmp_path / "in" / "bom.txt").write_bytes(b"\xef\xbb\xbfapple pear\r\nplum cherry\rsaw")
+    (tmp_path / "in" / "latin1.txt").write_bytes("caf\xe9 noir\n".encode("latin-1") * 3)
+    outcome = run()
+    assert outcome.corpus == {
+        "lines": 1806, "words": 7200 + 5 + 6, "sentences": 1806, "lines_with_words": 1806, "invalid_utf8_lines": 3,
+        "distinct_words": 10, "vocabulary": 10, "kept_words": 7211,
+    }  # fmt: skip
+    assert {"apple", "saw", "caf", "noir"} <= set(outcome.words)
+
+
+CONTROLS = "".join(map(chr, [*range(1, 9), 11, 12, *range(14, 32), 127]))
+ODD_LINES = [
+    "NULL null nan NaN None inf -inf N/A true 1e5 0",
+    "</s> <s> <unk> \"quoted\" 'single' back\\slash tab\ttab a,b;c",
+    "<script>alert(1)</script> &amp; %s {} $HOME `id`",
+    "שלום עולם مرحبا بالعالم \u202eabc\u202c \u2066xyz\u2069",
+    "😀 😀😀 👩\u200d👩\u200d👧 zero\u200bwidth join\u200dher \ufeffmark",
+    f"control{CONTROLS}led",
+    "x" * 10_000 + " between " + "é" * 10_000,
+    "",
+    "-- ... !!!",
+]
+
+
+def test_odd_words_are_kept_as_they_are(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "in" / "odd.txt").write_text("\n".join(ODD_LINES * 10), encoding="utf-8")
+    outcome = run(corpus__tokenizer="whitespace", corpus__lower_case="false")
+    words = set(outcome.words)
+    kept = [word for line in ODD_LINES[:4] for word in line.split()]
+    shown = {word.strip("\u202e\u202c\u2066\u2069") for word in kept}  # marks of direction belong to no word
+    assert words >= shown | {"😀", "😀😀", "👩\u200d👩\u200d👧", "zerowidth", "join\u200dher", "mark", "between"}
+    assert not [word for word in words if len(word) > 100 or any(c in word for c in CONTROLS + "\u200b\ufeff")]
+    assert outcome.corpus["lines"] == 90
+    assert outcome.corpus["blank_lines"] == 10
+    assert outcome.corpus["long_words"] == 20
+    assert outcome.corpus["lines_with_words"] == 80
+
+
+def test_odd_words_are_cut_to_letters_by_default(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    (tmp_path / "in" / "odd.txt").write_text("\n".join(ODD_LINES * 10), encoding="utf-8")
+    outcome = run()
+    assert {"null", "nan", "none", "s", "quoted", "שלום", "بالعالم", "abc", "xyz", "between"} <= set(outcome.words)
+    assert all(word.isprintable() or "\u200d" in word for word in outcome.words)
+    assert outcome.corpus["lines"] == 90
+    assert (outcome.corpus["blank_lines"], outcome.corpus["wordless_lines"]) == (10, 10)
+    assert outcome.corpus["long_words"] == 20
+
+
+def test_json_lines_are_skipped_by_reason_and_the_rest_is_trained(run: Callable[..., Outcome], tmp_path: Path) -> None:
+    good = [json.dumps({"text": line}) for line in GOOD.decode().splitlines()]
+    bad = ['{"text": 5}', '{"text": null}', "{}", "{broken", '{"text": ["a"]}', "[" * 10_000]
+    (tmp_path / "in" / "a.jsonl").write_text("\n".join(good + bad))
+    outcome = run(corpus__format="jsonl")
+    assert outcome.corpus == {
+        "lines": 606, "words": 2400, "sentences": 600, "lines_with_words": 600, "missing_lines": 2,
+        "wrong_type_lines": 2, "malformed_lines": 2, "distinct_words": 8, "vocabulary": 8, "kept_words": 2400,
+    }  # fmt: skip
+
+
+def test_nulls_in_an_array_column_are_counted_and_the_rest_is_trained(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    rows = [*([*line.split(), None] for line in GOOD.decode().splitlines()), None, [], [None]]
+    pq.write_table(pa.table({"items": rows}), tmp_path / "in" / "a.parquet")
+    outcome = run(corpus__format="parquet", corpus__column="items", corpus__tokenizer="none")
+    assert outcome.corpus == {
+        "lines": 603, "words": 2400, "sentences": 600, "lines_with_words": 600, "missing_lines": 1,
+        "wordless_lines": 2, "null_words": 601, "distinct_words": 8, "vocabulary": 8, "kept_words": 2400,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        ({"body": GOOD.decode().splitlines()}, "600 of 1,200 lines are bad (600 missing lines), 50.0%"),
+        ({"text": list(range(9))}, "b.parquet: cannot be read to its end ("),
+    ],
+)
+def test_parquet_files_that_differ_are_told(
+    run: Callable[..., Outcome], tmp_path: Path, other: dict[str, Any], says: str
+) -> None:
+    pq.write_table(pa.table({"text": GOOD.decode().splitlines()}), tmp_path / "in" / "a.parquet")
+    pq.write_table(pa.table(other), tmp_path / "in" / "b.parquet")
+    outcome = run(corpus__format="parquet")
+    assert outcome.code == 2
+    assert says in outcome.said[0]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("line", "times", "found"),
+    [
+        (b"apple pear " * 18_000_000 + b"\n", 1, {"lines": 1, "words": 36_000_000, "sentences": 36_000}),
+        (b"a" * 200_000_000 + b"\n", 1, {"lines": 1, "wordless_lines": 1, "long_words": 1}),
+        (b"apple\n", 10_000_000, {"lines": 10_000_000, "words": 10_000_000, "sentences": 10_000_000}),
+    ],
+    ids=["a line of 200 MB", "a word of 200 MB", "10 million lines of one word"],
+)
+def test_huge_lines_and_many_lines_are_read_and_counted(
+    run: Callable[..., Outcome], tmp_path: Path, line: bytes, times: int, found: dict[str, int]
+) -> None:
+    (tmp_path / "in" / "huge.txt").write_bytes(line * times)
+    (tmp_path / "in" / "good.txt").write_bytes(GOOD)
+    outcome = run(training__window=1)
+    assert outcome.code == 0
+    good = {"lines": 600, "words": 2400, "sentences": 600}
+    assert all(outcome.corpus[name] == good.get(name, 0) + found[name] for name in found)
+
+
+# Numbers that go wrong
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"training.dimensions": 1},
+        {"training.window": 1000},
+        {"training.negatives": 1000},
+        {"vocabulary.max_words": 2},
+        {"vocabulary.max_words": 2, "training.scheme": "replicas"},
+        pytest.param({"training.partitions": 4096}, marks=pytest.mark.slow),
+        pytest.param({"training.noise_exponent": -5}, marks=pytest.mark.slow),
+        pytest.param({"training.noise_exponent": 5}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_extreme_numbers_give_sound_vectors(run: Callable[..., Outcome], tmp_path: Path, keys: dict[str, Any]) -> None:
+    (tmp_path / "in" / "good.txt").write_bytes(GOOD)
+    outcome = run(**{key.replace(".", "__"): value for key, value in keys.items()})
+    assert outcome.code == 0
+    assert outcome.corpus["lines"] == 600
+    assert len(outcome.words) == keys.get("vocabulary.max_words", 8)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("training.learning_rate", 10, "10 is out of range; it must be at most 1"),
+        ("training.negatives", 0, "0 is out of range; it must be at least 1: without noise words"),
+        ("training.dimensions", 0, "0 is out of range; it must be at least 1"),
+        ("training.learning_rate", "nan", "is not a finite number"),
+    ],
+)
+def test_numbers_that_cannot_be_right_are_refused(run: Callable[..., Outcome], key: str, value: Any, says: str) -> None:
+    outcome = run(**{key.replace(".", "__"): value})
+    assert outcome.code == 2
+    assert says in outcome.said[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("one two three four five", 5),
+        ("yes no\n" * 200, 2),
+        ("same same same same\n" * 200, 1),
+        ("\n".join(GOOD.decode().split()), "no pair to train on: every sentence has fewer than two words"),
+        ("hello", "no pair to train on: every sentence has fewer than two words"),
+    ],
+    ids=["one sentence", "two words", "one word again and again", "sentences of one word", "one word"],
+)
+@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
+def test_tiny_corpora_give_sound_vectors_or_one_sentence(
+    run: Callable[..., Outcome], tmp_path: Path, scheme: str, text: str, words: int | str
+) -> None:
+    (tmp_path / "in" / "tiny.txt").write_text(text)
+    outcome = run(training__scheme=scheme)
+    if isinstance(words, int):
+        assert (outcome.code, len(outcome.words)) == (0, words)
+    else:
+        assert outcome.code == 2
+        assert words in outcome.said[0]
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
+    run: Callable[..., Outcome], tmp_path: Path, scheme: str
+) -> None:
+    planted_corpus(tmp_path / "in" / "a.txt", sentences=2000)
+    outcome = run(training__scheme=scheme, training__learning_rate=1, training__dimensions=16, training__epochs=3)
+    if outcome.code:
+        assert outcome.code == 1
+        assert "Lower training.learning_rate (1) or raise training.damping (0.1)" in outcome.said[0]
+
+
+def test_training_that_diverges_stops_at_that_round_and_keeps_the_last_checkpoint(
+    run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"training__epochs": 3, "training__sweeps_per_epoch": 2, "training__scheme": "blocks"}
+    (tmp_path / "in" / "good.txt").write_bytes(GOOD)
+    assert run(**settings).code == 0
+    (tmp_path / "out").rename(tmp_path / "undisturbed")
+    check = Training._refuse_diverged
+
+    def spoil(training: Training, epoch: int, number: int, walked: Any) -> None:
+        if (epoch, number) == (1, 1):
+            walked[0].center[0, 0] = np.nan
+        check(training, epoch, number, walked)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "_refuse_diverged", spoil)
+        outcome = run(**settings)
+    assert outcome.code == 1
+    assert "training diverged in epoch 2, round 2: a parameter or the loss is not finite. Lower" in outcome.said[0]
+    kept = newest_checkpoint(tmp_path / ".out.working" / "checkpoints")
+    assert kept is not None
+    assert (kept.position["epoch"], kept.position["round"]) == (1, 0)
+    assert all(np.isfinite(array).all() for array in kept.arrays.values())
+    assert run("--resume", **settings).code == 0
+    assert np.array_equal(read(tmp_path / "out").vectors, read(tmp_path / "undisturbed").vectors)
