@@ -76,6 +76,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
         _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
         return FAILED
     except Exception as error:
+        if _is_interruption(error):
+            _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
+            return FAILED
         sentence = corpus.explain(error)
         if sentence is None:
             raise
@@ -83,7 +86,15 @@ def train(arguments: Sequence[str] | None = None) -> int:
         return USERS_MISTAKE
     finally:
         if session is not None:
-            session.stop()
+            with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
+                session.stop()
+
+
+def _is_interruption(error: BaseException | None) -> bool:
+    """Whether an error came while an interruption was handled: what cleans up then may find no JVM."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _screen() -> TextIO:
@@ -102,10 +113,12 @@ def _screen() -> TextIO:
 
 def _log_to(screen: TextIO, log_format: str) -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO, stream=screen)
-    logging.getLogger("py4j").setLevel(logging.WARNING)  # it tells of connections that it closes
-    if log_format == "json":
-        for handler in logging.getLogger().handlers:
+    for handler in logging.getLogger().handlers:
+        # py4j logs a traceback where SIGTERM interrupts it, and in every run that it closes; some to the root logger.
+        handler.addFilter(lambda record: "py4j" not in record.pathname)
+        if log_format == "json":
             handler.setFormatter(JsonLines())
+    if log_format == "json":
         logging.captureWarnings(True)
 
 

@@ -50,7 +50,7 @@ class Outcome:
 def run(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Outcome]:
-    """Runs the job on the files in tmp_path/in, in the session of all tests; checks what must hold whatever they are."""
+    """Runs the job on what is in tmp_path/in, in the session of all tests; checks what must hold whatever that is."""
     monkeypatch.setattr(SparkSession, "stop", lambda session: None)
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)
 

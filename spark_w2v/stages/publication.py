@@ -10,9 +10,14 @@ While a run lives, everything that it writes is in a hidden sibling of its outpu
 
 A finished output keeps no checkpoints: context/ has the other matrix, which is all that going on with training needs.
 
-A path without a scheme, or file:, is a directory that the driver sees. Any other scheme goes through Hadoop's file
-systems in the running JVM; its working directory is then in the temporary directory of the driver's host, so only that
-host can resume, and only runs of that host exclude each other.
+A path without a scheme, or file:, is a directory that the driver sees. s3: and gs: go through PyArrow, any other scheme
+through Hadoop's file systems in the running JVM; the working directory is then in the temporary directory of the
+driver's host, so only that host can resume, and only runs of that host exclude each other.
+
+No object store can rename a directory in one step. There an output is
+
+    CURRENT          "runs/ID": one object, so there is the old one or the new one; readers follow it (`current`)
+    runs/ID/         a whole output, never changed; the one before stays for those who are reading it
 """
 
 import contextlib
@@ -40,6 +45,7 @@ from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
+from pyarrow import fs
 
 from spark_w2v.config import ConfigError
 
@@ -53,6 +59,10 @@ HEARTBEAT = 15.0  # seconds between two touches of the lock
 STALE = 300.0
 PIECE = 16 << 20  # bytes hashed, checked or copied at a time
 LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
+STORES = {"s3", "gs"}  # object stores that PyArrow knows
+# Object stores that Hadoop knows, once their jars are there.
+HADOOP_STORES = {"s3a", "s3n", "abfs", "abfss", "wasb", "wasbs", "oss", "cosn", "obs"}
+POINTER = re.compile(rb"runs/[0-9a-z-]{1,80}\n?")
 CHECKPOINT_NAME = re.compile(r"[0-9]{8}")
 DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|i1", "|u1"}
 OURS = {"lock", "checkpoints", "metrics.jsonl", "staged", "replaced"}  # what a working directory may hold
@@ -161,6 +171,97 @@ class _Local(NamedTuple):
         _fsync(self.target.parent)
 
 
+def _working_elsewhere(output: str) -> Path:
+    name = hashlib.sha256(output.rstrip("/").encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()).resolve() / f"spark_w2v-{os.getuid()}" / f"{name}.working"
+
+
+def _prepare_private(private: Path) -> list[Path]:
+    # Everybody may write to the temporary directory, so what stands there under our name may be a trap.
+    try:
+        private.mkdir(mode=0o700)
+    except FileExistsError:
+        found = os.lstat(private)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+            raise UserError(f"{private}: is not a directory of this user alone; move it away.") from None
+        return []
+    return [private]
+
+
+def _pointed(output: str, content: bytes) -> str:
+    """What a pointer file says, checked; it may come from anybody who may write there."""
+    if not POINTER.fullmatch(content):
+        raise UserError(f"{output}: its file CURRENT names no run; give another directory, or remove it.")
+    return content.decode().strip()
+
+
+class _Store(NamedTuple):
+    """A directory of an object store, through PyArrow."""
+
+    output: str
+
+    @property
+    def working(self) -> Path:
+        return _working_elsewhere(self.output)
+
+    def prepare(self) -> list[Path]:
+        return _prepare_private(self.working.parent)
+
+    def _files(self) -> tuple[fs.FileSystem, str]:
+        try:
+            files, path = fs.FileSystem.from_uri(self.output)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self.output}: cannot be opened ({_reason(error)[:300].rstrip('.')}).") from None
+        return files, path.rstrip("/")
+
+    def current(self) -> str | None:
+        """Where the finished output is, without its scheme; None where there is none."""
+        files, path = self._files()
+        pointer = f"{path}/CURRENT"
+        if files.get_file_info(pointer).type != fs.FileType.File:
+            return None
+        with files.open_input_stream(pointer) as stream:
+            return f"{path}/{_pointed(self.output, stream.read(1000))}"
+
+    def entries(self) -> list[str] | None:
+        files, path = self._files()
+        try:
+            found = self.current()
+            names = [
+                info.base_name for info in files.get_file_info(fs.FileSelector(found or path, allow_not_found=True))
+            ]
+        except OSError as error:
+            raise UserError(f"{self.output}: cannot be opened ({_reason(error)[:300].rstrip('.')}).") from None
+        # What a run left that died while it wrote is no output, and is removed by the next.
+        return names if found or set(names) - {"runs"} else None
+
+    def run_facts(self) -> bytes:
+        with self._files()[0].open_input_stream(f"{self.current()}/run.json") as stream:
+            return bytes(stream.read())
+
+    def publish(self, staged: Path) -> None:
+        files, path = self._files()
+        before, run = self.current(), _run_name()
+        for file in _success_last(staged):
+            name = f"{path}/runs/{run}/{file.relative_to(staged).as_posix()}"
+            with open(file, "rb") as source, files.open_output_stream(name) as to:
+                shutil.copyfileobj(source, to, PIECE)
+        with files.open_output_stream(f"{path}/CURRENT") as to:
+            to.write(f"runs/{run}\n".encode())
+        for info in files.get_file_info(fs.FileSelector(f"{path}/runs")):
+            if info.base_name != run and info.path != before:
+                files.delete_dir(info.path)
+
+
+def _run_name() -> str:
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+
+
+def _success_last(staged: Path) -> list[Path]:
+    """All files of a staged output in the order in which they may be copied."""
+    return sorted((p for p in staged.rglob("*") if p.is_file()), key=lambda p: (p.name == "_SUCCESS", p))
+
+
 class _Remote(NamedTuple):
     """A directory of one of Hadoop's file systems. No rename over a directory there, so no single step."""
 
@@ -168,20 +269,29 @@ class _Remote(NamedTuple):
 
     @property
     def working(self) -> Path:
-        name = hashlib.sha256(self.output.rstrip("/").encode()).hexdigest()[:16]
-        return Path(tempfile.gettempdir()).resolve() / f"spark_w2v-{os.getuid()}" / f"{name}.working"
+        return _working_elsewhere(self.output)
 
     def prepare(self) -> list[Path]:
-        # Everybody may write to the temporary directory, so what stands there under our name may be a trap.
-        private = self.working.parent
-        try:
-            private.mkdir(mode=0o700)
-        except FileExistsError:
-            found = os.lstat(private)
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
-                raise UserError(f"{private}: is not a directory of this user alone; move it away.") from None
-            return []
-        return [private]
+        return _prepare_private(self.working.parent)
+
+    @property
+    def is_store(self) -> bool:
+        return self.output.partition(":")[0].lower() in HADOOP_STORES
+
+    def _current(self) -> tuple[Any, Any, Any]:
+        """As _hadoop, with the path of the run that the pointer names, if there is one."""
+        files, path, path_class = self._hadoop()
+        pointer = path_class(path, "CURRENT")
+        if self.is_store and files.exists(pointer):
+            stream = files.open(pointer)
+            try:
+                return files, path_class(path, _pointed(self.output, bytes(stream.readNBytes(1000)))), path_class
+            finally:
+                stream.close()
+        return files, path, path_class
+
+    def current(self) -> str | None:
+        return str(self._current()[1].toString()) if self.entries() else None
 
     def _hadoop(self) -> tuple[Any, Any, Any]:
         """Hadoop's file system, the path, and the class of paths."""
@@ -198,17 +308,18 @@ class _Remote(NamedTuple):
         from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
         try:
-            files, path, _ = self._hadoop()
+            files, path, _ = self._current()
             if not files.exists(path):
                 return None
             if not files.getFileStatus(path).isDirectory():
                 raise UserError(f"{self.output}: is not a directory.")
-            return [status.getPath().getName() for status in files.listStatus(path)]
+            names = [status.getPath().getName() for status in files.listStatus(path)]
+            return None if self.is_store and set(names) <= {"runs"} else names
         except Py4JJavaError as error:
             raise UserError(f"{self.output}: cannot be opened ({_java_reason(error)}).") from None
 
     def run_facts(self) -> bytes:
-        files, path, path_class = self._hadoop()
+        files, path, path_class = self._current()
         stream = files.open(path_class(path, "run.json"))
         try:
             return bytes(stream.readAllBytes())
@@ -220,6 +331,9 @@ class _Remote(NamedTuple):
 
         try:
             files, path, path_class = self._hadoop()
+            if self.is_store:
+                self._point(staged)
+                return
             beside = path_class(path.getParent(), f".{path.getName()}.{uuid.uuid4().hex[:8]}")
             (staged / "_SUCCESS").unlink()
             files.mkdirs(path.getParent())
@@ -232,12 +346,42 @@ class _Remote(NamedTuple):
         except Py4JJavaError as error:
             raise StorageError(f"{self.output}: could not be written ({_java_reason(error)}).") from None
 
+    def _point(self, staged: Path) -> None:
+        files, path, path_class = self._hadoop()
+        before, run = self._current()[1].getName(), _run_name()
+        to = path_class(path, f"runs/{run}")
+        for file in _success_last(staged):
+            part = path_class(to, file.relative_to(staged).as_posix())
+            files.copyFromLocalFile(False, True, path_class(file.as_uri()), part)
+        stream = files.create(path_class(path, "CURRENT"), True)
+        stream.write(f"runs/{run}\n".encode())
+        stream.close()
+        for status in files.listStatus(path_class(path, "runs")):
+            if status.getPath().getName() not in (run, before):
+                files.delete(status.getPath(), True)
 
-Place = _Local | _Remote
+
+Place = _Local | _Store | _Remote
 
 
 def _place(output: str) -> Place:
-    return _Local(output, local_path(output)) if is_local(output) else _Remote(output)
+    if is_local(output):
+        return _Local(output, local_path(output))
+    return _Store(output) if output.partition(":")[0].lower() in STORES else _Remote(output)
+
+
+def current(output: str) -> str | None:
+    """Where the finished output of a place is: itself, or what its pointer file names; None where there is none.
+
+    Without its scheme, as PyArrow wants it, for s3: and gs:.
+
+    Raises:
+        UserError: the place cannot be opened, or its pointer file names no run.
+    """
+    place = _place(output)
+    if isinstance(place, _Local):
+        return str(place.target) if {"_SUCCESS", "run.json"} <= set(place.entries() or ()) else None
+    return place.current()
 
 
 def _check(place: Place, *, overwrite: bool, resume: bool) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from spark_w2v.stages.publication import newest_checkpoint
 from tests.cluster.standalone import end, wait_until
-from tests.cluster.submission import Submission, matrices, planted_corpus
+from tests.cluster.submission import ROOT, Submission, matrices, planted_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -65,7 +65,7 @@ class Runs:
         run = Submission(
             "local[2]", self.directory / f"run-{len(self._started)}",
             ["--input", self.corpus, "--output", self.output, "--resume", *SETTINGS, *self._settings, *more],
-            ["--conf", "spark.default.parallelism=2"], Path(sys.executable),
+            ["--conf", "spark.default.parallelism=2", "--driver-class-path", str(ROOT / "conf")], Path(sys.executable),
         )  # fmt: skip
         self._started.append(run)
         return run

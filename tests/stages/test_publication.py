@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from spark_w2v.stages import publication
 from spark_w2v.stages.publication import (
@@ -28,6 +29,7 @@ from spark_w2v.stages.publication import (
     StorageError,
     UserError,
     check,
+    current,
     is_local,
     local_path,
     newest_checkpoint,
@@ -854,3 +856,139 @@ def test_an_output_of_hadoops_file_systems_is_published_and_guarded(
     with pytest.raises(UserError, match="nosuch"):
         start("nosuch://host/out")
     assert os.listdir(tmp_path / "temporary" / f"spark_w2v-{os.getuid()}") == []
+
+
+# Object stores
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """Where a bucket of an S3 server on loopback is; PyArrow reads it with no more than this."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in keys.items():
+            patched.setenv(name, value)
+        store = fs.S3FileSystem(endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True)
+        store.create_dir("bucket")
+        yield f"s3://bucket/PATH?scheme=http&endpoint_override={host}%3A{port}"
+    server.stop()
+
+
+def pointed(output: str) -> set[str]:
+    """What a reader that follows the pointer finds in all parts."""
+    place = current(output)
+    assert place is not None
+    store, _ = fs.FileSystem.from_uri(output)
+    files = store.get_file_info(fs.FileSelector(place, recursive=True))
+    parts = [store.open_input_stream(f.path).read().decode() for f in files if "/part-" in f.path]
+    assert len(parts) == 3
+    facts = json.loads(store.open_input_stream(f"{place}/run.json").read())
+    return {*parts, facts["content"]}
+
+
+def test_an_output_in_an_object_store_is_found_by_its_pointer(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    output = bucket.replace("PATH", "deep/out")
+    store, _ = fs.FileSystem.from_uri(output)
+    assert current(output) is None
+    publish(output, "1")
+    assert pointed(output) == {"1"}
+    with pytest.raises(UserError, match="holds a finished output"):
+        start(output)
+    with start(output, resume=True) as run:
+        assert run.is_published
+    first = current(output)
+    publish(output, "2", overwrite=True)
+    assert pointed(output) == {"2"}
+    assert store.get_file_info(f"{first}/_SUCCESS").type == fs.FileType.File  # for who reads it now
+    publish(output, "3", overwrite=True)
+    assert pointed(output) == {"3"}
+    assert store.get_file_info(first).type == fs.FileType.NotFound
+    with store.open_output_stream("bucket/mine/file") as stream:
+        stream.write(b"x")
+    with pytest.raises(UserError, match="files that no finished run wrote"):
+        start(bucket.replace("PATH", "mine"), overwrite=True)
+    with store.open_output_stream("bucket/deep/out/CURRENT") as stream:
+        stream.write(b"runs/../../mine")
+    with pytest.raises(UserError, match="names no run"):
+        current(output)
+
+
+def test_a_run_that_dies_while_it_writes_to_an_object_store_is_not_seen(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    output = bucket.replace("PATH", "dies")
+    store, _ = fs.FileSystem.from_uri(output)
+    with store.open_output_stream("bucket/dies/runs/19700101-000000-0/embeddings/part-0") as stream:
+        stream.write(b"half")
+    assert current(output) is None
+    publish(output, "1")
+    assert pointed(output) == {"1"}
+    with store.open_output_stream("bucket/dies/runs/19700101-000000-1/embeddings/part-0") as stream:
+        stream.write(b"half")
+    assert pointed(output) == {"1"}
+    publish(output, "2", overwrite=True)
+    assert pointed(output) == {"2"}
+    assert len(store.get_file_info(fs.FileSelector("bucket/dies/runs"))) == 2
+
+
+def test_a_reader_of_an_object_store_sees_the_old_output_or_the_new_one(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    output = bucket.replace("PATH", "read")
+    publish(output, "0")
+    seen: list[set[str]] = []
+    failed: list[BaseException] = []
+    is_over = threading.Event()
+
+    def read() -> None:
+        while not is_over.is_set():
+            try:
+                seen.append(pointed(output))
+            except FileNotFoundError:  # so slow that two runs were published meanwhile
+                continue
+            except BaseException as error:
+                failed.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(1, 21):
+        publish(output, str(number), overwrite=True)
+    is_over.set()
+    reader.join()
+    assert failed == []
+    assert all(len(found) == 1 for found in seen)
+    assert len({value for found in seen for value in found}) > 2
+
+
+def test_an_object_store_of_hadoop_has_a_pointer_too(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The jars of S3A are not on PyPI; this is the code that runs with them, on a file system of Hadoop's that is here.
+    monkeypatch.setattr(publication, "HADOOP_STORES", {"viewfs"})
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+    (tmp_path / "far").mkdir()
+    link = "fs.viewfs.mounttable.pointers.link./far"
+    spark.sparkContext._jsc.hadoopConfiguration().set(link, (tmp_path / "far").as_uri())
+    output, target = "viewfs://pointers/far/out", tmp_path / "far" / "out"
+    assert current(output) is None
+    for content in "123":
+        publish(output, content, overwrite=content != "1")
+        run = (target / "CURRENT").read_text().strip()
+        assert current(output) == f"{output}/{run}"
+        assert contents(target / run) == {content}
+    assert len(list((target / "runs").iterdir())) == 2
+    with pytest.raises(UserError, match="holds a finished output"):
+        start(output)
+    with start(output, resume=True) as run_again:
+        assert run_again.is_published
