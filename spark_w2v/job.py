@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 import time
@@ -59,6 +60,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = configuration.load(options.config, options.set)
         corpus.check_tokenizer(settings.corpus)
+        _refuse_passwords([*options.input, options.output])
         if publication.is_local(options.output):
             publication.check(options.output, overwrite=options.overwrite, resume=options.resume)
         if options.tensorboard is not None:
@@ -88,6 +90,16 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if session is not None:
             with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
                 session.stop()
+
+
+def _refuse_passwords(paths: Sequence[str]) -> None:
+    """Paths are logged, and kept in run.json."""
+    for path in paths:
+        if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
+            raise UserError(
+                f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
+                "configuration or to the environment."
+            )
 
 
 def _is_interruption(error: BaseException | None) -> bool:

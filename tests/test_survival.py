@@ -4,7 +4,8 @@ import bz2
 import gzip
 import json
 import signal
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from spark_w2v import job
 from spark_w2v.stages.embeddings import read, read_context
 from spark_w2v.stages.publication import newest_checkpoint
 from spark_w2v.stages.training import Training
-from tests.test_train import planted_corpus
+from tests.test_train import planted_corpus, submit
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = {
@@ -66,7 +67,7 @@ def run(
         said = [line for line in printed.err.splitlines() if line.startswith("train.py: ")]
         if code:
             assert len(said) == 1, printed.err
-            assert not output.exists()
+            assert not output.exists() or "--overwrite" in options
             return Outcome(code, said, {}, [])
         assert said == []
         found = read(output)
@@ -354,3 +355,85 @@ def test_training_that_diverges_stops_at_that_round_and_keeps_the_last_checkpoin
     assert all(np.isfinite(array).all() for array in kept.arrays.values())
     assert run("--resume", **settings).code == 0
     assert np.array_equal(read(tmp_path / "out").vectors, read(tmp_path / "undisturbed").vectors)
+
+
+# A full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 3 MB of its own."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", disk], stderr=subprocess.PIPE)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs for this user: {mounted.stderr.decode().strip()}")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_a_full_disk_is_one_sentence_and_harms_nothing_that_was_there(
+    run: Callable[..., Outcome], tmp_path: Path, small_disk: Path
+) -> None:
+    (tmp_path / "in" / "words.txt").write_text("".join(f"w{i} w{i + 1}\n" for i in range(400)))
+    (tmp_path / "out").symlink_to(small_disk / "out")
+    assert run().code == 0
+    before = {path: path.read_bytes() for path in (small_disk / "out").rglob("*") if path.is_file()}
+    output = str(small_disk / "out")
+    for checkpoint in ("epoch", "none"):
+        outcome = run("--overwrite", "--output", output, training__dimensions=2000, output__checkpoint=checkpoint)
+        assert outcome.code == 1
+        assert ": the disk is full." in outcome.said[0]
+        assert {path: path.read_bytes() for path in (small_disk / "out").rglob("*") if path.is_file()} == before
+        assert [path.name for path in small_disk.iterdir()] == ["out"]
+
+
+# Secrets
+
+
+def test_a_path_with_a_password_is_refused_and_not_repeated(run: Callable[..., Outcome]) -> None:
+    outcome = run("--input", "s3a://key:hush@bucket/text")
+    assert outcome.code == 2
+    assert "has a password in it" in outcome.said[0]
+    assert "hush" not in outcome.said[0]
+
+
+@pytest.mark.slow
+def test_no_secret_of_sparks_configuration_is_printed_or_published(java_home: str, tmp_path: Path) -> None:
+    planted_corpus(tmp_path / "a.txt", sentences=300)
+    secrets = [
+        "spark.hadoop.fs.s3a.secret.key=hush-1",
+        "spark.hadoop.fs.s3a.access.key=hush-2",
+        "spark.w2v.password=hush-3",
+    ]
+    done = submit(
+        ["--input", tmp_path / "a.txt", "--output", tmp_path / "out", "--set", "training.epochs=1"],
+        spark=[part for key in keys for part in ("--conf", f"{key}=hush")],
+    )
+    assert done.returncode == 0, done.stdout
+    assert "hush" not in done.stdout
+    published = [path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()]
+    assert len(published) > 5
+    assert not any(b"hush" in content for content in published)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("half.gz", gzip.compress(GOOD)[:-20], "half.gz: cannot be read to its end (it ends too early: truncated?)"),
+        (None, b"", "/in/nothing: no such file"),
+    ],
+)
+def test_nobody_prints_a_stack_trace_of_a_bad_file(
+    java_home: str, tmp_path: Path, name: str | None, content: bytes, says: str
+) -> None:
+    (tmp_path / "in").mkdir()
+    if name:
+        (tmp_path / "in" / name).write_bytes(content)
+    done = submit(["--input", tmp_path / "in" / (name or "nothing"), "--output", tmp_path / "out"])
+    assert done.returncode == 2, done.stdout
+    assert says in done.stdout
+    assert "Exception" not in done.stdout
+    assert "Traceback" not in done.stdout
+    assert "\n\tat " not in done.stdout

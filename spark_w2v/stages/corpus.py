@@ -621,14 +621,18 @@ def _check_packed(session: "SparkSession", files: Sequence[File]) -> None:
             if file in blocks:
                 reason = packed.damage_of_blocks(bytes(stream.readNBytes(4)))
             else:
-                pieces = iter(lambda stream=stream: bytes(stream.readNBytes(AT_A_TIME)), b"")
-                reason = packed.damage_of_bzip2(pieces)
+                reason = packed.damage_of_bzip2(_pieces_of(stream))
         finally:
             stream.close()
         if reason is not None:
             _refuse(
                 f"{_shown(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
             )
+
+
+def _pieces_of(stream: Any) -> Iterator[bytes]:
+    while piece := bytes(stream.readNBytes(AT_A_TIME)):
+        yield piece
 
 
 def _shown(path: str) -> str:

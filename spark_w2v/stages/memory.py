@@ -79,6 +79,7 @@ class Given:
         slots: tasks that run on that machine at a time; 0 on a cluster.
         executor, key: what an executor's Python workers may take together, and the setting that says so.
         cores: tasks of an executor at a time.
+        results: spark.driver.maxResultSize, where rows come back as results.
     """
 
     heap: int
@@ -87,6 +88,7 @@ class Given:
     executor: int | None = None
     key: str = ""
     cores: int = 1
+    results: int | None = None
 
 
 def check(need: Need, given: Given) -> None:
@@ -101,6 +103,11 @@ def check(need: Need, given: Given) -> None:
         raise NotEnoughMemoryError(
             f"{model}; a round needs {shown(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
             f"{shown(given.heap)}. Raise spark.driver.memory, {less}."
+        )
+    if given.results is not None and need.model > given.results:
+        raise NotEnoughMemoryError(
+            f"{model}, which a round brings back, and spark.driver.maxResultSize is {shown(given.results)}. Leave it "
+            f"unset, or set it to 0, {less}."
         )
     total = need.driver + given.slots * need.task
     if given.machine is not None and total > given.machine:
@@ -129,13 +136,14 @@ def given_by(context: "SparkContext") -> Given:
     if master.startswith("local"):
         return Given(heap, available(), context.defaultParallelism)
     cores, machine = int(conf.get("spark.executor.cores", "1")), available()
+    results = size("spark.driver.maxResultSize", "1g") or None
     for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
         if conf.contains(key):
-            return Given(heap, machine, 0, size(key, ""), key, cores)
+            return Given(heap, machine, 0, size(key, ""), key, cores, results)
     if master.startswith(("yarn", "k8s")):
         overhead = max(LEAST_OVERHEAD, int(OVERHEAD * size("spark.executor.memory", "1g")))
-        return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores)
-    return Given(heap, machine)
+        return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores, results)
+    return Given(heap, machine, results=results)
 
 
 def available() -> int | None:

@@ -743,7 +743,7 @@ def _read_checkpoint(path: Path) -> Checkpoint:
             raise _DamageError("manifest.json does not match its checksum")
         position, described = body["position"], body["arrays"]
         fingerprint, metrics_bytes = body["fingerprint"], body["metrics_bytes"]
-        described = {name: _Described(**described[name]) for name in described}
+        described = {name: _Described(**one) for name, one in described.items()}
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise _DamageError(f"manifest.json is no manifest ({type(error).__name__})") from None
     if not isinstance(position, dict) or not isinstance(fingerprint, dict) or not _is_size(metrics_bytes):

@@ -38,6 +38,7 @@ NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
     [
         (Given(heap=8 * GB), ["spark.driver.memory", "9.7 GB", "8.6 GB"]),
         (Given(heap=9 * GB, machine=18 * GB, slots=2), ["3.2 GB in each of 2 tasks", "20.4 GB in all", "19.3 GB left"]),
+        (Given(heap=9 * GB, results=3 * GB), ["spark.driver.maxResultSize is 3.2 GB", "unset"]),
         (Given(heap=9 * GB, machine=12 * GB), ["14.0 GB in Python on the driver", "12.9 GB left"]),
         (
             Given(heap=9 * GB, executor=5 * GB, key="spark.executor.pyspark.memory", cores=2),
@@ -53,7 +54,7 @@ def test_what_cannot_fit_is_refused_with_the_numbers(given: Given, named: list[s
 
 
 def test_what_just_fits_is_not_refused() -> None:
-    check(NEED, Given(heap=9 * GB, machine=19 * GB, slots=2, executor=6 * GB, key="x", cores=2))
+    check(NEED, Given(heap=9 * GB, machine=19 * GB, slots=2, executor=6 * GB, key="x", cores=2, results=4 * GB))
     check(NEED, Given(heap=9 * GB))
 
 

@@ -595,6 +595,14 @@ def test_an_array_of_any_bytes_is_read_only_as_what_the_manifest_says(tmp_path: 
         assert found.arrays["a"].tobytes() == content[len(content) - size :]
 
 
+@pytest.mark.parametrize("arrays", [[1], ["0.npy"], {"a": [1]}, {"a": {1: 2}}, "a", 7, None])
+def test_arrays_that_are_described_as_something_else_are_damage(tmp_path: Path, arrays: Any) -> None:
+    one_checkpoint(tmp_path)
+    body = {"position": {}, "arrays": arrays, "fingerprint": {}, "metrics_bytes": 0}
+    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
+    assert newest_checkpoint(tmp_path) is None
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -1,0 +1,86 @@
+"""Two hundred rounds in one session: memory stays flat, and nothing is left behind."""
+
+import gc
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.stages.training import Settings, Training
+from tests.stages.test_training import counts_of, rows_of_text
+
+ROUNDS = 200
+WARM = 10  # rounds after which nothing new has to be loaded
+GROWTH = 1.05
+
+
+class Footprint:
+    """What a session holds: bytes of its Python processes and of its JVM's living objects, files, blocks of storage."""
+
+    def __init__(self, spark: SparkSession) -> None:
+        context = spark.sparkContext
+        jvm = context._jvm
+        assert jvm is not None
+        # The JVM removes shuffles, broadcasts and cached blocks when it finds that nobody holds them any more.
+        for _ in range(3):
+            gc.collect()
+            jvm.java.lang.System.gc()
+            time.sleep(0.5)
+        runtime = jvm.java.lang.Runtime.getRuntime()
+        self.heap = runtime.totalMemory() - runtime.freeMemory()
+        me = psutil.Process()
+        self.driver = me.memory_full_info().uss
+        (java,) = [child for child in me.children() if child.name() == "java"]
+        workers = [child for child in java.children(recursive=True) if "pyspark" in " ".join(child.cmdline())]
+        self.workers = max(worker.memory_full_info().uss for worker in workers)
+        self.worker_count = len(workers)
+        self.files = files_of(Path(str(context._temp_dir))) | files_of(
+            Path(context.getConf().get("spark.local.dir", ""))
+        )
+        infos = context._jsc.sc().getRDDStorageInfo()
+        self.cached = len(infos)
+
+
+def files_of(directory: Path) -> set[str]:
+    return {os.path.join(root, name) for root, _, names in os.walk(directory) for name in names}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_200_rounds_leave_memory_flat_and_nothing_behind(spark: SparkSession, scheme: str) -> None:
+    rows = rows_of_text(pieces=4, sentences=200)
+    settings: dict[str, Any] = {
+        "scheme": scheme, "partitions": 2, "dimensions": 100, "window": 2, "negatives": 2, "epochs": 1000,
+        "learning_rate": 0.05, "slices": 5, "subsample": 0.0, "noise_exponent": 0.75, "damping": 0.1, "seed": 1,
+        "held_out_words": 0,
+    }  # fmt: skip
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), Settings(**settings))
+    before: Footprint | None = None
+    feet: list[Footprint] = []
+    run = training.run()
+    for number, progress in enumerate(run, 1):
+        assert np.isfinite(progress.loss or 0.0)
+        if number in (WARM, 60, 110, 160, ROUNDS):
+            feet.append(Footprint(spark))
+            before = before or feet[0]
+            print(number, vars(feet[-1]) | {"files": len(feet[-1].files)})
+        if number == ROUNDS:
+            break
+    run.close()  # type: ignore[attr-defined]
+    assert before is not None
+    last = feet[-1]
+    assert last.driver <= before.driver * GROWTH
+    assert last.workers <= before.workers * GROWTH
+    assert last.heap <= before.heap * GROWTH
+    assert last.worker_count <= before.worker_count
+    # Shuffles of the epoch that is going on; those of the forty before are gone.
+    assert len(last.files) <= len(before.files) + 2
+    assert last.cached <= before.cached
+    left = Footprint(spark)
+    assert len(left.files) <= len(before.files)
