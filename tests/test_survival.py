@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -341,7 +341,7 @@ def test_training_that_diverges_stops_at_that_round_and_keeps_the_last_checkpoin
 
     def spoil(training: Training, epoch: int, number: int, walked: Any) -> None:
         if (epoch, number) == (1, 1):
-            walked[0].center[0, 0] = np.nan
+            walked[0] = replace(walked[0], center=np.full_like(walked[0].center, np.nan))
         check(training, epoch, number, walked)
 
     with monkeypatch.context() as patched:
@@ -401,11 +401,7 @@ def test_a_path_with_a_password_is_refused_and_not_repeated(run: Callable[..., O
 @pytest.mark.slow
 def test_no_secret_of_sparks_configuration_is_printed_or_published(java_home: str, tmp_path: Path) -> None:
     planted_corpus(tmp_path / "a.txt", sentences=300)
-    secrets = [
-        "spark.hadoop.fs.s3a.secret.key=hush-1",
-        "spark.hadoop.fs.s3a.access.key=hush-2",
-        "spark.w2v.password=hush-3",
-    ]
+    keys = ["spark.hadoop.fs.s3a.secret.key", "spark.hadoop.fs.s3a.access.key", "spark.w2v.password"]
     done = submit(
         ["--input", tmp_path / "a.txt", "--output", tmp_path / "out", "--set", "training.epochs=1"],
         spark=[part for key in keys for part in ("--conf", f"{key}=hush")],

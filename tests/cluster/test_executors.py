@@ -1,9 +1,11 @@
 """Same bits on any number of executors, whatever happens to them: on a cluster of real processes, harmed for real."""
 
+import random
 import re
 import signal
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +303,29 @@ def test_a_late_executor_speculative_copies_and_a_lost_executor_change_no_bit(
         let_a_worker_stand_still(Round(run, cluster, "[2-4]")),
         kill_executors(1, Round(run, cluster, "[2-4]")),
     ]
+    assert run.finish() == 0, run.printed
+    for shows in evidence:
+        shows()
+    assert_same_bits(tmp_path / "out", undisturbed(scheme, LONG))
+
+
+@pytest.mark.parametrize(("scheme", "seed"), [(scheme, seed) for scheme in SCHEMES for seed in range(3)])
+def test_kills_at_random_moments_change_no_bit(
+    scheme: str,
+    seed: int,
+    cluster: Cluster,
+    submit: Callable[..., Submission],
+    tmp_path: Path,
+    undisturbed: Undisturbed,
+) -> None:
+    chance = random.Random(f"{scheme} {seed}")
+    run = submit(scheme, LONG)
+    evidence = []
+    for epochs in ("[1-2]", "[2-4]"):
+        current = Round(run, cluster, epochs)
+        harm = chance.choice([kill_python_worker, partial(kill_executors, 1), partial(kill_executors, 2)])
+        evidence.append(harm(current))
+        time.sleep(chance.uniform(0, 1))
     assert run.finish() == 0, run.printed
     for shows in evidence:
         shows()
