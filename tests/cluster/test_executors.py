@@ -323,7 +323,10 @@ def test_kills_at_random_moments_change_no_bit(
     evidence = []
     for epochs in ("[1-2]", "[2-4]"):
         current = Round(run, cluster, epochs)
-        harm = chance.choice([kill_python_worker, partial(kill_executors, 1), partial(kill_executors, 2)])
+        harms: list[Callable[[Round], Evidence]] = [
+            kill_python_worker, partial(kill_executors, 1), partial(kill_executors, 2),
+        ]  # fmt: skip
+        harm = chance.choice(harms)
         evidence.append(harm(current))
         time.sleep(chance.uniform(0, 1))
     assert run.finish() == 0, run.printed
