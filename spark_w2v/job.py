@@ -81,6 +81,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if _is_interruption(error):
             _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
             return FAILED
+        if _is_gone(error):
+            _complain("Spark was stopped or killed; --resume goes on from the last checkpoint.", options.log_format)
+            return FAILED
         sentence = corpus.explain(error)
         if sentence is None:
             raise
@@ -107,6 +110,14 @@ def _is_interruption(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
+
+
+def _is_gone(error: BaseException) -> bool:
+    """Whether Spark itself ended under us: SIGTERM to spark-submit ends the JVM, and whoever asks it then gets this."""
+    from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
+
+    words = ("SparkContext was shut down", "stopped SparkContext")
+    return isinstance(error, Py4JNetworkError | ConnectionError) or any(said in str(error) for said in words)
 
 
 def _screen() -> TextIO:

@@ -341,7 +341,7 @@ def test_training_that_diverges_stops_at_that_round_and_keeps_the_last_checkpoin
 
     def spoil(training: Training, epoch: int, number: int, walked: Any) -> None:
         if (epoch, number) == (1, 1):
-            walked[0] = replace(walked[0], center=np.full_like(walked[0].center, np.nan))
+            walked[0] = replace(walked[0], loss=np.nan)
         check(training, epoch, number, walked)
 
     with monkeypatch.context() as patched:
