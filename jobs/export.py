@@ -9,18 +9,19 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser, complain, leave, shown
+from spark_w2v.command_line import OUTPUT_HELP, TRY_AGAIN, USERS_MISTAKE, Parser, complain, leave, shown
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.export import FILES, VECTORS, export
 from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "export.py"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when the target is complete, 1 when the storage refused, 2 for a mistake."""
+    """0 when the target is complete, 2 for a mistake, 75 when the storage refused."""
     parser = Parser(prog=PROGRAM, description="Write the vectors of a finished run for other tools.")
-    parser.add_argument("output", metavar="OUTPUT", help="the output of a finished run of jobs/train.py")
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
     parser.add_argument("--format", required=True, choices=list(FILES), help="what is to read it")
     parser.add_argument(
         "--to", required=True, metavar="PATH", help="where it goes: a file for the word2vec formats, else a directory"
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not options.to:
             raise UserError("--to '': is no path; give one that does not exist yet.")
         done = export(
-            local_path(options.output),
+            directory_of(options.output),
             local_path(options.to),
             options.format,
             vectors=options.vectors,
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return USERS_MISTAKE
     except StorageError as error:
         complain(PROGRAM, str(error))
-        return FAILED
+        return TRY_AGAIN
     print(f"{shown(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
     if done.replaced:
         print(f"words with _ in place of white space: {done.replaced:,}")

@@ -11,10 +11,11 @@ except ImportError:  # python puts the script's directory on the path, not the c
 
 import pyarrow as pa
 
-from spark_w2v.command_line import Parser, columns, complain, leave, shown, whole_number
+from spark_w2v.command_line import OUTPUT_HELP, Parser, columns, complain, leave, shown, whole_number
 from spark_w2v.stages.embeddings import Embeddings, OutputError, read
 from spark_w2v.stages.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
-from spark_w2v.stages.publication import UserError, is_local, local_path
+from spark_w2v.stages.publication import UserError, is_local
+from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "neighbors.py"
 LARGEST_TOP = 10_000
@@ -23,7 +24,7 @@ LARGEST_TOP = 10_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when something was found, 2 for a mistake."""
     parser = Parser(prog=PROGRAM, description="The words nearest to a word, by the cosine of their vectors.")
-    parser.add_argument("output", metavar="OUTPUT", help="the output of a finished run of jobs/train.py")
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
     parser.add_argument("words", metavar="WORD", nargs="*", help="a word to find the neighbours of")
     parser.add_argument("--top", type=whole_number(LARGEST_TOP), default=10, metavar="N", help="how many to print (10)")
     parser.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="A is to B as C is to what?")
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if not is_local(options.output):
             raise OutputError(f"{options.output}: is not on this host; copy it here, or mount it.")
-        embeddings = read(local_path(options.output))
+        embeddings = read(directory_of(options.output))
     except (OutputError, UserError) as error:
         complain(PROGRAM, str(error))
         return 2

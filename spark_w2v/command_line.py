@@ -8,7 +8,12 @@ import unicodedata
 from collections.abc import Callable
 from typing import NoReturn
 
-FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75
+FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed; 2 a mistake that you can mend; 75 try again later: another run is at work on the "
+    "output, the storage is full or failed, or Spark was lost."
+)
+OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
 
 
 class Parser(argparse.ArgumentParser):

@@ -15,26 +15,35 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pyarrow as pa
+from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 from tqdm import tqdm
 
 from spark_w2v import config as configuration
-from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser
+from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication, report, steps, warm_start
+from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.publication import Run, StorageError, UserError
+from spark_w2v.stages.publication import BusyError, Run, StorageError, UserError
 from spark_w2v.stages.training import DivergedError, NoPairsError, Training
 from spark_w2v.stages.warm_start import Earlier
 from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
 
+# What Spark says when it was not the job that failed.
+LOST = (
+    (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
+    (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
+    (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
+    (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
+)
+
 
 def train(arguments: Sequence[str] | None = None) -> int:
-    """Train embeddings from the command line; the exit code: 0 done, 1 failed, 2 the user's mistake."""
-    parser = Parser(prog="train.py", description="Train word embeddings on text, with Spark.")
+    """Train embeddings from the command line; the exit code, as EXIT_CODES describes it."""
+    parser = Parser(prog="train.py", description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as conf/local.toml")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
@@ -52,7 +61,15 @@ def train(arguments: Sequence[str] | None = None) -> int:
         "--log-format", default="text", choices=("text", "json"), help="json: one object a line, for a log collector"
     )
     parser.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard there, after each epoch")
+    parser.add_argument(
+        "--run-id",
+        metavar="ID",
+        help="write to DIR/runs/ID, then move DIR/current there; nothing to do where that run is finished already",
+    )
+    parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
     options = parser.parse_args(arguments)
+    if options.no_publish and options.run_id is None:
+        parser.error("--no-publish is for runs with --run-id")
     screen = _screen()
     _log_to(screen, options.log_format)
     signal.signal(signal.SIGTERM, _stop)
@@ -61,17 +78,32 @@ def train(arguments: Sequence[str] | None = None) -> int:
         settings = configuration.load(options.config, options.set)
         corpus.check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
+        directory = options.output
+        if options.run_id is not None:
+            options.output = runs.output_of(directory, options.run_id)
+            if options.no_publish and options.overwrite and runs.current(directory) == options.run_id:
+                raise UserError(
+                    f"{options.output}: is the run that readers get, so --overwrite would publish it; leave "
+                    "--no-publish out, or give another run id."
+                )
         if publication.is_local(options.output):
-            publication.check(options.output, overwrite=options.overwrite, resume=options.resume)
+            # With a run id a finished output is no mistake yet.
+            resume = options.resume or options.run_id is not None
+            publication.check(options.output, overwrite=options.overwrite, resume=resume)
         if options.tensorboard is not None:
             board(options.tensorboard)
         session = _session()
         _train(session, settings, options, screen)
+        if options.run_id is not None:
+            _move_current(directory, options)
         return 0
+    except (BusyError, StorageError) as error:
+        _complain(str(error), options.log_format)
+        return TRY_AGAIN
     except (ConfigError, UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
         _complain(str(error), options.log_format)
         return USERS_MISTAKE
-    except (DivergedError, StorageError) as error:
+    except DivergedError as error:
         _complain(str(error), options.log_format)
         return FAILED
     except KeyboardInterrupt:
@@ -81,9 +113,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if _is_interruption(error):
             _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
             return FAILED
-        if _is_gone(error):
-            _complain("Spark was stopped or killed; --resume goes on from the last checkpoint.", options.log_format)
-            return FAILED
+        if (reason := _lost(error)) is not None:
+            _complain(f"{reason}; try again, with --resume to go on from the last checkpoint.", options.log_format)
+            return TRY_AGAIN
         sentence = corpus.explain(error)
         if sentence is None:
             raise
@@ -110,14 +142,6 @@ def _is_interruption(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
-
-
-def _is_gone(error: BaseException) -> bool:
-    """Whether Spark itself ended under us: SIGTERM to spark-submit ends the JVM, and whoever asks it then gets this."""
-    from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
-
-    words = ("SparkContext was shut down", "stopped SparkContext")
-    return isinstance(error, Py4JNetworkError | ConnectionError) or any(said in str(error) for said in words)
 
 
 def _screen() -> TextIO:
@@ -157,6 +181,15 @@ def _stop(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _lost(error: Exception) -> str | None:
+    """How Spark or its storage was lost, if it was; None where trying again would end in the same way."""
+    text = str(error)
+    for pattern, meaning in LOST:
+        if re.search(pattern, text):
+            return meaning
+    return "the connection to Spark broke" if isinstance(error, Py4JNetworkError | ConnectionError) else None
+
+
 def _session() -> SparkSession:
     """The session that spark-submit configured; alone, Spark on all cores of this machine."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -182,7 +215,7 @@ def _given() -> dict[str, str]:
 def _earlier(output: str, dimensions: int) -> Earlier:
     if not publication.is_local(output):
         raise ConfigError(f"--init {output}: must be a directory that the driver sees; copy it to one.")
-    return warm_start.read(publication.local_path(output), dimensions)
+    return warm_start.read(runs.directory_of(output), dimensions)
 
 
 def _train(session: SparkSession, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
@@ -194,8 +227,10 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     fingerprint = {
         "input": list(options.input), **configuration.as_dict(settings), "resolved": plan, "init": identity,
     }  # fmt: skip
+    # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
+    is_done = options.run_id is not None and not options.overwrite and runs.is_finished(options.output)
     with publication.open_run(
-        options.output, overwrite=options.overwrite, resume=options.resume, fingerprint=fingerprint
+        options.output, overwrite=options.overwrite, resume=options.resume or is_done, fingerprint=fingerprint
     ) as run:
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")
@@ -227,7 +262,8 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
         last = _epochs(training, run, settings, options, screen)
         center, context = training.vectors()
-        versions = {name: version(name) for name in ("numpy", "pyarrow", "pyspark", "scipy")}
+        versions = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
+        versions["pyspark"] = session.version  # a Spark that pip did not install has no metadata
         run_facts: dict[str, Any] = {
             "status": "finished",
             "configuration": configuration.as_dict(settings),
@@ -257,6 +293,8 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
                 name = options.output.rstrip("/").rpartition("/")[2]
                 _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
 
+        if options.run_id is not None and not options.no_publish:
+            runs.mark_pending(options.output)
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
@@ -270,6 +308,15 @@ def _report(directory: Path, run: report.Finished) -> None:
         report.write(directory / report.NAME, report.page(run))
     except Exception as error:  # the vectors are what the run is for
         log.warning("%s was not made (%s: %s); jobs/report.py makes it", report.NAME, type(error).__name__, error)
+
+
+def _move_current(directory: str, options: argparse.Namespace) -> None:
+    """Move DIR/current to a run that has just finished; to one that had finished before, only if it was prevented."""
+    if not options.no_publish and runs.is_pending(options.output):
+        before = runs.move_current(directory, options.run_id)
+        log.info("%s/%s is run %s, it was %s", directory, runs.CURRENT, options.run_id, before or "none")
+    else:
+        log.info("%s/%s is left as it was: %s", directory, runs.CURRENT, runs.current(directory) or "none")
 
 
 def _own_version() -> str:

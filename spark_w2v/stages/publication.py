@@ -80,6 +80,10 @@ class StorageError(RuntimeError):
     """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
 
 
+class BusyError(UserError):
+    """Another run is at work on the output; once it has ended, trying again helps."""
+
+
 class Checkpoint(NamedTuple):
     """One complete state: where training stood, its arrays, whose it is, how many bytes of metrics belong to it."""
 
@@ -510,12 +514,13 @@ class Run:
             self._leaves_nothing = False
             if self.is_published:
                 reason = (
-                    "it holds the finished output of another run; give --overwrite to replace it, or another directory"
+                    "holds the finished output of another run; give --overwrite to replace it, or another directory "
+                    "or run id"
                 )
             else:
-                reason = "its checkpoint is of another run; run without --resume to start anew"
+                reason = "cannot be resumed, its checkpoint is of another run; run without --resume to start anew"
             more = f" and {len(differences) - 8} more" if len(differences) > 8 else ""
-            raise UserError(f"{self.output}: cannot be resumed, {reason}: {', '.join(differences[:8])}{more}.")
+            raise UserError(f"{self.output}: {reason}: {', '.join(differences[:8])}{more}.")
         # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.
         assert not self._fingerprint.keys() & facts.keys(), "a section is added once"
         self._fingerprint.update(json.loads(_json(facts)))
@@ -860,7 +865,7 @@ class _Lock:
             holder = _read_lock(self.path)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             if not _is_stale(self.path, holder):
-                raise UserError(
+                raise BusyError(
                     f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
                 )
             log.warning("%s: the lock of %s is stale and is taken over", output, who)

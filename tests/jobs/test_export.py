@@ -241,7 +241,7 @@ def test_a_walk_that_fails_leaves_what_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", fails)
-    assert export_to(output, form, target, "--overwrite") == 1
+    assert export_to(output, form, target, "--overwrite") == 75
     assert capsys.readouterr().err == f"export.py: {target}: could not be written (No space left on device).\n"
     monkeypatch.undo()
     after = load(form, target)

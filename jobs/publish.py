@@ -1,0 +1,41 @@
+"""Give readers another run: publish.py DIR RUN_ID moves DIR/current to DIR/runs/RUN_ID in one step. Needs no Spark."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    import spark_w2v  # noqa: F401
+except ImportError:  # python puts the script's directory on the path, not the checkout
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from spark_w2v.command_line import EXIT_CODES, TRY_AGAIN, USERS_MISTAKE, Parser, complain, leave, shown
+from spark_w2v.stages.publication import StorageError, UserError
+from spark_w2v.stages.runs import CURRENT, move_current
+
+PROGRAM = "publish.py"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit code, as EXIT_CODES describes it."""
+    parser = Parser(
+        prog=PROGRAM, description="Move DIR/current to a finished run, a new one or an earlier one.", epilog=EXIT_CODES
+    )
+    parser.add_argument("directory", metavar="DIR", help="what was --output of jobs/train.py with --run-id")
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run that has finished")
+    options = parser.parse_args(arguments)
+    try:
+        before = move_current(options.directory, options.run_id)
+    except UserError as error:
+        complain(PROGRAM, str(error))
+        return USERS_MISTAKE
+    except StorageError as error:
+        complain(PROGRAM, str(error))
+        return TRY_AGAIN
+    was = "already" if before == options.run_id else f"it was {before or 'none'}"
+    print(f"{shown(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
+    return 0
+
+
+if __name__ == "__main__":
+    leave(main)

@@ -1,0 +1,199 @@
+"""Runs in one directory, and the link to the one that readers get."""
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from jobs import export, neighbors, publish
+from spark_w2v.stages import embeddings, runs
+from spark_w2v.stages.publication import StorageError, UserError
+
+
+def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
+    """A finished run with one word of its own."""
+    output = directory / "runs" / run_id
+    matrix = np.eye(2, 3, dtype=np.float32)
+    embeddings.write(output, pa.array([word, "pear"]), np.array([5, 2]), matrix, matrix, {"words": 2})
+    (output / "run.json").write_text("{}")
+    (output / "_SUCCESS").touch()
+    return output
+
+
+@pytest.mark.parametrize("run_id", ["20261101", "2026-11-01", "20261101T021500+0000", "a", "v1.2_b", "x" * 128])
+def test_a_date_is_a_run_id(run_id: str, tmp_path: Path) -> None:
+    assert runs.output_of(str(tmp_path), run_id) == str(tmp_path / "runs" / run_id)
+
+
+@pytest.mark.parametrize(
+    "run_id",
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "a/b",
+        "/etc",
+        "a\\b",
+        "a b",
+        ".hidden",
+        "_hidden",
+        "-x",
+        "a:b",
+        "é",
+        "a\n",
+        "a\0",
+        "x" * 129,
+    ],
+)
+def test_what_is_no_name_of_one_directory_is_no_run_id(run_id: str, tmp_path: Path) -> None:
+    for function in (runs.output_of, runs.move_current):
+        with pytest.raises(UserError, match=r"^run id .*begins with a letter or a digit") as refused:
+            function(str(tmp_path), run_id)
+        assert len(str(refused.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_file_system_is_refused_with_a_sentence() -> None:
+    with pytest.raises(UserError, match="directories of this host only"):
+        runs.output_of("hdfs://host/out", "20261101")
+
+
+def test_the_output_of_a_run_without_an_id_is_no_directory_of_runs(tmp_path: Path) -> None:
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(UserError, match="is itself the output of a run"):
+        runs.output_of(str(tmp_path), "20261101")
+
+
+def test_current_moves_to_and_fro_and_a_moved_directory_keeps_it(tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    finish(kept, "1", "one")
+    finish(kept, "2", "two")
+    assert runs.current(str(kept)) is None
+    assert runs.move_current(str(kept), "1") is None
+    assert runs.move_current(str(kept), "2") == "1"
+    assert runs.move_current(str(kept), "2") == "2"
+    assert runs.move_current(str(kept), "1") == "2"
+    kept.rename(tmp_path / "elsewhere")
+    assert runs.directory_of(str(tmp_path / "elsewhere")) == tmp_path / "elsewhere" / "runs" / "1"
+    assert sorted(os.listdir(tmp_path / "elsewhere")) == ["current", "runs"]
+
+
+def test_current_is_never_absent_while_it_moves(tmp_path: Path) -> None:
+    for run_id in ("1", "2"):
+        finish(tmp_path, run_id)
+    runs.move_current(str(tmp_path), "1")
+    ended = threading.Event()
+    seen: set[str] = set()
+
+    def look() -> None:
+        while not ended.is_set():
+            seen.add(runs.directory_of(str(tmp_path)).name)
+
+    reader = threading.Thread(target=look)
+    reader.start()
+    try:
+        for number in range(2000):
+            runs.move_current(str(tmp_path), "21"[number % 2])
+    finally:
+        ended.set()
+        reader.join()
+    assert seen == {"1", "2"}
+
+
+def test_current_moves_to_finished_runs_only(tmp_path: Path) -> None:
+    finish(tmp_path, "1")
+    runs.move_current(str(tmp_path), "1")
+    (finish(tmp_path, "2") / "_SUCCESS").unlink()
+    for run_id in ("2", "3"):
+        with pytest.raises(UserError, match="has no finished run, so current is not moved there"):
+            runs.move_current(str(tmp_path), run_id)
+    assert runs.current(str(tmp_path)) == "1"
+
+
+@pytest.mark.parametrize("kind", ["file", "directory", "link elsewhere", "link above"])
+def test_a_current_that_is_not_ours_is_not_replaced(kind: str, tmp_path: Path) -> None:
+    finish(tmp_path, "1")
+    link = tmp_path / "current"
+    if kind == "file":
+        link.write_text("mine")
+    elif kind == "directory":
+        link.mkdir()
+    else:
+        link.symlink_to("elsewhere" if kind == "link elsewhere" else "runs/..")
+    before = os.lstat(link)
+    for function in (runs.output_of, runs.move_current):
+        with pytest.raises(UserError, match="is not a link to one of"):
+            function(str(tmp_path), "1")
+    assert os.lstat(link) == before
+
+
+def test_a_storage_that_refuses_leaves_current_and_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for run_id in ("1", "2"):
+        finish(tmp_path, run_id)
+    runs.move_current(str(tmp_path), "1")
+
+    def fails(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fails)
+    with pytest.raises(StorageError, match="could not be moved to 2"):
+        runs.move_current(str(tmp_path), "2")
+    assert publish.main([str(tmp_path), "2"]) == 75
+    assert runs.current(str(tmp_path)) == "1"
+    assert sorted(os.listdir(tmp_path)) == ["current", "runs"]
+
+
+def test_a_run_that_died_before_it_moved_current_is_remembered_until_it_is_moved(tmp_path: Path) -> None:
+    output = str(finish(tmp_path, "1"))
+    assert not runs.is_pending(output)
+    runs.mark_pending(output)
+    assert runs.is_pending(output)
+    runs.move_current(str(tmp_path), "1")
+    assert not runs.is_pending(output)
+    assert os.listdir(tmp_path / "runs") == ["1"]
+
+
+# Readers
+
+
+def test_readers_take_the_directory_current_and_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(tmp_path, "1", "one")
+    finish(tmp_path, "2", "two")
+    for moved, word in (("1", "one"), ("2", "two")):
+        runs.move_current(str(tmp_path), moved)
+        for place in (tmp_path, tmp_path / "current", tmp_path / "runs" / moved):
+            assert neighbors.main([str(place), word]) == 0
+            assert export.main([str(place), "--format", "npy", "--to", str(tmp_path / "npy"), "--overwrite"]) == 0
+            assert (tmp_path / "npy" / "words.txt").read_text().splitlines()[0] == word
+    capsys.readouterr()
+    assert neighbors.main([str(tmp_path / "runs"), "one"]) == 2
+    assert "has no _SUCCESS" in capsys.readouterr().err
+
+
+# jobs/publish.py
+
+
+def test_publish_says_what_readers_get_and_what_they_got(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for run_id in ("1", "2"):
+        finish(tmp_path, run_id)
+    for run_id, was in (("1", "it was none"), ("2", "it was 1"), ("2", "already"), ("1", "it was 2")):
+        assert publish.main([str(tmp_path), run_id]) == 0
+        assert capsys.readouterr().out == f"{tmp_path}/current is run {run_id}, {was}\n"
+        assert (tmp_path / "current").resolve() == tmp_path / "runs" / run_id
+
+
+@pytest.mark.parametrize(
+    ("run_id", "sentence"), [("3", "has no finished run"), ("../1", "run id '../1': may have letters")]
+)
+def test_a_mistake_of_publish_costs_one_sentence_and_exit_code_2(
+    run_id: str, sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert publish.main([str(tmp_path), run_id]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert told.err.count("\n") == 1
+    assert told.out == ""

@@ -1,0 +1,203 @@
+"""Runs with ids, as a scheduler starts them: once, again, otherwise, at the same time, and with Spark dying."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs import publish
+from spark_w2v import job
+from spark_w2v.stages import publication, runs
+from tests.test_train import SMALL, planted_corpus
+
+ROOT = Path(__file__).resolve().parents[1]
+LOCAL = str(ROOT / "conf" / "local.toml")
+Train = Callable[..., int]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pipeline") / "planted.txt"
+    planted_corpus(path, sentences=300)
+    return path
+
+
+@pytest.fixture
+def train(spark: SparkSession, corpus: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+    """jobs/train.py in this process, in the session of all tests; its exit code."""
+    return lambda run_id, *more: run(spark, corpus, kept, run_id, *more)
+
+
+def run(spark: SparkSession, corpus: Path, kept: Path, run_id: str, *more: str) -> int:
+    settings = [*SMALL, "--set", "training.partitions=1"]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(spark, "stop", lambda: None)
+        patched.setattr(job, "_session", lambda: spark)
+        patched.setattr(signal, "signal", lambda *_: None)
+        return job.train([LOCAL, "--input", str(corpus), "--output", str(kept), "--run-id", run_id, *settings, *more])
+
+
+@pytest.fixture(scope="module")
+def first(spark: SparkSession, corpus: Path) -> Path:
+    """A directory in which the run "1" has finished."""
+    directory = corpus.parent / "first"
+    assert run(spark, corpus, directory, "1") == 0
+    return directory
+
+
+@pytest.fixture
+def kept(first: Path, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(first, tmp_path / "kept", symlinks=True))
+
+
+def state(kept: Path) -> dict[str, tuple[int, int]]:
+    """Every file there is, with its size and its time."""
+    found = {str(path.relative_to(kept)): path.lstat() for path in kept.rglob("*") if not path.is_dir()}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def test_a_run_goes_to_its_id_and_the_same_one_again_does_nothing(
+    train: Train, kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert runs.current(str(kept)) == "1"
+    assert (kept / "current" / "_SUCCESS").exists()
+    before = state(kept)
+    assert train("1") == 0
+    assert "nothing to do" in caplog.text
+    assert state(kept) == before
+    assert sorted(os.listdir(kept)) == ["current", "runs"]
+    assert os.listdir(kept / "runs") == ["1"], "no lock, marker or working directory is left"
+
+
+def test_a_finished_id_with_another_configuration_is_refused_and_the_difference_named(
+    train: Train, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state(kept)
+    assert train("1", "--set", "training.epochs=2") == 2
+    said = capsys.readouterr().err
+    assert "train.py: " in said
+    assert "holds the finished output of another run" in said
+    assert "training.epochs was 5, is 2" in said
+    assert state(kept) == before
+    assert train("1", "--set", "training.epochs=2", "--overwrite") == 0
+    assert json.loads((kept / "current" / "run.json").read_text())["configuration"]["training"]["epochs"] == 2
+
+
+def test_no_publish_leaves_current_for_publish_to_move(train: Train, kept: Path) -> None:
+    assert train("2", "--no-publish") == 0
+    assert runs.current(str(kept)) == "1"
+    assert train("2") == 0, "a finished run is not published because it is asked for again: a gate may have held it"
+    assert runs.current(str(kept)) == "1"
+    assert publish.main([str(kept), "2"]) == 0
+    assert train("1") == 0
+    assert runs.current(str(kept)) == "2", "doing an earlier day again does not take readers back to it"
+
+
+def test_what_readers_get_is_not_overwritten_by_a_run_that_is_not_to_be_published(
+    train: Train, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = state(kept)
+    assert train("1", "--no-publish", "--overwrite") == 2
+    assert "so --overwrite would publish it" in capsys.readouterr().err
+    assert state(kept) == before
+
+
+def test_a_run_that_died_between_its_output_and_current_is_made_up_for(
+    train: Train, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> str:
+        raise publication.StorageError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runs, "move_current", dies)
+        assert train("2") == 75
+    assert runs.current(str(kept)) == "1"
+    assert runs.is_finished(str(kept / "runs" / "2"))
+    assert train("2") == 0
+    assert runs.current(str(kept)) == "2"
+    assert sorted(os.listdir(kept / "runs")) == ["1", "2"]
+
+
+def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
+    train: Train, kept: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with publication.open_run(str(kept / "runs" / "2"), overwrite=False, resume=False, fingerprint={}):
+        assert train("2") == 75
+        assert "another run is at work on it" in capsys.readouterr().err
+        assert train("1") == 0, "other ids are nobody's business"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--run-id", "../up"], "run id '../up': may have letters"),
+        (["--run-id", ""], "run id '': may have letters"),
+        (["--output", "hdfs://host/out", "--run-id", "1"], "directories of this host only"),
+        (["--no-publish"], "--no-publish is for runs with --run-id"),
+    ],
+)
+def test_a_mistake_with_ids_costs_one_sentence_and_no_spark(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    kept = tmp_path / "kept"
+    monkeypatch.setattr(job, "_session", lambda: pytest.fail("Spark was started"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    try:
+        status: object = job.train([LOCAL, "--input", "x", "--output", str(kept), *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    told = capsys.readouterr()
+    assert status == 2
+    assert sentence in told.err
+    assert told.err.count("\n") == 1
+    assert not kept.exists()
+
+
+@pytest.mark.slow
+def test_spark_that_is_gone_is_a_reason_to_try_again(java_home: str, tmp_path: Path) -> None:
+    corpus = tmp_path / "planted.txt"
+    planted_corpus(corpus)
+    command = [
+        sys.executable, ROOT / "jobs" / "train.py", LOCAL, "--input", corpus, "--output", tmp_path / "kept", "--run-id",
+        "1", *SMALL, "--set", "training.partitions=1", "--set", "training.epochs=100000",
+    ]  # fmt: skip
+    log = tmp_path / "log"
+    environment = {
+        **os.environ,
+        "PYSPARK_SUBMIT_ARGS": "--master local[1] --conf spark.sql.shuffle.partitions=2 pyspark-shell",
+    }
+    with open(log, "wb") as file:
+        started = subprocess.Popen(list(map(str, command)), env=environment, cwd=ROOT, stderr=file, stdout=file)
+    try:
+        deadline = time.monotonic() + 240
+        while "epoch 2/" not in log.read_text():
+            assert started.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        jvms = [child for child in psutil.Process(started.pid).children() if child.name() == "java"]
+        assert len(jvms) == 1
+        jvms[0].kill()
+        status = started.wait(120)
+    finally:
+        started.kill()
+        started.wait()
+    assert status == 75, log.read_text()
+    assert "train.py: " in log.read_text()
+    assert "; try again, with --resume" in log.read_text()
+    # PySpark's own server for accumulators may tell of its broken connection with a traceback; we do not.
+    assert "/spark_w2v/job.py" not in log.read_text()
