@@ -1,5 +1,9 @@
-"""How good vectors are: evaluate.py OUTPUT --pairs FILE... --analogies FILE... [--compare OTHER]. Needs no Spark."""
+"""How good vectors are: evaluate.py OUTPUT --pairs FILE... --analogies FILE... [--compare OTHER]. Needs no Spark.
 
+With --fail-below it is the gate between training and publishing: another exit code when the vectors got worse.
+"""
+
+import argparse
 import json
 import os
 import sys
@@ -13,21 +17,38 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import FAILED, USERS_MISTAKE, Parser, columns, complain, leave, shown, whole_number
+from spark_w2v.command_line import (
+    EXIT_CODES,
+    OUTPUT_HELP,
+    TRY_AGAIN,
+    USERS_MISTAKE,
+    Parser,
+    columns,
+    complain,
+    leave,
+    shown,
+    whole_number,
+)
 from spark_w2v.stages import evaluation, report
 from spark_w2v.stages.embeddings import OutputError, read
 from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
 from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.runs import directory_of, holds_runs
 
 PROGRAM = "evaluate.py"
 AMONG, SHOW = 10_000, 20
 MOST = 10**9
+WORSE = 3  # exit code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when evaluated, 1 when the storage refused the report, 2 for a mistake."""
-    parser = Parser(prog=PROGRAM, description="Word similarity and analogies, as gensim evaluates them.")
-    parser.add_argument("output", metavar="OUTPUT", help="the output of a finished run of jobs/train.py")
+    """0 when evaluated, 2 for a mistake, 3 below --fail-below, 75 when the storage refused the report."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="Word similarity and analogies, as gensim evaluates them.",
+        epilog=f"{EXIT_CODES} {WORSE} is of --fail-below: evaluated, and worse than the limit.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
     parser.add_argument(
         "--pairs", nargs="+", action="extend", default=[], metavar="FILE",
         help="word similarity, laid out as WordSim-353, SimLex-999 or MEN",
@@ -45,14 +66,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--among", type=whole_number(MOST), default=AMONG, metavar="N",
         help=f"with --compare: look at the neighbourhoods of the N most frequent words of both ({AMONG:,})",
     )  # fmt: skip
+    parser.add_argument(
+        "--fail-below", type=_share, metavar="SHARE",
+        help=f"with --compare: exit code {WORSE} when a score, or how much could be answered, is below this share of "
+        "the other's, as in 0.95; a directory of runs that has no current one yet is nothing to be worse than",
+    )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
     parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html anew, with the results in it")
     options = parser.parse_args(arguments)
     if not (options.pairs or options.analogies or options.compare):
         parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
+    if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
+        parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
     try:
         target = _target(options.json)
-        runs = [path for path in (options.output, options.compare) if path is not None]
+        other = options.compare
+        if options.fail_below is not None and is_local(other) and holds_runs(other):
+            print(f"{shown(other)} has no current run yet, so there is nothing to be worse than")
+            other = None
+        runs = [path for path in (options.output, other) if path is not None]
         spaces = [_space(path, options.restrict) for path in runs]
         pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
         analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
@@ -69,21 +101,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if target:
             _write_json(target, found)
         if options.report:
-            output = local_path(options.output)
+            output = directory_of(options.output)
             report.write(output / report.NAME, report.page(report.finished(output), report.as_evaluation(found)))
+        if options.fail_below is not None and len(runs) == 2:
+            return _gate([*pairs, *analogies], options.fail_below)
     except (OutputError, UserError) as error:
         complain(PROGRAM, str(error))
         return USERS_MISTAKE
     except StorageError as error:
         complain(PROGRAM, str(error))
-        return FAILED
+        return TRY_AGAIN
     return 0
 
 
 def _space(path: str, restrict: int) -> Space:
     if not is_local(path):
         raise OutputError(f"{path}: is not on this host; copy it here, or mount it.")
-    return evaluation.space(read(local_path(path)), restrict)
+    return evaluation.space(read(directory_of(path)), restrict)
+
+
+def _share(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 1:
+        raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a share above 0 and up to 1, such as 0.95")
+    return number
+
+
+def _gate(results: Sequence[Sequence[Similarity | Analogies]], share: float) -> int:
+    """Say what is worse than allowed; the exit code."""
+    worse = [line for this, other in results for line in evaluation.worse(this, other, share)]
+    for line in worse:
+        complain(PROGRAM, line)
+    if not worse:
+        print(f"\nno score is below {share:g} of the other's")
+    return WORSE if worse else 0
 
 
 def print_pairs(results: Sequence[Sequence[Similarity]]) -> None:

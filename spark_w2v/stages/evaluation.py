@@ -124,6 +124,30 @@ def space(embeddings: Embeddings, restrict: int = RESTRICT) -> Space:
     return Space(embeddings.words, units, ids, family, members, np.cumsum(sizes) - sizes, sizes)
 
 
+def worse(this: "Similarity | Analogies", other: "Similarity | Analogies", share: float) -> list[str]:
+    """What is below a share of another run's, a sentence each: the score, and how much could be answered.
+
+    The latter because a run that lost half of its words may score better on the rest. A score of the other run that is
+    not above 0, or could not be computed, says nothing and demands nothing.
+    """
+    if isinstance(this, Similarity) and isinstance(other, Similarity):
+        scores = [("Spearman", this.spearman, other.spearman), ("pairs used", this.used, other.used)]
+    elif isinstance(this, Analogies) and isinstance(other, Analogies):
+        a, b = this.total, other.total
+        scores = [("3CosAdd", a.add, b.add), ("3CosMul", a.mul, b.mul), ("questions used", a.used, b.used)]
+    else:
+        raise TypeError("results of one kind are compared")
+    return [
+        f"{this.file}: {name} is {_figure(ours)}, below {share:g} of {_figure(theirs)}."
+        for name, ours, theirs in scores
+        if theirs is not None and theirs > 0 and (ours is None or ours < share * theirs)
+    ]
+
+
+def _figure(value: float | None) -> str:
+    return "not computable" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:.4f}"
+
+
 # Word similarity
 
 

@@ -354,6 +354,82 @@ def test_two_runs_are_shown_in_two_columns(
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == ["report.json"]
 
 
+def gate(output: Path, other: Path, files: tuple[str, str], share: str, *more: str) -> int:
+    return evaluate.main(
+        [
+            str(output),
+            "--pairs",
+            files[0],
+            "--analogies",
+            files[1],
+            "--compare",
+            str(other),
+            "--fail-below",
+            share,
+            *more,
+        ]
+    )
+
+
+def test_vectors_as_good_as_the_others_pass_the_gate(
+    output: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert gate(output, output, files, "1") == 0
+    assert capsys.readouterr().out.endswith("\nno score is below 1 of the other's\n")
+
+
+def test_vectors_that_are_worse_by_more_than_the_limit_fail_with_a_code_of_their_own(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worse = finish(
+        tmp_path / "worse",
+        ["king", "queen", "man", "woman", "other"],
+        np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 0, 0], [1, -1, -1]], np.float32),
+    )
+    assert gate(worse, output, files, "0.95", "--json", str(tmp_path / "report")) == 3
+    told = capsys.readouterr()
+    assert f"evaluate.py: {files[0]}: Spearman is " in told.err
+    assert f"{files[1]}: 3CosAdd is 0.0000, below 0.95 of 1.0000." in told.err
+    assert (tmp_path / "report").exists(), "what stopped a publication can be looked into"
+    assert gate(output, worse, files, "0.95") == 0
+
+
+def test_a_run_that_lost_words_fails_however_well_it_does_on_the_rest(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fewer = finish(
+        tmp_path / "fewer", ["king", "queen", "man"], np.array([[5, 1, 0], [5, 2, 0], [1, 1, 0]], np.float32)
+    )
+    assert gate(fewer, output, files, "0.9") == 3
+    said = capsys.readouterr().err
+    assert "pairs used is 1, below 0.9 of 3." in said
+    assert "questions used is 0, below 0.9 of 1." in said
+    assert "Spearman is not computable, below 0.9 of 1.0000." in said
+
+
+def test_the_first_run_of_all_has_nothing_to_be_worse_than(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "kept" / "runs").mkdir(parents=True)
+    assert gate(output, tmp_path / "kept", files, "0.95") == 0
+    assert "has no current run yet" in capsys.readouterr().out
+    assert gate(output, tmp_path / "kept" / "current", files, "0.95") == 2, "a path that is none is a mistake"
+
+
+@pytest.mark.parametrize(("score", "is_worse"), [(0.75, True), (0.77, False), (0.9, False)])
+def test_a_score_may_fall_as_far_as_the_limit(score: float, is_worse: bool) -> None:
+    other = evaluation.Similarity("f", 9, 9, 0, 0, 0.8, 0.8)
+    assert bool(evaluation.worse(other._replace(spearman=score), other, 0.95)) == is_worse
+
+
+def test_a_score_of_the_other_that_is_not_above_0_demands_nothing(files: tuple[str, str]) -> None:
+    this = evaluation.Similarity("f", 9, 9, 0, 0, None, None)
+    assert evaluation.worse(this, this._replace(spearman=-0.1), 0.95) == []
+    assert evaluation.worse(this, this._replace(spearman=0.1), 0.95) == [
+        "f: Spearman is not computable, below 0.95 of 0.1000."
+    ]
+
+
 def run(*arguments: str | Path, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [sys.executable, ROOT / "jobs" / "evaluate.py", *arguments],
@@ -394,6 +470,9 @@ def test_no_spark_is_needed() -> None:
         (["OUT", "--analogies", "DIR/pairs.tsv"], "pairs.tsv: has no analogy"),
         (["OUT", "--pairs", "DIR/questions.txt"], "questions.txt: has no pair of words"),
         (["OUT", "--pairs", "DIR/pairs.tsv", "--restrict", "0"], "'0' is not a whole number from 1 to"),
+        (["OUT", "--pairs", "DIR/pairs.tsv", "--fail-below", "0.9"], "--fail-below needs --compare"),
+        (["OUT", "--compare", "OUT", "--fail-below", "0.9"], "--fail-below needs --compare OTHER, and --pairs"),
+        (["OUT", "--compare", "OUT", "--fail-below", "nan"], "'nan' is not a share above 0 and up to 1"),
         (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR"], "no report can be written there"),
         (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR/no/report"], "no report can be written there"),
         (["nowhere", "--pairs", "DIR/pairs.tsv"], "nowhere: no such directory"),
