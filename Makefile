@@ -40,7 +40,7 @@ demo: .venv/.installed ## Train on 2 million words of State of the Union address
 test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
 	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
 
-test-all: .venv/.installed-dev ## Run all tests, those of minutes and those on a standalone cluster too
+test-all: .venv/.installed-dev build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
 	@$(JAVA) $(BIN)/python -m pytest $(ARGS)
 
@@ -73,6 +73,7 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
 	$(COMPILE) pyproject.toml -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --group bench -c requirements/dev.txt -o requirements/bench.txt
+	$(COMPILE) --group airflow -o requirements/airflow.txt
 
 clean: ## Remove what was built and what tools left; .venv stays
 	rm -rf build dist artifacts spark-warehouse metastore_db derby.log *.egg-info
@@ -97,4 +98,11 @@ clean: ## Remove what was built and what tools left; .venv stays
 
 .venv/.installed-bench: .venv/.installed-dev requirements/bench.txt
 	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+# Airflow's Spark provider brings pyspark-client, which would overwrite the job's pyspark: never in one environment.
+build/airflow-venv/.installed: requirements/airflow.txt
+	@echo "== Making build/airflow-venv, in which the DAG is tested (520 MB)"
+	@PYTHON="$(PYTHON)" scripts/make_venv build/airflow-venv
+	@build/airflow-venv/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/airflow.txt
 	@touch $@
