@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-cluster check bench package lock clean
+.PHONY: help demo test test-all test-cluster check bench package package-code package-env lock clean
 
 PYTHON ?=
 SIZE ?= quick
@@ -59,12 +59,22 @@ bench: .venv/.installed-bench ## Measure what the README says (SIZE=quick or SIZ
 
 # setuptools packs whatever an earlier build left in build/lib. A wheel is a zip with the package at its root, but
 # executors import from --py-files only what is called .zip.
-package: .venv/.installed-dev ## Build dist/spark_w2v.zip for spark-submit --py-files, and the wheel
-	@rm -rf build/lib build/bdist.* dist
+package: package-code package-env ## Build in dist/ the zip for --py-files, the wheel, and an environment for executors
+
+package-code: .venv/.installed-dev ## Build dist/spark_w2v.zip for spark-submit --py-files, and the wheel
+	@rm -rf build/lib build/bdist.* dist/spark_w2v*
 	@$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
 	@rm -rf build/lib build/bdist.* spark_w2v.egg-info
 	@cp dist/spark_w2v-*.whl dist/spark_w2v.zip
-	@ls -1 dist/*
+	@ls -1 dist/spark_w2v*
+
+# Without pyspark, which every cluster brings itself: PYTHONPATH, where Spark puts it, is looked at last (fallback).
+# Packed from .venv, so for this machine's kind of processor and this minor version of Python; nothing is downloaded.
+package-env: .venv/.installed-dev ## Build dist/environment.pex: what executors need besides Python and Java (120 MB)
+	@mkdir -p build dist
+	@grep -vE '^(pyspark|py4j)==' requirements/run.txt > build/environment.txt
+	@$(BIN)/python -m pex --requirement build/environment.txt --intransitive --venv-repository .venv \
+	    --inherit-path=fallback --python-shebang '/usr/bin/env python3' --output-file dist/environment.pex
 
 # Needs uv. To move a pin, delete its line, or everything, and make lock; the files are valid for Python 3.11 and newer.
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 \

@@ -14,19 +14,37 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="session")
-def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The zip of `make package`, made in a copy, so that nobody's dist/ is touched."""
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what `make package` needs, so that nobody's dist/ is touched; what it makes goes to dist/ there."""
     copy = tmp_path_factory.mktemp("package")
     for name in ("Makefile", "README.md", "LICENSE", "pyproject.toml"):
         shutil.copy2(ROOT / name, copy)
+    shutil.copytree(ROOT / "requirements", copy / "requirements")
     shutil.copytree(ROOT / "spark_w2v", copy / "spark_w2v", ignore=shutil.ignore_patterns("__pycache__"))
     (copy / ".venv").symlink_to(sys.prefix)
+    return copy
+
+
+def make(packages: Path, target: str) -> None:
     subprocess.run(
         # -o: the environment is not to be renewed from here.
-        ["make", "-o", ".venv/.installed-dev", "package"],
-        cwd=copy, env=environment(), stdout=subprocess.DEVNULL, check=True,
+        ["make", "-o", ".venv/.installed-dev", target],
+        cwd=packages, env=environment(), stdout=subprocess.DEVNULL, check=True,
     )  # fmt: skip
-    return copy / "dist" / "spark_w2v.zip"
+
+
+@pytest.fixture(scope="session")
+def package(packages: Path) -> Path:
+    """The zip of `make package`."""
+    make(packages, "package-code")
+    return packages / "dist" / "spark_w2v.zip"
+
+
+@pytest.fixture(scope="session")
+def environment_archive(packages: Path) -> Path:
+    """The environment of `make package`."""
+    make(packages, "package-env")
+    return packages / "dist" / "environment.pex"
 
 
 @pytest.fixture(scope="session")
