@@ -50,6 +50,7 @@ OPEN_BYTES = 2 << 20
 BUCKET_WORDS = 10 * PIECE_WORDS
 
 AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
+MOST_CHECKED = 2 << 30  # bytes of .bz2 that the driver looks through, = 40 s
 
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
@@ -608,6 +609,13 @@ def _check_packed(session: "SparkSession", files: Sequence[File]) -> None:
     """Refuse packed files of which Hadoop would read less than there is, and not say so."""
     bzip2 = [file for file in files if file.path.lower().endswith(".bz2")]
     blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
+    if sum(file.bytes for file in bzip2) > MOST_CHECKED:
+        log.warning(
+            "%d .bz2 files are too large to be looked through for damage, which Hadoop passes over in silence: "
+            "test them with bzip2 -t",
+            len(bzip2),
+        )
+        bzip2 = []
     if bzip2:
         log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
     if blocks:
