@@ -31,7 +31,7 @@ SETTINGS = [
     "--set", "training.syncs_per_epoch=3", "--set", "vocabulary.subsample=0", "--set", "output.checkpoint=none",
 ]  # fmt: skip
 SHORT = ["--set", "training.epochs=1", "--set", "training.negatives=2"]
-LONG = ["--set", "training.epochs=4", "--set", "training.negatives=40"]
+LONG = ["--set", "training.epochs=4", "--set", "training.dimensions=1500"]
 SCHEMES = ("blocks", "replicas")
 Undisturbed = Callable[[str, list[str]], list[np.ndarray]]
 WORKING = 0.1  # seconds of processor after which a Python worker is in the middle of a task
@@ -147,16 +147,20 @@ class Round:
             return len(run.jobs()) > known and bool(re.search(pattern, run.jobs()[-1].what))
 
         run.wait_for(has_begun, f"a round of epoch {epochs}")
-        self.before = self.worked()
+        self.before = self.last = self.worked()
         self.what = f"^{run.jobs()[-1].what}$"
 
     def worked(self) -> dict[psutil.Process, float]:
         return {worker: seconds_worked(worker) for worker in python_workers(self.executors)}
 
     def in_the_middle(self) -> list[psutil.Process]:
-        """Python workers that are at a task now."""
-        worked = self.worked()
-        return [worker for worker in worked if worked[worker] - self.before.get(worker, 0.0) > WORKING]
+        """Python workers that are at a task now: they have worked, and still did since the last look."""
+        last, self.last = self.last, self.worked()
+        return [
+            worker
+            for worker, seconds in self.last.items()
+            if seconds - self.before.get(worker, 0.0) > WORKING and seconds > last.get(worker, 0.0)
+        ]
 
     def wait_until_all_work(self, count: int = 3) -> list[psutil.Process]:
         found: list[psutil.Process] = []
@@ -165,7 +169,7 @@ class Round:
             found[:] = self.in_the_middle()
             return len(found) >= count
 
-        self.run.wait_for(all_work, f"{count} workers are in the middle of {self.what}", pause=0.01)
+        self.run.wait_for(all_work, f"{count} workers are in the middle of {self.what}", pause=0.03)
         return found
 
     def tasks(self) -> list[Task]:
