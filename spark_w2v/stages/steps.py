@@ -71,7 +71,7 @@ def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = No
         describe("vocabulary", "vocabulary: counting the words")
         v = settings.vocabulary
         vocabulary = vocabularies.count_words(pieces, v.min_count, v.max_words, known)
-        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK)
+        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK_DESER)
         describe("vocabulary", "vocabulary: turning words into ids")
         encoded.count()
     finally:
