@@ -87,14 +87,16 @@ FULL = [
     BASE,
     *[Case("vocabulary", n < M, vocabulary=n) for n in (10_000, 200_000, M)],
     *[Case("blocks", True, blocks=n) for n in (1, 4, 8)],
+    Case("cluster", True, cluster=True),
+    Case("cluster", True, vocabulary=200_000, cluster=True),
+    Case("cluster", True, blocks=4, cluster=True),
+    Case("cluster", True, dimensions=400, cluster=True),
     Case("", False, words=0, vocabulary=0, blocks=4, synthetic=False),
     Case("", False, words=8 * M, vocabulary=200_000, dimensions=200, blocks=4),
     BASE,
-    *[Case("blocks", False, blocks=n) for n in (16, 32)],
-    Case("cluster", True, cluster=True),
-    *[Case("cluster", True, vocabulary=n, cluster=True) for n in (200_000, M)],
-    *[Case("cluster", True, blocks=n, cluster=True) for n in (4, 8)],
-    Case("cluster", True, dimensions=400, cluster=True),
+    Case("blocks", False, blocks=16),
+    Case("cluster", True, blocks=8, cluster=True),
+    Case("blocks", False, blocks=32),
 ]
 SMALL = Case("base", True, words=200_000, vocabulary=2_000)
 QUICK = [
