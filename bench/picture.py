@@ -18,7 +18,7 @@ def draw(runs: Sequence[Mapping[str, Any]], order: Sequence[str], path: Path) ->
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     panels = figure.subplots(1, len(QUALITIES))
     for panel, (key, title) in zip(panels, QUALITIES, strict=True):
-        for label in order:
+        for number, label in enumerate(order):
             mine = [run for run in runs if run["label"] == label and run[key] is not None]
             if not mine:
                 continue
@@ -28,7 +28,7 @@ def draw(runs: Sequence[Mapping[str, Any]], order: Sequence[str], path: Path) ->
             panel.plot([min(seconds), max(seconds)], [at[1]] * 2, color=color, linewidth=1)
             panel.plot([at[0]] * 2, [min(scores), max(scores)], color=color, linewidth=1)
             panel.plot(*at, "o", color=color, markersize=5)
-            panel.annotate(label, at, xytext=(5, 4), textcoords="offset points", color=color)
+            panel.annotate(label, at, xytext=(5, -12 if number % 2 else 4), textcoords="offset points", color=color)
         panel.set_title(title)
         panel.set_xlabel("seconds, raw text to vectors")
         panel.set_xlim(left=0)
