@@ -124,6 +124,7 @@ def test_the_result_does_not_depend_on_how_rows_are_ordered_or_partitioned(
     assert vectors_of(SkipGram(**OPTIONS, seed=2).fit(sentences)) != vectors_of(model)
 
 
+@pytest.mark.slow
 def test_the_job_gives_the_same_bits_on_files_that_hold_the_rows_in_this_order(
     sentences: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

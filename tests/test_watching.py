@@ -24,7 +24,8 @@ def jobs_of(directory: Path) -> list[tuple[str, str]]:
     return [(p.get("spark.jobGroup.id", "-"), p.get("spark.job.description", "-")) for p in started]
 
 
-@pytest.mark.parametrize(("scheme", "partitions"), [("blocks", 1), pytest.param("replicas", 2, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheme", "partitions"), [("blocks", 1), ("replicas", 2)])
 def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_path: Path) -> None:
     events, curves, output = tmp_path / "events", tmp_path / "curves", tmp_path / "out"
     events.mkdir()
