@@ -74,6 +74,7 @@ def belongings(checkout: Path) -> Path:
         shutil.copy(path, text)
     (text / "court.txt").write_text("the man and the woman met the king and the queen\n" * 20)
     lines = [path.read_text(encoding="utf-8").split()[:2000] for path in sorted(text.iterdir())]
+    shutil.copytree(text, checkout / "my-text-of-today")
     (checkout / "my-sessions").mkdir()
     items = [line[start : start + 20] for line in lines for start in range(0, len(line), 20)]
     pq.write_table(pa.table({"items": pa.array(items, pa.list_(pa.string()))}), checkout / "my-sessions" / "0.parquet")
@@ -90,13 +91,17 @@ def test_every_block_of_the_readme_runs(belongings: Path) -> None:
     for language, code in found:
         if code in ELSEWHERE or YARN in code:
             continue
-        if "--output my-vectors" in code:
+        trains = re.search(r"--output my-vectors\s", code + "\n") is not None
+        if trains:
             commands.append("rm -rf my-vectors")
+        if "--init" in code:  # the README's runs before it have other dimensions
+            commands.append("rm -rf my-vectors; cp -r my-first-vectors my-vectors")
         commands.append(as_shell(language, code))
-        if "my-sessions" in code:
+        if "my-sessions" in code or "--init" in code:
             commands.append("rm -rf my-vectors; cp -r my-older-vectors my-vectors")
-        elif "--output my-vectors" in code:
+        elif trains:
             commands.append("rm -rf my-older-vectors; cp -r my-vectors my-older-vectors")
+            commands.append("test -d my-first-vectors || cp -r my-vectors my-first-vectors")
     printed = type_in(belongings, commands)
     assert "man is to king as woman is to" in printed
     assert (belongings / "my-report.json").exists()
