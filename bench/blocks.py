@@ -126,11 +126,11 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
             step = descent.Step(NEGATIVES, w.damping, *rates)
             for i, (j, bucket) in enumerate(zip(partners.tolist(), buckets, strict=True)):
                 begun = time.monotonic()
-                centers, contexts = layout.rows(bucket)
+                short = layout.shortened(bucket)
                 drawn = time.monotonic()
                 rng = generator(w.seed, KERNEL, epoch, (part * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
-                walk = descent.descend(*rows, centers, contexts, blocks.of(noise, j), step, rng)
+                walk = descent.descend(*rows, short, layout, blocks.of(noise, j), step, rng)
                 draw_seconds += drawn - begun
                 kernel_seconds += time.monotonic() - drawn
                 trained += walk.pairs

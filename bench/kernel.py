@@ -27,7 +27,7 @@ from bench.blocks import Corpus, cut, draw, read
 from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
+from spark_w2v.skipgram.pairs import Drawing, Layout, Numbers
 from spark_w2v.skipgram.parameters import Blocks, deal_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
 
@@ -90,7 +90,7 @@ PARTS = [
 class Work(NamedTuple):
     """The pairs of an epoch in their buckets."""
 
-    buckets: list[tuple[int, int, Keys]]
+    buckets: list[tuple[int, int, Numbers]]
     layout: Layout
     blocks: Blocks
     noise: "np.ndarray[Any, np.dtype[np.float64]]"
@@ -106,7 +106,7 @@ def prepare(corpus: Corpus, count: int) -> Work:
     begun = time.perf_counter()
     pairs, words = draw(corpus, drawing, 1, np.array([0.0, 1.0]))
     seconds = time.perf_counter() - begun
-    buckets = [(i, j, cut(pairs, layout, 0, i, j).copy()) for i in range(count) for j in range(count)]
+    buckets = [(i, j, layout.shortened(cut(pairs, layout, 0, i, j))) for i in range(count) for j in range(count)]
     return Work(buckets, layout, blocks, noise_distribution(corpus.counts, 0.75)[blocks.order], words, seconds)
 
 
@@ -117,11 +117,10 @@ def walk(work: Work, descend: Callable[..., descent.Walk]) -> float:
     center = center[work.blocks.order]
     seconds = 0.0
     for i, j, bucket in work.buckets:
-        centers, contexts = work.layout.rows(bucket)
         step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
         of = work.blocks.of
         begun = time.perf_counter()
-        descend(of(center, i), of(context, j), centers, contexts, of(work.noise, j), step, generator(1, 0, i, j))
+        descend(of(center, i), of(context, j), bucket, work.layout, of(work.noise, j), step, generator(1, 0, i, j))
         seconds += time.perf_counter() - begun
     return seconds
 
@@ -159,9 +158,13 @@ def profile(work: Work) -> dict[str, float]:
 def shape_of(work: Work) -> Shape:
     """Groups and rows of noise for each pair, as the kernel cuts them."""
     groups = pairs = 0
-    for _, _, bucket in work.buckets:
-        centers, _ = work.layout.rows(bucket)
-        groups += int((-(-np.bincount(centers) // descent.GROUP)).sum())
+    for i, j, bucket in work.buckets:
+        centers, noise = work.blocks.of(work.blocks.order, i).size, work.blocks.of(work.noise, j)
+        frequent = descent.frequent_rows(noise.size, DIMENSIONS)
+        parts = descent.cut_parts(
+            bucket, work.layout, centers, noise / noise.sum(), NEGATIVES, frequent, generator(1, 0, i, j)
+        )
+        groups += sum(len(part.groups) for part in parts)
         pairs += bucket.size
     return Shape(groups / pairs, groups / pairs * descent.NOISE / descent.SHARING)
 

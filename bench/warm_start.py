@@ -57,11 +57,10 @@ def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int
     before, pairs = sample.moved(places).loss(center, context), 0
     for epoch in range(epochs):
         keys, _ = draw(corpus, drawing, epoch, epoch_edges(epoch, 1, 1))
-        centers, contexts = Layout.of(blocks).rows(keys)
         rates = [rate * max(LEAST_RATE, 1 - at / epochs) for at in (epoch, epoch + 1)]
         step = Step(NEGATIVES, Config().training.damping, *rates)
         pairs += descend(
-            center, context, centers, contexts, noise[blocks.order], step, generator(SEED, KERNEL, epoch)
+            center, context, keys, Layout.of(blocks), noise[blocks.order], step, generator(SEED, KERNEL, epoch)
         ).pairs
     after = sample.moved(places).loss(center, context)
     seconds = round(time.process_time() - begun, 1)

@@ -8,7 +8,7 @@ import pytest
 
 from bench import scale
 from spark_w2v.config import Config
-from spark_w2v.skipgram.descent import GROUP, cut_groups
+from spark_w2v.skipgram.descent import GROUP, Groups
 from spark_w2v.skipgram.pairs import epoch_edges
 
 
@@ -35,7 +35,7 @@ def test_expected_groups_are_those_that_the_kernel_cuts() -> None:
     rng = np.random.default_rng(3)
     for mean in (0.1, 1.0, 10.0, 100.0, 1000.0):
         drawn = rng.poisson(mean, 50_000).astype(np.int32)
-        cut = cut_groups(drawn, rng).center.size / drawn.size
+        cut = len(Groups(lambda at: at, drawn, drawn, drawn.size, rng)) / drawn.size
         assert scale.expected_groups(np.array([mean]))[0] == pytest.approx(cut, rel=0.02), f"{mean} pairs, {GROUP=}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from spark_w2v.skipgram.pairs import Drawing, draw_reach, keep_words, positions_of_pairs
+from spark_w2v.skipgram.pairs import Drawing, draw_reach, keep_words, looks
 from spark_w2v.skipgram.sampling import SAMPLE, generator
 
 Floats = npt.NDArray[np.float32]
@@ -76,9 +76,11 @@ def draw_sample(
     lengths = np.concatenate([np.empty(0, np.int32), *(lengths for _, lengths in sentences)])
     words, sentence = keep_words(ids, lengths, drawing.keep, rng)
     reach = draw_reach(words.size, drawing.window, rng)
-    found = list(positions_of_pairs(sentence, reach, drawing.window))
-    center = words[np.concatenate([np.empty(0, np.intp), *(c for c, _ in found)])]
-    context = words[np.concatenate([np.empty(0, np.intp), *(o for _, o in found)])]
+    centers, contexts = [words[:0]], [words[:0]]
+    for d, forth, back in looks(sentence, reach, drawing.window):
+        centers += words[:-d][forth], words[d:][back]
+        contexts += words[d:][forth], words[:-d][back]
+    center, context = np.concatenate(centers), np.concatenate(contexts)
     if center.size > MOST_PAIRS:
         some = np.sort(rng.choice(center.size, MOST_PAIRS, replace=False))
         center, context = center[some], context[some]

@@ -17,6 +17,7 @@ from spark_w2v.skipgram.parameters import Blocks, Floats, Ints
 from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 
 Keys = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
 FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
 
@@ -43,10 +44,31 @@ class Layout:
         """Of the rows of a pair, without slice and blocks."""
         return np.dtype(np.uint32) if 2 * self.row <= 32 else np.dtype(np.uint64)
 
-    def rows(self, pairs: npt.NDArray[np.unsignedinteger]) -> tuple[Ints, Ints]:
-        """Center rows and context rows of pairs, whatever stands in the higher bits."""
-        mask = pairs.dtype.type((1 << self.row) - 1)
-        return ((pairs >> pairs.dtype.type(self.row)) & mask).astype(np.int32), (pairs & mask).astype(np.int32)
+    def shortened(self, pairs: Keys) -> Numbers:
+        """The same pairs in as few bytes as hold their rows; what is left of blocks is the same in all of a bucket."""
+        short: Numbers = pairs.astype(self.dtype)
+        return short
+
+    def contexts(self, pairs: Numbers) -> Ints:
+        """Context row of each pair, whatever stands in the higher bits."""
+        return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
+
+    def pairs_by_part(self, pairs: Numbers, centers: int, frequent: int) -> Ints:
+        """(centers, 2) how many pairs each center row has with the first so many context rows, and with the others.
+
+        Args:
+            pairs: (P,) sorted, P > 0, and all of one bucket: the higher bits are the same in all of them.
+            centers: rows.
+            frequent: context rows.
+        """
+        row, both = pairs.dtype.type(self.row), pairs.dtype.type(2 * self.row)
+        above = pairs[0] >> both << both if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
+        begins = above | np.arange(centers, dtype=pairs.dtype) << row
+        first = np.searchsorted(pairs, begins)
+        ends = np.append(first[1:], pairs.size)
+        # Sums that would not fit the type are those that are not wanted.
+        others = np.searchsorted(pairs, begins + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
+        return np.stack([others - first, ends - others], axis=1).astype(np.int32)
 
 
 def keep_words(
@@ -75,24 +97,25 @@ def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray
     return rng.integers(1, window + 1, words, dtype=np.int16)
 
 
-def positions_of_pairs(
+def looks(
     sentence: Ints, reach: npt.NDArray[np.int16], window: int
-) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Positions of center and context of all pairs, by distance.
+) -> Iterator[tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
+    """Which words are a pair, by distance d: whether word i looks as far as word i + d, and whether that looks back.
 
     Args:
         sentence: (m,) sentence of each word, rising.
         reach: (m,) how far each word looks as a center.
         window: largest reach.
+
+    Yields:
+        d, (m - d,), (m - d,)
     """
     for distance in range(1, min(window, sentence.size - 1) + 1):
         together = sentence[distance:] == sentence[:-distance]
         if not together.any():
             return
-        left = np.flatnonzero(together & (reach[:-distance] >= distance))
-        yield left, left + distance
-        right = np.flatnonzero(together & (reach[distance:] >= distance))
-        yield right + distance, right
+        far = reach >= distance
+        yield distance, together & far[:-distance], together & far[distance:]
 
 
 def number_pairs(
@@ -117,8 +140,11 @@ def number_pairs(
     rows, each = np.uint64(layout.row), np.uint64(layout.block)
     context = block << (rows + rows) | row
     center = (part << each | block) << (rows + rows + each) | row << rows
-    found = [center[c] | context[o] for c, o in positions_of_pairs(sentence, reach, window)]
-    return np.concatenate(found) if found else np.empty(0, np.uint64)
+    found = [np.empty(0, np.uint64)]
+    for d, forth, back in looks(sentence, reach, window):
+        found.append((center[:-d] | context[d:])[forth])
+        found.append((center[d:] | context[:-d])[back])
+    return np.concatenate(found)
 
 
 def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:

@@ -432,14 +432,12 @@ def _bucket_task(
         pairs = np.concatenate([np.frombuffer(data, layout.dtype) for _, data in rows])
         # Rows come out of a shuffle in any order. Sorting the pairs themselves puts them in one order, and in groups.
         pairs.sort()
-        centers, contexts = layout.rows(pairs)
-        del pairs
         noise = blocks.of(plan.value.noise, context_block)
         center, context = (some.rows() for some in sent[index])
         ready = time.monotonic()
         rng = generator(plan.value.drawing.seed, KERNEL, epoch, index)
         with threadpool_limits(1, "blas"):
-            walk = descend(center, context, centers, contexts, noise, step, rng)
+            walk = descend(center, context, pairs, layout, noise, step, rng)
         ended = time.monotonic()
         walked = Walked(
             walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
@@ -550,15 +548,14 @@ class ReplicaWalk:
         pairs = np.concatenate(waiting)
         waiting.clear()
         pairs.sort()
-        centers, contexts = Layout.of(self._plan.drawing.blocks).rows(pairs)
-        del pairs
+        layout = Layout.of(self._plan.drawing.blocks)
         step = self._step
         slope = step.last_rate - step.first_rate
         step = replace(step, first_rate=step.first_rate + slope * first, last_rate=step.first_rate + slope * last)
         rng = generator(self._plan.drawing.seed, KERNEL, *self._place, self._lots)
         self._lots += 1
         ready = time.monotonic()
-        walk: Walk = descend(self.center, self.context, centers, contexts, self._plan.noise, step, rng)
+        walk: Walk = descend(self.center, self.context, pairs, layout, self._plan.noise, step, rng)
         self.center_updates += walk.center_updates
         self.context_updates += walk.context_updates
         ended = time.monotonic()

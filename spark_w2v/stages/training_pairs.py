@@ -104,7 +104,7 @@ def _buckets(
     bits = np.uint64(layout.block)
     prefix = ((part << bits | center) << bits | context) << np.uint64(2 * layout.row)
     cuts = np.append(np.searchsorted(keys, prefix), keys.size)
-    pairs = keys.astype(layout.dtype)  # cuts off what is above; what is left of it is the same in all of a bucket
+    pairs = layout.shortened(keys)
     sizes = np.diff(cuts)
     drawn[:-1] += sizes
     for bucket in np.flatnonzero(sizes):

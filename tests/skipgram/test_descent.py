@@ -12,11 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.descent import Groups, Step, Walk, cut_groups, descend
+from spark_w2v.skipgram.descent import Groups, Step, Walk, cut_parts, descend, take_turns
 from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
 from spark_w2v.skipgram.parameters import deal_blocks, initialise
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
-from spark_w2v.skipgram.sampling import draw_noise, noise_distribution
+from spark_w2v.skipgram.sampling import noise_distribution
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -45,13 +45,22 @@ def some_task(pairs: int, center_rows: int = 5, context_rows: int = 7, seed: int
     """Random rows; pairs that favour the first words, so that some are repeated and some are met rarely."""
     rng = np.random.default_rng(seed)
     favour = 1.0 / np.arange(1, 1 + max(center_rows, context_rows))
+    centers = rng.choice(center_rows, pairs, p=favour[:center_rows] / favour[:center_rows].sum()).astype(np.int32)
+    contexts = rng.choice(context_rows, pairs, p=favour[:context_rows] / favour[:context_rows].sum()).astype(np.int32)
+    order = np.lexsort((contexts, centers))
     return Task(
         rng.normal(size=(center_rows, DIMENSIONS)).astype(np.float32),
         rng.normal(size=(context_rows, DIMENSIONS)).astype(np.float32),
-        np.sort(rng.choice(center_rows, pairs, p=favour[:center_rows] / favour[:center_rows].sum())).astype(np.int32),
-        rng.choice(context_rows, pairs, p=favour[:context_rows] / favour[:context_rows].sum()).astype(np.int32),
+        centers[order],
+        contexts[order],
         noise_distribution(np.arange(1, context_rows + 1, dtype=np.int64)[::-1], 0.75),
     )
+
+
+def numbered(centers: Ints, contexts: Ints) -> tuple[npt.NDArray[np.uint32], Layout]:
+    """Pairs as the kernel takes them."""
+    layout = Layout(16, 0)
+    return np.sort((centers.astype(np.uint32) << np.uint32(layout.row)) | contexts.astype(np.uint32)), layout
 
 
 def constant(rate: float, negatives: int = 3, damping: float = 0.0) -> Step:
@@ -63,15 +72,14 @@ def walk(task: Task, step: Step, seed: int = 0) -> tuple[Floats, Floats, Walk]:
     """Rows after the walk; the task stays as it is."""
     center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
     done = descend(
-        center_rows, context_rows, task.centers, task.contexts, task.noise, step, np.random.default_rng(seed)
+        center_rows,
+        context_rows,
+        *numbered(task.centers, task.contexts),
+        task.noise,
+        step,
+        np.random.default_rng(seed),
     )
     return center_rows, context_rows, done
-
-
-def pairs_of(groups: Groups, place: int) -> list[int]:
-    """Positions of the pairs of one group: neighbours, or as far apart as their stride says."""
-    stride = int(getattr(groups, "stride", np.ones_like(groups.first))[place])
-    return [int(groups.first[place]) + slot * stride for slot in range(groups.length[place])]
 
 
 class Plain(NamedTuple):
@@ -83,38 +91,39 @@ class Plain(NamedTuple):
     loss_pairs: int
 
 
-def walk_plainly(task: Task, step: Step, seed: int, batch: int, lots: int) -> Plain:
+def walk_plainly(task: Task, step: Step, seed: int, batch: int) -> Plain:
     """The same walk, one pair at a time in float64, without damping: for each batch, rows -= rate * sum of gradients.
 
     A pair's noise is the N words of its set at weight K / N each.
 
     Args:
         batch: groups of a batch.
-        lots: batches' worth of noise words, which a longer walk meets again.
     """
     rng = np.random.default_rng(seed)
-    groups = cut_groups(np.bincount(task.centers, minlength=len(task.center_rows)).astype(np.int32), rng)
-    sets = batch // descent.SHARING
-    drawn = draw_noise(task.noise, lots * sets * descent.NOISE, rng).reshape(lots, sets, descent.NOISE)
+    noise, sets = task.noise / task.noise.sum(), batch // descent.SHARING
+    pairs, layout = numbered(task.centers, task.contexts)
+    frequent = descent.frequent_rows(len(task.context_rows), DIMENSIONS)
+    parts = cut_parts(pairs, layout, len(task.center_rows), noise, step.negatives, frequent, rng)
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
     loss, loss_pairs = 0.0, 0
-    for number, begin in enumerate(range(0, groups.center.size, batch)):
-        center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
-        for place in range(begin, min(begin + batch, groups.center.size)):
-            noisy = drawn[number % lots, (place - begin) // descent.SHARING]
-            first, stride = groups.first[place], groups.stride[place]
-            for pair in range(first, first + groups.length[place] * stride, stride):
-                center, context = task.centers[pair], task.contexts[pair]
-                alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
-                beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
-                weight = step.negatives / descent.NOISE
-                center_sum[center] += alone[1] + weight * (beside[1] - alone[1])
-                context_sum += alone[2] + weight * (beside[2] - alone[2])
-                if number % descent.LOSS_EVERY == 0:
-                    loss += alone[0] + weight * (beside[0] - alone[0])
-                    loss_pairs += 1
-        center_rows -= step.first_rate * center_sum
-        context_rows -= step.first_rate * context_sum
+    for part, begin in take_turns(parts, rng):
+        groups, drawn = part.groups.stretch(begin), part.noise.reshape(-1, sets, descent.NOISE)
+        for first in range(0, groups.center.size, batch):
+            number = (begin + first) // batch
+            center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
+            for place in range(first, min(first + batch, groups.center.size)):
+                noisy = drawn[number % len(drawn), (place - first) // descent.SHARING]
+                center = groups.center[place]
+                for context in groups.contexts[place][: groups.length[place]]:
+                    alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
+                    beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
+                    center_sum[center] += alone[1] + part.each * (beside[1] - alone[1])
+                    context_sum += alone[2] + part.each * (beside[2] - alone[2])
+                    if number % descent.LOSS_EVERY == 0:
+                        loss += float(alone[0] + part.each * (beside[0] - alone[0]))
+                        loss_pairs += 1
+            center_rows -= step.first_rate * center_sum
+            context_rows -= step.first_rate * context_sum
     return Plain(center_rows, context_rows, loss, loss_pairs)
 
 
@@ -151,7 +160,7 @@ def test_the_gradient_of_one_batch_equals_the_textbook_one_pair_at_a_time(
     task = some_task(pairs, center_rows)
     step = constant(RATE, negatives)
     center_rows_after, context_rows_after, _ = walk(task, step)
-    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0, BATCH, 1))
+    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0, BATCH))
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -160,7 +169,7 @@ def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int
     task = some_task(pairs, center_rows)
     step = constant(RATE)
     done = walk(task, step)[2]
-    wanted = walk_plainly(task, step, 0, BATCH, 1)
+    wanted = walk_plainly(task, step, 0, BATCH)
     assert done.loss_pairs == wanted.loss_pairs == done.pairs == pairs
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
 
@@ -168,15 +177,16 @@ def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("pairs", [9, 40, 61])
 @pytest.mark.parametrize("most_lots", [1, 3, 100])
+@pytest.mark.parametrize("frequent", [2, 7])
 def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
-    pairs: int, most_lots: int, monkeypatch: pytest.MonkeyPatch
+    pairs: int, most_lots: int, frequent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(descent, "FREQUENT", 4 * DIMENSIONS * frequent)
     monkeypatch.setattr(descent, "NOISE_LOTS", most_lots)
     monkeypatch.setattr(descent, "STRETCH", 2)
     task = some_task(pairs)
     step = constant(RATE)
-    groups = int((-(-np.bincount(task.centers) // descent.GROUP)).sum())
-    wanted = walk_plainly(task, step, 3, BATCH, min(most_lots, -(-groups // BATCH)))
+    wanted = walk_plainly(task, step, 3, BATCH)
     center_rows, context_rows, done = walk(task, step, 3)
     assert_same_change(task, (center_rows, context_rows), wanted)
     assert done.loss_pairs == wanted.loss_pairs
@@ -188,7 +198,7 @@ def test_one_context_row_is_its_own_noise() -> None:
     task = some_task(6, center_rows=2, context_rows=1)
     step = constant(RATE)
     center_rows, context_rows, done = walk(task, step)
-    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0, BATCH, 1))
+    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0, BATCH))
     assert done.context_updates.tolist() == [6 + 3 * 6]
 
 
@@ -196,7 +206,7 @@ def test_one_context_row_is_its_own_noise() -> None:
 def test_the_implicit_step_divides_by_all_updates_of_a_center_in_the_batch() -> None:
     task = some_task(8, center_rows=1)
     rate, damping, negatives = 2.0**-5, 0.5, 3
-    plain = walk_plainly(task, constant(RATE, negatives), 0, BATCH, 1)
+    plain = walk_plainly(task, constant(RATE, negatives), 0, BATCH)
     gradient = (plain.center_rows - task.center_rows) / RATE
     damped = walk(task, constant(rate, negatives, damping))[0]
     updates = 8 * (1 + negatives)
@@ -222,7 +232,7 @@ def test_the_learning_rate_falls_from_the_first_to_the_last(monkeypatch: pytest.
     ids = np.arange(words, dtype=np.int32)
     center_rows, context_rows = np.zeros((words, 2), np.float32), np.ones((words, 2), np.float32)
     rng = np.random.default_rng(5)
-    descend(center_rows, context_rows, ids, ids, np.full(words, 1 / words), Step(0, 0.0, 0.2, 0.1), rng)
+    descend(center_rows, context_rows, *numbered(ids, ids), np.full(words, 1 / words), Step(0, 0.0, 0.2, 0.1), rng)
     rates = np.unique((2 * center_rows[:, 0].astype(np.float64)).round(6))
     np.testing.assert_allclose(rates, 0.2 - 0.1 * np.arange(10)[::-1] / 10, atol=1e-6)
 
@@ -250,12 +260,19 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     rate = 1e-6
     center_rows, rows = np.eye(centers_used, dtype=np.float32), np.zeros((context_rows, centers_used), np.float32)
     noise = np.full(context_rows, 1 / context_rows)
-    done = descend(center_rows, rows, centers, contexts, noise, constant(rate, negatives=0), rng)
+    done = descend(center_rows, rows, *numbered(centers, contexts), noise, constant(rate, negatives=0), rng)
     wanted = np.zeros((context_rows, centers_used))
     np.add.at(wanted, (contexts, centers), 1)
     np.testing.assert_allclose(rows / (rate / 2), wanted, rtol=0.01, atol=0.01)
     assert np.array_equal((rows / (rate / 2)).round() > 0, wanted > 0)
     assert done.pairs == pairs == done.center_updates.sum() == done.context_updates.sum()
+
+
+def groups_of(pairs: list[int], seed: int) -> Groups:
+    """Groups whose contexts are the positions of the pairs."""
+    count = np.array(pairs, np.int32)
+    first, last = (np.cumsum(count) - count).astype(np.int32), max(int(count.sum()) - 1, 0)
+    return Groups(lambda at: np.minimum(at, last).astype(np.int32), first, count, 7, np.random.default_rng(seed))
 
 
 @examples
@@ -264,22 +281,63 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
 @example(pairs=[0, 1, 0], seed=0)
 @example(pairs=[descent.GROUP * descent.BATCH + 1], seed=0)
 def test_groups_cover_each_pair_once_and_never_two_centers(pairs: list[int], seed: int) -> None:
-    groups = cut_groups(np.array(pairs, np.int32), np.random.default_rng(seed))
+    groups = groups_of(pairs, seed)
     center_of_pair = np.repeat(np.arange(len(pairs)), pairs)
     covered: list[int] = []
-    for place, center in enumerate(groups.center):
-        positions = pairs_of(groups, place)
-        assert 1 <= len(positions) <= descent.GROUP
-        assert (center_of_pair[positions] == center).all()
-        covered.extend(positions)
+    for begin in groups.stretches():
+        for center, contexts, length in zip(*groups.stretch(begin), strict=True):
+            assert 1 <= length <= descent.GROUP == contexts.size
+            assert (center_of_pair[contexts[:length]] == center).all()
+            covered.extend(contexts[:length])
     assert sorted(covered) == list(range(sum(pairs)))
 
 
 def test_groups_come_in_random_order() -> None:
-    pairs = np.full(200, 1, np.int32)
-    one, other = (cut_groups(pairs, np.random.default_rng(seed)).center for seed in (1, 2))
-    assert not np.array_equal(one, np.sort(one))
-    assert not np.array_equal(one, other)
+    one, other = (groups_of([1] * 200, seed) for seed in (1, 2))
+    orders = [np.concatenate([groups.stretch(begin).center for begin in groups.stretches()]) for groups in (one, other)]
+    assert not np.array_equal(orders[0], np.sort(orders[0]))
+    assert not np.array_equal(orders[0], orders[1])
+
+
+@examples
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=200),
+    frequent=st.integers(1, 7),
+    negatives=st.integers(0, 9),
+)
+def test_parts_share_all_pairs_and_give_each_row_its_noise(
+    pairs: list[tuple[int, int]], frequent: int, negatives: int
+) -> None:
+    centers, contexts = (np.array(rows, np.int32) for rows in zip(*sorted(pairs), strict=True))
+    noise = noise_distribution(np.array([900, 300, 100, 80, 9, 3, 1], np.int64), 0.75)
+    parts = cut_parts(*numbered(centers, contexts), 5, noise, negatives, frequent, np.random.default_rng(1))
+    assert len(parts) <= 2
+    trained: list[tuple[int, int]] = []
+    weight = np.zeros(7)
+    for part in parts:
+        found = [
+            (int(center), int(context))
+            for begin in part.groups.stretches()
+            for center, row, length in zip(*part.groups.stretch(begin), strict=True)
+            for context in row[:length]
+        ]
+        trained += found
+        if len(parts) == 2:
+            assert len({context < frequent for _, context in found}) == 1
+            assert len({context < frequent for context in [*part.noise.ravel(), found[0][1]]}) == 1
+        assert part.each * descent.NOISE <= descent.MOST_NOISE * negatives * (1 + 1e-6)
+        assert part.center_updates.sum() == pytest.approx(len(found) * (1 + part.each * descent.NOISE), rel=1e-5)
+        weight += (
+            len(found)
+            * part.each
+            * np.bincount(part.noise.ravel(), minlength=7)
+            / len(part.noise)
+            / (part.noise.shape[1] / descent.NOISE)
+        )
+    assert sorted(trained) == sorted(pairs)
+    # A systematic sample: each row is noise as often as its share says, up to one.
+    total, drawn = negatives * len(pairs), min(part.noise.size for part in parts)
+    np.testing.assert_allclose(weight, total * noise, atol=2 * total / drawn + 1e-9)
 
 
 @pytest.mark.parametrize("times", [2, descent.GROUP + 3])
@@ -388,9 +446,10 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     losses = []
     for epoch in range(epochs):
         numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, epoch_edges(1, 1, 1))[0]
-        centers, contexts = Layout.of(blocks).rows(np.sort(numbers))
         step = Step(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
-        done = descend(center_rows, context_rows, centers, contexts, noise, step, np.random.default_rng(epoch))
+        done = descend(
+            center_rows, context_rows, np.sort(numbers), Layout.of(blocks), noise, step, np.random.default_rng(epoch)
+        )
         losses.append(done.loss / done.loss_pairs)
     assert losses[-1] < losses[0]
     vectors = np.empty_like(center_rows)

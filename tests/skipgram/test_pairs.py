@@ -17,8 +17,8 @@ from spark_w2v.skipgram.pairs import (
     epoch_edges,
     keep_words,
     latin_square,
+    looks,
     number_pairs,
-    positions_of_pairs,
 )
 from spark_w2v.skipgram.parameters import Blocks, deal_blocks
 
@@ -102,10 +102,11 @@ def test_pairs_equal_a_plain_enumeration(
 
 def test_no_pair_crosses_the_end_of_a_sentence() -> None:
     sentence = np.repeat(np.arange(50, dtype=np.int32), np.random.default_rng(0).integers(1, 8, 50))
-    found = list(positions_of_pairs(sentence, np.full(sentence.size, 20, np.int16), 20))
-    assert sum(center.size for center, _ in found) == sum(n * (n - 1) for n in np.bincount(sentence))
-    for center, context in found:
-        assert (sentence[center] == sentence[context]).all()
+    found = list(looks(sentence, np.full(sentence.size, 20, np.int16), 20))
+    assert sum(forth.sum() + back.sum() for _, forth, back in found) == sum(n * (n - 1) for n in np.bincount(sentence))
+    for d, forth, back in found:
+        for mask in (forth, back):
+            assert (sentence[:-d][mask] == sentence[d:][mask]).all()
 
 
 def test_a_window_larger_than_the_sentence_pairs_all_of_its_words() -> None:
@@ -220,13 +221,11 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
     ids = np.array(data.draw(st.lists(st.integers(0, words - 1), min_size=2, max_size=8)), np.int32)
     sentence, part = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
     numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, part, blocks)
-    center, context = layout.rows(numbers)
-    short = layout.rows((numbers & np.uint64((1 << 2 * layout.row) - 1)).astype(layout.dtype))
-    assert center.dtype == context.dtype == np.int32
-    assert np.array_equal((center, context), short)
     pairs = [take_apart(int(number), blocks) for number in numbers]
-    assert center.tolist() == [blocks.row[pair.center] for pair in pairs]
-    assert context.tolist() == [blocks.row[pair.context] for pair in pairs]
+    assert layout.contexts(numbers).dtype == np.int32
+    assert layout.contexts(numbers).tolist() == [blocks.row[pair.context] for pair in pairs]
+    for numbered in (numbers, layout.shortened(numbers)):
+        assert layout.contexts(numbered).tolist() == layout.contexts(numbers).tolist()
     assert {pair.part for pair in pairs} == {5}
 
 
@@ -236,7 +235,26 @@ def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int) -> None:
     wide: Keys = np.array([largest << row | largest], np.uint64)
     number: npt.NDArray[np.unsignedinteger] = wide.astype(layout.dtype)
     assert int(number[0]) == largest << row | largest
-    assert [rows.tolist() for rows in layout.rows(number)] == [[largest], [largest]]
+    assert layout.contexts(number).tolist() == [largest]
+    if row <= 17:
+        assert layout.pairs_by_part(number, largest + 1, largest).tolist() == [[0, 0]] * largest + [[0, 1]]
+        assert layout.pairs_by_part(number, largest + 1, largest + 1).tolist() == [[0, 0]] * largest + [[1, 0]]
+
+
+@examples
+@given(
+    pairs=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12)), min_size=1, max_size=60),
+    frequent=st.integers(1, 16),
+    above=st.integers(0, 5),
+)
+def test_pairs_are_counted_by_center_and_kind_of_context_whatever_their_bucket(
+    pairs: list[tuple[int, int]], frequent: int, above: int
+) -> None:
+    layout = Layout(4, 3)
+    numbers = np.sort(np.array([above << 8 | center << 4 | context for center, context in pairs], np.uint64))
+    wanted = [[sum(c == i and (o < frequent) == kind for c, o in pairs) for kind in (True, False)] for i in range(9)]
+    for numbered in (numbers, layout.shortened(numbers)):
+        assert layout.pairs_by_part(numbered, 9, frequent).tolist() == wanted
 
 
 def test_an_epoch_is_cut_in_equal_slices_and_the_first_of_several_blocks_in_growing_ones_too() -> None:
