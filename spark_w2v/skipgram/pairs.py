@@ -89,7 +89,8 @@ def keep_words(
     stays = rng.random(ids.size, dtype=np.float32) < keep[ids]
     if out is not None:
         stays &= ~out
-    return ids[stays], sentence[stays]
+    kept = np.flatnonzero(stays)  # indexing with the mask itself takes three times as long
+    return ids[kept], sentence[kept]
 
 
 def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
@@ -99,8 +100,8 @@ def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray
 
 def looks(
     sentence: Ints, reach: npt.NDArray[np.int16], window: int
-) -> Iterator[tuple[int, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]]:
-    """Which words are a pair, by distance d: whether word i looks as far as word i + d, and whether that looks back.
+) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Which words are a pair, by distance d: all i that look as far as word i + d, and all that are looked back at.
 
     Args:
         sentence: (m,) sentence of each word, rising.
@@ -108,14 +109,14 @@ def looks(
         window: largest reach.
 
     Yields:
-        d, (m - d,), (m - d,)
+        d, and places in (0, m - d).
     """
     for distance in range(1, min(window, sentence.size - 1) + 1):
         together = sentence[distance:] == sentence[:-distance]
         if not together.any():
             return
         far = reach >= distance
-        yield distance, together & far[:-distance], together & far[distance:]
+        yield distance, np.flatnonzero(together & far[:-distance]), np.flatnonzero(together & far[distance:])
 
 
 def number_pairs(
@@ -136,10 +137,13 @@ def number_pairs(
         (P,) numbers.
     """
     layout = Layout.of(blocks)
-    block, row = blocks.block[words].astype(np.uint64), blocks.row[words].astype(np.uint64)
     rows, each = np.uint64(layout.row), np.uint64(layout.block)
-    context = block << (rows + rows) | row
-    center = (part << each | block) << (rows + rows + each) | row << rows
+    context = blocks.numbers[words]
+    center = context << rows
+    if blocks.count > 1:
+        row = context & np.uint64((1 << layout.row) - 1)
+        center = (context - row) << each | row << rows
+    center |= part << (rows + rows + each + each)
     found = [np.empty(0, np.uint64)]
     for d, forth, back in looks(sentence, reach, window):
         found.append((center[:-d] | context[d:])[forth])

@@ -6,6 +6,7 @@ block is the order of word ids.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -44,6 +45,11 @@ class Blocks:
     def bits(self) -> int:
         """Bits that number the rows of the largest block; at least 1."""
         return max(1, int(np.diff(self.ends).max() - 1).bit_length())
+
+    @cached_property
+    def numbers(self) -> npt.NDArray[np.uint64]:
+        """(V,) each word's block, two rows' bits above its row."""
+        return self.block.astype(np.uint64) << np.uint64(2 * self.bits) | self.row.astype(np.uint64)
 
     def of(self, matrix: npt.NDArray[Scalar], block: int) -> npt.NDArray[Scalar]:
         """The rows of one block of a matrix in block order: a view."""
