@@ -23,7 +23,7 @@ from bench import measure, quality, text
 from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, epoch_edges, latin_square
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, enough_sweeps, epoch_edges, latin_square
 from spark_w2v.skipgram.parameters import Ints, deal_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
 
@@ -111,7 +111,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     words = trained = 0
     draw_seconds = kernel_seconds = 0.0
     for epoch in range(w.epochs):
-        edges = epoch_edges(epoch, w.blocks, w.sweeps)
+        edges = epoch_edges(epoch, w.blocks, w.sweeps or enough_sweeps(w.blocks))
         begun = time.monotonic()
         pairs, kept = draw(corpus, drawing, epoch, edges)
         draw_seconds += time.monotonic() - begun
@@ -170,7 +170,7 @@ def main() -> int:
     parser.add_argument("--words", type=int, metavar="N", help="the first N words")
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--sweeps", type=int, nargs="+", default=[t.sweeps_per_epoch])
+    parser.add_argument("--sweeps", type=int, nargs="+", default=[0], help="0: as many as the job takes")
     parser.add_argument("--rates", type=float, nargs="+", default=[t.learning_rate])
     parser.add_argument("--damping", type=float, nargs="+", default=[t.damping])
     parser.add_argument("--window", type=int, default=WINDOW)

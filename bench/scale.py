@@ -35,7 +35,7 @@ from scipy.special import gammainc
 from bench import measure, text
 from spark_w2v.config import Config, load
 from spark_w2v.skipgram.descent import GROUP
-from spark_w2v.skipgram.pairs import epoch_edges
+from spark_w2v.skipgram.pairs import enough_sweeps, epoch_edges
 from spark_w2v.skipgram.parameters import deal_blocks
 from spark_w2v.stages.corpus import SPLIT_BYTES
 from spark_w2v.stages.memory import Need, needed
@@ -195,7 +195,7 @@ def work_of(
     c = Config()
     load = kept_words(counts, c.vocabulary.subsample if subsample is None else subsample)
     pairs = expected_pairs(float(load.sum()), c.training.window)
-    slices = max(c.training.sweeps_per_epoch, math.ceil(pairs / blocks**2 / MOST_PAIRS))
+    slices = max(enough_sweeps(blocks), math.ceil(pairs / blocks**2 / MOST_PAIRS))
     edges = [epoch_edges(epoch, blocks, slices) for epoch in range(min(epochs, 2))]
     repeats = [1, epochs - 1][: len(edges)]
     # Frequent words one by one, rare ones by the thousand: there may be ten million.

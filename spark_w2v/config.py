@@ -190,14 +190,14 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     sweeps_per_epoch: Annotated[
         int,
         Meta(
-            ge=1,
+            ge=0,
             le=100_000,
             description=(
-                "Slices that each bucket of pairs is cut in, so that an epoch visits all buckets as many times. Not "
-                "used by replicas."
+                "Slices that each bucket of pairs is cut in, so that an epoch visits all buckets as many times; 0 "
+                "takes 2 with up to 4 blocks and 4 with more. Not used by replicas."
             ),
         ),
-    ] = 4
+    ] = 0
     noise_exponent: Annotated[
         float,
         Meta(

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from bench import scale
-from spark_w2v.config import Config
 from spark_w2v.skipgram.descent import GROUP, Groups
-from spark_w2v.skipgram.pairs import epoch_edges
+from spark_w2v.skipgram.pairs import enough_sweeps, epoch_edges
 
 
 @pytest.mark.parametrize(("words", "vocabulary"), [(100_000, 1_000), (100_000, 50_000)])
@@ -48,7 +47,7 @@ def test_a_heavy_task_holds_up_its_round() -> None:
 def test_later_epochs_have_fewer_rounds_than_the_first() -> None:
     counts = scale.zipf_counts(100_000, 5_000)
     one, three = (scale.work_of(counts, 100, 4, 2, epochs) for epochs in (1, 3))
-    sweeps = Config().training.sweeps_per_epoch
+    sweeps = enough_sweeps(4)
     first = epoch_edges(0, 4, sweeps).size - 1
     assert one.rounds == first * 4
     assert three.rounds == one.rounds + 2 * sweeps * 4

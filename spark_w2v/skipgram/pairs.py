@@ -19,6 +19,7 @@ from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
+FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
 FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
 
 
@@ -149,6 +150,11 @@ def number_pairs(
         found.append((center[:-d] | context[d:])[forth])
         found.append((center[d:] | context[:-d])[back])
     return np.concatenate(found)
+
+
+def enough_sweeps(blocks: int) -> int:
+    """Equal slices of an epoch, so that what one block learns reaches the others in time."""
+    return FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
 
 
 def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:

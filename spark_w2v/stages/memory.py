@@ -55,17 +55,25 @@ def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: flo
     model = 2 * words * dimensions * 4
     # The model, the rows that a round brings back, and a copy in the order of word ids at the end; words and counts.
     driver = PYTHON + 3 * model + 150 * words
-    # 16 bytes a pair while rows are taken apart, 28 where a row needs more than 16 bits; cut groups are fewer.
+    # A pair's number, 8 bytes where a row needs more than 16 bits, twice while the shuffle's rows are put together,
+    # then beside its context's row and an eighth of a group; and a center's last two groups may have one pair each.
     if scheme == "blocks":
         wide = words > partitions << 16
         bucket = min(pairs / partitions**2, MOST_PAIRS)
         # Each block as trained; through Spark also as received, as sent back, and in the buffers of both ways.
         copies = 1 if one_machine else 4
-        task = PYTHON + PIECE + copies * model // partitions + 24 * words + int(bucket * (28 if wide else 16))
+        task = (
+            PYTHON
+            + PIECE
+            + copies * model // partitions
+            + 32 * words
+            + 100 * words // partitions
+            + int(bucket * (18 if wide else 12))
+        )
     else:
-        task = PYTHON + PIECE + 3 * model + 40 * words + LOT * 28
+        task = PYTHON + PIECE + 3 * model + 150 * words + LOT * 18
     # A task that draws pairs holds a lot of them twice while it sorts.
-    task = max(task, PYTHON + PIECE + 24 * words + LOT * 20)
+    task = max(task, PYTHON + PIECE + 32 * words + LOT * 20)
     return Need(model, driver, JVM + 2 * model, task)
 
 

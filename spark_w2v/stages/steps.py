@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from pyspark import StorageLevel
 
+from spark_w2v.skipgram.pairs import enough_sweeps
 from spark_w2v.stages import corpus, memory
 from spark_w2v.stages import vocabulary as vocabularies
 from spark_w2v.stages.schemas import BAD_LINES
@@ -151,7 +152,9 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
             negatives=t.negatives,
             epochs=t.epochs,
             learning_rate=t.learning_rate,
-            slices=t.sweeps_per_epoch if plan["scheme"] == "blocks" else t.syncs_per_epoch,
+            slices=t.syncs_per_epoch
+            if plan["scheme"] == "replicas"
+            else t.sweeps_per_epoch or enough_sweeps(partitions),
             subsample=settings.vocabulary.subsample,
             noise_exponent=t.noise_exponent,
             damping=t.damping,
