@@ -26,7 +26,7 @@ from spark_w2v.skipgram.sampling import (
     keep_probability,
     noise_distribution,
 )
-from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, piece_of, shuffle_pairs
+from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, keep_modules, piece_of, shuffle_pairs
 from spark_w2v.stages.transport import Courier, Returned, Sent, give_back
 
 Floats = npt.NDArray[np.float32]
@@ -426,6 +426,7 @@ def _bucket_task(
 ) -> Callable[[int, Iterable[tuple[int, bytes]]], Iterable[tuple[Walked, Returned, Returned]]]:
     def train(index: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[tuple[Walked, Returned, Returned]]:
         started = time.monotonic()
+        keep_modules()
         blocks = plan.value.drawing.blocks
         center_block, context_block = divmod(index % blocks.count**2, blocks.count)
         layout = Layout.of(blocks)
