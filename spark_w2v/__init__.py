@@ -6,7 +6,8 @@ A module imports from its own layer and from those above it in this table, never
     skipgram    the algorithm: NumPy and SciPy, without Spark
     stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings, documents; steps puts
                 them in turn; publication; warm_start, evaluation, export, neighbors and report (with layout) work on a
-                finished output, without Spark; watching shows a run while it lives
+                finished output, without Spark; watching shows a run while it lives; workers is the process that Spark
+                starts in local mode to fork its Python workers from
     ml          the training as a stage of a Spark ML pipeline
     command_line  what every command does alike
     job         what the training job does, from its arguments to its exit code

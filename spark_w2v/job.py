@@ -19,10 +19,11 @@ from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 from tqdm import tqdm
 
+import spark_w2v
 from spark_w2v import config as configuration
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start
+from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start, workers
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.publication import BusyError, Run, StorageError, UserError
@@ -197,6 +198,11 @@ def _session() -> SparkSession:
     given = _given()
     if "spark.master" not in given:
         builder = builder.master("local[*]")
+    if re.match(r"local(\[|$)", given.get("spark.master", "local")) and "spark.python.daemon.module" not in given:
+        builder = builder.config("spark.python.daemon.module", workers.__name__)
+        # Unlike a task, the daemon knows nothing of --py-files.
+        ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
+        builder = builder.config("spark.executorEnv.PYTHONPATH", f"{ours}{os.pathsep}{theirs}".rstrip(os.pathsep))
     if "spark.driver.maxResultSize" not in given:
         # The rows of a round come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What they
         # need of the heap is checked before training, so that this limit has nothing left to guard.

@@ -62,6 +62,7 @@ def output(corpus: Path) -> Path:
     target = corpus.parent / "one"
     done = submit(["--input", corpus, "--output", target, "--set", "training.partitions=1", *SMALL])
     assert done.returncode == 0, done.stdout
+    assert "Traceback" not in done.stdout
     return target
 
 
