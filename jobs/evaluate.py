@@ -5,9 +5,7 @@ With --fail-below it is the gate between training and publishing: another exit c
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,19 +18,18 @@ except ImportError:  # python puts the script's directory on the path, not the c
 from spark_w2v.command_line import (
     EXIT_CODES,
     OUTPUT_HELP,
-    TRY_AGAIN,
-    USERS_MISTAKE,
     Parser,
     columns,
     complain,
     leave,
     shown,
     whole_number,
+    with_exit_codes,
 )
 from spark_w2v.stages import evaluation, report
-from spark_w2v.stages.embeddings import OutputError, read
+from spark_w2v.stages.embeddings import read
 from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
-from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.publication import is_local
 from spark_w2v.stages.runs import directory_of, holds_runs
 
 PROGRAM = "evaluate.py"
@@ -41,6 +38,7 @@ MOST = 10**9
 WORSE = 3  # exit code
 
 
+@with_exit_codes(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when evaluated, 2 for a mistake, 3 below --fail-below, 75 when the storage refused the report."""
     parser = Parser(
@@ -78,46 +76,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
     if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
         parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
-    try:
-        target = _target(options.json)
-        other = options.compare
-        if options.fail_below is not None and is_local(other) and holds_runs(other):
-            print(f"{shown(other)} has no current run yet, so there is nothing to be worse than")
-            other = None
-        runs = [path for path in (options.output, other) if path is not None]
-        spaces = [_space(path, options.restrict) for path in runs]
-        pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
-        analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
-        moves = evaluation.moves(spaces[0], spaces[1], among=options.among, show=SHOW) if len(spaces) == 2 else None
-        for number, (path, space) in enumerate(zip(runs, spaces, strict=True)):
-            place = f"{'other' if number else 'this'}: " if len(runs) == 2 else ""
-            print(f"{place}{shown(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
-        print_pairs(pairs)
-        for results in analogies:
-            print_analogies(results)
-        if moves:
-            print_moves(moves)
-        found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
-        if target:
-            _write_json(target, found)
-        if options.report:
-            output = directory_of(options.output)
-            report.write(output / report.NAME, report.page(report.finished(output), report.as_evaluation(found)))
-        if options.fail_below is not None and len(runs) == 2:
-            return _gate([*pairs, *analogies], options.fail_below)
-    except (OutputError, UserError) as error:
-        complain(PROGRAM, str(error))
-        return USERS_MISTAKE
-    except StorageError as error:
-        complain(PROGRAM, str(error))
-        return TRY_AGAIN
+    other = options.compare
+    if options.fail_below is not None and is_local(other) and holds_runs(other):
+        print(f"{shown(other)} has no current run yet, so there is nothing to be worse than")
+        other = None
+    runs = [path for path in (options.output, other) if path is not None]
+    outputs = [directory_of(path) for path in runs]
+    target = None if options.json is None else report.target_of(options.json, *outputs)
+    spaces = [evaluation.space(read(output), options.restrict) for output in outputs]
+    pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
+    analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
+    moves = evaluation.moves(spaces[0], spaces[1], among=options.among, show=SHOW) if len(spaces) == 2 else None
+    for number, (path, space) in enumerate(zip(runs, spaces, strict=True)):
+        place = f"{'other' if number else 'this'}: " if len(runs) == 2 else ""
+        print(f"{place}{shown(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
+    print_pairs(pairs)
+    for results in analogies:
+        print_analogies(results)
+    if moves:
+        print_moves(moves)
+    found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
+    if target:
+        report.write(target, json.dumps(found, indent=1, allow_nan=False) + "\n")
+    if options.report:
+        run = report.finished(outputs[0])
+        report.write(outputs[0] / report.NAME, report.page(run, report.as_evaluation(found)))
+    if options.fail_below is not None and len(runs) == 2:
+        return _gate([*pairs, *analogies], options.fail_below)
     return 0
-
-
-def _space(path: str, restrict: int) -> Space:
-    if not is_local(path):
-        raise OutputError(f"{path}: is not on this host; copy it here, or mount it.")
-    return evaluation.space(read(directory_of(path)), restrict)
 
 
 def _share(text: str) -> float:
@@ -221,16 +207,6 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
 
 
-def _target(path: str | None) -> Path | None:
-    """Where the report goes; refused before the work is done."""
-    if path is None:
-        return None
-    target = local_path(path)
-    if target.is_dir() or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: no report can be written there; give a file in a directory that may be written to.")
-    return target
-
-
 def _results(
     runs: Sequence[str],
     spaces: Sequence[Space],
@@ -252,21 +228,6 @@ def _results(
     if moves:
         results |= {"other": of(1), "moves": evaluation.as_json(moves)}
     return results
-
-
-def _write_json(target: Path, results: dict[str, Any]) -> None:
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        try:
-            with open(descriptor, "w", encoding="ascii") as file:
-                json.dump(results, file, indent=1, allow_nan=False)
-                file.write("\n")
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise StorageError(f"{target}: could not be written ({error.strerror}).") from None
 
 
 if __name__ == "__main__":

@@ -9,15 +9,15 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import OUTPUT_HELP, TRY_AGAIN, USERS_MISTAKE, Parser, complain, leave, shown
-from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
 from spark_w2v.stages.export import FILES, VECTORS, export
-from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.publication import UserError, is_local, local_path
 from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "export.py"
 
 
+@with_exit_codes(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when the target is complete, 2 for a mistake, 75 when the storage refused."""
     parser = Parser(prog=PROGRAM, description="Write the vectors of a finished run for other tools.")
@@ -37,26 +37,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     options = parser.parse_args(arguments)
-    try:
-        for path in (options.output, options.to):
-            if not is_local(path):
-                raise UserError(f"{path}: is not on this host; copy it, or mount it.")
-        if not options.to:
-            raise UserError("--to '': is no path; give one that does not exist yet.")
-        done = export(
-            directory_of(options.output),
-            local_path(options.to),
-            options.format,
-            vectors=options.vectors,
-            overwrite=options.overwrite,
-            replace=options.white_space == "replace",
-        )
-    except (OutputError, UserError) as error:
-        complain(PROGRAM, str(error))
-        return USERS_MISTAKE
-    except StorageError as error:
-        complain(PROGRAM, str(error))
-        return TRY_AGAIN
+    if not is_local(options.to):
+        raise UserError(f"{options.to}: is not on this host; export to a path of this host, and copy it from there.")
+    if not options.to:
+        raise UserError("--to '': is no path; give one that does not exist yet.")
+    done = export(
+        directory_of(options.output),
+        local_path(options.to),
+        options.format,
+        vectors=options.vectors,
+        overwrite=options.overwrite,
+        replace=options.white_space == "replace",
+    )
     print(f"{shown(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
     if done.replaced:
         print(f"words with _ in place of white space: {done.replaced:,}")

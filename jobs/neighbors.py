@@ -11,16 +11,26 @@ except ImportError:  # python puts the script's directory on the path, not the c
 
 import pyarrow as pa
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, columns, complain, leave, shown, whole_number
-from spark_w2v.stages.embeddings import Embeddings, OutputError, read
+from spark_w2v.command_line import (
+    OUTPUT_HELP,
+    USERS_MISTAKE,
+    Parser,
+    columns,
+    complain,
+    leave,
+    shown,
+    whole_number,
+    with_exit_codes,
+)
+from spark_w2v.stages.embeddings import Embeddings, read
 from spark_w2v.stages.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
-from spark_w2v.stages.publication import UserError, is_local
 from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "neighbors.py"
 LARGEST_TOP = 10_000
 
 
+@with_exit_codes(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when something was found, 2 for a mistake."""
     parser = Parser(prog=PROGRAM, description="The words nearest to a word, by the cosine of their vectors.")
@@ -31,14 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.words and not options.analogy:
         parser.error("no word is given; give one, or --analogy A B C")
-    try:
-        if not is_local(options.output):
-            raise OutputError(f"{options.output}: is not on this host; copy it here, or mount it.")
-        embeddings = read(directory_of(options.output))
-    except (OutputError, UserError) as error:
-        complain(PROGRAM, str(error))
-        return 2
-    return 0 if answer(embeddings, options.words, options.analogy, options.top) else 2
+    embeddings = read(directory_of(options.output))
+    return 0 if answer(embeddings, options.words, options.analogy, options.top) else USERS_MISTAKE
 
 
 def answer(embeddings: Embeddings, asked: Sequence[str], triple: Sequence[str] | None, top: int) -> bool:

@@ -9,13 +9,13 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import EXIT_CODES, TRY_AGAIN, USERS_MISTAKE, Parser, complain, leave, shown
-from spark_w2v.stages.publication import StorageError, UserError
+from spark_w2v.command_line import EXIT_CODES, Parser, leave, shown, with_exit_codes
 from spark_w2v.stages.runs import CURRENT, move_current
 
 PROGRAM = "publish.py"
 
 
+@with_exit_codes(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """The exit code, as EXIT_CODES describes it."""
     parser = Parser(
@@ -24,14 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("directory", metavar="DIR", help="what was --output of jobs/train.py with --run-id")
     parser.add_argument("run_id", metavar="RUN_ID", help="a run that has finished")
     options = parser.parse_args(arguments)
-    try:
-        before = move_current(options.directory, options.run_id)
-    except UserError as error:
-        complain(PROGRAM, str(error))
-        return USERS_MISTAKE
-    except StorageError as error:
-        complain(PROGRAM, str(error))
-        return TRY_AGAIN
+    before = move_current(options.directory, options.run_id)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
     print(f"{shown(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
     return 0

@@ -9,15 +9,15 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import OUTPUT_HELP, TRY_AGAIN, USERS_MISTAKE, Parser, complain, leave, shown
+from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
 from spark_w2v.stages import report
-from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.publication import local_path
 from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "report.py"
 
 
+@with_exit_codes(PROGRAM)
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when the page is written, 2 for a mistake, 75 when the storage refused."""
     parser = Parser(prog=PROGRAM, description="Make a page about a finished run, to look at in a browser.")
@@ -25,25 +25,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", metavar="FILE", help=f"where the page goes ({report.NAME} in OUTPUT)")
     parser.add_argument("--evaluation", metavar="FILE", help="what jobs/evaluate.py --json wrote of this run")
     options = parser.parse_args(arguments)
-    try:
-        for path in filter(None, (options.output, options.to)):
-            if not is_local(path):
-                raise UserError(f"{path}: is not on this host; copy it, or mount it.")
-        output = directory_of(options.output)
-        run = report.finished(output)
-        target = output / report.NAME if options.to is None else local_path(options.to)
-        if target.is_dir() or not target.parent.is_dir():
-            raise UserError(f"{target}: no page can be written there; give a file in a directory that exists.")
-        evaluation = None
-        if options.evaluation is not None:
-            evaluation = report.evaluation(Path(options.evaluation), *run.vectors.shape)
-        report.write(target, report.page(run, evaluation))
-    except (OutputError, UserError) as error:
-        complain(PROGRAM, str(error))
-        return USERS_MISTAKE
-    except StorageError as error:
-        complain(PROGRAM, str(error))
-        return TRY_AGAIN
+    output = directory_of(options.output)
+    target = output / report.NAME
+    if options.to is not None and local_path(options.to) != target:
+        target = report.target_of(options.to, output)
+    run = report.finished(output)
+    evaluation = None
+    if options.evaluation is not None:
+        evaluation = report.evaluation(Path(options.evaluation), *run.vectors.shape)
+    report.write(target, report.page(run, evaluation))
     print(f"{shown(str(target))}: {target.stat().st_size / 1e6:.1f} MB")
     return 0
 

@@ -1,12 +1,16 @@
 """What every command here does alike: one sentence for a mistake, and nothing printed that a terminal would obey."""
 
 import argparse
+import functools
 import os
 import signal
 import sys
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
+
+from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.stages.publication import StorageError, UserError
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (
@@ -55,6 +59,26 @@ def whole_number(most: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def with_exit_codes(program: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Makes of what a user can mend, or the storage refused, one sentence of that program and its exit code."""
+
+    def decorate(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def decorated(arguments: Sequence[str] | None = None) -> int:
+            try:
+                return main(arguments)
+            except (OutputError, UserError) as error:
+                complain(program, str(error))
+                return USERS_MISTAKE
+            except StorageError as error:
+                complain(program, str(error))
+                return TRY_AGAIN
+
+        return decorated
+
+    return decorate
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

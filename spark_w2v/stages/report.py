@@ -10,6 +10,7 @@ Letters: V words of the run, N of them on the page, M of those on the map, D dim
 import base64
 import hashlib
 import json
+import math
 import os
 import re
 import uuid
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 from spark_w2v.stages.embeddings import OutputError, read
 from spark_w2v.stages.layout import layout
 from spark_w2v.stages.neighbors import Floats, Ints, nearest_rows, unit_vectors
-from spark_w2v.stages.publication import StorageError, UserError
+from spark_w2v.stages.publication import StorageError, UserError, local_path
 
 NAME = "report.html"
 LARGEST = 2_000_000  # bytes of a page, whatever the words
@@ -129,15 +130,26 @@ def finished(output: Path) -> Finished:
     """
     found = read(output)
     try:
-        run = json.loads((output / "run.json").read_bytes())
-        lines = (output / "metrics.jsonl").read_bytes().splitlines()
-        metrics = [json.loads(line) for line in lines]
+        run = _parsed((output / "run.json").read_bytes())
+        metrics = [_parsed(line) for line in (output / "metrics.jsonl").read_bytes().splitlines()]
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else type(error).__name__
         raise OutputError(f"{output}: run.json or metrics.jsonl cannot be read ({reason}).") from None
     if not isinstance(run, dict) or not all(isinstance(one, dict) for one in metrics):
         raise OutputError(f"{output}: run.json or metrics.jsonl is not what a run writes.")
     return Finished(output.name, found.words, found.counts, found.vectors, run, metrics)
+
+
+def _parsed(content: bytes) -> Any:
+    """JSON without NaN and infinities, which json.loads takes and a page cannot have."""
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is no number")
+        return number
+
+    return json.loads(content, parse_float=finite, parse_constant=finite)
 
 
 def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
@@ -168,8 +180,27 @@ def as_evaluation(results: Any) -> Evaluation:
     return msgspec.convert(results, Evaluation)
 
 
+def target_of(path: str, *outputs: Path) -> Path:
+    """The file that is to be written, or replaced.
+
+    Args:
+        outputs: of runs, in which nothing is to be written.
+
+    Raises:
+        UserError: nothing can be written there, or what is there is no file or part of a run.
+    """
+    target = local_path(path)
+    for output in outputs:
+        if output in target.parents:
+            raise UserError(f"{path}: is inside of {output}, which holds a run and nothing else; give another path.")
+    is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
+    if is_taken or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: nothing can be written there; give a file in a directory that may be written to.")
+    return target
+
+
 def write(target: Path, text: str) -> None:
-    """Write a page in one step: whoever looks meanwhile sees the old one or the new one.
+    """Write a file in one step: whoever looks meanwhile sees the old one or the new one.
 
     Raises:
         StorageError: the storage refused; what stood there is as it was.

@@ -110,7 +110,12 @@ def directory_of(output: str) -> Path:
     """The directory to read: the output of a run, or of the current run where a directory of runs is given.
 
     Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads.
+
+    Raises:
+        UserError: it is not on this host.
     """
+    if not is_local(output):
+        raise UserError(f"{output}: is not on this host; copy it here, or mount it.")
     root = local_path(output)
     if not (root / "_SUCCESS").exists() and (root / CURRENT).exists():
         return local_path(str(root / CURRENT))

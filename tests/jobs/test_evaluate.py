@@ -473,8 +473,10 @@ def test_no_spark_is_needed() -> None:
         (["OUT", "--pairs", "DIR/pairs.tsv", "--fail-below", "0.9"], "--fail-below needs --compare"),
         (["OUT", "--compare", "OUT", "--fail-below", "0.9"], "--fail-below needs --compare OTHER, and --pairs"),
         (["OUT", "--compare", "OUT", "--fail-below", "nan"], "'nan' is not a share above 0 and up to 1"),
-        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR"], "no report can be written there"),
-        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR/no/report"], "no report can be written there"),
+        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR"], "nothing can be written there"),
+        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR/no/report"], "nothing can be written there"),
+        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "DIR/pipe"], "nothing can be written there"),
+        (["OUT", "--pairs", "DIR/pairs.tsv", "--json", "OUT/run.json"], "which holds a run and nothing else"),
         (["nowhere", "--pairs", "DIR/pairs.tsv"], "nowhere: no such directory"),
         (["OUT/embeddings", "--pairs", "DIR/pairs.tsv"], "has no _SUCCESS"),
         (["OUT", "--compare", "DIR"], "has no _SUCCESS"),
@@ -490,6 +492,7 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     sentence: str,
 ) -> None:
     (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which a rename would replace too
     replace: Callable[[str], str] = lambda text: text.replace("OUT", str(output)).replace("DIR", str(tmp_path))  # noqa: E731
     try:
         status: object = evaluate.main([replace(argument) for argument in arguments])

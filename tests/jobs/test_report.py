@@ -1,6 +1,7 @@
 """jobs/report.py and evaluate.py --report, as a person at a terminal meets them."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -60,14 +61,17 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
     [
         (["{tmp}/none"], "no such directory"),
         (["hdfs://host/out"], "is not on this host"),
-        (["{out}", "--to", "{tmp}/no/page.html"], "no page can be written there"),
-        (["{out}", "--to", "{tmp}"], "no page can be written there"),
+        (["{out}", "--to", "{tmp}/no/page.html"], "nothing can be written there"),
+        (["{out}", "--to", "{tmp}/pipe"], "nothing can be written there"),
+        (["{out}", "--to", "{out}/run.json"], "which holds a run and nothing else"),
+        (["{out}", "--to", "{tmp}"], "nothing can be written there"),
         (["{out}", "--evaluation", "{tmp}/none.json"], "no report that jobs/evaluate.py --json wrote"),
     ],
 )
 def test_a_mistake_is_one_sentence(
     arguments: list[str], says: str, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which a rename would replace too
     given = [argument.format(tmp=tmp_path, out=output) for argument in arguments]
     assert job.main(given) == 2
     said = capsys.readouterr().err
@@ -77,8 +81,14 @@ def test_a_mistake_is_one_sentence(
     assert not (output / report.NAME).exists()
 
 
+DAMAGED = [
+    ("metrics.jsonl", '{"epoch": 1'), ("metrics.jsonl", '{"loss": NaN}'), ("metrics.jsonl", '{"loss": 1e999}'),
+    ("run.json", "[]"), ("run.json", "{"), ("run.json", '{"seconds": -Infinity}'),
+]  # fmt: skip
+
+
 def test_damaged_facts_are_one_sentence(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for name, content in (("metrics.jsonl", '{"epoch": 1'), ("run.json", "[]"), ("run.json", "{")):
+    for name, content in DAMAGED:
         kept = (output / name).read_text()
         (output / name).write_text(content)
         assert job.main([str(output)]) == 2
