@@ -152,10 +152,11 @@ def _screen() -> TextIO:
     """
     if "PYSPARK_GATEWAY_PORT" in os.environ and not sys.stderr.isatty():
         with contextlib.suppress(OSError):
-            screen = open(f"/proc/{os.getppid()}/fd/2", "w")  # noqa: SIM115 (kept to the end of the process)
-            if screen.isatty():
-                return screen
-            screen.close()
+            # Not with open, which would empty it where it is a file.
+            descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY)
+            if os.isatty(descriptor):
+                return os.fdopen(descriptor, "w")
+            os.close(descriptor)
     return sys.stderr
 
 
