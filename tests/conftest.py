@@ -47,6 +47,9 @@ def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.local.dir", str(scratch / "local"))
         .config("spark.driver.memory", "1g")
+        # As in conf/spark-defaults.conf: tasks start 45 ms sooner each; and as the job does then.
+        .config("spark.python.unix.domain.socket.enabled", "true")
+        .config("spark.python.daemon.module", "spark_w2v.stages.workers")
         .config(
             "spark.driver.extraJavaOptions",
             # Compiling less makes small jobs start sooner.

@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from jobs import publish
 from spark_w2v import job
 from spark_w2v.stages import publication, runs
-from tests.test_train import SMALL, planted_corpus
+from tests.test_train import ONE, SMALL, planted_corpus, train_here
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = str(ROOT / "conf" / "local.toml")
@@ -32,18 +32,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def train(spark: SparkSession, corpus: Path, kept: Path, monkeypatch: pytest.MonkeyPatch) -> Train:
+def train(spark: SparkSession, corpus: Path, kept: Path) -> Train:
     """jobs/train.py in this process, in the session of all tests; its exit code."""
     return lambda run_id, *more: run(spark, corpus, kept, run_id, *more)
 
 
 def run(spark: SparkSession, corpus: Path, kept: Path, run_id: str, *more: str) -> int:
-    settings = [*SMALL, "--set", "training.partitions=1"]
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(spark, "stop", lambda: None)
-        patched.setattr(job, "_session", lambda: spark)
-        patched.setattr(signal, "signal", lambda *_: None)
-        return job.train([LOCAL, "--input", str(corpus), "--output", str(kept), "--run-id", run_id, *settings, *more])
+    return train_here(spark, ["--input", corpus, "--output", kept, "--run-id", run_id, *ONE, *SMALL, *more])
 
 
 @pytest.fixture(scope="module")

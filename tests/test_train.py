@@ -1,9 +1,11 @@
-"""The training job as users start it: spark-submit, real files, real outputs."""
+"""The training job with real files: started by spark-submit, and, for what that changes nothing of, in a session."""
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from spark_w2v import job
 from spark_w2v.stages.embeddings import read
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,19 +37,37 @@ def submit(
     """Run jobs/train.py with spark-submit, which hands what Python writes to stderr to its own stdout."""
     bin_directory = Path(sys.executable).parent
     command = [
-        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false", *spark,
+        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false",
+        "--driver-java-options", "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC", *spark,
         "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
         ROOT / "conf" / "local.toml", *arguments,
     ]  # fmt: skip
-    return subprocess.run(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=600
-    )
+    # Into a file that is not empty, as from cron.
+    with tempfile.TemporaryFile("w+") as log:
+        print("of yesterday", file=log, flush=True)
+        done = subprocess.run(
+            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT, timeout=600
+        )
+        log.seek(0)
+        first, _, rest = log.read().partition("\n")
+    assert first == "of yesterday"
+    return subprocess.CompletedProcess(done.args, done.returncode, rest)
+
+
+def train_here(session: SparkSession, arguments: Sequence[str | Path]) -> int:
+    """The same in this process and in a session that goes on afterwards; the exit code."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "_session", lambda: session)
+        patched.setattr(session, "stop", lambda: None)
+        patched.setattr(signal, "signal", lambda *_: None)
+        return job.train([str(ROOT / "conf" / "local.toml"), *map(str, arguments)])
 
 
 SMALL = [
     "--set", "training.dimensions=16", "--set", "training.epochs=5", "--set", "vocabulary.subsample=0",
     "--set", "training.window=3",
 ]  # fmt: skip
+ONE = ["--set", "training.partitions=1"]
 
 
 @pytest.fixture(scope="module")
@@ -58,9 +79,9 @@ def corpus(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def output(corpus: Path) -> Path:
-    """The output of one partition."""
+    """The output of one partition, on one core."""
     target = corpus.parent / "one"
-    done = submit(["--input", corpus, "--output", target, "--set", "training.partitions=1", *SMALL])
+    done = submit(["--input", corpus, "--output", target, *ONE, *SMALL], master="local[1]")
     assert done.returncode == 0, done.stdout
     assert "Traceback" not in done.stdout
     return target
@@ -108,11 +129,12 @@ def test_spark_pandas_and_duckdb_read_the_embeddings(output: Path, spark: SparkS
     assert table.num_rows == pq.read_table(output / "vocabulary").num_rows
 
 
-def test_the_same_run_twice_gives_the_same_bits_on_other_cores_too(output: Path, corpus: Path, tmp_path: Path) -> None:
-    again = tmp_path / "again"
-    done = submit(["--input", corpus, "--output", again, "--set", "training.partitions=1", *SMALL], master="local[1]")
-    assert done.returncode == 0, done.stdout
-    assert np.array_equal(read(output).vectors, read(again).vectors)
+def test_the_same_run_twice_gives_the_same_bits_on_other_cores_too(
+    output: Path, corpus: Path, spark: SparkSession, tmp_path: Path
+) -> None:
+    assert spark.sparkContext.master == "local[2]"
+    assert train_here(spark, ["--input", corpus, "--output", tmp_path / "again", *ONE, *SMALL]) == 0
+    assert np.array_equal(read(output).vectors, read(tmp_path / "again").vectors)
 
 
 @pytest.mark.parametrize(
@@ -120,37 +142,51 @@ def test_the_same_run_twice_gives_the_same_bits_on_other_cores_too(output: Path,
     [
         (["--set", "training.epochs=0"], "training.epochs"),
         (["--set", "training.epocs=3"], "did you mean training.epochs?"),
-        (["--input", "no/such/file.txt"], "no/such/file.txt"),
         (["--input", os.devnull], "null"),
         (["--set", "vocabulary.min_count=100000000"], "vocabulary.min_count"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_writes_nothing(
-    change: list[str], says: str, corpus: Path, tmp_path: Path
+    change: list[str],
+    says: str,
+    corpus: Path,
+    spark: SparkSession,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    target = tmp_path / "out"
-    done = submit(["--input", corpus, "--output", target, *change])
-    complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
-    assert done.returncode == 2, done.stdout
-    assert len(complaints) == 1
-    assert says in complaints[0]
-    assert "Traceback" not in done.stdout
+    assert train_here(spark, ["--input", corpus, "--output", tmp_path / "out", *change]) == 2
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert complaint.startswith("train.py: ")
+    assert says in complaint
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_finished_output_is_refused_and_left_as_it_was(output: Path, corpus: Path) -> None:
+def test_spark_submit_ends_with_the_same_code_and_no_stack_trace(java_home: str, tmp_path: Path) -> None:
+    done = submit(["--input", "no/such/file.txt", "--output", tmp_path / "out"])
+    assert done.returncode == 2, done.stdout
+    complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
+    assert complaints == ["train.py: no/such/file.txt: no such file; give --input paths that exist."]
+    for trace in ("Exception", "Traceback", "\n\tat "):
+        assert trace not in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_output_is_refused_and_left_as_it_was(
+    output: Path, corpus: Path, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (output / "run.json").read_bytes()
-    done = submit(["--input", corpus, "--output", output, *SMALL])
-    assert done.returncode == 2
-    assert "--overwrite" in done.stdout
+    assert train_here(spark, ["--input", corpus, "--output", output, *SMALL]) == 2
+    assert "--overwrite" in capsys.readouterr().err
     assert (output / "run.json").read_bytes() == before
 
 
-def test_resuming_a_finished_run_has_nothing_to_do(output: Path, corpus: Path) -> None:
+def test_resuming_a_finished_run_has_nothing_to_do(
+    output: Path, corpus: Path, spark: SparkSession, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     before = (output / "run.json").read_bytes()
-    done = submit(["--input", corpus, "--output", output, "--resume", "--set", "training.partitions=1", *SMALL])
-    assert done.returncode == 0, done.stdout
-    assert "nothing to do" in done.stdout
+    assert train_here(spark, ["--input", corpus, "--output", output, "--resume", *ONE, *SMALL]) == 0
+    assert "nothing to do" in caplog.text
     assert (output / "run.json").read_bytes() == before
 
 
@@ -161,7 +197,7 @@ NEW_WORDS = ("kiwi", "anvil", "tuba")
 
 
 @pytest.fixture(scope="module")
-def today(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def today(output: Path, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run on new text that begins with `output`: each group has one word more, and one that is gone."""
     directory = tmp_path_factory.mktemp("today")
     planted_corpus(directory / "yesterday.txt", 1000, seed=8)
@@ -169,12 +205,8 @@ def today(output: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for group, new in zip(GROUPS, NEW_WORDS, strict=True):
         text = text.replace(group.split()[0], new)
     (directory / "today.txt").write_text(text)
-    done = submit(
-        ["--input", directory / "today.txt", "--output", directory / "out", "--init", output, *SMALL,
-         "--set", "training.partitions=1", "--set", "vocabulary.keep_missing=true"]
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-    assert f"starting from {output}: 12 known words, 3 new, 3 vanished, which stay" in done.stdout
+    paths = ["--input", str(directory / "today.txt"), "--output", str(directory / "out"), "--init", str(output)]
+    assert train_here(spark, [*paths, *ONE, *SMALL, "--set", "vocabulary.keep_missing=true"]) == 0
     return directory / "out"
 
 
@@ -209,13 +241,15 @@ def test_new_words_find_their_group_and_vanished_ones_keep_their_vectors(output:
         (["--overwrite", "--init", "TODAY", "--set", "training.dimensions=17"], "training.dimensions is 17"),
     ],
 )
-def test_a_mistake_about_the_earlier_run_is_one_sentence(today: Path, change: list[str], says: str) -> None:
+def test_a_mistake_about_the_earlier_run_is_one_sentence(
+    today: Path, change: list[str], says: str, spark: SparkSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (today / "run.json").read_bytes()
-    same = ["--set", "training.partitions=1", "--set", "vocabulary.keep_missing=true"]
+    same = [*ONE, *SMALL, "--set", "vocabulary.keep_missing=true"]
     change = [str(today) if part == "TODAY" else part for part in change]
-    done = submit(["--input", today.parent / "today.txt", "--output", today, *SMALL, *same, *change])
-    assert done.returncode == 2, done.stdout
-    complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
-    assert len(complaints) == 1
-    assert says in complaints[0]
+    paths = ["--input", str(today.parent / "today.txt"), "--output", str(today)]
+    assert train_here(spark, [*paths, *same, *change]) == 2
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert complaint.startswith("train.py: ")
+    assert says in complaint
     assert (today / "run.json").read_bytes() == before

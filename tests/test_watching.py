@@ -1,12 +1,15 @@
 """A run as the Spark UI, a log collector and TensorBoard see it, started as users start it."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.stages.test_watching import scalars
-from tests.test_train import SMALL, planted_corpus, submit
+from tests.test_train import ROOT, SMALL, planted_corpus, submit
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +75,16 @@ def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_pa
     assert (output / "report.html").stat().st_mode & 0o444 == (output / "run.json").stat().st_mode & 0o444
 
 
-def test_a_mistake_is_a_json_line_too_and_starts_no_spark(corpus: Path, tmp_path: Path) -> None:
+def test_a_mistake_is_a_json_line_too_and_starts_no_spark(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    done = submit(
-        ["--input", corpus, "--output", tmp_path / "out", "--log-format", "json", "--tensorboard", tmp_path / "file"]
-    )
+    command = [
+        sys.executable, ROOT / "jobs" / "train.py", ROOT / "conf" / "local.toml", "--log-format", "json",
+        "--input", tmp_path / "file", "--output", tmp_path / "out", "--tensorboard", tmp_path / "file",
+    ]  # fmt: skip
+    no_java = {**os.environ, "JAVA_HOME": str(tmp_path)}
+    done = subprocess.run(list(map(str, command)), env=no_java, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 2
-    (line,) = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    (line,) = map(json.loads, done.stderr.splitlines())
     assert line["level"] == "error"
     assert line["message"].startswith("--tensorboard ")
     assert not (tmp_path / "out").exists()
