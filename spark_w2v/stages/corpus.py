@@ -7,6 +7,7 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 import difflib
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -655,6 +656,8 @@ def _check_paths(session: "SparkSession", paths: Sequence[str]) -> None:
     for name in paths:
         path = context._jvm.org.apache.hadoop.fs.Path(name)
         if not path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path):
+            if os.path.exists(name):
+                _refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
             _refuse(f"{name}: no such file; give --input paths that exist.")
 
 
@@ -747,6 +750,10 @@ def check_tallies(tallies: dict[str, int], corpus_config: "Corpus") -> None:
 
 # What Spark and Hadoop say, and what it means to a user; the first that is found counts.
 MEANINGS = (
+    (  # of the file itself, or of what would be its checksum
+        r"Relative path in absolute URI: (?:\.(?=.*\.crc))?(?P<file>[^|\n]*?)(?:\.crc)?\s*(?:[|\n]|$)",
+        "Hadoop takes no colon in a name; rename it.",
+    ),
     (
         r"\[PATH_NOT_FOUND\] Path does not exist: (?P<file>.+?)\. SQLSTATE",
         "no such file; give --input paths that exist.",

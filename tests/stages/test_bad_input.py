@@ -55,6 +55,19 @@ def test_a_path_that_does_not_exist_is_named(spark: "SparkSession", tmp_path: Pa
     assert refused(spark, tmp_path / name) == f"{tmp_path}/{name}: no such file; give --input paths that exist."
 
 
+def test_a_name_with_brackets_is_a_pattern_unless_they_are_escaped(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("one two\n")
+    assert "a[1].txt: is read as a pattern, which no file fits" in refused(spark, tmp_path / "a[1].txt")
+    assert tallied(spark, tmp_path / r"a\[1\].txt")["words"] == 2
+
+
+def test_a_name_with_a_colon_is_told_whether_it_is_given_or_found(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a:b.txt").write_text("one two\n")
+    sentence = "a:b.txt: Hadoop takes no colon in a name; rename it."
+    assert refused(spark, tmp_path / "a:b.txt") == sentence
+    assert explained(spark, tmp_path) == sentence
+
+
 def test_a_directory_without_files_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "deep" / "deeper").mkdir(parents=True)
     assert "has no files" in refused(spark, tmp_path)
