@@ -54,6 +54,12 @@ def trained(spark: SparkSession, settings: Settings, slices: int, rows: list[tup
     return training, progress
 
 
+@pytest.fixture(scope="module")
+def run(spark: SparkSession) -> Any:
+    """A training by SETTINGS that has ended, and its progress; to look at only."""
+    return trained(spark, SETTINGS, 2)
+
+
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkSession, scheme: str) -> None:
     settings = replace(SETTINGS, scheme=scheme)
@@ -67,9 +73,9 @@ def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkS
 
 
 def test_rows_that_travel_through_spark_give_the_same_bits_as_those_in_files(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    run: Any, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_files, _ = trained(spark, SETTINGS, 2)
+    in_files, _ = run
     monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: False)
     through_spark, _ = trained(spark, SETTINGS, 2)
     assert in_files._courier.folder is not None
@@ -78,13 +84,13 @@ def test_rows_that_travel_through_spark_give_the_same_bits_as_those_in_files(
     assert np.array_equal(in_files.state.context, through_spark.state.context)
 
 
-def test_a_finished_training_leaves_no_files_of_rows(spark: SparkSession) -> None:
-    training, _ = trained(spark, SETTINGS, 2)
+def test_a_finished_training_leaves_no_files_of_rows(run: Any) -> None:
+    training, _ = run
     assert not Path(training._courier.folder).exists()
 
 
-def test_every_pair_that_was_drawn_is_trained_once(spark: SparkSession) -> None:
-    training, progress = trained(spark, SETTINGS, 2)
+def test_every_pair_that_was_drawn_is_trained_once(run: Any) -> None:
+    training, progress = run
     metrics = [p.metrics for p in progress if p.metrics]
     for epoch, found in enumerate(metrics):
         routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, epoch_edges(epoch, 2, 1)))
@@ -95,8 +101,8 @@ def test_every_pair_that_was_drawn_is_trained_once(spark: SparkSession) -> None:
         assert all(drawn[bucket] == size for bucket, size in sizes.items())
 
 
-def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(spark: SparkSession) -> None:
-    whole, progress = trained(spark, SETTINGS, 2)
+def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(run: Any, spark: SparkSession) -> None:
+    whole, progress = run
     rows = rows_of_text()
     for stop in (4, len(progress) - 2):
         first = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
@@ -114,8 +120,8 @@ def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(spark: SparkS
         assert last["loss"] == whole_last["loss"]
 
 
-def test_the_rate_falls_to_nearly_nothing_over_the_run(spark: SparkSession) -> None:
-    _, progress = trained(spark, SETTINGS, 2)
+def test_the_rate_falls_to_nearly_nothing_over_the_run(run: Any) -> None:
+    _, progress = run
     rates = [p.learning_rate for p in progress]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] == pytest.approx(SETTINGS.learning_rate * 1e-4)
