@@ -654,8 +654,12 @@ def _check_paths(session: "SparkSession", paths: Sequence[str]) -> None:
     context = session.sparkContext
     assert context._jvm is not None, "a context has its JVM"
     for name in paths:
-        path = context._jvm.org.apache.hadoop.fs.Path(name)
-        if not path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path):
+        try:
+            path = context._jvm.org.apache.hadoop.fs.Path(name)
+            found = path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path)
+        except Exception as error:  # of whatever class, and whatever is wrong: it is this path
+            _refuse(explain(error) or f"{name}: cannot be opened ({_reason(_text_of(error))}).")
+        if not found:
             if os.path.exists(name):
                 _refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
             _refuse(f"{name}: no such file; give --input paths that exist.")
@@ -796,8 +800,7 @@ REASONS = (
 
 def explain(error: BaseException) -> str | None:
     """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
-    origin = getattr(error, "_origin", None)  # PySpark keeps the Java exception there, with its causes
-    text = f"{error}\n{_java_trace(origin)}" if origin is not None else str(error)
+    text = _text_of(error)
     for pattern, meaning in MEANINGS:
         found = re.search(pattern, text)
         if found is None:
@@ -807,6 +810,12 @@ def explain(error: BaseException) -> str | None:
         reason = (parts.get("reason") or _reason(text)).strip()
         return f"{file}: {meaning}".removeprefix(": ").format(reason=reason)
     return None
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says, with the causes of Java's, which PySpark and py4j keep."""
+    origin = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    return f"{error}\n{_java_trace(origin)}" if origin is not None else str(error)
 
 
 def _java_trace(exception: Any) -> str:

@@ -113,6 +113,8 @@ def local_path(output: str) -> Path:
         path = unquote(output[5:] if not output[5:].startswith("//") else parts.path)
     if not path or "\0" in path:
         raise UserError(f"--output {output!r}: is no path; give a directory.")
+    if not path.isascii() and re.search("[\ud800-\udfff]", path):  # halves of surrogates: bytes that were no UTF-8
+        raise UserError(f"{output!r}: is no UTF-8, which Parquet's writer needs; give another path.")
     try:
         target = Path(os.path.realpath(path))
         if stat.S_ISLNK(os.lstat(target).st_mode):
@@ -310,6 +312,7 @@ class _Remote(NamedTuple):
 
     def entries(self) -> list[str] | None:
         from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+        from pyspark.errors.exceptions.captured import CapturedException
 
         try:
             files, path, _ = self._current()
@@ -319,7 +322,7 @@ class _Remote(NamedTuple):
                 raise UserError(f"{self.output}: is not a directory.")
             names = [status.getPath().getName() for status in files.listStatus(path)]
             return None if self.is_store and set(names) <= {"runs"} else names
-        except Py4JJavaError as error:
+        except (Py4JJavaError, CapturedException) as error:
             raise UserError(f"{self.output}: cannot be opened ({_java_reason(error)}).") from None
 
     def run_facts(self) -> bytes:
@@ -332,6 +335,7 @@ class _Remote(NamedTuple):
 
     def publish(self, staged: Path) -> None:
         from py4j.protocol import Py4JJavaError
+        from pyspark.errors.exceptions.captured import CapturedException
 
         try:
             files, path, path_class = self._hadoop()
@@ -347,7 +351,7 @@ class _Remote(NamedTuple):
             if not files.rename(beside, path):
                 raise StorageError(f"{self.output}: could not be moved into place; the new output is in {beside}.")
             files.create(path_class(path, "_SUCCESS")).close()
-        except Py4JJavaError as error:
+        except (Py4JJavaError, CapturedException) as error:
             raise StorageError(f"{self.output}: could not be written ({_java_reason(error)}).") from None
 
     def _point(self, staged: Path) -> None:
@@ -992,7 +996,8 @@ def _reason(error: Exception) -> str:
 
 
 def _java_reason(error: Any) -> str:
-    return str(error.java_exception.toString()).partition("\n")[0][:300].rstrip(".")
+    origin = getattr(error, "java_exception", None) or error._origin  # py4j's, and PySpark's of the commoner ones
+    return str(origin.toString()).partition("\n")[0][:300].rstrip(".")
 
 
 def _make_parents(directory: Path) -> list[Path]:

@@ -86,6 +86,9 @@ def test_files_of_no_bytes_are_refused(spark: "SparkSession", tmp_path: Path) ->
         ("[a", "no glob"),
         ("nofs://host/x", 'no such file system (No FileSystem for scheme "nofs")'),
         ("http://127.0.0.1:9/x", "cannot list files there"),
+        ("hdfs://127.0.0.1:9/x", "hdfs://127.0.0.1:9/x: cannot be opened (Connection refused)."),
+        ("://", "://: cannot be opened (Expected scheme name at index 0: :/)."),
+        ("\udcff", "cannot be opened ("),
     ],
 )
 def test_a_path_that_is_none_is_refused(spark: "SparkSession", path: str, words: str) -> None:

@@ -379,6 +379,17 @@ def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:
 # Checkpoints
 
 
+def test_a_name_that_is_no_utf8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no UTF-8"):
+        check(f"{tmp_path}/\udcff", overwrite=False)
+
+
+def test_a_host_that_does_not_answer_is_one_sentence(spark: "SparkSession") -> None:
+    for output, why in (("hdfs://no.such.invalid:1/x", "UnknownHost"), ("hdfs://127.0.0.1:9/x", "Connection refused")):
+        with pytest.raises(UserError, match=f"cannot be opened .*{why}"):
+            check(output, overwrite=False)
+
+
 def test_a_resumed_run_gets_the_bits_that_were_saved(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     arrays: dict[str, Any] = {
