@@ -36,7 +36,9 @@ class Footprint:
         me = psutil.Process()
         self.driver = me.memory_full_info().uss
         (java,) = [child for child in me.children() if child.name() == "java"]
-        workers = [child for child in java.children(recursive=True) if "pyspark" in " ".join(child.cmdline())]
+        # spark-class leaves the process that made its command line, which nobody waits for.
+        living = [child for child in java.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        workers = [child for child in living if "pyspark.worker" in child.cmdline()]
         self.workers = max(worker.memory_full_info().uss for worker in workers)
         self.worker_count = len(workers)
         self.files = files_of(Path(str(context._temp_dir))) | files_of(
