@@ -14,7 +14,7 @@ import pytest
 
 from spark_w2v.stages import runs
 from tests.test_pipeline import state
-from tests.test_train import GROUPS, planted_corpus
+from tests.test_train import FAST_JVM, GROUPS, planted_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]
@@ -56,6 +56,7 @@ def dags_test(java_home: str, place: Path) -> Callable[[str, str], "subprocess.C
     airflow = ROOT / "build" / "airflow-venv" / "bin" / "airflow"
     environment = {
         **os.environ,
+        **FAST_JVM,
         "AIRFLOW_HOME": str(place / "home"),
         "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "conf" / "airflow"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",

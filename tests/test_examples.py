@@ -17,6 +17,7 @@ from gensim.test.utils import datapath
 from spark_w2v.stages import runs
 from spark_w2v.stages.embeddings import read
 from tests.test_pipeline import state
+from tests.test_train import FAST_JVM
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +56,7 @@ def type_in(checkout: Path, commands: list[str]) -> str:
     """Run in one shell that stops at the first failure; what was printed."""
     script = "\n".join(["set -euo pipefail", *commands])
     dropped = {"JAVA_HOME", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_LOCAL_IP", "VIRTUAL_ENV"}
-    environment = {name: value for name, value in os.environ.items() if name not in dropped}
+    environment = {name: value for name, value in os.environ.items() if name not in dropped} | FAST_JVM
     done = subprocess.run(
         ["bash", "-c", script], cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         text=True, check=False,
@@ -146,6 +147,7 @@ def test_the_crontab_line_publishes_does_nothing_twice_and_is_stopped_by_its_gat
         # A cron has hardly an environment.
         command = crontab.replace(" >> ", f" {extra} >> ")
         bare = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(tmp_path), "JAVA_HOME": os.environ["JAVA_HOME"]}
+        bare |= FAST_JVM
         return subprocess.run(["sh", "-c", command], env=bare, check=False).returncode
 
     assert cron("first") == 0, log.read_text()
