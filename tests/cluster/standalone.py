@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 PROGRAMS = Path(sys.executable).parent
-PATIENCE = 240.0  # seconds; a busy machine needs 20 to start a JVM
+PATIENCE = 900.0  # seconds; a very busy machine needed 120 to start Spark
 # Compiling less makes small jobs start sooner.
 QUICK_JVM = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
@@ -146,35 +146,17 @@ class Cluster:
         for worker in self.workers:
             worker.wait_for("Successfully registered with master")
 
-    def executors(self) -> list[psutil.Process]:
-        """The executors' JVMs."""
-        found = []
+    def executors(self) -> dict[str, psutil.Process]:
+        """The executors' JVMs by their numbers."""
+        found = {}
         for child in (child for worker in self.workers for child in worker.process.children()):
             with contextlib.suppress(psutil.NoSuchProcess):  # or a zombie
-                if "CoarseGrainedExecutorBackend" in " ".join(child.cmdline()):
-                    found.append(child)
+                command = child.cmdline()
+                if "org.apache.spark.executor.CoarseGrainedExecutorBackend" in command:
+                    found[command[command.index("--executor-id") + 1]] = child
         return found
 
     def stop(self) -> None:
         for daemon in [*self.workers, self._master]:
             daemon.stop()
         self.workers = []
-
-
-def python_workers(executors: Iterable[psutil.Process]) -> list[psutil.Process]:
-    """The Python processes that run executors' tasks; not the daemons that fork them. One look at all processes."""
-    daemons: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter(["ppid", "cmdline"]):
-        if "pyspark.daemon" in " ".join(process.info["cmdline"] or []):
-            daemons[process.pid] = process
-    jvms = {executor.pid for executor in executors}
-    parent = {pid: process.info["ppid"] for pid, process in daemons.items()}
-    return [process for pid, process in daemons.items() if parent.get(parent[pid]) in jvms]
-
-
-def seconds_worked(process: psutil.Process) -> float:
-    try:
-        times = process.cpu_times()
-    except psutil.NoSuchProcess:
-        return 0.0
-    return float(times.user + times.system)

@@ -1,4 +1,4 @@
-"""jobs/train.py as users start it, with spark-submit, and what Spark's event log tells of it while it runs."""
+"""jobs/train.py as users start it, with spark-submit; where it waits to be harmed, and what Spark's event log tells."""
 
 import contextlib
 import json
@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pyarrow.parquet as pq
 
 from tests.cluster.standalone import PATIENCE, PROGRAMS, QUICK_JVM, end, environment, with_descendants
 
-STARTED, ENDED = "SparkListenerJobStart", "SparkListenerJobEnd"
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -37,26 +36,64 @@ def matrices(output: Path) -> list[np.ndarray]:
     return [np.stack(table["vector"].to_numpy()) for table in tables]
 
 
-@dataclass(frozen=True)
-class Job:
-    """One of Spark's: what it is for, as the Spark UI shows it, or the line of our code that asked for it."""
+def assert_same_bits(output: Path, expected: list[np.ndarray]) -> None:
+    found = matrices(output)
+    assert all(np.abs(matrix).max() > 0.01 for matrix in found), "nothing was trained"
+    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
 
-    what: str
-    stages: tuple[int, ...]
-    started: int  # ms
+
+# What Spark says that it is doing while tasks wait at such a stop.
+JOBS = {
+    "reading": "corpus: reading the text",
+    "vocabulary": "vocabulary: turning words into ids",
+    "pairs": r"epoch \d of \d: drawing the pairs",
+    "round": r"epoch \d of \d: (round|sync) \d+ of",
+}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A moment at which a run is to wait: those of held_train.py.
+
+    Args:
+        number: which of its kind, from 1; counted anew in each run that is started.
+    """
+
+    moment: str
+    number: int = 1
+
+
+@dataclass(frozen=True)
+class Held:
+    """A process that waits there, by the file that says so: a Python worker in a task, or the driver."""
+
+    file: Path
+    moment: str
+    number: int
+    pid: int
+    stage: int = -1
+    task: int = -1  # Spark's id of this attempt
+    what: str = ""  # the driver is about to do, or "half": in the middle of a file, or "after"
+    path: str = ""  # to which
 
 
 @dataclass(frozen=True)
 class Task:
-    """One attempt at a task that has ended."""
+    """One attempt at a task that has ended.
 
-    job: Job
+    Args:
+        job: what it is for, as the Spark UI shows it.
+        reason: Success, ExecutorLostFailure, ExceptionFailure, TaskKilled, ...
+    """
+
+    id: int
+    job: str
     stage: int
     index: int
     attempt: int
     executor: str
     is_speculative: bool
-    reason: str  # Success, ExecutorLostFailure, ExceptionFailure, TaskKilled, ...
+    reason: str
 
 
 class Submission:
@@ -67,16 +104,26 @@ class Submission:
         options: of spark-submit, such as --py-files.
         arguments: of jobs/train.py.
         python: of driver and executors.
+        stops: where it waits.
     """
 
     def __init__(
-        self, master: str, directory: Path, arguments: Sequence[str | Path], options: Sequence[str | Path], python: Path
+        self,
+        master: str,
+        directory: Path,
+        arguments: Sequence[str | Path],
+        options: Sequence[str | Path],
+        python: Path,
+        stops: Sequence[Stop] = (),
     ) -> None:
         self._events = directory / "events"
         self._events.mkdir(parents=True)
+        self._waiting = directory / "waiting"
+        self._waiting.mkdir()
         self._found: list[dict[str, Any]] = []
         self._read = 0
         self.log = directory / "printed"
+        program = Path(__file__).with_name("held_train.py") if stops else ROOT / "jobs" / "train.py"
         command = [
             PROGRAMS / "spark-submit", "--master", master, "--driver-memory", "600m",
             "--driver-java-options", QUICK_JVM,
@@ -84,35 +131,49 @@ class Submission:
             "--conf", f"spark.eventLog.dir={self._events.as_uri()}", "--conf", "spark.eventLog.rolling.enabled=false",
             "--conf", "spark.eventLog.compress=false", "--conf", "spark.log.level=WARN",
             "--conf", "spark.sql.shuffle.partitions=3", *options,
-            ROOT / "jobs" / "train.py", ROOT / "conf" / "local.toml", *arguments,
+            program, ROOT / "conf" / "local.toml", *arguments,
         ]  # fmt: skip
         variables = environment(
             SPARK_LOCAL_IP="127.0.0.1",
             SPARK_LOCAL_DIRS=str(directory / "local"),
             PYSPARK_PYTHON=str(python),
             PYSPARK_DRIVER_PYTHON=str(python),
+            HELD_AT=json.dumps({"directory": str(self._waiting), "stops": [astuple(stop) for stop in stops]}),
         )
         with open(self.log, "wb") as log:
-            self._popen = subprocess.Popen(
+            self.jvm = psutil.Popen(
                 list(map(str, command)), cwd=directory, env=variables, stdout=log, stderr=subprocess.STDOUT
             )
-        self.jvm = psutil.Process(self._popen.pid)
 
     @property
     def is_over(self) -> bool:
-        return self._popen.poll() is not None
+        return self.jvm.poll() is not None
 
     @property
     def printed(self) -> str:
         return self.log.read_text(errors="replace")[-20_000:]
 
-    def wait_for(self, is_so: Callable[[], object], what: str, pause: float = 0.02) -> None:
+    def wait_for(self, is_so: Callable[[], object], what: str) -> None:
         """Wait while the run goes on; that it ends before is an error."""
         deadline = time.monotonic() + PATIENCE
         while not is_so():
             assert not self.is_over, f"over before {what}:\n{self.printed}"
             assert time.monotonic() < deadline, f"in vain: {what}:\n{self.printed}"
-            time.sleep(pause)
+            time.sleep(0.02)
+
+    def held(self, stop: Stop) -> list[Held]:
+        """Who waits there, or died there."""
+        found = sorted(self._waiting.glob(f"{stop.moment}-{stop.number}.*.json"))
+        return [Held(file, **json.loads(file.read_text())) for file in found]
+
+    def wait_until_held(self, stop: Stop, count: int = 1) -> list[Held]:
+        """As held, once they are so many."""
+        self.wait_for(lambda: len(self.held(stop)) >= count, f"{count} wait at {stop}")
+        return self.held(stop)
+
+    def let_go(self, stop: Stop) -> None:
+        """Who waits there goes on, and who comes there does not wait."""
+        (self._waiting / f"{stop.moment}-{stop.number}.over").touch()
 
     def family(self) -> list[psutil.Process]:
         """The JVM and all that it started."""
@@ -128,14 +189,13 @@ class Submission:
         return None
 
     def finish(self) -> int:
-        """The exit code."""
-        return self._popen.wait(PATIENCE * 2)
+        """The exit code; negative for the signal that ended it."""
+        return int(self.jvm.wait(PATIENCE * 2))
 
     def kill(self) -> None:
         """SIGKILL to whatever is left of it."""
         if not self.is_over:
             end(self.family())
-            self._popen.wait()
 
     def events(self) -> list[dict[str, Any]]:
         """Of Spark's event log, as far as it is written; every line is parsed once."""
@@ -148,43 +208,39 @@ class Submission:
                 self._found += [json.loads(line) for line in complete.split(b"\n") if b'"SparkListener' in line[:30]]
         return self._found
 
-    def jobs(self) -> list[Job]:
-        return [_job(event) for event in self.events() if event["Event"] == STARTED]
-
-    def is_job_running(self) -> bool:
-        """Whether the job that was started last has not ended."""
-        last = [event["Event"] for event in self.events() if event["Event"] in (STARTED, ENDED)][-1:]
-        return last == [STARTED]
-
-    def tasks(self, pattern: str = "") -> list[Task]:
-        """Attempts that have ended, of jobs described so."""
-        events = self.events()
-        job_of: dict[int, Job] = {}
-        found = []
-        for event in events:
-            if event["Event"] == STARTED:
-                job = _job(event)
-                job_of |= dict.fromkeys(job.stages, job)
-            elif event["Event"] == "SparkListenerTaskEnd":
-                info = event["Task Info"]
-                task = Task(
-                    job_of[event["Stage ID"]], event["Stage ID"], info["Index"], info["Attempt"], info["Executor ID"],
-                    info["Speculative"], event["Task End Reason"]["Reason"],
-                )  # fmt: skip
-                if re.search(pattern, task.job.what):
-                    found.append(task)
+    def job_of_stage(self) -> dict[int, str]:
+        """What the job that a stage first belonged to is for, as the Spark UI shows it; in order."""
+        found: dict[int, str] = {}
+        for event in self.events():
+            if event["Event"] == "SparkListenerJobStart":
+                for stage in event["Stage IDs"]:
+                    found.setdefault(stage, event["Properties"].get("spark.job.description", ""))
         return found
 
-    def executors_added(self) -> list[tuple[str, int]]:
-        """Executors and when they came, in ms."""
-        return [
-            (event["Executor ID"], event["Timestamp"])
+    def rounds(self) -> list[tuple[int, int]]:
+        """(epoch, round), from 0, of those that have begun, in order."""
+        found = [re.search(r"epoch (\d+) of \d+: (?:round|sync) (\d+) of", job) for job in self.job_of_stage().values()]
+        return list(dict.fromkeys((int(match[1]) - 1, int(match[2]) - 1) for match in found if match))
+
+    def tasks(self) -> dict[int, Task]:
+        """Attempts that have ended, by their id."""
+        jobs = self.job_of_stage()
+        return {
+            info["Task ID"]: Task(
+                info["Task ID"], jobs[event["Stage ID"]], event["Stage ID"], info["Index"], info["Attempt"],
+                info["Executor ID"], info["Speculative"], event["Task End Reason"]["Reason"],
+            )
             for event in self.events()
-            if event["Event"] == "SparkListenerExecutorAdded"
-        ]
+            if event["Event"] == "SparkListenerTaskEnd"
+            for info in [event["Task Info"]]
+        }  # fmt: skip
 
-
-def _job(event: dict[str, Any]) -> Job:
-    properties = event["Properties"]
-    what = properties.get("spark.job.description") or properties.get("callSite.short", "")
-    return Job(what, tuple(event["Stage IDs"]), event["Submission Time"])
+    def executors(self) -> set[str]:
+        """Those that have come and are not lost."""
+        found: set[str] = set()
+        for event in self.events():
+            if event["Event"] == "SparkListenerExecutorAdded":
+                found.add(event["Executor ID"])
+            elif event["Event"] == "SparkListenerExecutorRemoved":
+                found.discard(event["Executor ID"])
+        return found

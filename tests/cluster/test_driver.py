@@ -6,37 +6,37 @@ import random
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v.stages.publication import newest_checkpoint
 from tests.cluster.standalone import end, wait_until
-from tests.cluster.submission import ROOT, Submission, matrices, planted_corpus
+from tests.cluster.submission import JOBS, ROOT, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SETTINGS = [
-    "--set", "training.partitions=2", "--set", "training.dimensions=300", "--set", "training.sweeps_per_epoch=1",
-    "--set", "training.syncs_per_epoch=2", "--set", "vocabulary.subsample=0",
+    "--set", "training.partitions=2", "--set", "training.dimensions=50", "--set", "training.epochs=3",
+    "--set", "training.sweeps_per_epoch=1", "--set", "training.syncs_per_epoch=2", "--set", "vocabulary.subsample=0",
 ]  # fmt: skip
-# What is going on while Spark runs a job that is called so.
-PHASES = {
-    "reading": r"corpus\.py|first at .*vocabulary\.py",
-    "vocabulary": r"toArrow at .*vocabulary\.py|count at .*job\.py",
-    "pairs": "drawing the pairs",
-    "round": r"(round|sync) \d+ of",
-}
-# How often to kill in each; publication comes last, the others in any order. Together more than 20.
+# How often to kill in each. Those before "anywhere" come in any order.
 KILLS = {
-    "blocks": {"reading": 2, "vocabulary": 2, "pairs": 2, "round": 5, "checkpoint": 3, "publication": 2},
-    "replicas": {"reading": 1, "vocabulary": 1, "round": 2, "checkpoint": 1, "publication": 1},
-}
+    "blocks": {
+        "reading": 1, "vocabulary": 1, "pairs": 2, "round": 3, "checkpoint": 3,
+        "anywhere": 2, "publication": 2, "published": 1,
+    },
+    "replicas": {"reading": 1, "vocabulary": 1, "round": 1, "checkpoint": 1, "anywhere": 1, "publication": 1},
+}  # fmt: skip
 CHECKPOINT = {"blocks": "round", "replicas": "epoch"}
+# Which changes of files, from the first that a run makes: those of its first checkpoint without the making of
+# directories; the last one removes the checkpoint before. Those of its publication, from the first table on.
+STEPS = {"round": (1, 2), "checkpoint": (5, 12), "publication": (4, 12)}
 OF_THE_CLOCK = {"seconds", "pair_seconds", "kernel_seconds", "words_per_second", "words_per_second_per_core"}
 
 
@@ -46,26 +46,25 @@ def corpus(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Runs:
-    """One logical run, started as often as it is killed.
+    """One logical run, started as often as it is killed."""
 
-    Attributes:
-        output: of all of them.
-        deaths: what was going on at each kill, by what was left behind.
-    """
-
-    def __init__(self, directory: Path, corpus: Path, *settings: str) -> None:
+    def __init__(self, directory: Path, corpus: Path, scheme: str) -> None:
         self.directory, self.corpus = directory, corpus
         self.output = directory / "out"
         self.working = directory / ".out.working"
-        self.deaths: list[str] = []
-        self._settings = settings
+        self.checkpoint = CHECKPOINT[scheme]
+        self._scheme = scheme
         self._started: list[Submission] = []
 
-    def start(self, *more: str) -> Submission:
+    def start(self, *stops: Stop, settings: tuple[str, ...] = ()) -> Submission:
         run = Submission(
             "local[2]", self.directory / f"run-{len(self._started)}",
-            ["--input", self.corpus, "--output", self.output, "--resume", *SETTINGS, *self._settings, *more],
-            ["--conf", "spark.default.parallelism=2", "--driver-class-path", str(ROOT / "conf")], Path(sys.executable),
+            [
+                "--input", self.corpus, "--output", self.output, "--resume", *SETTINGS,
+                "--set", f"training.scheme={self._scheme}", "--set", f"output.checkpoint={self.checkpoint}", *settings,
+            ],
+            ["--conf", "spark.default.parallelism=2", "--driver-class-path", str(ROOT / "conf")],
+            Path(sys.executable), stops,
         )  # fmt: skip
         self._started.append(run)
         return run
@@ -79,24 +78,13 @@ class Runs:
         found = newest_checkpoint(self.working / "checkpoints")
         return (found.position["epoch"], found.position["round"]) if found else (0, 0)
 
-    def what_was_going_on(self, run: Submission) -> str:
-        if list((self.working / "checkpoints").glob(".*.unfinished")):
-            return "checkpoint"
-        if (self.working / "staged").exists() and not self.output.exists():
-            return "publication"
-        jobs = run.jobs()
-        phase = next((name for name in PHASES if jobs and re.search(PHASES[name], jobs[-1].what)), "start")
-        return phase if phase != "round" or run.is_job_running() else "between rounds"
-
 
 @pytest.fixture
-def runs_of(tmp_path: Path, corpus: Path) -> Iterator[Any]:
+def runs_of(tmp_path: Path, corpus: Path) -> Iterator[Callable[[str], Runs]]:
     started: list[Runs] = []
 
-    def make(name: str, *settings: str) -> Runs:
-        directory = tmp_path / name
-        directory.mkdir()
-        started.append(Runs(directory, corpus, *settings))
+    def make(scheme: str) -> Runs:
+        started.append(Runs(tmp_path, corpus, scheme))
         return started[-1]
 
     yield make
@@ -104,67 +92,35 @@ def runs_of(tmp_path: Path, corpus: Path) -> Iterator[Any]:
         runs.end()
 
 
-def strike(run: Submission, runs: Runs, phase: str, chance: random.Random) -> None:
-    """Kill a run at a random moment of a phase: its Python, its JVM, or both; what is left ends by itself."""
-    found: list[psutil.Process] = []
+class Undisturbed:
+    """A run that nobody disturbed.
 
-    def is_driver_there() -> bool:
-        found[:] = [driver for driver in [run.driver()] if driver is not None]
-        return bool(found)
+    Attributes:
+        seconds: that it took.
+    """
 
-    run.wait_for(is_driver_there, "the driver is there")
-    (driver,) = found
-    doomed = [driver, run.jvm]
-    if phase == "checkpoint":
-        wanted = chance.randint(1, 2)
-        seen: set[str] = set()
-
-        def is_writing() -> bool:
-            try:
-                names = os.listdir(runs.working / "checkpoints")
-            except FileNotFoundError:
-                return False
-            seen.update(name for name in names if name.endswith(".unfinished"))
-            return len(seen) >= wanted and any(name.endswith(".unfinished") for name in names)
-
-        run.wait_for(is_writing, "a checkpoint is being written", pause=0.0002)
-    elif phase == "publication":
-        run.wait_for((runs.working / "staged").exists, "the output is being written", pause=0.0002)
-    else:
-        doomed = chance.choice([[driver], [run.jvm], doomed])
-        wanted = chance.randint(1, 2) if phase == "round" else 1
-
-        def is_there() -> bool:
-            return len([job for job in run.jobs() if re.search(PHASES[phase], job.what)]) >= wanted
-
-        run.wait_for(is_there, phase, pause=0.005)
-        time.sleep(chance.uniform(0, 0.15))
-    for process in doomed:
-        process.suspend()  # at once: to look for the whole family takes longer than to write a checkpoint
-    family = run.family()
-    end(doomed)
-    gone = psutil.wait_procs(family, timeout=60)[1] == []
-    assert gone, "a process outlived its driver"
+    def __init__(self, runs: Runs) -> None:
+        began = time.monotonic()
+        run = runs.start()
+        try:
+            assert run.finish() == 0, run.printed
+        finally:
+            runs.end()
+        self.seconds = time.monotonic() - began
+        self.matrices = matrices(runs.output)
+        self.metrics = metrics(runs.output)
 
 
-def check_what_is_left(run: Submission, runs: Runs, checkpoint: str) -> None:
-    """Nothing but the round, or the epoch, that was going on is lost."""
-    rounds = [found for job in run.jobs() if (found := re.search(r"epoch (\d+) of \d+: \w+ (\d+) of", job.what))]
-    if runs.output.exists() or not rounds:
-        return
-    epoch, number = (int(part) - 1 for part in rounds[-1].groups())
-    kept = runs.position()
-    assert kept >= ((epoch, number) if checkpoint == "round" else (epoch, 0))
+@pytest.fixture(scope="module")
+def undisturbed(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Undisturbed]:
+    known: dict[str, Undisturbed] = {}
 
+    def run(scheme: str) -> Undisturbed:
+        if scheme not in known:
+            known[scheme] = Undisturbed(Runs(tmp_path_factory.mktemp(scheme), corpus, scheme))
+        return known[scheme]
 
-def check_where_it_went_on(run: Submission, kept: tuple[int, int]) -> None:
-    """From the newest complete checkpoint, and no other was even looked at."""
-    assert "damaged" not in run.printed
-    rounds = [found for job in run.jobs() if (found := re.search(r"epoch (\d+) of \d+: \w+ (\d+) of", job.what))]
-    if rounds:
-        assert tuple(int(part) - 1 for part in rounds[0].groups()) == kept
-    if kept != (0, 0) and rounds:
-        assert f"resumed after epoch {kept[0]}, round {kept[1]}" in run.printed
+    return run
 
 
 def metrics(output: Path) -> list[dict[str, Any]]:
@@ -172,81 +128,168 @@ def metrics(output: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in line.items() if name not in OF_THE_CLOCK} for line in lines]
 
 
+def driver_of(run: Submission) -> psutil.Process:
+    driver = run.driver()
+    assert driver is not None, "there is no driver"
+    return driver
+
+
+def kill(run: Submission, doomed: list[psutil.Process]) -> None:
+    """SIGKILL to the driver's Python, its JVM, or both; what is left ends by itself."""
+    for process in doomed:
+        process.suspend()
+    family = run.family()
+    end(doomed)
+    assert psutil.wait_procs(family, timeout=60)[1] == [], "a process outlived its driver"
+    assert run.finish() == (-9 if run.jvm in doomed else 128 + 9), "it ended by itself, before it was killed"
+
+
+def kill_in(phase: str, runs: Runs, chance: random.Random) -> Submission:
+    """Kill a run in a phase, at a moment drawn at random, and prove that it was there."""
+    number = chance.randint(*STEPS.get(phase, (1, 1)))
+    if phase == "checkpoint" and runs.position() == (0, 0):
+        number = min(number, STEPS[phase][1] - 1)
+    stop = Stop(phase, number)
+    run = runs.start(stop)
+    held = run.wait_until_held(stop)
+    driver = driver_of(run)
+    if phase in JOBS:
+        run.wait_for(lambda: held[0].stage in run.job_of_stage(), "Spark's event log has the job")
+        assert re.match(JOBS[phase], run.job_of_stage()[held[0].stage])
+        kill(run, chance.choice([[driver], [run.jvm], [driver, run.jvm]]))
+        assert [task for task in run.tasks().values() if task.id == held[0].task and task.reason == "Success"] == []
+    else:
+        assert held[0].pid == driver.pid
+        kill(run, chance.choice([[driver], [driver, run.jvm]]))  # the JVM alone would not be noticed while it waits
+        check_files(phase, held[0], runs)
+    assert held[0] in run.held(stop), "it was let go"
+    print(f"killed in {phase} {number} {held[0].what} {held[0].path.rpartition('.working/')[2]}")
+    return run
+
+
+def check_files(phase: str, held: Held, runs: Runs) -> None:
+    """What lies there is what a driver leaves that was killed before, or in the middle of, what it said."""
+    checkpoints = runs.working / "checkpoints"
+    unfinished, complete = sorted(checkpoints.glob(".*.unfinished")), sorted(checkpoints.glob("[0-9]*"))
+    path = Path(held.path)
+    assert path.exists() == (held.what in {"half", "os.rename", "shutil.rmtree"}) or phase == "published"
+    if phase == "checkpoint":
+        assert path.is_relative_to(checkpoints)
+        assert len(unfinished) == 1 or len(complete) == 2
+    elif phase == "publication":
+        assert path.is_relative_to(runs.working / "staged")
+        assert not runs.output.exists()
+    else:
+        assert (runs.output / "_SUCCESS").exists()
+    if held.what == "half" and path.suffix == ".parquet":
+        assert path.stat().st_size > 1000
+        with pytest.raises(pa.ArrowInvalid, match="magic bytes"):
+            pq.ParquetFile(path)
+    elif held.what == "half":
+        assert path.stat().st_size > 0
+        assert not (path.parent / "manifest.json").exists()
+
+
+def kill_anywhere(runs: Runs, chance: random.Random, seconds: float) -> Submission:
+    """Kill a run at a random time, but before it publishes: that it cannot do before it is killed."""
+    stop = Stop("publication")
+    run = runs.start(stop)
+    began, after = time.monotonic(), chance.uniform(0, 1) * seconds
+    run.wait_for(lambda: time.monotonic() > began + after or run.held(stop), "its time has come")
+    driver = run.driver()
+    if driver is None:
+        kill(run, [run.jvm])
+    else:
+        choices = [[driver], [run.jvm], [driver, run.jvm]]
+        kill(run, chance.choice([choices[0], choices[2]] if run.held(stop) else choices))
+    print(f"killed after {after:.1f} of {seconds:.1f} s, while it did {list(run.job_of_stage().values())[-1:]}")
+    return run
+
+
+def check_what_is_left(run: Submission, runs: Runs) -> None:
+    """Nothing but the round, or the epoch, that was going on is lost."""
+    rounds = run.rounds()
+    if rounds and not runs.output.exists():
+        epoch, number = rounds[-1]
+        assert runs.position() >= ((epoch, number) if runs.checkpoint == "round" else (epoch, 0))
+
+
+def check_where_it_went_on(run: Submission, kept: tuple[int, int]) -> None:
+    """From the newest complete checkpoint, and no other was even looked at."""
+    assert "damaged" not in run.printed
+    if rounds := run.rounds():
+        assert rounds[0] == kept
+        assert (f"resumed after epoch {kept[0]}, round {kept[1]}" in run.printed) == (kept != (0, 0))
+
+
 @pytest.mark.parametrize("scheme", list(KILLS))
-def test_a_driver_killed_again_and_again_ends_with_the_same_bits(scheme: str, runs_of: Any) -> None:
-    settings = [
-        "--set", f"training.scheme={scheme}", "--set", f"output.checkpoint={CHECKPOINT[scheme]}",
-        "--set", "training.epochs=3",
-    ]  # fmt: skip
-    undisturbed = runs_of("undisturbed", *settings)
-    run = undisturbed.start()
-    assert run.finish() == 0, run.printed
-    killed = runs_of("killed", *settings)
+def test_a_driver_killed_again_and_again_ends_with_the_same_bits(
+    scheme: str, runs_of: Callable[[str], Runs], undisturbed: Callable[[str], Undisturbed]
+) -> None:
+    expected = undisturbed(scheme)
+    runs = runs_of(scheme)
     chance = random.Random(11)
-    plan = [phase for phase, times in KILLS[scheme].items() if phase != "publication" for _ in range(times)]
-    chance.shuffle(plan)
-    for phase in [*plan, *["publication"] * KILLS[scheme]["publication"]]:
-        kept = killed.position()
-        run = killed.start()
-        strike(run, killed, phase, chance)
-        killed.deaths.append(killed.what_was_going_on(run))
-        print(f"{scheme}: aimed at {phase}, hit {killed.deaths[-1]}, {kept} to {killed.position()}")
+    phases = [phase for phase, times in KILLS[scheme].items() for _ in range(times)]
+    anywhere = phases.index("anywhere")
+    early = phases[:anywhere]
+    chance.shuffle(early)
+    for phase in [*early, *phases[anywhere:]]:
+        kept = runs.position()
+        run = kill_anywhere(runs, chance, expected.seconds) if phase == "anywhere" else kill_in(phase, runs, chance)
         check_where_it_went_on(run, kept)
-        check_what_is_left(run, killed, CHECKPOINT[scheme])
-        assert not killed.output.exists(), "it ended before it was killed"
-    kept = killed.position()
-    run = killed.start()
+        check_what_is_left(run, runs)
+        assert runs.output.exists() == (phase == "published")
+    kept = runs.position()
+    run = runs.start()
     assert run.finish() == 0, run.printed
     check_where_it_went_on(run, kept)
-    assert set(killed.deaths) >= set(KILLS[scheme]), f"some phase was never hit: {killed.deaths}"
-    for one, other in zip(matrices(undisturbed.output), matrices(killed.output), strict=True):
-        assert np.abs(one).max() > 0.01
-        assert np.array_equal(one, other)
-    assert metrics(killed.output) == metrics(undisturbed.output)
-    assert not killed.working.exists()
+    assert_same_bits(runs.output, expected.matrices)
+    assert metrics(runs.output) == expected.metrics
+    assert not runs.working.exists()
 
 
 def test_there_are_enough_kills() -> None:
     assert sum(sum(times.values()) for times in KILLS.values()) >= 20
 
 
-@pytest.mark.parametrize("whom", ["spark-submit", "python", "both"])
-def test_sigterm_ends_a_run_in_10_seconds_and_it_can_be_resumed(whom: str, runs_of: Any) -> None:
-    runs = runs_of("terminated", "--set", "output.checkpoint=round", "--set", "training.epochs=4")
-    run = runs.start()
-    run.wait_for(lambda: runs.position() > (0, 1), "a checkpoint", pause=0.1)
-    run.wait_for(lambda: re.search(PHASES["round"], run.jobs()[-1].what), "a round")
-    family, driver = run.family(), run.driver()
-    assert driver is not None
-    told = {"spark-submit": [run.jvm], "python": [driver], "both": [run.jvm, driver]}[whom]
-    for process in told:
-        process.terminate()
-    began = time.monotonic()
-    assert run.finish() != 0
-    assert psutil.wait_procs(family, timeout=60)[1] == [], "a process outlived its driver"
-    assert time.monotonic() - began < 10
-    if whom == "python":  # or the JVM, through which it would be printed, is gone first
-        assert "train.py: stopped; --resume goes on from the last checkpoint." in run.printed
-    assert "Traceback" not in run.printed
-    assert os.listdir(runs.working) == ["checkpoints"]  # neither a lock nor half an output
-    kept = runs.position()
+def test_sigterm_ends_a_run_in_10_seconds_and_it_can_be_resumed(
+    runs_of: Callable[[str], Runs], undisturbed: Callable[[str], Undisturbed]
+) -> None:
+    runs = runs_of("blocks")
+    for whom in ("spark-submit", "python", "both"):
+        kept = runs.position()
+        run = runs.start(Stop("round", 2))
+        run.wait_until_held(Stop("round", 2))
+        family, driver = run.family(), driver_of(run)
+        began = time.monotonic()
+        for process in {"spark-submit": [run.jvm], "python": [driver], "both": [run.jvm, driver]}[whom]:
+            process.terminate()
+        assert run.finish() != 0
+        assert psutil.wait_procs(family, timeout=60)[1] == [], "a process outlived its driver"
+        assert time.monotonic() - began < 10
+        if whom == "python":  # or the JVM, through which it would be printed, is gone first
+            assert "train.py: stopped; --resume goes on from the last checkpoint." in run.printed
+        assert "Traceback" not in run.printed
+        assert os.listdir(runs.working) == ["checkpoints"]  # neither a lock nor half an output
+        assert runs.position() == (0, kept[1] + 1)
+        check_where_it_went_on(run, kept)
     run = runs.start()
     assert run.finish() == 0, run.printed
-    check_where_it_went_on(run, kept)
+    assert_same_bits(runs.output, undisturbed("blocks").matrices)
 
 
-def test_another_configuration_or_another_corpus_is_not_resumed(corpus: Path, runs_of: Any) -> None:
-    runs = runs_of("changed", "--set", "output.checkpoint=round")
-    chance = random.Random(3)
-    strike(runs.start(), runs, "round", chance)
-    strike(runs.start(), runs, "checkpoint", chance)
+def test_another_configuration_or_another_corpus_is_not_resumed(corpus: Path, runs_of: Callable[[str], Runs]) -> None:
+    runs = runs_of("blocks")
+    run = runs.start(Stop("round", 2))
+    run.wait_until_held(Stop("round", 2))
+    kill(run, [driver_of(run)])
     kept = runs.position()
-    assert kept != (0, 0)
-    file = corpus / "01.txt"
-    stat, text = file.stat(), file.read_text()
+    assert kept == (0, 1)
+    files = [corpus / "01.txt", corpus / "02.txt"]
+    before = [(file.stat(), file.read_text()) for file in files]
 
-    def refused(*more: str) -> str:
-        run = runs.start(*more)
+    def refused(*settings: str) -> str:
+        run = runs.start(settings=settings)
         assert run.finish() == 2, run.printed
         assert runs.position() == kept
         (complaint,) = [line for line in run.printed.splitlines() if line.startswith("train.py: ")]
@@ -254,18 +297,18 @@ def test_another_configuration_or_another_corpus_is_not_resumed(corpus: Path, ru
 
     try:
         assert "training.learning_rate was 0.05, is 0.04" in refused("--set", "training.learning_rate=0.04")
-        os.utime(file, (stat.st_atime, stat.st_mtime + 5))
-        complaint = refused()
-        assert re.search(rf"files\.\S*/01\.txt was \"{stat.st_size} bytes of \S+\", is \"{stat.st_size} ", complaint)
-        with open(file, "a") as opened:
+        sizes = [stat.st_size for stat, _ in before]
+        os.utime(files[0], (before[0][0].st_atime, before[0][0].st_mtime + 5))
+        with open(files[1], "a") as opened:
             opened.write("w1x1 w1x2\n")
-        assert f'is "{stat.st_size + 10} bytes of' in refused()
         (corpus / "99.txt").write_text("w1x1 w1x2\n")
-        file.write_text(text)
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        assert re.search(r"files\.\S*/99\.txt was not set", refused())
+        complaint = refused()
+        assert re.search(rf"files\.\S*/01\.txt was \"{sizes[0]} bytes of \S+\", is \"{sizes[0]} bytes of", complaint)
+        assert re.search(rf"files\.\S*/02\.txt was \"{sizes[1]} bytes of \S+\", is \"{sizes[1] + 10} bytes", complaint)
+        assert re.search(r"files\.\S*/99\.txt was not set", complaint)
     finally:
         (corpus / "99.txt").unlink(missing_ok=True)
-        file.write_text(text)
-        os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        for file, (stat, text) in zip(files, before, strict=True):
+            file.write_text(text)
+            os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     wait_until(lambda: not (runs.working / "lock").exists(), "the lock is released")

@@ -2,67 +2,62 @@
 
 import random
 import re
-import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 
-from tests.cluster.standalone import (
-    QUICK_JVM,
-    Cluster,
-    end,
-    python_workers,
-    seconds_worked,
-    wait_until,
-)
-from tests.cluster.submission import Submission, Task, matrices, planted_corpus
+from tests.cluster.standalone import QUICK_JVM, Cluster, end, wait_until
+from tests.cluster.submission import JOBS, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1200)]
 
-# Three blocks, or three replicas: three tasks a round. Few words and many numbers make rounds long enough to be hit,
-# and all else short.
+# Three blocks, or three replicas: three tasks a round.
 SETTINGS = [
-    "--set", "training.partitions=3", "--set", "training.dimensions=300", "--set", "training.sweeps_per_epoch=1",
-    "--set", "training.syncs_per_epoch=3", "--set", "vocabulary.subsample=0", "--set", "output.checkpoint=none",
+    "--set", "training.partitions=3", "--set", "training.dimensions=50", "--set", "training.epochs=2",
+    "--set", "training.sweeps_per_epoch=1", "--set", "training.syncs_per_epoch=3", "--set", "vocabulary.subsample=0",
+    "--set", "output.checkpoint=none",
 ]  # fmt: skip
-SHORT = ["--set", "training.epochs=1", "--set", "training.negatives=2"]
-LONG = ["--set", "training.epochs=4", "--set", "training.dimensions=1500"]
 SCHEMES = ("blocks", "replicas")
-Undisturbed = Callable[[str, list[str]], list[np.ndarray]]
-WORKING = 0.1  # seconds of processor after which a Python worker is in the middle of a task
+# The first epoch of three blocks begins with small slices.
+LAST = {"blocks": Stop("round", 27), "replicas": Stop("round", 6)}
+# Where workers and executors are killed at drawn moments, in the order of a run.
+MOMENTS = {
+    "blocks": [Stop("reading"), Stop("vocabulary"), Stop("pairs"), *(Stop("round", k) for k in (1, 4, 20)),
+               Stop("pairs", 2), Stop("round", 26)],
+    "replicas": [Stop("reading"), Stop("vocabulary"), *(Stop("round", k) for k in (1, 2, 3, 4, 5))],
+}  # fmt: skip
+Undisturbed = Callable[[str], list[np.ndarray]]
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """24 files, which Spark reads in three tasks: every executor holds a part of what the others need."""
-    return planted_corpus(tmp_path_factory.mktemp("executors") / "corpus", files=24, sentences=500)
+    return planted_corpus(tmp_path_factory.mktemp("executors") / "corpus", files=24, sentences=100)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(java_home: str, corpus: Path, package: Path, python_without_checkout: Path) -> Undisturbed:
-    """Both matrices of a run in one process, short ones with one core."""
+    """Both matrices of a run in one process."""
     known: dict[str, list[np.ndarray]] = {}
 
-    def bits(scheme: str, length: list[str]) -> list[np.ndarray]:
-        name = f"{scheme}-{'short' if length is SHORT else 'long'}"
-        if name not in known:
-            directory = corpus.parent / name
+    def bits(scheme: str) -> list[np.ndarray]:
+        if scheme not in known:
+            directory = corpus.parent / scheme
             run = Submission(
-                "local[1]" if length is SHORT else "local[2]", directory,
+                "local[2]", directory,
                 [
-                    "--input", corpus, "--output", directory / "out", *SETTINGS, *length,
-                    "--set", f"training.scheme={scheme}",
+                    "--input", corpus, "--output", directory / "out", *SETTINGS, "--set", f"training.scheme={scheme}",
                 ],
                 ["--py-files", package], python_without_checkout,
             )  # fmt: skip
             assert run.finish() == 0, run.printed
-            known[name] = matrices(directory / "out")
-        return known[name]
+            assert len(run.rounds()) == LAST[scheme].number
+            known[scheme] = matrices(directory / "out")
+        return known[scheme]
 
     return bits
 
@@ -75,20 +70,19 @@ def submit(
     runs: list[Submission] = []
 
     def start(
-        scheme: str, length: list[str], executors: int = 3, *options: str, ships_package: bool = True
+        scheme: str, stops: list[Stop], *options: str, executors: int = 3, ships_package: bool = True
     ) -> Submission:
         py_files = ["--py-files", str(package)] if ships_package else []
         run = Submission(
             cluster.url, tmp_path / "run",
-            [
-                "--input", corpus, "--output", tmp_path / "out", *SETTINGS, *length,
-                "--set", f"training.scheme={scheme}",
-            ],
+            ["--input", corpus, "--output", tmp_path / "out", *SETTINGS, "--set", f"training.scheme={scheme}"],
             [
                 *py_files, "--executor-memory", "512m", "--conf", f"spark.cores.max={executors}",
-                "--conf", f"spark.executor.extraJavaOptions={QUICK_JVM}", *options,
+                "--conf", f"spark.executor.extraJavaOptions={QUICK_JVM}",
+                # Spark prefers hosts that hold a shuffle's files, and would wait 3 s for one that is gone.
+                "--conf", "spark.locality.wait=0", *options,
             ],
-            python_without_checkout,
+            python_without_checkout, stops,
         )  # fmt: skip
         runs.append(run)
         return run
@@ -100,237 +94,192 @@ def submit(
 
 
 def test_executors_do_not_find_the_package_unless_it_is_shipped(submit: Callable[..., Submission]) -> None:
-    run = submit("blocks", SHORT, 1, ships_package=False)
+    run = submit("blocks", [], executors=1, ships_package=False)
     assert run.finish() == 1, run.printed
     assert "ModuleNotFoundError: No module named 'spark_w2v'" in run.printed
 
 
-@pytest.mark.parametrize(
-    ("scheme", "executors"), [("blocks", 1), ("blocks", 2), ("blocks", 3), ("replicas", 1), ("replicas", 3)]
-)
-def test_the_bits_are_those_of_one_process(
-    scheme: str,
-    executors: int,
-    submit: Callable[..., Submission],
-    tmp_path: Path,
-    undisturbed: Undisturbed,
-) -> None:
-    run = submit(scheme, SHORT, executors)
-    assert run.finish() == 0, run.printed
-    assert len({task.executor for task in run.tasks("round|sync")}) == executors
-    assert_same_bits(tmp_path / "out", undisturbed(scheme, SHORT))
-
-
-def assert_same_bits(output: Path, expected: list[np.ndarray]) -> None:
-    found = matrices(output)
-    assert all(np.abs(matrix).max() > 0.01 for matrix in found), "nothing was trained"
-    assert all(np.array_equal(one, other) for one, other in zip(found, expected, strict=True))
-
-
-# Harm. Each function waits for a round, does its harm in the middle of it, and returns what the event log must show
-# once the run is over.
+# Harm. Each function waits for a stop, with all executors in the middle of a task, does its harm there, and returns
+# what the event log must show once the run is over.
 
 Evidence = Callable[[], None]
 
 
-class Round:
-    """The next round of some epochs to start, and what its Python workers have done in it."""
-
-    def __init__(self, run: Submission, cluster: Cluster, epochs: str) -> None:
-        self.run, self.cluster = run, cluster
-        run.wait_for(lambda: len(cluster.executors()) >= len(cluster.workers), "an executor on each worker")
-        self.executors = cluster.executors()
-        known = len(run.jobs())
-        pattern = rf"epoch {epochs} of \d+: (round|sync) "
-
-        def has_begun() -> bool:
-            return len(run.jobs()) > known and bool(re.search(pattern, run.jobs()[-1].what))
-
-        run.wait_for(has_begun, f"a round of epoch {epochs}")
-        self.before = self.last = self.worked()
-        self.what = f"^{run.jobs()[-1].what}$"
-
-    def worked(self) -> dict[psutil.Process, float]:
-        return {worker: seconds_worked(worker) for worker in python_workers(self.executors)}
-
-    def in_the_middle(self) -> list[psutil.Process]:
-        """Python workers that are at a task now: they have worked, and still did since the last look."""
-        last, self.last = self.last, self.worked()
-        return [
-            worker
-            for worker, seconds in self.last.items()
-            if seconds - self.before.get(worker, 0.0) > WORKING and seconds > last.get(worker, 0.0)
-        ]
-
-    def wait_until_all_work(self, count: int = 3) -> list[psutil.Process]:
-        found: list[psutil.Process] = []
-
-        def all_work() -> bool:
-            found[:] = self.in_the_middle()
-            return len(found) >= count
-
-        self.run.wait_for(all_work, f"{count} workers are in the middle of {self.what}", pause=0.03)
-        return found
-
-    def tasks(self) -> list[Task]:
-        return self.run.tasks(self.what)
+def executor_of(held: Held) -> psutil.Process:
+    """The JVM that started the daemon that forked this Python worker."""
+    daemon = psutil.Process(held.pid).parent()
+    executor = None if daemon is None else daemon.parent()
+    assert executor is not None, "the worker has lost its executor"
+    return executor
 
 
-def kill_executors(count: int, current: Round) -> Evidence:
-    current.wait_until_all_work()
-    doomed = current.executors[:count]
-    numbers = {re.findall(r"--executor-id (\d+)", " ".join(executor.cmdline()))[0] for executor in doomed}
+def ended(run: Submission, held: list[Held], reason: str) -> Evidence:
+    """That these attempts, which waited where Spark says that they did, ended so."""
+
+    def evidence() -> None:
+        tasks = run.tasks()
+        for one in held:
+            assert tasks[one.task].reason == reason
+            assert re.match(JOBS[one.moment], tasks[one.task].job)
+
+    return evidence
+
+
+def kill_python_worker(run: Submission, stop: Stop, executors: int = 3) -> Evidence:
+    held = run.wait_until_held(stop, executors)
+    end([psutil.Process(held[0].pid)])
+    run.let_go(stop)
+    return ended(run, held[:1], "ExceptionFailure")
+
+
+def kill_executors(count: int, run: Submission, stop: Stop, executors: int = 3) -> Evidence:
+    held = run.wait_until_held(stop, executors)[:count]
+    doomed = [executor_of(one) for one in held]
     end(doomed)
+    run.let_go(stop)
+    lost = ended(run, held, "ExecutorLostFailure")
 
     def evidence() -> None:
-        assert {task.executor for task in current.tasks() if task.reason == "ExecutorLostFailure"} == numbers
-        assert len(numbers) == count
+        lost()
+        assert len({run.tasks()[one.task].executor for one in held}) == len(set(doomed)) == count
 
     return evidence
 
 
-def kill_python_worker(current: Round) -> Evidence:
-    end(current.wait_until_all_work()[:1])
-
-    def evidence() -> None:
-        (failed,) = [task for task in current.tasks() if task.reason == "ExceptionFailure"]
-        assert failed.attempt == 0
-
-    return evidence
-
-
-def fail_a_task_three_times(current: Round) -> Evidence:
-    # One of the three stands still until the others are through: then whoever works after that works on this task.
-    victim = current.wait_until_all_work()[0]
-    victim.suspend()
-    wait_until_idle(current)
+def fail_a_task_three_times(run: Submission, stop: Stop) -> Evidence:
+    held = run.wait_until_held(stop, 3)
+    others, victims = held[1:], held[:1]
     for again in (True, True, False):
-        current.before = current.worked()
-        end([victim])
+        end([psutil.Process(victims[-1].pid)])
+        victims[-1].file.unlink()
         if again:
-            (victim,) = current.wait_until_all_work(1)
+            victims += [one for one in run.wait_until_held(stop, 3) if one not in others]
+    run.let_go(stop)
+    failed = ended(run, victims, "ExceptionFailure")
 
     def evidence() -> None:
-        failed = [task for task in current.tasks() if task.reason == "ExceptionFailure"]
-        assert sorted(task.attempt for task in failed) == [0, 1, 2]
-        (index,) = {task.index for task in failed}
-        assert (index, 3, "Success") in {(task.index, task.attempt, task.reason) for task in current.tasks()}
+        failed()
+        tasks = run.tasks()
+        assert [tasks[one.task].attempt for one in victims] == [0, 1, 2]
+        (index,) = {tasks[one.task].index for one in victims}
+        stage = victims[0].stage
+        assert (stage, index, 3, "Success") in {(t.stage, t.index, t.attempt, t.reason) for t in tasks.values()}
 
     return evidence
 
 
-def wait_until_idle(current: Round) -> None:
-    """Until no Python worker has done anything for a second."""
-    last = current.worked()
+def let_a_task_stand_still(run: Submission, stop: Stop) -> Evidence:
+    """Until Spark starts a second copy of it elsewhere."""
+    held = run.wait_until_held(stop, 3)
+    for one in held[1:]:
+        one.file.unlink()
 
-    def is_idle() -> bool:
-        nonlocal last
-        time.sleep(1)
-        before, last = last, current.worked()
-        return before == last
+    def copies() -> list[Held]:
+        return [one for one in run.held(stop) if one not in held]
 
-    current.run.wait_for(is_idle, "the workers stand still", pause=0)
-
-
-def let_a_worker_stand_still(current: Round) -> Evidence:
-    """Until Spark starts a second copy of its task elsewhere."""
-    current.wait_until_all_work()[0].send_signal(signal.SIGSTOP)
+    run.wait_for(copies, "there is a copy")
+    (copy,) = copies()
+    copy.file.unlink()
 
     def evidence() -> None:
-        (copy,) = [task for task in current.tasks() if task.is_speculative and task.reason == "Success"]
-        originals = [task for task in current.tasks() if task.index == copy.index and not task.is_speculative]
-        assert "Success" not in {task.reason for task in originals if task.stage == copy.stage}
+        tasks = run.tasks()
+        assert tasks[copy.task].is_speculative
+        assert tasks[copy.task].reason == "Success"
+        original = tasks.get(held[0].task)
+        assert original is None or (original.index == tasks[copy.task].index and original.reason != "Success")
 
     return evidence
 
 
-def let_an_executor_join(current: Round) -> Evidence:
-    current.cluster.start_worker()
-    run = current.run
-
-    def joined() -> bool:
-        return len(run.executors_added()) == 3
-
-    run.wait_for(joined, "the third executor is there")
+def let_an_executor_join(run: Submission, stop: Stop, cluster: Cluster) -> Evidence:
+    before = run.wait_until_held(stop, 2)
+    assert len(cluster.executors()) == 2
+    cluster.start_worker()
+    (late,) = [one for one in run.wait_until_held(stop, 3) if one not in before]
+    run.let_go(stop)
+    worked = ended(run, [*before, late], "Success")
 
     def evidence() -> None:
-        (number,) = {number for number, time in run.executors_added() if time > first_round(run)}
-        assert number in {task.executor for task in run.tasks("round|sync") if task.reason == "Success"}
+        worked()
+        tasks = run.tasks()
+        assert tasks[late.task].executor not in {tasks[one.task].executor for one in before}
 
     return evidence
 
 
-def first_round(run: Submission) -> int:
-    return min(job.started for job in run.jobs() if re.search("round|sync", job.what))
+def kill_an_executor_at_any_time(run: Submission, last: Stop, cluster: Cluster, chance: random.Random) -> None:
+    """At whatever it is doing, or about to do, when its time has come; the run cannot end before."""
+    time.sleep(chance.uniform(0, 3))
+    run.wait_for(run.executors, "there is an executor")
+    number = chance.choice(sorted(run.executors()))
+    end([cluster.executors()[number]])
+    run.wait_for(lambda: number not in run.executors(), "Spark has noticed")
+    run.let_go(last)
 
 
 # With the defaults of Spark 4.3 nine of ten tasks have to be through before a copy is started, and there are three.
 SPECULATION = (
     "--conf", "spark.speculation=true", "--conf", "spark.speculation.quantile=0.5",
-    "--conf", "spark.speculation.multiplier=1.5", "--conf", "spark.speculation.minTaskRuntime=3s",
+    "--conf", "spark.speculation.multiplier=1.5", "--conf", "spark.speculation.minTaskRuntime=1s",
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_killed_workers_failing_tasks_and_two_lost_executors_change_no_bit(
-    scheme: str,
-    cluster: Cluster,
-    submit: Callable[..., Submission],
-    tmp_path: Path,
-    undisturbed: Undisturbed,
+    scheme: str, submit: Callable[..., Submission], tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
-    run = submit(scheme, LONG)
+    stops = [Stop("round", number) for number in (2, 3, 5)]
+    run = submit(scheme, stops)
     evidence = [
-        kill_python_worker(Round(run, cluster, "[2-4]")),
-        fail_a_task_three_times(Round(run, cluster, "[2-4]")),
-        kill_executors(2, Round(run, cluster, "[2-4]")),
+        kill_python_worker(run, stops[0]),
+        fail_a_task_three_times(run, stops[1]),
+        kill_executors(2, run, stops[2]),
     ]
     assert run.finish() == 0, run.printed
     for shows in evidence:
         shows()
-    assert_same_bits(tmp_path / "out", undisturbed(scheme, LONG))
+    assert_same_bits(tmp_path / "out", undisturbed(scheme))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_late_executor_speculative_copies_and_a_lost_executor_change_no_bit(
-    scheme: str,
-    cluster: Cluster,
-    submit: Callable[..., Submission],
-    tmp_path: Path,
-    undisturbed: Undisturbed,
+    scheme: str, cluster: Cluster, submit: Callable[..., Submission], tmp_path: Path, undisturbed: Undisturbed
 ) -> None:
     cluster.stop_worker()
-    # Spark prefers the hosts that hold the shuffle's files, and would leave the newcomer idle for 3 s a round.
-    run = submit(scheme, LONG, 3, *SPECULATION, "--conf", "spark.locality.wait=0")
+    stops = [Stop("round", number) for number in (1, 3, 4)]
+    run = submit(scheme, stops, *SPECULATION)
     evidence = [
-        let_an_executor_join(Round(run, cluster, "1")),
-        let_a_worker_stand_still(Round(run, cluster, "[2-4]")),
-        kill_executors(1, Round(run, cluster, "[2-4]")),
+        let_an_executor_join(run, stops[0], cluster),
+        let_a_task_stand_still(run, stops[1]),
+        kill_executors(1, run, stops[2]),
     ]
     assert run.finish() == 0, run.printed
     for shows in evidence:
         shows()
-    assert_same_bits(tmp_path / "out", undisturbed(scheme, LONG))
+    assert_same_bits(tmp_path / "out", undisturbed(scheme))
 
 
-@pytest.mark.parametrize(("scheme", "seed"), [(scheme, seed) for scheme in SCHEMES for seed in range(3)])
-def test_kills_at_random_moments_change_no_bit(
+@pytest.mark.parametrize(("scheme", "executors"), [(scheme, count) for scheme in SCHEMES for count in (1, 2, 3)])
+def test_on_any_number_of_executors_kills_at_drawn_moments_change_no_bit(
     scheme: str,
-    seed: int,
+    executors: int,
     cluster: Cluster,
     submit: Callable[..., Submission],
     tmp_path: Path,
     undisturbed: Undisturbed,
 ) -> None:
-    chance = random.Random(f"{scheme} {seed}")
-    run = submit(scheme, LONG)
-    for epochs in ("[1-2]", "[2-4]"):
-        current = Round(run, cluster, epochs)
-        harms: list[Callable[[Round], Evidence]] = [
-            kill_python_worker, partial(kill_executors, 1), partial(kill_executors, 2),
-        ]  # fmt: skip
-        harm = chance.choice(harms)
-        harm(current)  # which may come a moment too late for the task that it was aimed at: random is random
-        time.sleep(chance.uniform(0, 1))
+    chance = random.Random(f"{scheme} {executors}")
+    stops = [MOMENTS[scheme][place] for place in sorted(chance.sample(range(len(MOMENTS[scheme])), 2))]
+    run = submit(scheme, [*stops, LAST[scheme]], executors=executors)
+    evidence = []
+    for stop in stops:
+        doomed = chance.randint(0, executors)  # executors; or a Python worker
+        print(f"{scheme} on {executors}: {doomed or 'no'} executors in {stop}")
+        evidence.append(
+            kill_executors(doomed, run, stop, executors) if doomed else kill_python_worker(run, stop, executors)
+        )
+    kill_an_executor_at_any_time(run, LAST[scheme], cluster, chance)
     assert run.finish() == 0, run.printed
-    assert_same_bits(tmp_path / "out", undisturbed(scheme, LONG))
+    for shows in evidence:
+        shows()
+    assert_same_bits(tmp_path / "out", undisturbed(scheme))
