@@ -782,6 +782,10 @@ MEANINGS = (
         r"UNABLE_TO_INFER_SCHEMA|CANNOT_READ_FILE_FOOTER\].*? reading file (?P<file>.+?)\. Could",
         "is not Parquet, or damaged; set corpus.format to what it is, or replace it.",
     ),
+    (
+        r"COLUMN_ALREADY_EXISTS\] The column (?P<reason>\S+)",
+        "corpus.column: the Parquet files have two columns {reason}, as Spark reads names; rename one.",
+    ),
     (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
     (
         r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",

@@ -114,6 +114,11 @@ def test_a_pattern_of_re2_is_accepted() -> None:
     corpus.check_tokenizer(config.Corpus(tokenizer="regex", pattern=r"[\p{L}']+"))
 
 
+def test_names_of_columns_that_spark_takes_for_one_are_told(spark: "SparkSession", tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["one two"], "Text": ["one two"]}), tmp_path / "a.parquet")
+    assert "two columns `text`" in refused(spark, tmp_path, format="parquet")
+
+
 def test_text_has_no_ready_made_words(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     assert "corpus.tokenizer" in refused(spark, tmp_path, tokenizer="none")
