@@ -8,9 +8,29 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.standalone import Cluster, bare_python, environment
+from tests.cluster.standalone import ARCHIVE, PLAIN_JVM, PROGRAMS, ROOT, Cluster, bare_python, environment
+from tests.cluster.submission import planted_corpus
 
-ROOT = Path(__file__).resolve().parents[2]
+
+@pytest.fixture(scope="session", autouse=True)
+def class_archive(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The archive of classes that JVMs start with, written by the JVM of a small run as it ends; kept in build/."""
+    if ARCHIVE.exists():
+        return
+    directory = tmp_path_factory.mktemp("archive")
+    corpus = planted_corpus(directory / "corpus", files=1, sentences=200)
+    command = [
+        PROGRAMS / "spark-submit", "--master", "local[1]", "--driver-java-options",
+        f"{PLAIN_JVM} -XX:ArchiveClassesAtExit={directory / 'classes.jsa'}", "--conf", "spark.eventLog.enabled=true",
+        "--conf", f"spark.eventLog.dir={directory.as_uri()}", "--conf", "spark.ui.enabled=false",
+        ROOT / "jobs" / "train.py", ROOT / "conf" / "local.toml", "--input", corpus, "--output", directory / "out",
+        "--set", "training.epochs=1",
+    ]  # fmt: skip
+    with open(directory / "printed", "wb") as log:
+        run = subprocess.run(list(map(str, command)), env=environment(), stdout=log, stderr=log, check=False)
+    ARCHIVE.parent.mkdir(exist_ok=True)
+    if run.returncode == 0 and (directory / "classes.jsa").exists():  # not every Java can; without it all is slower
+        shutil.move(directory / "classes.jsa", ARCHIVE)
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 
-from tests.cluster.standalone import PATIENCE, PROGRAMS, QUICK_JVM, end, environment, with_descendants
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.cluster.standalone import PATIENCE, PROGRAMS, QUICK_JVM, ROOT, end, environment, with_descendants
 
 
 def planted_corpus(directory: Path, files: int, sentences: int) -> Path:

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v.stages.publication import newest_checkpoint
-from tests.cluster.standalone import end, wait_until
-from tests.cluster.submission import JOBS, ROOT, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
+from tests.cluster.standalone import QUICK_JVM, ROOT, end, wait_until
+from tests.cluster.submission import JOBS, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -25,6 +25,8 @@ SETTINGS = [
     "--set", "training.partitions=2", "--set", "training.dimensions=50", "--set", "training.epochs=3",
     "--set", "training.sweeps_per_epoch=1", "--set", "training.syncs_per_epoch=2", "--set", "vocabulary.subsample=0",
 ]  # fmt: skip
+# As the README's runs log: no stack trace where one sentence will do.
+QUIET = ["--driver-java-options", f"{QUICK_JVM} -Dlog4j2.configurationFile={ROOT}/conf/log4j2.properties"]
 # How often to kill in each. Those before "anywhere" come in any order.
 KILLS = {
     "blocks": {
@@ -63,7 +65,7 @@ class Runs:
                 "--input", self.corpus, "--output", self.output, "--resume", *SETTINGS,
                 "--set", f"training.scheme={self._scheme}", "--set", f"output.checkpoint={self.checkpoint}", *settings,
             ],
-            ["--conf", "spark.default.parallelism=2", "--driver-class-path", str(ROOT / "conf")],
+            ["--conf", "spark.default.parallelism=2", *QUIET],
             Path(sys.executable), stops,
         )  # fmt: skip
         self._started.append(run)
