@@ -38,7 +38,7 @@ KILLS = {
 CHECKPOINT = {"blocks": "round", "replicas": "epoch"}
 # Which changes of files, from the first that a run makes: those of its first checkpoint without the making of
 # directories; the last one removes the checkpoint before. Those of its publication, from the first table on.
-STEPS = {"round": (1, 2), "checkpoint": (5, 12), "publication": (4, 12)}
+STEPS = {"round": (1, 2), "checkpoint": (5, 12), "publication": (4, 13)}
 OF_THE_CLOCK = {"seconds", "pair_seconds", "kernel_seconds", "words_per_second", "words_per_second_per_core"}
 
 
