@@ -84,7 +84,7 @@ def _memory(root: psutil.Process) -> tuple[int, int]:
             with contextlib.suppress(psutil.Error):
                 size = process.memory_full_info().pss if MEMORY == "PSS" else process.memory_info().rss
                 total += size
-                if "pyspark.daemon" in process.cmdline():
+                if "pyspark.worker" in process.cmdline():  # what Spark gives every daemon of Python workers
                     largest = max(largest, size)
     return total, largest
 
