@@ -33,7 +33,7 @@ Floats = npt.NDArray[np.float32]
 
 LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
-SMALLEST_REPLICA = 10_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
+SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
 MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more slices. = 256 MB while a task takes them apart
 HELD_OUT_SHARE = 0.01  # of the sentences at most
 

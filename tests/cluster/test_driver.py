@@ -44,7 +44,7 @@ OF_THE_CLOCK = {"seconds", "pair_seconds", "kernel_seconds", "words_per_second",
 
 @pytest.fixture(scope="module")
 def corpus(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return planted_corpus(tmp_path_factory.mktemp("driver") / "corpus", files=4, sentences=400)
+    return planted_corpus(tmp_path_factory.mktemp("driver") / "corpus", files=4, sentences=600)
 
 
 class Runs:

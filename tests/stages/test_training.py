@@ -147,5 +147,5 @@ def test_a_small_corpus_gets_fewer_partitions() -> None:
     assert most_partitions("blocks", 1750, 1e9) == 6
     assert most_partitions("blocks", 10, 1e9) == 1
     assert most_partitions("blocks", 70_000, 1e9) >= 256
-    assert most_partitions("replicas", 10, 45_000.0) == 4
+    assert most_partitions("replicas", 10, 90_000.0) == 4
     assert most_partitions("replicas", 10**6, 10.0) == 1
