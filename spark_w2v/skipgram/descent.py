@@ -307,11 +307,8 @@ def descend(
         for a in range(0, center.size, size):
             b = min(a + size, center.size)
             number, sets = (begin + a) // size, -(-(b - a) // sharing)
-            which, beside, noisy = (
-                center[a:b],
-                context[a:b].ravel(),
-                part.noise[number % len(part.noise)][: sets * NOISE],
-            )
+            which, beside = center[a:b], context[a:b].ravel()
+            noisy = part.noise[number % len(part.noise)][: sets * NOISE]
             if number < len(part.noise):
                 touched[noisy] = True
             # mode="clip" because the default checks every index through a buffer; ours cannot be outside.

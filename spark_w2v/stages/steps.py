@@ -141,6 +141,8 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
         "memory: %s of Python on the driver, %s of its JVM, %s a task",
         memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
     )  # fmt: skip
+    sweeps = t.sweeps_per_epoch or enough_sweeps(partitions)
+    slices = sweeps if plan["scheme"] == "blocks" else t.syncs_per_epoch
     return Training(
         encoded,
         vocabulary.counts,
@@ -152,9 +154,7 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
             negatives=t.negatives,
             epochs=t.epochs,
             learning_rate=t.learning_rate,
-            slices=t.syncs_per_epoch
-            if plan["scheme"] == "replicas"
-            else t.sweeps_per_epoch or enough_sweeps(partitions),
+            slices=slices,
             subsample=settings.vocabulary.subsample,
             noise_exponent=t.noise_exponent,
             damping=t.damping,
