@@ -479,6 +479,7 @@ def _replica_task(
     sizes: list[int],
 ) -> Callable[[int, Iterable[Any]], Iterator[Any]]:
     def train(replica: int, rows: Iterable[Any]) -> Iterator[Any]:
+        keep_modules()
         task = ReplicaWalk(plan.value, center.value.copy(), context.value.copy(), step, (*place, replica))
         with threadpool_limits(1, "blas"):
             task.walk(rows, edges, sizes[replica])
