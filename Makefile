@@ -40,9 +40,10 @@ demo: .venv/.installed ## Train on 2 million words of State of the Union address
 test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
 	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
 
+# Many of them wait for processes to start or to end, and leave a core idle. Those of one file share what they set up.
 test-all: .venv/.installed-dev .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
-	@$(JAVA) $(BIN)/python -m pytest $(ARGS)
+	@$(JAVA) $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes
 	@$(JAVA) $(BIN)/python -m pytest -m cluster $(ARGS)

@@ -1,5 +1,6 @@
 """One standalone cluster for all tests that ask for it, and the package as `make package` builds it."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,9 @@ def class_archive(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> N
         run = subprocess.run(list(map(str, command)), env=environment(), stdout=log, stderr=log, check=False)
     ARCHIVE.parent.mkdir(exist_ok=True)
     if run.returncode == 0 and (directory / "classes.jsa").exists():  # not every Java can; without it all is slower
-        shutil.move(directory / "classes.jsa", ARCHIVE)
+        beside = ARCHIVE.with_suffix(f".{os.getpid()}")  # two processes may come here at a time
+        shutil.move(directory / "classes.jsa", beside)
+        beside.rename(ARCHIVE)
 
 
 @pytest.fixture(scope="session")
