@@ -60,6 +60,7 @@ STALE = 300.0
 PIECE = 16 << 20  # bytes hashed, checked or copied at a time
 LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
 STORES = {"s3", "gs"}  # object stores that PyArrow knows
+GS_PATIENCE = 20, 900  # seconds that a request to gs is tried again for: at the start, and once there is an output
 # Object stores that Hadoop knows, once their jars are there.
 HADOOP_STORES = {"s3a", "s3n", "abfs", "abfss", "wasb", "wasbs", "oss", "cosn", "obs"}
 POINTER = re.compile(rb"runs/[0-9a-z-]{1,80}\n?")
@@ -213,9 +214,12 @@ class _Store(NamedTuple):
     def prepare(self) -> list[Path]:
         return _prepare_private(self.working.parent)
 
-    def _files(self) -> tuple[fs.FileSystem, str]:
+    def _files(self, has_output: bool = False) -> tuple[fs.FileSystem, str]:
+        uri = self.output
+        if uri[:3].lower() == "gs:" and "retry_limit_seconds=" not in uri:  # by default a wrong name takes 15 minutes
+            uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={GS_PATIENCE[has_output]}"
         try:
-            files, path = fs.FileSystem.from_uri(self.output)
+            files, path = fs.FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:
             raise UserError(f"{self.output}: cannot be opened ({_reason(error)[:300].rstrip('.')}).") from None
         return files, path.rstrip("/")
@@ -246,7 +250,7 @@ class _Store(NamedTuple):
             return bytes(stream.read())
 
     def publish(self, staged: Path) -> None:
-        files, path = self._files()
+        files, path = self._files(has_output=True)
         before, run = self.current(), _run_name()
         for file in _success_last(staged):
             name = f"{path}/runs/{run}/{file.relative_to(staged).as_posix()}"

@@ -384,6 +384,15 @@ def test_a_name_that_is_no_utf8_is_refused_before_anything_is_trained(tmp_path: 
         check(f"{tmp_path}/\udcff", overwrite=False)
 
 
+def test_google_storage_that_does_not_answer_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publication, "GS_PATIENCE", (1, 900))
+    place = "gs://anonymous@bucket/x?scheme=http&endpoint_override=127.0.0.1:9"
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"^gs://anonymous@bucket/x\S* cannot be opened \(.*Retry policy exhausted"):
+        check(place, overwrite=False)
+    assert time.monotonic() - began < 60
+
+
 def test_a_host_that_does_not_answer_is_one_sentence(spark: "SparkSession") -> None:
     for output, why in (("hdfs://no.such.invalid:1/x", "UnknownHost"), ("hdfs://127.0.0.1:9/x", "Connection refused")):
         with pytest.raises(UserError, match=f"cannot be opened .*{why}"):
