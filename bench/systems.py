@@ -73,7 +73,8 @@ def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> lis
     submit = [str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf"]
     submit += ["--master", f"local[{system.cores}]"]
     if system.kind == "mllib":
-        return [*submit, "bench/systems.py", *own]
+        # It trains in the JVM, which is to compile as well as it can: Java's own default.
+        return [*submit, "--driver-java-options", "-XX:TieredStopAtLevel=4", "bench/systems.py", *own]
     settings = {
         "vocabulary.min_count": MIN_COUNT,
         "vocabulary.subsample": SUBSAMPLE,
