@@ -160,7 +160,7 @@ def shape_of(work: Work) -> Shape:
     groups = pairs = 0
     for i, j, bucket in work.buckets:
         centers, noise = work.blocks.of(work.blocks.order, i).size, work.blocks.of(work.noise, j)
-        frequent = descent.frequent_rows(noise.size, DIMENSIONS)
+        frequent = descent.frequent_rows(noise, DIMENSIONS)
         parts = descent.cut_parts(
             bucket, work.layout, centers, noise / noise.sum(), NEGATIVES, frequent, generator(1, 0, i, j)
         )

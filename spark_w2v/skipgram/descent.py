@@ -31,7 +31,8 @@ SMALLEST_BATCH = 8
 ROWS_A_GROUP = 8  # context rows for each group of a batch, at least
 STRETCH = 64  # batches that are laid out at a time, with one learning rate
 NOISE_LOTS = 512  # batches' worth of noise words drawn for one task; a longer task meets them again, with other pairs
-FREQUENT = 1 << 20  # bytes of the rows that are frequent contexts: about a core's second-level cache
+FREQUENT = 1 << 20  # bytes of the rows that are frequent contexts, at most: about a core's second-level cache
+LEAST_FREQUENT = 48  # rows: fewer, and the groups are too short for what they gain
 MOST_NOISE = 4  # times K that a pair has beside it at most: of a part with few pairs and much noise
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time: what that takes stays in the cache
 LOSS_EVERY = 16  # batches between two whose loss is taken
@@ -232,10 +233,14 @@ def batch_size(rows: int) -> int:
     return min(BATCH, max(SMALLEST_BATCH, fitting))
 
 
-def frequent_rows(rows: int, dimensions: int) -> int:
-    """The first so many context rows are trained apart from the others: all, where all fit in the cache together."""
-    fitting = FREQUENT // (4 * dimensions)
-    return fitting if rows > 2 * fitting else rows
+def frequent_rows(noise: npt.NDArray[np.float64], dimensions: int) -> int:
+    """The first so many context rows are trained apart from the others: those of half of the noise, as far as they fit.
+
+    All, where they would be too few to be each other's noise.
+    """
+    half = int(np.searchsorted(np.cumsum(noise), noise.sum() / 2)) + 1
+    frequent = min(half, FREQUENT // (4 * dimensions))
+    return frequent if frequent >= LEAST_FREQUENT else noise.size
 
 
 def step_sizes(updates: Floats, rate: float, damping: float) -> Floats:
@@ -277,7 +282,7 @@ def descend(
     noise = noise / noise.sum()  # a block's part of the distribution is less than 1
     size = batch_size(rows)
     sharing = min(SHARING, size)
-    frequent = frequent_rows(rows, dimensions)
+    frequent = frequent_rows(noise, dimensions)
     parts = cut_parts(pairs, layout, len(center_rows), noise, step.negatives, frequent, rng)
     total, done = sum(len(part.groups) for part in parts), 0
     positives = np.zeros(rows, np.int64)

@@ -102,7 +102,7 @@ def walk_plainly(task: Task, step: Step, seed: int, batch: int) -> Plain:
     rng = np.random.default_rng(seed)
     noise, sets = task.noise / task.noise.sum(), batch // descent.SHARING
     pairs, layout = numbered(task.centers, task.contexts)
-    frequent = descent.frequent_rows(len(task.context_rows), DIMENSIONS)
+    frequent = descent.frequent_rows(noise, DIMENSIONS)
     parts = cut_parts(pairs, layout, len(task.center_rows), noise, step.negatives, frequent, rng)
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
     loss, loss_pairs = 0.0, 0
@@ -182,6 +182,7 @@ def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
     pairs: int, most_lots: int, frequent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(descent, "FREQUENT", 4 * DIMENSIONS * frequent)
+    monkeypatch.setattr(descent, "LEAST_FREQUENT", 1)
     monkeypatch.setattr(descent, "NOISE_LOTS", most_lots)
     monkeypatch.setattr(descent, "STRETCH", 2)
     task = some_task(pairs)
@@ -297,6 +298,15 @@ def test_groups_come_in_random_order() -> None:
     orders = [np.concatenate([groups.stretch(begin).center for begin in groups.stretches()]) for groups in (one, other)]
     assert not np.array_equal(orders[0], np.sort(orders[0]))
     assert not np.array_equal(orders[0], orders[1])
+
+
+def test_frequent_rows_have_half_of_the_noise_as_far_as_they_fit_and_are_not_too_few() -> None:
+    noise = np.array([6.0] * 50 + [1.0] * 500)  # 300 and 500
+    assert descent.frequent_rows(noise, dimensions=100) == 50 + 100
+    assert descent.frequent_rows(noise, descent.FREQUENT // (4 * 60)) == 60
+    assert descent.frequent_rows(noise, descent.FREQUENT // (4 * (descent.LEAST_FREQUENT - 1))) == noise.size
+    assert descent.frequent_rows(np.ones(2 * descent.LEAST_FREQUENT - 4), 100) == 2 * descent.LEAST_FREQUENT - 4
+    assert descent.frequent_rows(np.ones(1), 100) == 1
 
 
 @examples
