@@ -34,9 +34,10 @@ from scipy.special import gammainc
 
 from bench import measure, text
 from spark_w2v.config import Config, load
-from spark_w2v.skipgram.descent import GROUP
+from spark_w2v.skipgram.descent import GROUP, frequent_rows
 from spark_w2v.skipgram.pairs import enough_sweeps, epoch_edges
 from spark_w2v.skipgram.parameters import deal_blocks
+from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.stages.corpus import SPLIT_BYTES
 from spark_w2v.stages.memory import Need, needed
 from spark_w2v.stages.training import MOST_PAIRS, expected_pairs, kept_words
@@ -203,11 +204,16 @@ def work_of(
     first = np.unique(np.geomspace(1, load.size, 2000).astype(np.int64)) - 1
     stands_for = np.diff(np.append(first, load.size))
     of_center = load[first] * pairs / load.sum()
+    # A block is much like every B-th word. Its pairs are trained in two parts, by context, each in groups of its own.
+    noise = noise_distribution(-np.sort(-counts), c.training.noise_exponent)[::blocks]
+    frequent = load[::blocks][: frequent_rows(noise, dimensions)].sum() / load[::blocks].sum()
+    parts = [part for part in (frequent, 1 - frequent) if part]
     groups, rounds, records = 0.0, 0, 0.0
     draws = math.ceil(counts.sum() * BYTES_A_WORD / SPLIT_BYTES)
     for edge, times in zip(edges, repeats, strict=True):
         for share, alike in zip(*np.unique(np.diff(edge).round(9), return_counts=True), strict=True):
-            groups += times * alike * blocks * float(stands_for @ expected_groups(of_center * share / blocks))
+            of_part = [expected_groups(of_center * share / blocks * part) for part in parts]
+            groups += times * alike * blocks * float(stands_for @ sum(of_part))
         rounds += times * (edge.size - 1) * blocks
         lots = max(draws, pairs / lot_of((edge.size - 1) * blocks**2))
         records += times * min(pairs, lots * (edge.size - 1) * blocks**2)

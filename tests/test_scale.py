@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from bench import scale
-from spark_w2v.skipgram.descent import GROUP, Groups
-from spark_w2v.skipgram.pairs import enough_sweeps, epoch_edges
+from spark_w2v.skipgram.descent import GROUP, Groups, cut_parts, frequent_rows
+from spark_w2v.skipgram.pairs import Layout, enough_sweeps, epoch_edges
+from spark_w2v.skipgram.parameters import deal_blocks
+from spark_w2v.skipgram.sampling import noise_distribution
+from spark_w2v.stages.training import expected_pairs, kept_words
 
 
 @pytest.mark.parametrize(("words", "vocabulary"), [(100_000, 1_000), (100_000, 50_000)])
@@ -36,6 +39,31 @@ def test_expected_groups_are_those_that_the_kernel_cuts() -> None:
         drawn = rng.poisson(mean, 50_000).astype(np.int32)
         cut = len(Groups(lambda at: at, drawn, drawn, drawn.size, rng)) / drawn.size
         assert scale.expected_groups(np.array([mean]))[0] == pytest.approx(cut, rel=0.02), f"{mean} pairs, {GROUP=}"
+
+
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_groups_of_a_run_are_those_that_the_kernel_cuts_in_two_parts(blocks: int) -> None:
+    counts = scale.zipf_counts(100_000, 2_000)
+    load = kept_words(counts, 1e-3)
+    dealt, noise = deal_blocks(load, blocks), noise_distribution(counts, 0.75)
+    layout, rng = Layout(dealt.bits, 0), np.random.default_rng(5)
+    edges = epoch_edges(0, blocks, enough_sweeps(blocks))
+    pairs = round(expected_pairs(float(load.sum()), 5))
+    words = rng.choice(load.size, (2, pairs), p=load / load.sum())
+    part = np.searchsorted(edges, rng.random(pairs), side="right")
+    bucket = (part * blocks + dealt.block[words[0]]) * blocks + dealt.block[words[1]]
+    groups = 0
+    for number in np.unique(bucket):
+        center, context = dealt.row[words[:, bucket == number]].astype(np.uint32)
+        of_block = noise[dealt.of(dealt.order, number % blocks)]
+        frequent = frequent_rows(of_block, 100)
+        assert 0 < frequent < of_block.size / 2
+        numbers = np.sort(center << np.uint32(layout.row) | context)
+        centers = dealt.of(dealt.order, number // blocks % blocks).size
+        cut = cut_parts(numbers, layout, centers, of_block / of_block.sum(), 5, frequent, rng)
+        assert len(cut) == 2
+        groups += sum(len(part.groups) for part in cut)
+    assert scale.work_of(counts, 100, blocks, 2).groups == pytest.approx(groups, rel=0.02)
 
 
 def test_a_heavy_task_holds_up_its_round() -> None:
