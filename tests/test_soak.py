@@ -33,9 +33,9 @@ class Footprint:
             time.sleep(0.5)
         runtime = jvm.java.lang.Runtime.getRuntime()
         self.heap = runtime.totalMemory() - runtime.freeMemory()
-        me = psutil.Process()
-        self.driver = me.memory_full_info().uss
-        (java,) = [child for child in me.children() if child.name() == "java"]
+        self.driver = psutil.Process().memory_full_info().uss
+        gateway: Any = context._gateway
+        java = psutil.Process(gateway.proc.pid)  # other tests of this process may have started more of them
         # spark-class leaves the process that made its command line, which nobody waits for.
         living = [child for child in java.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
         workers = [child for child in living if "pyspark.worker" in child.cmdline()]

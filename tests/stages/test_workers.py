@@ -5,11 +5,14 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 import psutil
+import pytest
 
 from spark_w2v.stages import workers
 
@@ -19,6 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def number(stream: IO[bytes]) -> int:
     (found,) = struct.unpack("!i", stream.read(4))
     return int(found)
+
+
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Short, because the path of a Unix domain socket has 107 bytes at most, and pytest's may not leave enough."""
+    with tempfile.TemporaryDirectory(prefix="w2v-") as name:
+        yield Path(name)
 
 
 def last_words(daemon: str, directory: Path) -> str:
@@ -50,10 +60,10 @@ def last_words(daemon: str, directory: Path) -> str:
     return said.decode()
 
 
-def test_an_idle_worker_that_the_jvm_lets_go_of_says_nothing(tmp_path: Path) -> None:
-    assert last_words(workers.__name__, tmp_path) == ""
+def test_an_idle_worker_that_the_jvm_lets_go_of_says_nothing(directory: Path) -> None:
+    assert last_words(workers.__name__, directory) == ""
 
 
-def test_a_worker_of_spark_itself_prints_a_traceback(tmp_path: Path) -> None:
+def test_a_worker_of_spark_itself_prints_a_traceback(directory: Path) -> None:
     """Once it does not, spark_w2v/stages/workers.py has no reason left."""
-    assert "BrokenPipeError" in last_words("pyspark.daemon", tmp_path)
+    assert "BrokenPipeError" in last_words("pyspark.daemon", directory)
