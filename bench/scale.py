@@ -64,7 +64,7 @@ class Case(NamedTuple):
     Args:
         varied: the panel of the picture that it belongs to; "" for those that vary several things.
         fitted: whether the model is fitted on it, or only checked.
-        cluster: on two executors that are processes of their own, so that rows travel through Spark.
+        cluster: on two executors that are processes of their own, so that pairs and rows travel through Spark.
     """
 
     varied: str
@@ -89,6 +89,7 @@ FULL = [
     *[Case("vocabulary", n < M, vocabulary=n) for n in (10_000, 200_000, M)],
     *[Case("blocks", True, blocks=n) for n in (1, 4, 8)],
     Case("cluster", True, cluster=True),
+    Case("cluster", True, words=16 * M, cluster=True),
     Case("cluster", True, vocabulary=200_000, cluster=True),
     Case("cluster", True, blocks=4, cluster=True),
     Case("cluster", True, dimensions=400, cluster=True),
@@ -273,11 +274,11 @@ PARTS: dict[str, list[Term]] = {
 ABOUT = {
     "kernel": "core-seconds in the kernels",
     "take": "core-seconds of a task before its kernel: its pairs read and sorted, its rows unpacked",
-    "draw": "core-seconds of drawing and shuffling the pairs",
+    "draw": "core-seconds of drawing the pairs, and of writing or shuffling them",
     "rounds": "seconds that rounds take beyond the work of their slowest core",
     "prepare": "seconds of reading, counting and encoding",
     "rest": "seconds of starting, the held-out loss, writing and stopping",
-    "shuffled": "bytes of the shuffle's files",
+    "shuffled": "bytes of the shuffle",
 }
 Constants = dict[str, list[float]]
 Parts = dict[str, float]
@@ -398,10 +399,10 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
 
 
 def of_events(lines: Iterable[str]) -> dict[str, float]:
-    """What Spark's event log says: seconds of drawing, bytes of the shuffle, tasks that drew."""
+    """What Spark's event log says: seconds of drawing, bytes of the shuffle."""
     jobs: dict[int, int] = {}
     stages: set[int] = set()
-    seconds, size, tasks = 0.0, 0, 0
+    seconds, size = 0.0, 0
     for line in lines:
         event = json.loads(line)
         match event["Event"]:
@@ -412,10 +413,8 @@ def of_events(lines: Iterable[str]) -> dict[str, float]:
             case "SparkListenerJobEnd" if event["Job ID"] in jobs:
                 seconds += (event["Completion Time"] - jobs[event["Job ID"]]) / 1000
             case "SparkListenerTaskEnd" if event["Stage ID"] in stages and "Task Metrics" in event:
-                written = event["Task Metrics"]["Shuffle Write Metrics"]["Shuffle Bytes Written"]
-                size += written
-                tasks += written > 0
-    return {"draw_seconds": seconds, "shuffled_bytes": size, "drawing_tasks": tasks}
+                size += event["Task Metrics"]["Shuffle Write Metrics"]["Shuffle Bytes Written"]
+    return {"draw_seconds": seconds, "shuffled_bytes": size}
 
 
 # Telling
@@ -452,8 +451,8 @@ def told(runs: Sequence[dict[str, Any]]) -> tuple[list[Told], Constants, Constan
         fit([(w, p) for case, w, p in zip(cases, works, parts, strict=True) if case.fitted and case.cluster is cluster])
         for cluster in (False, True)
     )
-    # What travels through Spark differs; the rest is the same work, of which the runs on one machine tell more.
-    of_cluster = {**of_machine, "rounds": of_cluster["rounds"], "take": of_cluster["take"]}
+    # The kernels do the same work, of which the runs on one machine tell more; all else differs.
+    of_cluster = {**of_cluster, "kernel": of_machine["kernel"]}
     all_told = [
         Told(case, work, found, part, predict(work, of_cluster if case.cluster else of_machine))
         for case, work, found, part in zip(cases, works, mine, parts, strict=True)

@@ -6,6 +6,7 @@ V words, D dimensions, B blocks, S slices of an epoch (sweeps of `blocks`, syncs
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +27,7 @@ from spark_w2v.skipgram.sampling import (
     keep_probability,
     noise_distribution,
 )
-from spark_w2v.stages.training_pairs import LOT, Plan, drawn_of, keep_modules, piece_of, shuffle_pairs
+from spark_w2v.stages.training_pairs import LOT, FiledPairs, Plan, Records, ShuffledPairs, keep_modules, piece_of
 from spark_w2v.stages.transport import Courier, Returned, Sent, give_back
 
 Floats = npt.NDArray[np.float32]
@@ -277,52 +278,57 @@ class Training:
         rounds = (edges.size - 1) * count
         started = time.monotonic()
         self._describe(epoch, "drawing the pairs")
-        pairs = shuffle_pairs(self.encoded, plan, epoch, edges)
-        drawn, words = drawn_of(self._context.runJob(pairs, list, [pairs.getNumPartitions() - 1]))
-        if not drawn.sum():
-            raise NoPairsError()
-        state.words = words
-        if not state.round:
-            state.pair_seconds += time.monotonic() - started
-        state.seconds += time.monotonic() - started
-        for number in range(state.round, rounds):
-            started = time.monotonic()
-            part, turn = divmod(number, count)
-            partners = latin_square(count, generator(self.settings.seed, LATIN_SQUARE, epoch, part))[turn]
-            tasks = [(part * count + i) * count + int(j) for i, j in enumerate(partners)]
-            tasks = [task for task in tasks if drawn[task]]
-            before, here = state.pairs, int(drawn[tasks].sum())
-            done = (before + here) / int(drawn.sum())
-            step = Step(
-                self.settings.negatives,
-                self.settings.damping,
-                self._rate((epoch + before / int(drawn.sum())) / self.settings.epochs),
-                self._rate((epoch + done) / self.settings.epochs),
-            )
-            self._describe(epoch, f"round {number + 1} of {rounds}")
-            walked = self._train_buckets(pairs, tasks, plan, step, epoch)
-            trained = sum(walk.pairs for walk in walked)
-            assert trained == here, f"{trained} pairs trained of {here} drawn"
-            self._refuse_diverged(epoch, number, walked)
-            for walk in walked:
-                blocks.of(state.center, walk.center_block)[:] = walk.center
-                blocks.of(state.context, walk.context_block)[:] = walk.context
-            yield self._finish_round(epoch, rounds, done, walked, started)
+        draw = ShuffledPairs if self._courier.folder is None else FiledPairs
+        with closing(draw(self.encoded, plan, epoch, edges)) as pairs:
+            drawn, total = pairs.drawn, int(pairs.drawn.sum())
+            if not total:
+                raise NoPairsError()
+            state.words = pairs.words
+            if not state.round:
+                state.pair_seconds += time.monotonic() - started
+            state.seconds += time.monotonic() - started
+            for number in range(state.round, rounds):
+                started = time.monotonic()
+                part, turn = divmod(number, count)
+                partners = latin_square(count, generator(self.settings.seed, LATIN_SQUARE, epoch, part))[turn]
+                buckets = [(part * count + i) * count + int(j) for i, j in enumerate(partners)]
+                buckets = [bucket for bucket in buckets if drawn[bucket]]
+                before, here = state.pairs, int(drawn[buckets].sum())
+                done = (before + here) / total
+                step = Step(
+                    self.settings.negatives,
+                    self.settings.damping,
+                    self._rate((epoch + before / total) / self.settings.epochs),
+                    self._rate((epoch + done) / self.settings.epochs),
+                )
+                self._describe(epoch, f"round {number + 1} of {rounds}")
+                walked = self._train_buckets(pairs, buckets, plan, step, epoch)
+                trained = sum(walk.pairs for walk in walked)
+                assert trained == here, f"{trained} pairs trained of {here} drawn"
+                self._refuse_diverged(epoch, number, walked)
+                for walk in walked:
+                    blocks.of(state.center, walk.center_block)[:] = walk.center
+                    blocks.of(state.context, walk.context_block)[:] = walk.context
+                yield self._finish_round(epoch, rounds, done, walked, started)
 
     def _train_buckets(
-        self, pairs: "RDD[tuple[int, bytes]]", tasks: list[int], plan: "Broadcast[Plan]", step: Step, epoch: int
+        self,
+        pairs: ShuffledPairs | FiledPairs,
+        buckets: list[int],
+        plan: "Broadcast[Plan]",
+        step: Step,
+        epoch: int,
     ) -> list["Walked"]:
         """One round: each task gets its two blocks, and only those."""
         courier, sent = self._courier, {}
         try:
-            for task in tasks:
-                center, context = divmod(task % self.blocks.count**2, self.blocks.count)
-                sent[task] = (
+            for bucket in buckets:
+                center, context = divmod(bucket % self.blocks.count**2, self.blocks.count)
+                sent[bucket] = (
                     courier.send(("center", center), self.blocks.of(self.state.center, center)),
                     courier.send(("context", context), self.blocks.of(self.state.context, context)),
                 )
-            train = _bucket_task(plan, sent, step, epoch, courier.folder)
-            found = self._context.runJob(pairs.mapPartitionsWithIndex(train), list, tasks)
+            found = pairs.train(_bucket_task(plan, sent, step, epoch, courier.folder), buckets)
             return [
                 replace(
                     walk,
@@ -423,20 +429,20 @@ def is_finite(rows: Floats) -> bool:
 
 def _bucket_task(
     plan: "Broadcast[Plan]", sent: dict[int, tuple[Sent, Sent]], step: Step, epoch: int, folder: str | None
-) -> Callable[[int, Iterable[tuple[int, bytes]]], Iterable[tuple[Walked, Returned, Returned]]]:
-    def train(index: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[tuple[Walked, Returned, Returned]]:
+) -> Callable[[int, Records], Iterable[tuple[Walked, Returned, Returned]]]:
+    def train(bucket: int, records: Records) -> Iterable[tuple[Walked, Returned, Returned]]:
         started = time.monotonic()
         keep_modules()
         blocks = plan.value.drawing.blocks
-        center_block, context_block = divmod(index % blocks.count**2, blocks.count)
+        center_block, context_block = divmod(bucket % blocks.count**2, blocks.count)
         layout = Layout.of(blocks)
-        pairs = np.concatenate([np.frombuffer(data, layout.dtype) for _, data in rows])
-        # Rows come out of a shuffle in any order. Sorting the pairs themselves puts them in one order, and in groups.
+        pairs = np.concatenate([np.frombuffer(data, layout.dtype) for data in records])
+        # Records come out of a shuffle in any order. Sorting the pairs puts them in one order, and in groups.
         pairs.sort()
         noise = blocks.of(plan.value.noise, context_block)
-        center, context = (some.rows() for some in sent[index])
+        center, context = (some.rows() for some in sent[bucket])
         ready = time.monotonic()
-        rng = generator(plan.value.drawing.seed, KERNEL, epoch, index)
+        rng = generator(plan.value.drawing.seed, KERNEL, epoch, bucket)
         with threadpool_limits(1, "blas"):
             walk = descend(center, context, pairs, layout, noise, step, rng)
         ended = time.monotonic()

@@ -1,11 +1,17 @@
-"""ENCODED → the pairs of one epoch, by partition.
+"""ENCODED → the pairs of one epoch, by bucket.
 
-B blocks, S slices of an epoch. Partition (s * B + i) * B + j of an epoch holds the pairs of slice s whose center is in
-block i and whose context is in block j; the last partition, S * B * B, holds what was drawn, so that the driver knows
-every bucket's size before the first round.
+B blocks, S slices of an epoch. Bucket (s * B + i) * B + j of an epoch holds the pairs of slice s whose center is in
+block i and whose context is in block j; the last one, S * B * B, holds what was drawn, so that the driver knows every
+bucket's size before the first round.
+
+On one machine the tasks that draw write files, and the tasks that train read them; on a cluster Spark's shuffle does
+both. Raw integers either way, in the same records, 4 bytes a pair, 8 where a block has more than 65,536 words.
 """
 
 import gc
+import os
+import tempfile
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -22,6 +28,7 @@ LOT = 4_000_000
 # Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns a pair.
 USUAL_LOT = 1_000_000
 RECORD = 1024  # pairs of a bucket in a lot, about: fewer, and a record costs more than what is in it
+INDEX = ".index"
 
 
 @dataclass(frozen=True)
@@ -53,27 +60,119 @@ def piece_of(row: tuple[Any, ...]) -> tuple[tuple[int, ...], npt.NDArray[np.int3
     return (row[0], row[1], row[2]), np.frombuffer(row[3], "<i4"), np.frombuffer(row[4], "<i4")
 
 
-def shuffle_pairs(
-    encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
-) -> "RDD[tuple[int, bytes]]":
-    """One epoch's pairs, routed to their partitions in one shuffle as raw integers: 4 bytes a pair, 8 where a block
-    has more than 65,536 words.
+Records = Iterable[bytes]
+Train = Callable[[int, Records], Iterable[Any]]  # what a task does with the pairs of a bucket
 
-    Lazy; the shuffle's files live as long as the RDD.
+
+class ShuffledPairs:
+    """One epoch's pairs in a shuffle of Spark's, a bucket a partition; its files live as long as this does.
+
+    Args:
+        drawn: (S * B * B,) pairs of each bucket.
+        words: that they come from.
     """
-    blocks = plan.value.drawing.blocks.count
-    buckets = (edges.size - 1) * blocks * blocks
-    return encoded.mapPartitions(_route(plan, epoch, edges)).partitionBy(buckets + 1, int)
+
+    def __init__(
+        self, encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
+    ) -> None:
+        def route(rows: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
+            keep_modules()
+            yield from route_pairs(rows, plan.value.drawing, epoch, edges)
+
+        buckets = bucket_count(plan.value.drawing, edges)
+        self._context = encoded.context
+        self._pairs = encoded.mapPartitions(route).partitionBy(buckets + 1, int)
+        self.drawn, self.words = drawn_of(data for _, data in self._context.runJob(self._pairs, list, [buckets]))
+
+    def train(self, task: Train, buckets: list[int]) -> list[Any]:
+        """What tasks say that get a bucket each."""
+
+        def take(bucket: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[Any]:
+            return task(bucket, (data for _, data in rows))
+
+        return self._context.runJob(self._pairs.mapPartitionsWithIndex(take), list, buckets)
+
+    def close(self) -> None:
+        """Nothing: Spark removes the files of a shuffle that nobody holds."""
 
 
-def _route(
-    plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
-) -> Callable[[Iterable[Any]], Iterator[tuple[int, bytes]]]:
-    def route(rows: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
-        keep_modules()
-        yield from route_pairs(rows, plan.value.drawing, epoch, edges)
+class FiledPairs:
+    """One epoch's pairs in files that all tasks see, one of each task that drew; as ShuffledPairs otherwise.
 
-    return route
+    Nothing passes through the JVM, which is most of what a shuffle costs on one machine (docs/decisions.md).
+    """
+
+    def __init__(
+        self, encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
+    ) -> None:
+        self._context = encoded.context
+        # Spark removes its own temporary directory when the session ends, whatever becomes of us.
+        self._folder = tempfile.TemporaryDirectory(prefix="pairs-", dir=self._context._temp_dir)
+        folder, buckets = self._folder.name, bucket_count(plan.value.drawing, edges)
+
+        def write(rows: Iterable[Any]) -> Iterator[str]:
+            keep_modules()
+            # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
+            path = os.path.join(folder, uuid.uuid4().hex)
+            write_records(path, route_pairs(rows, plan.value.drawing, epoch, edges), buckets + 1)
+            yield path
+
+        self._files = encoded.mapPartitions(write).collect()
+        self._buckets: RDD[Any] = self._context.parallelize((), buckets)
+        self.drawn, self.words = drawn_of(read_records(self._files, buckets))
+
+    def train(self, task: Train, buckets: list[int]) -> list[Any]:
+        """What tasks say that get a bucket each."""
+        files = self._files
+
+        def take(bucket: int, nothing: Iterable[Any]) -> Iterable[Any]:
+            list(nothing)  # a worker that has not seen the end of its input is ended after its task
+            return task(bucket, read_records(files, bucket))
+
+        return self._context.runJob(self._buckets.mapPartitionsWithIndex(take), list, buckets)
+
+    def close(self) -> None:
+        """Remove the files."""
+        self._folder.cleanup()
+
+
+def write_records(path: str, records: Iterable[tuple[int, bytes]], buckets: int) -> None:
+    """Write records one after the other, and beside them where those of each bucket lie.
+
+    Args:
+        records: (bucket, bytes).
+        buckets: so many, from 0.
+    """
+    places = []
+    at = 0
+    with open(path, "wb") as file:
+        for bucket, data in records:
+            places.append((bucket, at, len(data)))
+            at += file.write(data)
+    found = np.array(places, np.int64).reshape(-1, 3)
+    found = found[np.argsort(found[:, 0], kind="stable")]
+    first = np.searchsorted(found[:, 0], np.arange(buckets + 1))  # of each bucket, and the end of the last
+    np.concatenate([[buckets], first, found[:, 1:].ravel()]).tofile(path + INDEX)
+
+
+def read_records(paths: Iterable[str], bucket: int) -> Iterator[bytes]:
+    """The records of a bucket in some files of write_records."""
+    for path in paths:
+        index = np.memmap(path + INDEX, np.int64, "r")  # where there are many buckets, little of it is looked at
+        places = index[index[0] + 2 :].reshape(-1, 2)
+        with open(path, "rb") as file:
+            for at, size in places[index[bucket + 1] : index[bucket + 2]].tolist():
+                file.seek(at)
+                yield file.read(size)
+
+
+def bucket_count(drawing: Drawing, edges: npt.NDArray[np.float64]) -> int:
+    """S * B * B.
+
+    Args:
+        edges: of the epoch's slices.
+    """
+    return int(edges.size - 1) * drawing.blocks.count**2
 
 
 def lot_of(buckets: int) -> int:
@@ -85,8 +184,7 @@ def route_pairs(
     rows: Iterable[Any], drawing: Drawing, epoch: int, edges: npt.NDArray[np.float64]
 ) -> Iterator[tuple[int, bytes]]:
     """(bucket, pairs) of some rows of ENCODED, then (S * B * B, words and pairs of each bucket)."""
-    layout, blocks = Layout.of(drawing.blocks), drawing.blocks.count
-    buckets = (edges.size - 1) * blocks * blocks
+    layout, blocks, buckets = Layout.of(drawing.blocks), drawing.blocks.count, bucket_count(drawing, edges)
     lot = lot_of(buckets)
     drawn = np.zeros(buckets + 1, np.int64)
     waiting: list[Keys] = []
@@ -123,8 +221,8 @@ def _buckets(
         yield int(bucket), pairs[cuts[bucket] : cuts[bucket + 1]].tobytes()
 
 
-def drawn_of(counts: Iterable[tuple[int, bytes]]) -> tuple[npt.NDArray[np.int64], int]:
-    """What was drawn in an epoch: pairs of each bucket, and words, from the rows of the last partition."""
-    total = sum(np.frombuffer(data, np.int64) for _, data in counts)
+def drawn_of(counts: Records) -> tuple[npt.NDArray[np.int64], int]:
+    """What was drawn in an epoch: pairs of each bucket, and words, from the records of the last bucket."""
+    total = sum(np.frombuffer(data, np.int64) for data in counts)
     assert isinstance(total, np.ndarray), "every task that draws pairs also says how many"
     return total[:-1], int(total[-1])

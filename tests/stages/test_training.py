@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.skipgram.pairs import Layout, epoch_edges
 from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
-from spark_w2v.stages.training_pairs import drawn_of, route_pairs
+from spark_w2v.stages.training_pairs import drawn_of, read_records, route_pairs, write_records
 
 SETTINGS = Settings(
     scheme="blocks",
@@ -72,7 +72,7 @@ def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkS
     assert np.abs(one.state.center).max() > 0.01
 
 
-def test_rows_that_travel_through_spark_give_the_same_bits_as_those_in_files(
+def test_rows_and_pairs_that_travel_through_spark_give_the_same_bits_as_those_in_files(
     run: Any, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_files, _ = run
@@ -84,9 +84,30 @@ def test_rows_that_travel_through_spark_give_the_same_bits_as_those_in_files(
     assert np.array_equal(in_files.state.context, through_spark.state.context)
 
 
-def test_a_finished_training_leaves_no_files_of_rows(run: Any) -> None:
-    training, _ = run
-    assert not Path(training._courier.folder).exists()
+def test_a_training_that_ends_leaves_no_files_of_rows_or_pairs(spark: SparkSession) -> None:
+    def files() -> set[Path]:
+        folder = Path(str(spark.sparkContext._temp_dir))
+        return {path for name in ("pairs-*", "rows-*") for path in folder.glob(f"{name}/*")}
+
+    before = files()
+    rows = rows_of_text()
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
+    progress = training.run()
+    next(progress)
+    meanwhile = files() - before
+    # The pairs of each task that drew, and their index; the rows of two blocks of two matrices.
+    assert sorted(path.parent.name.split("-")[0] for path in meanwhile) == ["pairs"] * 4 + ["rows"] * 4
+    progress.close()  # type: ignore[attr-defined]
+    assert not [path for path in meanwhile if path.exists() or path.parent.exists()]
+
+
+def test_records_of_a_bucket_are_read_as_they_were_written(tmp_path: Path) -> None:
+    tasks = [[(2, b"abc"), (0, b"d"), (2, b""), (2, b"ef")], [], [(3, b"g"), (2, b"h")]]
+    paths = [str(tmp_path / str(number)) for number in range(len(tasks))]
+    for path, records in zip(paths, tasks, strict=True):
+        write_records(path, records, 4)
+    found = [list(read_records(paths, bucket)) for bucket in range(4)]
+    assert found == [[b"d"], [], [b"abc", b"", b"ef", b"h"], [b"g"]]
 
 
 def test_every_pair_that_was_drawn_is_trained_once(run: Any) -> None:
@@ -94,7 +115,7 @@ def test_every_pair_that_was_drawn_is_trained_once(run: Any) -> None:
     metrics = [p.metrics for p in progress if p.metrics]
     for epoch, found in enumerate(metrics):
         routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, epoch_edges(epoch, 2, 1)))
-        drawn, words = drawn_of(routed[-1:])
+        drawn, words = drawn_of([routed[-1][1]])
         assert found["pairs"] == drawn.sum() > 0
         assert found["words"] == words
         sizes = {bucket: len(data) // Layout.of(training.blocks).dtype.itemsize for bucket, data in routed[:-1]}
