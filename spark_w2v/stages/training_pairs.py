@@ -75,13 +75,9 @@ class ShuffledPairs:
     def __init__(
         self, encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
     ) -> None:
-        def route(rows: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
-            keep_modules()
-            yield from route_pairs(rows, plan.value.drawing, epoch, edges)
-
         buckets = bucket_count(plan.value.drawing, edges)
         self._context = encoded.context
-        self._pairs = encoded.mapPartitions(route).partitionBy(buckets + 1, int)
+        self._pairs = encoded.mapPartitions(_route(plan, epoch, edges)).partitionBy(buckets + 1, int)
         self.drawn, self.words = drawn_of(data for _, data in self._context.runJob(self._pairs, list, [buckets]))
 
     def train(self, task: Train, buckets: list[int]) -> list[Any]:
@@ -108,16 +104,8 @@ class FiledPairs:
         self._context = encoded.context
         # Spark removes its own temporary directory when the session ends, whatever becomes of us.
         self._folder = tempfile.TemporaryDirectory(prefix="pairs-", dir=self._context._temp_dir)
-        folder, buckets = self._folder.name, bucket_count(plan.value.drawing, edges)
-
-        def write(rows: Iterable[Any]) -> Iterator[str]:
-            keep_modules()
-            # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
-            path = os.path.join(folder, uuid.uuid4().hex)
-            write_records(path, route_pairs(rows, plan.value.drawing, epoch, edges), buckets + 1)
-            yield path
-
-        self._files = encoded.mapPartitions(write).collect()
+        self._files = encoded.mapPartitions(_write(plan, epoch, edges, self._folder.name)).collect()
+        buckets = bucket_count(plan.value.drawing, edges)
         self._buckets: RDD[Any] = self._context.parallelize((), buckets)
         self.drawn, self.words = drawn_of(read_records(self._files, buckets))
 
@@ -134,6 +122,30 @@ class FiledPairs:
     def close(self) -> None:
         """Remove the files."""
         self._folder.cleanup()
+
+
+def _route(
+    plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
+) -> Callable[[Iterable[Any]], Iterator[tuple[int, bytes]]]:
+    def route(rows: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
+        keep_modules()
+        yield from route_pairs(rows, plan.value.drawing, epoch, edges)
+
+    return route
+
+
+def _write(
+    plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64], folder: str
+) -> Callable[[Iterable[Any]], Iterator[str]]:
+    route = _route(plan, epoch, edges)
+
+    def write(rows: Iterable[Any]) -> Iterator[str]:
+        # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
+        path = os.path.join(folder, uuid.uuid4().hex)
+        write_records(path, route(rows), bucket_count(plan.value.drawing, edges) + 1)
+        yield path
+
+    return write
 
 
 def write_records(path: str, records: Iterable[tuple[int, bytes]], buckets: int) -> None:
