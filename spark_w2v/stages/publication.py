@@ -862,17 +862,19 @@ class _Lock:
         self._token = uuid.uuid4().hex
         content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "token": self._token}
         content |= {"system": _system(), "started": _started(os.getpid())}
-        with _guarded(working):
-            self._take(content, output)
+        with _guarded(working) as alone:
+            self._take(content, output, alone)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
         self._thread.start()
 
-    def _take(self, content: Mapping[str, Any], output: str) -> None:
+    def _take(self, content: Mapping[str, Any], output: str, alone: bool) -> None:
         if self.path.exists():
             holder = _read_lock(self.path)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
-            if not _is_stale(self.path, holder):
+            # Locks are written under the guard, so who left half of one was killed while writing it.
+            is_half_written = alone and not holder
+            if not is_half_written and not _is_stale(self.path, holder):
                 raise BusyError(
                     f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
                 )
@@ -913,10 +915,13 @@ class _Lock:
 
 
 @contextlib.contextmanager
-def _guarded(working: Path) -> Iterator[None]:
+def _guarded(working: Path) -> Iterator[bool]:
     """The working directory, made where missing and nobody else's while its lock is looked at and changed.
 
     Without this, of two runs that find the same stale lock, the slower removes the lock of the faster.
+
+    Yields:
+        Whether it is nobody else's for certain: a file system without flock has O_EXCL alone.
     """
     made = False
     while True:
@@ -925,15 +930,18 @@ def _guarded(working: Path) -> Iterator[None]:
             made = True
         descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            with contextlib.suppress(OSError):  # a file system without flock has O_EXCL alone
+            try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                alone = True
+            except OSError:
+                alone = False
             try:
                 is_there = os.path.samestat(os.fstat(descriptor), os.stat(working))
             except FileNotFoundError:
                 is_there = False
             if is_there:  # and was not removed by the run that had the guard before
                 try:
-                    yield
+                    yield alone
                 except BaseException:
                     if made:
                         with contextlib.suppress(OSError):

@@ -303,7 +303,7 @@ def test_groups_come_in_random_order() -> None:
 def test_frequent_rows_have_half_of_the_noise_as_far_as_they_fit_and_are_not_too_few() -> None:
     noise = np.array([6.0] * 50 + [1.0] * 500)  # 300 and 500
     assert descent.frequent_rows(noise, dimensions=100) == 50 + 100
-    assert descent.frequent_rows(noise, descent.FREQUENT // (4 * 60)) == 60
+    assert descent.frequent_rows(noise, descent.FREQUENT // (4 * 70)) == 70
     assert descent.frequent_rows(noise, descent.FREQUENT // (4 * (descent.LEAST_FREQUENT - 1))) == noise.size
     assert descent.frequent_rows(np.ones(2 * descent.LEAST_FREQUENT - 4), 100) == 2 * descent.LEAST_FREQUENT - 4
     assert descent.frequent_rows(np.ones(1), 100) == 1

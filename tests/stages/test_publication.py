@@ -1,5 +1,6 @@
 """An output is there whole or not at all, whatever happens to the run: the harm is done for real."""
 
+import errno
 import hashlib
 import json
 import logging
@@ -805,7 +806,8 @@ def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> N
         ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10_000, False),
         ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "an earlier process"}, 10, True),
         ({"pid": 2**40, "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10, True),
-        ("", 10, False),
+        ("", 10, True),
+        ('{"pid": 1', 10, True),
         ("rubbish", 10_000, True),
         ([], 10_000, True),
     ],
@@ -825,6 +827,22 @@ def test_a_lock_is_stale_when_its_process_is_gone_or_when_nobody_touches_it(
     else:
         with pytest.raises(UserError, match="another run is at work"):
             start(tmp_path / "out")
+
+
+def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    path = tmp_path / ".out.working" / "lock"
+    path.parent.mkdir()
+    path.write_text("")
+    with pytest.raises(UserError, match="another run is at work"):
+        start(tmp_path / "out")
+    os.utime(path, (1, 1))
+    publish(tmp_path / "out")
 
 
 def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
