@@ -21,8 +21,9 @@ unexport SPARK_HOME SPARK_CONF_DIR PYTHONPATH
 
 JAVA := JAVA_HOME=$$(scripts/java_home) && export JAVA_HOME &&
 DEMO := build/demo
-# 2 million words are few: a small vector, words that occur often enough, and a wide window give neighbours by subject.
-SMALL := --set training.dimensions=25 --set training.window=10 --set training.partitions=2 \
+# 2 million words are few: a small vector, words that occur often enough, a wide window and more epochs give neighbours by
+# subject.
+SMALL := --set training.dimensions=25 --set training.window=10 --set training.partitions=2 --set training.epochs=15 \
     --set vocabulary.min_count=20 --set vocabulary.subsample=1e-4
 
 help: ## List the targets
