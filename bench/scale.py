@@ -247,6 +247,7 @@ PARTS: dict[str, list[Term]] = {
         Term("a group", *NS, lambda w: w.groups),
         Term("a group and dimension", *NS, lambda w: w.groups * w.dimensions),
         Term("the same for each doubling of a block above 1 MB", *NS, lambda w: w.groups * w.dimensions * w.doublings),
+        Term("a task", *MS, lambda w: w.tasks),
     ],
     "take": [
         Term("a pair", *NS, lambda w: w.pairs),
@@ -269,7 +270,7 @@ PARTS: dict[str, list[Term]] = {
         Term("a word of the vocabulary", *US, lambda w: w.vocabulary),
     ],
     "rest": [Term("a run", *S, lambda w: 1), Term("the model", *GB, lambda w: w.model)],
-    "shuffled": [Term("a byte of a pair", *B, lambda w: w.pairs * w.width), Term("a record", *B, lambda w: w.records)],
+    "shuffled": [Term("a byte of a pair", *B, lambda w: w.pairs * w.width)],
 }
 ABOUT = {
     "kernel": "core-seconds in the kernels",
