@@ -873,8 +873,8 @@ class _Lock:
             holder = _read_lock(self.path)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             # Locks are written under the guard, so who left half of one was killed while writing it.
-            is_half_written = alone and not holder
-            if not is_half_written and not _is_stale(self.path, holder):
+            is_abandoned = alone and not holder and _is_half_written(self.path)
+            if not is_abandoned and not _is_stale(self.path, holder):
                 raise BusyError(
                     f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
                 )
@@ -959,6 +959,14 @@ def _read_lock(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether a lock can be read, as another user's perhaps cannot, and does not end as one does."""
+    try:
+        return not path.read_bytes().endswith(b"\n")
+    except OSError:
+        return False
 
 
 def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:

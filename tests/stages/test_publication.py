@@ -845,6 +845,13 @@ def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_ap
     publish(tmp_path / "out")
 
 
+def test_a_lock_that_cannot_be_read_is_not_taken_for_half_of_one(tmp_path: Path) -> None:
+    # Root reads every file; what nobody reads is a directory.
+    (tmp_path / ".out.working" / "lock").mkdir(parents=True)
+    with pytest.raises(UserError, match="another run is at work"):
+        start(tmp_path / "out")
+
+
 def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "HEARTBEAT", 0.02)
     with start(tmp_path / "out") as run:
