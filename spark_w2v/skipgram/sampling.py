@@ -62,7 +62,7 @@ def draw_noise(noise: npt.NDArray[np.float64], wanted: int, rng: np.random.Gener
 
 
 # What a generator is for: the second of the numbers that seed it, so that no two uses share their draws.
-INITIAL, HELD_OUT, PAIRS, LATIN_SQUARE, KERNEL, SAMPLE = range(6)
+INITIAL, HELD_OUT, PAIRS, RING, KERNEL, SAMPLE = range(6)
 
 
 def generator(seed: int, use: int, *place: int) -> np.random.Generator:

@@ -1,34 +1,41 @@
-"""ENCODED → the pairs of one epoch, by bucket.
+"""ENCODED → the pairs of one epoch, at the task that trains them.
 
-B blocks, S slices of an epoch. Bucket (s * B + i) * B + j of an epoch holds the pairs of slice s whose center is in
-block i and whose context is in block j; the last one, S * B * B, holds what was drawn, so that the driver knows every
-bucket's size before the first round.
+Whoever draws sorts a lot of pairs at a time and cuts it by task: a record is one task's pairs of one lot, with how many of
+them belong to each of its buckets. Spark shuffles the records. A task writes them to its local disk as they come and
+reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
 
-On one machine the tasks that draw write files, and the tasks that train read them; on a cluster Spark's shuffle does
-both. Raw integers either way, in the same records, 4 bytes a pair, 8 where a block has more than 65,536 words.
+B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep s
+whose center is in its center block c and whose context is in block j.
 """
 
 import gc
 import os
 import tempfile
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pyspark import RDD, Broadcast
+import pyarrow as pa
 
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, Numbers
+
+Sizes = npt.NDArray[np.int64]
+Edges = npt.NDArray[np.float64]
 
 # Pairs that a task sorts at a time, at most. = 64 MB with the copy
 LOT = 4_000_000
-# Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns a pair.
+# Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns per pair.
 USUAL_LOT = 1_000_000
 RECORD = 1024  # pairs of a bucket in a lot, about: fewer, and a record costs more than what is in it
-INDEX = ".index"
+SPOOLED = 64 << 20  # bytes of pairs that a task puts in order of their buckets at a time
+FEW = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than piece by piece
+
+# What passes through the shuffle. `words` and `seconds` are of the lot, on one of its records.
+RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary"
 
 
 @dataclass(frozen=True)
@@ -60,131 +67,68 @@ def piece_of(row: tuple[Any, ...]) -> tuple[tuple[int, ...], npt.NDArray[np.int3
     return (row[0], row[1], row[2]), np.frombuffer(row[3], "<i4"), np.frombuffer(row[4], "<i4")
 
 
-Records = Iterable[bytes]
-Train = Callable[[int, Records], Iterable[Any]]  # what a task does with the pairs of a bucket
+def pieces_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some batches of ENCODED, their bytes not copied."""
+    for batch in batches:
+        places = zip(*(batch.column(name).to_pylist() for name in ("file", "start", "piece")), strict=True)
+        ids, lengths = batch.column("ids"), batch.column("lengths")
+        for row, place in enumerate(places):
+            yield *place, ids[row].as_buffer(), lengths[row].as_buffer()
 
 
-class ShuffledPairs:
-    """One epoch's pairs in a shuffle of Spark's, a bucket a partition; its files live as long as this does.
-
-    Args:
-        drawn: (S * B * B,) pairs of each bucket.
-        words: that they come from.
-    """
-
-    def __init__(
-        self, encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
-    ) -> None:
-        buckets = bucket_count(plan.value.drawing, edges)
-        self._context = encoded.context
-        self._pairs = encoded.mapPartitions(_route(plan, epoch, edges)).partitionBy(buckets + 1, int)
-        self.drawn, self.words = drawn_of(data for _, data in self._context.runJob(self._pairs, list, [buckets]))
-
-    def train(self, task: Train, buckets: list[int]) -> list[Any]:
-        """What tasks say that get a bucket each."""
-
-        def take(bucket: int, rows: Iterable[tuple[int, bytes]]) -> Iterable[Any]:
-            return task(bucket, (data for _, data in rows))
-
-        return self._context.runJob(self._pairs.mapPartitionsWithIndex(take), list, buckets)
-
-    def close(self) -> None:
-        """Nothing: Spark removes the files of a shuffle that nobody holds."""
-
-
-class FiledPairs:
-    """One epoch's pairs in files that all tasks see, one of each task that drew; as ShuffledPairs otherwise.
-
-    Nothing passes through the JVM, which is most of what a shuffle costs on one machine (docs/decisions.md).
-    """
-
-    def __init__(
-        self, encoded: "RDD[Any]", plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
-    ) -> None:
-        self._context = encoded.context
-        # Spark removes its own temporary directory when the session ends, whatever becomes of us.
-        self._folder = tempfile.TemporaryDirectory(prefix="pairs-", dir=self._context._temp_dir)
-        self._files = encoded.mapPartitions(_write(plan, epoch, edges, self._folder.name)).collect()
-        buckets = bucket_count(plan.value.drawing, edges)
-        self._buckets: RDD[Any] = self._context.parallelize((), buckets)
-        self.drawn, self.words = drawn_of(read_records(self._files, buckets))
-
-    def train(self, task: Train, buckets: list[int]) -> list[Any]:
-        """What tasks say that get a bucket each."""
-        files = self._files
-
-        def take(bucket: int, nothing: Iterable[Any]) -> Iterable[Any]:
-            list(nothing)  # a worker that has not seen the end of its input is ended after its task
-            return task(bucket, read_records(files, bucket))
-
-        return self._context.runJob(self._buckets.mapPartitionsWithIndex(take), list, buckets)
-
-    def close(self) -> None:
-        """Remove the files."""
-        self._folder.cleanup()
-
-
-def _route(
-    plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64]
-) -> Callable[[Iterable[Any]], Iterator[tuple[int, bytes]]]:
-    def route(rows: Iterable[Any]) -> Iterator[tuple[int, bytes]]:
-        keep_modules()
-        yield from route_pairs(rows, plan.value.drawing, epoch, edges)
-
-    return route
-
-
-def _write(
-    plan: "Broadcast[Plan]", epoch: int, edges: npt.NDArray[np.float64], folder: str
-) -> Callable[[Iterable[Any]], Iterator[str]]:
-    route = _route(plan, epoch, edges)
-
-    def write(rows: Iterable[Any]) -> Iterator[str]:
-        # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
-        path = os.path.join(folder, uuid.uuid4().hex)
-        write_records(path, route(rows), bucket_count(plan.value.drawing, edges) + 1)
-        yield path
-
-    return write
-
-
-def write_records(path: str, records: Iterable[tuple[int, bytes]], buckets: int) -> None:
-    """Write records one after the other, and beside them where those of each bucket lie.
+@dataclass(frozen=True)
+class Record:
+    """One task's pairs of one lot.
 
     Args:
-        records: (bucket, bytes).
-        buckets: so many, from 0.
+        words: that the whole lot comes from, on one of its records; 0 on the others.
+        seconds: that drawing the lot took, likewise.
+        sizes: (S * k * B,) pairs of each of the task's buckets.
+        pairs: one bucket after the other.
     """
-    places = []
-    at = 0
-    with open(path, "wb") as file:
-        for bucket, data in records:
-            places.append((bucket, at, len(data)))
-            at += file.write(data)
-    found = np.array(places, np.int64).reshape(-1, 3)
-    found = found[np.argsort(found[:, 0], kind="stable")]
-    first = np.searchsorted(found[:, 0], np.arange(buckets + 1))  # of each bucket, and the end of the last
-    np.concatenate([[buckets], first, found[:, 1:].ravel()]).tofile(path + INDEX)
+
+    task: int
+    words: int
+    seconds: float
+    sizes: npt.NDArray[np.unsignedinteger[Any]]
+    pairs: Numbers
+
+    def batch(self) -> pa.RecordBatch:
+        """As a row of RECORDS; the pairs are not copied."""
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array([self.task], pa.int32()),
+                pa.array([self.words], pa.int64()),
+                pa.array([self.seconds], pa.float64()),
+                pa.array([self.sizes.itemsize], pa.int32()),
+                _binary(self.sizes),
+                _binary(self.pairs),
+            ],
+            ["task", "words", "seconds", "width", "sizes", "pairs"],
+        )
 
 
-def read_records(paths: Iterable[str], bucket: int) -> Iterator[bytes]:
-    """The records of a bucket in some files of write_records."""
-    for path in paths:
-        index = np.memmap(path + INDEX, np.int64, "r")  # where there are many buckets, little of it is looked at
-        places = index[index[0] + 2 :].reshape(-1, 2)
-        with open(path, "rb") as file:
-            for at, size in places[index[bucket + 1] : index[bucket + 2]].tolist():
-                file.seek(at)
-                yield file.read(size)
+def _binary(array: npt.NDArray[Any]) -> pa.Array:
+    ends = pa.py_buffer(np.array([0, array.nbytes], np.int32))
+    return pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(array)])
 
 
-def bucket_count(drawing: Drawing, edges: npt.NDArray[np.float64]) -> int:
-    """S * B * B.
+def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
+    """The records of some rows of RECORDS.
 
     Args:
-        edges: of the epoch's slices.
+        dtype: of the pairs.
     """
-    return int(edges.size - 1) * drawing.blocks.count**2
+    tasks, words, seconds, widths = (batch.column(name).to_pylist() for name in ("task", "words", "seconds", "width"))
+    sizes, pairs = batch.column("sizes"), batch.column("pairs")
+    for row, task in enumerate(tasks):
+        yield Record(
+            task,
+            words[row],
+            seconds[row],
+            np.frombuffer(sizes[row].as_buffer(), f"<u{widths[row]}"),
+            np.frombuffer(pairs[row].as_buffer(), dtype),
+        )
 
 
 def lot_of(buckets: int) -> int:
@@ -192,49 +136,172 @@ def lot_of(buckets: int) -> int:
     return min(LOT, max(USUAL_LOT, RECORD * buckets))
 
 
-def route_pairs(
-    rows: Iterable[Any], drawing: Drawing, epoch: int, edges: npt.NDArray[np.float64]
-) -> Iterator[tuple[int, bytes]]:
-    """(bucket, pairs) of some rows of ENCODED, then (S * B * B, words and pairs of each bucket)."""
-    layout, blocks, buckets = Layout.of(drawing.blocks), drawing.blocks.count, bucket_count(drawing, edges)
-    lot = lot_of(buckets)
-    drawn = np.zeros(buckets + 1, np.int64)
+def draw_records(
+    rows: Iterable[tuple[Any, ...]],
+    drawing: Drawing,
+    epoch: int,
+    edges: Edges,
+    ranges: tuple[tuple[int, int], ...],
+    first: int = 0,
+) -> Iterator[Record]:
+    """The pairs of some rows of ENCODED, as records.
+
+    Args:
+        edges: (S + 1,) of the epoch's sweeps.
+        ranges: (T,) the center blocks of each task, first and one after the last.
+        first: the sweep to begin with; pairs of those before it are left out.
+    """
+    lot = lot_of((edges.size - 1) * drawing.blocks.count**2)
     waiting: list[Keys] = []
+    size = words = 0
+    begun = time.monotonic()
     for row in rows:
-        keys, words = drawing.pairs(*piece_of(row), epoch, edges)
-        drawn[buckets] += words
+        keys, kept = drawing.pairs(*piece_of(row), epoch, edges)
         waiting.append(keys)
-        if sum(map(len, waiting)) >= lot:
-            yield from _buckets(waiting, layout, blocks, drawn)
-    yield from _buckets(waiting, layout, blocks, drawn)
-    yield buckets, drawn.tobytes()
+        size += keys.size
+        words += kept
+        if size >= lot:
+            yield from _cut(waiting, words, begun, drawing, edges.size - 1, ranges, first)
+            size = words = 0
+            begun = time.monotonic()
+    yield from _cut(waiting, words, begun, drawing, edges.size - 1, ranges, first)
 
 
-def _buckets(
-    waiting: list[Keys], layout: Layout, blocks: int, drawn: npt.NDArray[np.int64]
-) -> Iterator[tuple[int, bytes]]:
-    """Empty the waiting list, and cut what was in it by bucket."""
+def _cut(
+    waiting: list[Keys],
+    words: int,
+    begun: float,
+    drawing: Drawing,
+    sweeps: int,
+    ranges: tuple[tuple[int, int], ...],
+    first: int,
+) -> Iterator[Record]:
+    """Empty the waiting list, and cut what was in it by task and bucket."""
     if not waiting:
         return
+    layout, blocks = Layout.of(drawing.blocks), drawing.blocks.count
     keys = np.concatenate(waiting)
     waiting.clear()
     keys.sort()
-    # Bits of a pair's number: slice, center block, context block. B need not be a power of two.
-    number = np.arange(drawn.size - 1, dtype=np.uint64)
+    # Bits of a pair's number: sweep, center block, context block. B need not be a power of two.
+    number = np.arange(first * blocks * blocks, sweeps * blocks * blocks, dtype=np.uint64)
     part, pair = np.divmod(number, np.uint64(blocks * blocks))
     center, context = np.divmod(pair, np.uint64(blocks))
     bits = np.uint64(layout.block)
     prefix = ((part << bits | center) << bits | context) << np.uint64(2 * layout.row)
     cuts = np.append(np.searchsorted(keys, prefix), keys.size)
+    sizes = np.diff(cuts).reshape(sweeps - first, blocks, blocks)
+    starts = cuts[:-1].reshape(sizes.shape)
     pairs = layout.shortened(keys)
-    sizes = np.diff(cuts)
-    drawn[:-1] += sizes
-    for bucket in np.flatnonzero(sizes):
-        yield int(bucket), pairs[cuts[bucket] : cuts[bucket + 1]].tobytes()
+    width = np.min_scalar_type(int(sizes.max(initial=0)))
+    seconds = time.monotonic() - begun
+    for task, (begin, end) in enumerate(ranges):
+        mine = np.zeros((sweeps, end - begin, blocks), width)
+        mine[first:] = sizes[:, begin:end]
+        if not mine.any() and not words:
+            continue
+        found = [
+            pairs[starts[s, begin, 0] : starts[s, end - 1, -1] + sizes[s, end - 1, -1]] for s in range(sweeps - first)
+        ]
+        yield Record(task, words, seconds, mine.ravel(), np.concatenate(found))
+        words, seconds = 0, 0.0
 
 
-def drawn_of(counts: Records) -> tuple[npt.NDArray[np.int64], int]:
-    """What was drawn in an epoch: pairs of each bucket, and words, from the records of the last bucket."""
-    total = sum(np.frombuffer(data, np.int64) for data in counts)
-    assert isinstance(total, np.ndarray), "every task that draws pairs also says how many"
-    return total[:-1], int(total[-1])
+class Spool:
+    """The pairs of one task, on its local disk; the file has no name, so that nothing is left of it, whatever happens.
+
+    Args:
+        buckets: S * k * B.
+        dtype: of the pairs.
+        directory: where the file goes.
+    """
+
+    def __init__(self, buckets: int, dtype: np.dtype[Any], directory: str) -> None:
+        self.words, self.pairs, self.draw_seconds = 0, 0, 0.0
+        self._buckets, self._dtype = buckets, dtype
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
+        self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+        self._runs = self._bytes = 0
+        self._waiting: list[Record] = []
+        self._waits = 0
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        self.words += record.words
+        self.draw_seconds += record.seconds
+        self.pairs += record.pairs.size
+        self._waiting.append(record)
+        self._waits += record.pairs.nbytes
+        if self._waits >= SPOOLED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, by bucket; to be called after the last record."""
+        if not self._waits:
+            return
+        sizes = np.zeros(self._buckets, np.int64)
+        for record in self._waiting:
+            sizes += record.sizes
+        ends = np.cumsum(sizes)
+        ordered = in_order([(record.sizes, record.pairs) for record in self._waiting], ends - sizes, self._dtype)
+        self._waiting.clear()
+        self._waits = 0
+        # Where each bucket begins in the file, in pairs, and where the last one ends.
+        (np.concatenate([[0], ends]) + self._bytes // self._dtype.itemsize).tofile(self._index)
+        ordered.tofile(self._file)
+        self._bytes += ordered.nbytes
+        self._runs += 1
+        self._index.flush()
+        self._file.flush()
+
+    def bucket(self, number: int) -> Numbers:
+        """The pairs of a bucket, sorted."""
+        if not self._runs:
+            return np.empty(0, self._dtype)
+        index = np.memmap(self._index, np.int64, "r", shape=(self._runs, self._buckets + 1))
+        places = index[:, number : number + 2].tolist()
+        pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
+        at = 0
+        for begin, end in places:
+            room = memoryview(pairs[at : at + end - begin]).cast("B")
+            offset = begin * self._dtype.itemsize
+            while room:
+                count = os.preadv(self._file.fileno(), [room], offset)
+                assert count, "the file is as long as its index says"
+                room, offset = room[count:], offset + count
+            at += end - begin
+        # Records come out of a shuffle in any order. Sorting the pairs puts them in one order, and in groups.
+        pairs.sort()
+        return pairs
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._file.close()
+        self._index.close()
+
+
+def in_order(records: list[tuple[npt.NDArray[Any], Numbers]], starts: Sizes, dtype: np.dtype[Any]) -> Numbers:
+    """The pairs of some records, one bucket after the other.
+
+    Args:
+        records: sizes of the buckets, and pairs.
+        starts: where each bucket begins in the result.
+    """
+    if len(records) == 1:
+        return records[0][1]
+    starts = starts.copy()
+    result: Numbers = np.empty(sum(pairs.size for _, pairs in records), dtype)
+    for sizes, pairs in records:
+        wide = sizes.astype(np.int64)
+        own = np.cumsum(wide) - wide
+        filled = np.flatnonzero(wide)
+        if pairs.size < FEW * filled.size:
+            result[np.repeat(starts - own, wide) + np.arange(pairs.size)] = pairs
+        else:
+            for bucket in filled.tolist():
+                to, at, size = starts[bucket], own[bucket], wide[bucket]
+                result[to : to + size] = pairs[at : at + size]
+        starts += wide
+    return result
+
+

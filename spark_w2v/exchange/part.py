@@ -1,0 +1,108 @@
+"""What the driver's and a task's part have in common: an outbox, heartbeats, and the end of an attempt."""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from spark_w2v.exchange.plan import BEAT, BEAT_SECONDS, BEATS, DRIVER, LARGEST_TEXT, ExchangePlan, Message, ProtocolError
+
+
+class Part:
+    """One process's part in an attempt. It has no clock and no sockets: who drives it says what time it is, gives it
+    what arrives, and sends what is in its outbox.
+
+    All methods are called with `changed` held, which is notified when something has happened that others wait for.
+    """
+
+    def __init__(self, plan: ExchangePlan) -> None:
+        self.plan = plan
+        self.changed = threading.Condition()
+        self.outbox: deque[tuple[int, Message]] = deque()
+        self.failure: str | None = None
+        self.is_over = False
+        self._heard: dict[int, float] = {}  # of each process that is connected, when
+        self._addresses: dict[int, str] = {}  # for messages to people
+        self._next_beat = 0.0
+        self.wake: Callable[[], None] = lambda: None  # called when the outbox has something new
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing more to do."""
+        return self.is_over or self.failure is not None
+
+    def send(self, to: int, message: Message) -> None:
+        self.outbox.append((to, message))
+        self.wake()
+
+    def fail(self, reason: str) -> None:
+        """End the attempt; the first reason stands."""
+        if not self.has_ended:
+            self.failure = reason
+        self.changed.notify_all()
+
+    def connected(self, source: int, address: str, now: float) -> None:
+        """A process is connected, and known to be who it says it is."""
+        self._heard[source], self._addresses[source] = now, address
+
+    def heard(self, source: int, now: float) -> None:
+        """Bytes have come, not yet a whole message perhaps."""
+        if source in self._heard:
+            self._heard[source] = now
+
+    def lost(self, source: int, reason: str) -> None:
+        """A connection has ended."""
+        self._heard.pop(source, None)
+        if not self.has_ended:
+            self.fail(f"lost {self.name(source)}: {reason}")
+
+    def name(self, source: int) -> str:
+        """What a process is called in messages to people."""
+        who = "the driver" if source == DRIVER else f"task {source}"
+        return f"{who} ({self._addresses[source]})" if source in self._addresses else who
+
+    def tick(self, now: float) -> None:
+        """Send heartbeats, and notice who has none."""
+        if self.has_ended:
+            return
+        if now >= self._next_beat:
+            self._next_beat = now + min(BEAT_SECONDS, self.plan.timeout / BEATS)
+            for source in self._heard:
+                self.send(source, self._beat())
+        for source, when in list(self._heard.items()):
+            if now - when > self.plan.timeout:
+                self.fail(f"{self.name(source)} has not been heard of for {self.plan.timeout:g} s")
+                return
+
+    def _beat(self) -> Message:
+        return Message(BEAT)
+
+    def dialled(self, source: int) -> Message | None:
+        """The message that tells a process who connects to it, before all others."""
+        return None
+
+    def identify(self, message: Message) -> int:
+        """Who has connected, from its first message.
+
+        Raises:
+            ProtocolError: nobody whom this part waits for.
+        """
+        raise NotImplementedError
+
+    def room_for(self, source: int, message: Message, size: int) -> Any:
+        """Where the payload of a message goes, of which the rest is there: a buffer of that size.
+
+        Raises:
+            ProtocolError: such a message is not expected from there, or not of that size.
+        """
+        if size > LARGEST_TEXT:
+            raise ProtocolError(f"{message.kind!r} of {size} bytes")
+        return bytearray(size)
+
+    def receive(self, source: int, message: Message, now: float) -> None:
+        """A whole message has come.
+
+        Raises:
+            ProtocolError: it is not expected.
+        """
+        raise NotImplementedError

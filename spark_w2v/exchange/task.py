@@ -1,0 +1,253 @@
+"""A task's part: it owns some center blocks, and context blocks come by, are trained, and are passed on.
+
+Nothing waits for a round to end: a bucket is trained as soon as its center block and its context block have been
+trained in all rounds before. What a bucket starts from follows from the schedule alone, so the result is the same
+whoever is faster.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from spark_w2v.exchange.part import Part
+from spark_w2v.exchange.plan import (
+    AHEAD,
+    BEAT,
+    CENTER,
+    CONTEXT,
+    DRIVER,
+    FAIL,
+    HELLO,
+    JOIN,
+    MEET,
+    OVER,
+    READY,
+    ROWS,
+    STOP,
+    SWEEP,
+    TOOK,
+    ExchangePlan,
+    Message,
+    ProtocolError,
+    checked_number,
+)
+
+Floats = npt.NDArray[np.float32]
+
+
+class Bucket(NamedTuple):
+    """What to train next; the rows, (R, D) each, are trained in place."""
+
+    number: int  # the round
+    center_block: int
+    context_block: int
+    center: Floats
+    context: Floats
+
+
+@dataclass
+class SweepStats:
+    """What a task did in one sweep: loss, loss pairs and pairs by center block."""
+
+    blocks: dict[int, tuple[float, int, int]] = field(default_factory=dict)
+    left: int = 0  # buckets
+
+
+class TaskPart(Part):
+    """One task's part in an attempt.
+
+    Args:
+        task: its number.
+        host, port: where its neighbours reach it.
+        dial: what is called with the number, host and port of a task to connect to.
+    """
+
+    def __init__(
+        self, plan: ExchangePlan, task: int, host: str, port: int, dial: Callable[[int, str, int], None]
+    ) -> None:
+        super().__init__(plan)
+        self.task = task
+        self.pairs = 0  # trained so far
+        self.total: int | None = None  # that it will train, once that is known
+        self.stats: dict[str, Any] = {}  # what the driver is told besides, with each sweep; JSON-able
+        self._dial = dial
+        self._centers: dict[int, Floats] = {}
+        self._contexts: dict[int, tuple[int, Floats]] = {}  # block: the round that it waits for, and its rows
+        self._next = dict.fromkeys(plan.centers(task), plan.first)
+        self._ahead = dict.fromkeys(plan.neighbours(task), 0)  # sent to each, and not trained there yet
+        self._waiting = dict.fromkeys(plan.neighbours(task), 0)  # got from each, and not trained here yet
+        self._unkept: dict[int, int] = {}  # rows sent to the driver by sweep, which it has not got yet
+        self._stats = {sweep: SweepStats(left=len(self._next) * plan.ring.blocks) for sweep in plan.sweeps}
+        self._training: Bucket | None = None
+        self._join = Message.of(JOIN, task=task, host=host, port=port)
+
+    # With others
+
+    def connected(self, source: int, address: str, now: float) -> None:
+        super().connected(source, address, now)
+        if source != DRIVER and set(self._ahead) <= set(self._heard):
+            self.send(DRIVER, Message(READY))
+
+    def dialled(self, source: int) -> Message | None:
+        return self._join if source == DRIVER else Message.of(HELLO, task=self.task)
+
+    def lost(self, source: int, reason: str) -> None:
+        # A neighbour that was told before us that all is over; if it was not, the driver notices.
+        if source == DRIVER or any(number < self.plan.ring.rounds for number in self._next.values()):
+            super().lost(source, reason)
+
+    def identify(self, message: Message) -> int:
+        if message.kind != HELLO:
+            raise ProtocolError(f"{message.kind!r} is not how a task begins")
+        source = checked_number(message.fields().get("task"), list(self._ahead))
+        if source in self._heard or source > self.task:
+            raise ProtocolError(f"task {source} is connected already")
+        return source
+
+    def room_for(self, source: int, message: Message, size: int) -> Any:
+        if message.kind not in ROWS:
+            return super().room_for(source, message, size)
+        kind, number, block, _ = message
+        plan = self.plan
+        checked_number(block, range(plan.ring.blocks))
+        expected = False
+        if source == DRIVER and number == plan.first:
+            known = self._centers if kind == CENTER else self._contexts
+            owner = plan.owners[block] if kind == CENTER else plan.trainer(number, block)
+            expected = owner == self.task and block not in known and min(self._next.values()) == plan.first
+        elif kind == CONTEXT and plan.first < number < plan.ring.rounds:
+            center = plan.ring.center_of(number, block)
+            expected = (
+                plan.owners[center] == self.task
+                and plan.trainer(number - 1, block) == source
+                and block not in self._contexts
+                and number >= self._next[center]
+                and self._waiting[source] < AHEAD
+            )
+        if not expected or size != plan.size(block):
+            raise ProtocolError(f"{kind!r} {number} {block} of {size} bytes is not expected from {self.name(source)}")
+        return np.empty((plan.rows[block], plan.dimensions), np.float32)
+
+    def receive(self, source: int, message: Message, now: float) -> None:
+        kind = message.kind
+        if kind == CENTER:
+            self._centers[message.block] = message.payload
+        elif kind == CONTEXT:
+            self._contexts[message.block] = (message.number, message.payload)
+            if source != DRIVER:
+                self._waiting[source] += 1
+        elif kind == TOOK and source == DRIVER and message.number in self._unkept:
+            self._unkept[message.number] -= 1
+        elif kind == TOOK and self._ahead.get(source, 0) > 0:
+            self._ahead[source] -= 1
+        elif kind == MEET and source == DRIVER:
+            self._meet(message.fields().get("tasks"))
+        elif kind == OVER and source == DRIVER:
+            self.is_over = True
+        elif kind == STOP and source == DRIVER:
+            self.fail(str(message.fields().get("reason", ""))[:1000])
+        elif kind != BEAT:
+            raise ProtocolError(f"{kind!r} is not expected from {self.name(source)}")
+        self.changed.notify_all()
+
+    def _meet(self, tasks: Any) -> None:
+        if not isinstance(tasks, list) or len(tasks) != self.plan.tasks:
+            raise ProtocolError("addresses of other tasks than there are")
+        if not self._ahead:
+            self.send(DRIVER, Message(READY))
+        for neighbour in sorted(self._ahead):
+            if neighbour > self.task:
+                host, port = tasks[neighbour]
+                self._dial(neighbour, host, port)
+
+    def fail(self, reason: str) -> None:
+        if not self.has_ended:
+            self.send(DRIVER, Message.of(FAIL, reason=reason))
+        super().fail(reason)
+
+    def _beat(self) -> Message:
+        return Message.of(BEAT, pairs=self.pairs, total=self.total)
+
+    # Training
+
+    def next_bucket(self) -> Bucket | None:
+        """The next bucket, for `trained` when it has been; None while all that is left waits for others.
+
+        First those of the earliest round, and of these the one whose context block goes to another task.
+        """
+        plan, best = self.plan, None
+        for center, number in self._next.items():
+            if number == plan.ring.rounds or center not in self._centers:
+                continue
+            context = plan.ring.context_of(number, center)
+            if self._contexts.get(context, (None,))[0] != number:
+                continue
+            to = self._destination(number, context)
+            if self._has_to_wait(number, to):
+                continue
+            place = (number, to == self.task, center)
+            if best is None or place < best[0]:
+                best = place, context
+        if best is None:
+            return None
+        (number, _, center), context = best
+        rows = self._contexts.pop(context)[1]
+        if number > plan.first and (source := plan.trainer(number - 1, context)) != self.task:
+            self._waiting[source] -= 1
+            self.send(source, Message(TOOK))
+        self._training = Bucket(number, center, context, self._centers[center], rows)
+        return self._training
+
+    def _destination(self, number: int, context: int) -> int | None:
+        return None if number + 1 == self.plan.ring.rounds else self.plan.trainer(number + 1, context)
+
+    def _ends_sweep(self, number: int) -> int | None:
+        """The sweep that a bucket of a round ends, if the driver gets the parameters then."""
+        sweep, step = divmod(number + 1, self.plan.ring.blocks)
+        return sweep - 1 if not step and self.plan.is_kept(sweep - 1) else None
+
+    def _has_to_wait(self, number: int, to: int | None) -> bool:
+        """Whether what would be sent would wait in memory behind too much that is not taken yet."""
+        if to is not None and to != self.task and self._ahead[to] >= AHEAD:
+            return True
+        sweep = self._ends_sweep(number)
+        return sweep is not None and any(left for other, left in self._unkept.items() if other < sweep)
+
+    def trained(self, bucket: Bucket, loss: float, loss_pairs: int, pairs: int) -> None:
+        """A bucket has been trained: pass its context block on, and give the driver what a sweep ends with.
+
+        Args:
+            loss, loss_pairs, pairs: as in descent.Walk.
+        """
+        assert bucket is self._training, "one bucket is trained at a time"
+        self._training = None
+        plan, (number, center_block, context_block, center, context) = self.plan, bucket
+        self.pairs += pairs
+        self._next[center_block] += 1
+        to = self._destination(number, context_block)
+        if (kept := self._ends_sweep(number)) is not None:
+            # What is trained on here while it is sent is copied; at most one sweep's rows wait (_has_to_wait).
+            last = number + 1 == plan.ring.rounds
+            self.send(DRIVER, Message(CENTER, kept, center_block, center if last else center.copy()))
+            stays = to == self.task
+            self.send(DRIVER, Message(CONTEXT, kept, context_block, context.copy() if stays else context))
+            self._unkept[kept] = self._unkept.get(kept, 0) + 2
+        if to == self.task:
+            self._contexts[context_block] = (number + 1, context)
+        elif to is not None:
+            self._ahead[to] += 1
+            self.send(to, Message(CONTEXT, number + 1, context_block, context))
+        self._count(number // plan.ring.blocks, center_block, (loss, loss_pairs, pairs))
+
+    def _count(self, sweep: int, center_block: int, found: tuple[float, int, int]) -> None:
+        # One sum for each center block, in the order of its rounds: the same whoever else owns blocks.
+        stats = self._stats[sweep]
+        loss, loss_pairs, pairs = stats.blocks.get(center_block, (0.0, 0, 0))
+        stats.blocks[center_block] = (loss + found[0], loss_pairs + found[1], pairs + found[2])
+        stats.left -= 1
+        if not stats.left:
+            blocks = [[block, *values] for block, values in sorted(stats.blocks.items())]
+            self.send(DRIVER, Message.of(SWEEP, sweep, blocks=blocks, stats=self.stats))

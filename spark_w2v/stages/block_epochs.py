@@ -1,0 +1,365 @@
+"""The driver's side of an epoch of `blocks`: one barrier stage, and the exchange of its tasks.
+
+B blocks, T tasks. A failed attempt is repeated from the last parameters that came back whole. Each attempt has a secret
+and a listener of its own, so nothing that is left of an earlier one can reach it.
+"""
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyspark.sql.functions as F
+from pyspark import Broadcast, InheritableThread, SparkContext
+
+from spark_w2v.exchange.driver import DIVERGED, DriverPart
+from spark_w2v.exchange.node import Node, listen
+from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
+from spark_w2v.skipgram.parameters import Blocks
+from spark_w2v.skipgram.sampling import RING, generator
+from spark_w2v.skipgram.schedule import Ring
+from spark_w2v.stages.block_task import RESULT, TaskSpec, is_finite, train_with
+from spark_w2v.stages.parameter_files import ParameterFiles
+from spark_w2v.stages.training_pairs import RECORDS, Edges, Plan, draw_records, keep_modules, pieces_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("spark_w2v")
+
+Floats = npt.NDArray[np.float32]
+
+REPORT_EVERY = 0.5  # seconds between two reports of progress
+CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
+CHUNK = 1 << 22  # floats looked at a time
+WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
+WILDCARDS = ("", "0.0.0.0", "::", "[::]")
+
+
+class SparkLostError(RuntimeError):
+    """The attempts at an epoch failed as often as Spark lets a task fail; trying again later may help."""
+
+
+class DivergedError(ArithmeticError):
+    """A parameter or a loss stopped being finite."""
+
+
+@dataclass(frozen=True)
+class ExchangeSettings:
+    """How the processes of a training reach each other; nothing here changes a bit of the result.
+
+    Args:
+        tasks: T wanted; None for as many as there are slots and blocks.
+        ports: first and last port that the driver and the tasks may listen on; (0, 0) leaves the choice to the system.
+        timeout: seconds without a word after which a process counts as lost.
+        plain: whether parameters may travel unencrypted where Spark's own traffic is encrypted.
+    """
+
+    tasks: int | None = None
+    ports: tuple[int, int] = (0, 0)
+    timeout: float = 60.0
+    plain: bool = False
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far an epoch is.
+
+    Args:
+        done: share of its pairs that are trained; None while pairs are drawn.
+    """
+
+    done: float | None
+
+
+@dataclass(frozen=True)
+class SweepEnded:
+    """All parameters of the end of a sweep have come back.
+
+    Args:
+        sweep: its number in the epoch.
+        trained: loss, loss pairs and pairs of each sweep since the last that came back.
+        tasks: what each task said of its work, since the beginning of the attempt.
+        work: sums over the tasks since the last event of this kind, by the names of WORK, and driver_bytes.
+    """
+
+    sweep: int
+    parameters: ParameterFiles
+    trained: list[tuple[float, int, int]]
+    tasks: list[dict[str, Any]]
+    work: dict[str, float]
+
+
+Event = Moved | SweepEnded
+
+
+def slots(context: SparkContext) -> tuple[int, int]:
+    """How many tasks Spark can run at the same time now, and on how many executors."""
+    scala = context._jsc.sc()  # type: ignore[union-attr]
+    count = int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile()))
+    return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
+
+
+def driver_host(context: SparkContext) -> tuple[str, str]:
+    """The address that the driver's part listens on, and the one that tasks connect to."""
+    conf = context.getConf()
+    host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
+    bind = conf.get("spark.driver.bindAddress", host) or host
+    return (host if bind in WILDCARDS else bind), host
+
+
+class FileStore:
+    """Where the driver's part reads and writes rows: mapped files."""
+
+    def __init__(self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles]) -> None:
+        self._blocks, self._before, self._make = blocks, before, make
+        self._after: dict[int, ParameterFiles] = {}
+
+    def read(self, kind: bytes, block: int) -> Floats:
+        return self._blocks.of(self._before.center if kind == CENTER else self._before.context, block)
+
+    def write(self, sweep: int, kind: bytes, block: int) -> Floats:
+        if sweep not in self._after:
+            self._after[sweep] = self._make(sweep)
+        after = self._after[sweep]
+        return self._blocks.of(after.center if kind == CENTER else after.context, block)
+
+    def take(self, sweep: int) -> ParameterFiles:
+        """The parameters of a sweep that is complete; they are the caller's from now on."""
+        return self._after.pop(sweep)
+
+    def close(self) -> None:
+        """Remove what has come in part."""
+        for files in self._after.values():
+            files.remove()
+
+
+@dataclass
+class BlockEpoch:
+    """One epoch of `blocks`.
+
+    Args:
+        encoded: ENCODED.
+        plan: for the tasks.
+        epoch, epochs: number of the epoch, and how many the run has.
+        edges: (S + 1,) of its sweeps.
+        learning_rate: the first of the run.
+        snapshots: parameters come back after each sweep, not only after the last.
+        exchange: how processes reach each other.
+        make: gives new files for the parameters of the end of a sweep.
+    """
+
+    encoded: "DataFrame"
+    plan: "Broadcast[Plan]"
+    epoch: int
+    epochs: int
+    edges: Edges
+    dimensions: int
+    learning_rate: float
+    snapshots: bool
+    exchange: ExchangeSettings
+    make: Callable[[int], ParameterFiles]
+
+    @property
+    def _context(self) -> SparkContext:
+        return self.encoded.sparkSession.sparkContext
+
+    def run(self, parameters: ParameterFiles, sweep: int) -> Iterator[Event]:
+        """Train, and say how far it is.
+
+        Args:
+            parameters: to begin with; the caller's.
+            sweep: to begin with.
+
+        Raises:
+            SparkLostError: spark.task.maxFailures attempts failed.
+            DivergedError: parameters or a loss are not finite.
+        """
+        most = int(self._context.getConf().get("spark.task.maxFailures", "4") or 4)
+        first, failures = "", 0
+        while sweep < self.edges.size - 1:
+            try:
+                for event in self._attempt(parameters, sweep, failures):
+                    if isinstance(event, SweepEnded):
+                        parameters, sweep = event.parameters, event.sweep + 1
+                    yield event
+            except ExchangeError as error:
+                failures += 1
+                first = first or str(error)
+                if DIVERGED in str(error):
+                    raise DivergedError(DIVERGED) from None
+                if failures >= most:
+                    raise SparkLostError(
+                        f"epoch {self.epoch + 1} failed {failures} times (spark.task.maxFailures); the first time: "
+                        f"{first}"
+                    ) from error
+                log.warning(
+                    "epoch %d: attempt %d of %d failed: %s; it goes on from sweep %d of %d",
+                    self.epoch + 1, failures, most, error, sweep + 1, self.edges.size - 1,
+                )  # fmt: skip
+
+    def _attempt(self, parameters: ParameterFiles, sweep: int, number: int) -> Iterator[Event]:
+        blocks = self.plan.value.drawing.blocks
+        count, executors = slots(self._context)
+        if not count:
+            raise ExchangeError("Spark has no executor")
+        tasks = min(blocks.count, count, self.exchange.tasks or count)
+        sweeps = self.edges.size - 1
+        ring = Ring.draw(blocks.count, sweeps, generator(self.plan.value.drawing.seed, RING, self.epoch))
+        rows = tuple(np.diff(blocks.ends).tolist())
+        exchange = ExchangePlan(
+            ring, sweep * blocks.count, rows, self.dimensions,
+            share_blocks(blocks.count, tasks, executors), self.snapshots, self.exchange.timeout,
+        )  # fmt: skip
+        bind, host = driver_host(self._context)
+        secret = os.urandom(32)
+        node = Node(secret, listen(bind, self.exchange.ports))
+        store = FileStore(blocks, parameters, self.make)
+        part = DriverPart(exchange, store)
+        spec = TaskSpec(
+            exchange, self.epoch, self.edges, self.epochs, self.learning_rate, (host, node.port), self.exchange.ports,
+            secret,
+        )  # fmt: skip
+        job = _Job(self._context, self._frame(spec, sweep), f"epoch {self.epoch + 1}, attempt {number + 1}", (
+            f"epoch {self.epoch + 1} of {self.epochs}: {blocks.count} blocks, {tasks} tasks, {sweeps - sweep} sweeps"
+        ))  # fmt: skip
+        node.start(part)
+        job.start()
+        try:
+            yield from self._watch(part, job, store)
+        finally:
+            job.end()
+            node.close()
+            store.close()
+            if node.refused:
+                log.warning(
+                    "exchange: the driver turned %d connections away that did not know the run's secret", node.refused
+                )
+
+    def _frame(self, spec: TaskSpec, sweep: int) -> "DataFrame":
+        plan, epoch, edges, ranges = self.plan, self.epoch, self.edges, spec.exchange.ranges
+
+        def draw(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+            keep_modules()
+            for record in draw_records(pieces_of(batches), plan.value.drawing, epoch, edges, ranges, sweep):
+                yield record.batch()
+
+        return (
+            self.encoded.mapInArrow(draw, RECORDS)
+            .repartitionById(len(ranges), F.col("task"))
+            .mapInArrow(train_with(plan, spec), RESULT, barrier=True)
+        )
+
+    def _watch(self, part: DriverPart, job: "_Job", store: FileStore) -> Iterator[Event]:
+        """What happens in an attempt, until it has ended."""
+        next_report = next_look = 0.0
+        before: dict[str, float] = {}
+        while True:
+            with part.changed:
+                if not part.snapshots and not part.has_ended:
+                    part.changed.wait(REPORT_EVERY)
+                found = [part.snapshots.popleft() for _ in range(len(part.snapshots))]
+                stats = [part.stats.get(task, {}) for task in range(part.plan.tasks)]
+                progress, joined, failure, is_over = (
+                    list(part.progress.values()), part.tasks_joined, part.failure, part.is_over,
+                )  # fmt: skip
+            for snapshot in found:
+                files = store.take(snapshot.sweep)
+                _refuse_infinite(files)
+                work = {name: sum(task.get(name, 0) for task in stats) for name in WORK} | {"driver_bytes": part.bytes}
+                since = {name: value - before.get(name, 0) for name, value in work.items()}
+                before = work
+                yield SweepEnded(snapshot.sweep, files, snapshot.trained, stats, since)
+            if is_over:
+                job.wait(part.plan.timeout)
+                return
+            if failure is not None:
+                raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
+            if job.ended:
+                raise ExchangeError(job.reason())
+            now = time.monotonic()
+            if not joined and now > next_look:
+                next_look = now + CHECK_SLOTS_EVERY
+                if (count := slots(self._context)[0]) < part.plan.tasks:
+                    raise ExchangeError(f"Spark has {count} slots left of the {part.plan.tasks} that there were")
+            if now > next_report:
+                next_report = now + REPORT_EVERY
+                done = None
+                if len(progress) == part.plan.tasks and all(total is not None for _, total in progress):
+                    trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
+                    done = min(1.0, trained / max(total, 1))
+                yield Moved(done)
+
+
+class _Job:
+    """The Spark job of an attempt, on a thread of its own."""
+
+    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
+        self._context, self._frame, self._group, self._description = context, frame, group, description
+        self._error: BaseException | None = None
+        self._failures: list[str] = []
+        self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        import json
+
+        try:
+            self._context.setJobGroup(self._group, self._description)
+            for row in self._frame.collect():
+                if (failure := json.loads(row["result"])["failure"]) is not None:
+                    self._failures.append(failure)
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        return self.ended and self._error is not None
+
+    def reason(self) -> str:
+        """Why it ended, in a line."""
+        if self._error is not None:
+            return _reason(self._error)
+        return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
+
+    def wait(self, timeout: float) -> None:
+        """Let it end by itself: its tasks have been told that all is over."""
+        self._thread.join(timeout)
+
+    def end(self) -> None:
+        """Cancel it if it still runs."""
+        if self._thread.is_alive():
+            with contextlib.suppress(Exception):  # the JVM may be gone
+                self._context.cancelJobGroup(self._group)
+            self._thread.join(30.0)
+
+
+def _reason(error: BaseException) -> str:
+    """What a failed job says, without the stack traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
+            if beginning in line:
+                return line[:500]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
+    return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
+
+
+def _refuse_infinite(files: ParameterFiles) -> None:
+    for matrix in (files.center, files.context):
+        step = max(1, CHUNK // matrix.shape[1])
+        if not all(is_finite(matrix[begin : begin + step]) for begin in range(0, len(matrix), step)):
+            raise DivergedError("a parameter is not finite")
