@@ -1,0 +1,264 @@
+"""The exchange over real sockets: who is let in, what is refused, and who is missed."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from spark_w2v.exchange.driver import DriverPart
+from spark_w2v.exchange.node import HEADER, NONCE, PENDING, PROOF, Node, listen, proof
+from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangeError, ExchangePlan, Message, share_blocks
+from spark_w2v.exchange.task import TaskPart
+from spark_w2v.skipgram.schedule import Ring
+from tests.exchange import simulation
+
+HOST = "127.0.0.1"
+SECRET = os.urandom(32)
+
+
+def plan_of(tasks: int = 2, blocks: int = 4, sweeps: int = 2, rows: int = 50, timeout: float = 10.0) -> ExchangePlan:
+    ring = Ring.draw(blocks, sweeps, np.random.default_rng(1))
+    ranges = share_blocks(blocks, tasks)
+    return ExchangePlan(ring, 0, (rows,) * blocks, simulation.DIMENSIONS, ranges, False, timeout)
+
+
+class Running:
+    """An epoch on threads of this process, each task with a node of its own.
+
+    Args:
+        pause: called before each bucket of each task.
+    """
+
+    def __init__(self, plan: ExchangePlan, pause: Callable[[TaskPart], None] = lambda part: None) -> None:
+        self.plan, tasks = plan, plan.tasks
+        self.store = simulation.MemoryStore(simulation.initial(plan.rows))
+        self.part = DriverPart(plan, self.store)
+        self.node = Node(SECRET, listen(HOST, (0, 0)))
+        self.nodes = [Node(SECRET, listen(HOST, (0, 0))) for _ in range(tasks)]
+        self.parts = [
+            TaskPart(plan, task, HOST, node.port, node.dial) for task, node in enumerate(self.nodes)
+        ]
+        self._pause = pause
+        self._threads = [threading.Thread(target=self._train, args=(task,)) for task in range(tasks)]
+
+    def start(self) -> "Running":
+        self.node.start(self.part)
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def _train(self, task: int) -> None:
+        node, part = self.nodes[task], self.parts[task]
+        node.start(part)
+        node.dial(DRIVER, HOST, self.node.port)
+        while True:
+            with part.changed:
+                while (bucket := part.next_bucket()) is None and not part.has_ended:
+                    part.changed.wait()
+            if bucket is None:
+                break
+            self._pause(part)
+            loss = simulation.train(bucket.center, bucket.context, bucket.number)
+            with part.changed:
+                part.trained(bucket, loss, 1, 1)
+        node.close()
+
+    def wait(self) -> str | None:
+        """Until it has ended; why, if not well."""
+        with self.part.changed:
+            assert self.part.changed.wait_for(lambda: self.part.has_ended, 60)
+        self.node.close()
+        for thread in self._threads:
+            thread.join(30)
+        assert not any(thread.is_alive() for thread in self._threads)
+        return self.part.failure
+
+    def assert_right(self) -> None:
+        found = self.store.after[self.plan.sweeps[-1]]
+        assert simulation.same(found, simulation.one_after_the_other(self.plan.ring, self.plan.rows))
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection((HOST, port), 10)
+
+
+def let_in(port: int, secret: bytes = SECRET) -> socket.socket:
+    """A connection that has proved to know the secret."""
+    sock = connect(port)
+    try:
+        server, client = sock.recv(NONCE, socket.MSG_WAITALL), os.urandom(NONCE)
+        sock.sendall(client + proof(secret, b"client", server, client))
+        if sock.recv(PROOF, socket.MSG_WAITALL) != proof(secret, b"server", server, client):
+            raise ConnectionError("not let in")
+    except ConnectionError:
+        sock.close()
+        raise
+    return sock
+
+
+def is_closed(sock: socket.socket) -> bool:
+    sock.settimeout(10)
+    try:
+        while sock.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+@pytest.mark.parametrize(("tasks", "blocks"), [(1, 1), (1, 5), (2, 2), (3, 7), (5, 5)])
+def test_an_epoch_over_sockets_has_the_bits_of_one_without_any(tasks: int, blocks: int) -> None:
+    running = Running(plan_of(tasks, blocks)).start()
+    assert running.wait() is None
+    running.assert_right()
+
+
+@pytest.fixture
+def slow() -> Iterator[Running]:
+    """An epoch that lasts until `let_go` is set."""
+    gate = threading.Event()
+    running = Running(plan_of(), lambda part: gate.wait(60) and None)
+    running.let_go = gate  # type: ignore[attr-defined]
+    try:
+        yield running.start()
+    finally:
+        gate.set()
+        running.node.close()
+
+
+def attack(port: int, kind: int) -> None:
+    if kind == 0:
+        sock = connect(port)
+        sock.sendall(os.urandom(200))
+    elif kind == 1:
+        with pytest.raises(ConnectionError):
+            let_in(port, b"another secret" * 2)
+        return
+    elif kind == 2:
+        sock = let_in(port)
+        sock.sendall(HEADER.pack(CONTEXT, 1, 0, 1 << 62))
+    elif kind == 3:
+        sock = let_in(port)
+        sock.sendall(HEADER.pack(JOIN, 0, 0, 1 << 40))
+    elif kind == 4:
+        sock = let_in(port)
+        first = Message.of(HELLO if port % 2 else JOIN, task=99, host="x", port=1)
+        sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+    else:
+        sock = connect(port)
+        sock.close()
+        return
+    assert is_closed(sock)
+    sock.close()
+
+
+def test_strangers_are_dropped_and_counted_and_change_no_bit(slow: Running) -> None:
+    ports = [slow.node.port, *(node.port for node in slow.nodes)]
+    with slow.part.changed:
+        assert slow.part.changed.wait_for(lambda: len(slow.part._ready) == 2, 30)
+    for number in range(120):
+        attack(ports[number % 3], number // 3 % 6)
+    slow.let_go.set()  # type: ignore[attr-defined]
+    assert slow.wait() is None
+    slow.assert_right()
+    assert slow.node.refused == 40
+    assert [node.refused for node in slow.nodes] == [40, 40]
+
+
+def test_a_second_connection_in_a_tasks_name_is_refused(slow: Running) -> None:
+    with slow.part.changed:
+        assert slow.part.changed.wait_for(lambda: len(slow.part._ready) == 2, 30)
+    sock = let_in(slow.node.port)
+    first = Message.of(JOIN, task=0, host=HOST, port=1)
+    sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+    assert is_closed(sock)
+    sock.close()
+    slow.let_go.set()  # type: ignore[attr-defined]
+    assert slow.wait() is None
+    slow.assert_right()
+
+
+def test_a_crowd_that_says_nothing_does_not_keep_a_task_out() -> None:
+    running = Running(plan_of())
+    running.node.start(running.part)
+    crowd = [connect(running.node.port) for _ in range(3 * PENDING)]
+    for thread in running._threads:
+        thread.start()
+    running.node.start = lambda part: None  # type: ignore[method-assign]
+    assert running.wait() is None
+    running.assert_right()
+    assert running.node.refused >= len(crowd) - PENDING
+    for sock in crowd:
+        sock.close()
+
+
+def test_a_listener_without_the_secret_gets_no_parameters() -> None:
+    trap = socket.create_server((HOST, 0))
+    part = TaskPart(plan_of(timeout=1.0), 0, HOST, 1, lambda *to: None)
+    node = Node(SECRET, listen(HOST, (0, 0)))
+    node.start(part)
+    node.dial(DRIVER, HOST, trap.getsockname()[1])
+    sock, _ = trap.accept()
+    sock.sendall(os.urandom(NONCE))
+    answer = sock.recv(NONCE + PROOF, socket.MSG_WAITALL)
+    assert SECRET not in answer
+    sock.sendall(os.urandom(PROOF))
+    assert is_closed(sock)
+    sock.close()
+    trap.close()
+    node.close()
+
+
+def test_a_task_that_stands_still_is_noticed_within_the_timeout() -> None:
+    running = Running(plan_of(timeout=2.0))
+    stopped = threading.Event()
+
+    def pause(part: TaskPart) -> None:
+        if part.task == 1 and not stopped.is_set():
+            stopped.set()
+            running.nodes[1]._selector.select = lambda timeout=None: time.sleep(8) or []  # type: ignore[method-assign, func-returns-value]
+
+    running._pause = pause
+    begun = time.monotonic()
+    running.start()
+    with running.part.changed:
+        assert running.part.changed.wait_for(lambda: running.part.has_ended, 20)
+    assert running.part.failure is not None
+    assert "task 1" in running.part.failure
+    assert "2 s" in running.part.failure
+    assert time.monotonic() - begun < 6
+    running.node.close()
+
+
+def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:
+    with socket.create_server((HOST, 0)) as free:
+        port = free.getsockname()[1]
+    part = TaskPart(plan_of(), 0, HOST, 1, lambda *to: None)
+    node = Node(SECRET, listen(HOST, (0, 0)))
+    node.start(part)
+    node.dial(DRIVER, HOST, port)
+    with part.changed:
+        assert part.changed.wait_for(lambda: part.failure is not None, 20)
+    node.close()
+    assert part.failure is not None
+    for words in (f"{HOST}:{port}", "Connection refused", "spark.driver.host", "exchange.ports"):
+        assert words in part.failure
+
+
+def test_a_listener_takes_a_free_port_of_its_range_and_says_when_there_is_none() -> None:
+    with listen(HOST, (0, 0)) as one:
+        port = one.getsockname()[1]
+        with pytest.raises(ExchangeError, match=rf"no port from {port} to {port} is free.*exchange\.ports"):
+            listen(HOST, (port, port))
+        with listen(HOST, (port, port + 20)) as other:
+            assert port < other.getsockname()[1] <= port + 20
+            assert other.getsockname()[0] == HOST
+
+
+def test_an_address_of_another_machine_is_refused_with_what_to_change() -> None:
+    with pytest.raises(ExchangeError, match="SPARK_LOCAL_IP"):
+        listen("192.0.2.1", (0, 0))
