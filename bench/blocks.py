@@ -24,7 +24,7 @@ from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, W
 from spark_w2v.config import Config
 from spark_w2v.skipgram import descent
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, enough_sweeps, epoch_edges, latin_square
-from spark_w2v.skipgram.parameters import Ints, deal_blocks, initialise
+from spark_w2v.skipgram.parameters import Ints, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
@@ -99,16 +99,20 @@ def cut(pairs: Keys, layout: Layout, part: int, center: int, context: int) -> Ke
 
 
 def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
-    """Train once and evaluate; the fields of a line of OUTPUT."""
+    """Train once and evaluate; the fields of a line of OUTPUT.
+
+    `heaviest_block` is the pairs of the center block that has most, over the mean.
+    """
     w = wanted
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, w.blocks)
+    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, w.blocks)
     drawing = Drawing(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     layout = Layout.of(blocks)
     center, context = initialise(corpus.counts.size, w.dimensions, w.seed)
     center = center[blocks.order]
     words = trained = 0
+    of_block = np.zeros(w.blocks, np.int64)
     draw_seconds = kernel_seconds = 0.0
     for epoch in range(w.epochs):
         edges = epoch_edges(epoch, w.blocks, w.sweeps or enough_sweeps(w.blocks))
@@ -134,6 +138,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
                 draw_seconds += drawn - begun
                 kernel_seconds += time.monotonic() - drawn
                 trained += walk.pairs
+                of_block[i] += walk.pairs
             done += here
     vectors = np.empty_like(center)
     vectors[blocks.order] = center
@@ -144,6 +149,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
         **found_quality._asdict(),
         "words": words,
         "pairs": trained,
+        "heaviest_block": round(float(of_block.max() / of_block.mean()), 3),
         "draw_seconds": round(draw_seconds, 2),
         "kernel_seconds": round(kernel_seconds, 2),
         "kernel_ns_a_pair": round(kernel_seconds / trained * 1e9, 1),

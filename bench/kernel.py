@@ -28,7 +28,7 @@ from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import descent
 from spark_w2v.skipgram.pairs import Drawing, Layout, Numbers
-from spark_w2v.skipgram.parameters import Blocks, deal_blocks, initialise
+from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
 
 OUTPUT = measure.ROOT / "build" / "bench"
@@ -101,7 +101,7 @@ class Work(NamedTuple):
 def prepare(corpus: Corpus, count: int) -> Work:
     """Draw an epoch for so many blocks."""
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, count)
+    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, count)
     drawing, layout = Drawing(keep, WINDOW, 1, 0.0, blocks), Layout.of(blocks)
     begun = time.perf_counter()
     pairs, words = draw(corpus, drawing, 1, np.array([0.0, 1.0]))

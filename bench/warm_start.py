@@ -25,7 +25,7 @@ from spark_w2v.config import Config
 from spark_w2v.skipgram.descent import Step, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
-from spark_w2v.skipgram.parameters import Floats, deal_blocks
+from spark_w2v.skipgram.parameters import Floats, assign_blocks
 from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.neighbors import nearest, unit_vectors
@@ -49,7 +49,7 @@ def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int
     """One block from these vectors on, which are changed."""
     begun = time.process_time()
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, 1)
+    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, 1)
     drawing = Drawing(keep, WINDOW, SEED, HELD_OUT, blocks)
     sample, noise = held_out(corpus, drawing), noise_distribution(corpus.counts, 0.75)
     center, context = (matrix[blocks.order] for matrix in start)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from spark_w2v.skipgram import descent
 from spark_w2v.skipgram.descent import Groups, Step, Walk, cut_parts, descend, take_turns
 from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
-from spark_w2v.skipgram.parameters import deal_blocks, initialise
+from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import noise_distribution
 
@@ -449,7 +449,7 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     ids, lengths = planted_corpus(np.random.default_rng(7))
     words, epochs = THEMES * (TWINS + COMPANIONS), 4
     counts = np.bincount(ids, minlength=words).astype(np.int64)
-    blocks = deal_blocks(counts.astype(np.float64), 1)
+    blocks = assign_blocks(counts.astype(np.float64), 1)
     drawing = Drawing(np.ones(words, np.float32), 3, 1, 0.0, blocks)
     center_rows, context_rows = initialise(words, 16, 1)
     noise = noise_distribution(counts, 0.75)[blocks.order]

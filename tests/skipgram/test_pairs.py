@@ -20,7 +20,7 @@ from spark_w2v.skipgram.pairs import (
     looks,
     number_pairs,
 )
-from spark_w2v.skipgram.parameters import Blocks, deal_blocks
+from spark_w2v.skipgram.parameters import Blocks, assign_blocks
 
 Ints = npt.NDArray[np.int32]
 
@@ -74,7 +74,7 @@ def flat(sentences: list[list[int]]) -> tuple[Ints, Ints]:
 
 
 def some_blocks(words: int, count: int, seed: int = 0) -> Blocks:
-    return deal_blocks(np.random.default_rng(seed).random(words) + 0.1, count)
+    return assign_blocks(np.random.default_rng(seed).random(words) + 0.1, count)
 
 
 VOCABULARY = 11
