@@ -9,6 +9,7 @@ wants, whatever order they arrived in. NumPy sorts them at 8 ns a number where t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,21 @@ Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or wit
 
 FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
 FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
+
+
+SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
+
+
+class Runs(NamedTuple):
+    """Consecutive pairs of one center each, among sorted pairs; centers rise, none is there twice."""
+
+    center: Ints  # (r,) center rows
+    first: Ints  # (r,) place of each one's first pair
+    pairs: Ints  # (r,) how many, > 0
+
+    def among(self, chosen: npt.NDArray[np.bool_]) -> "Runs":
+        """Some of them."""
+        return Runs(*(column[chosen] for column in self))
 
 
 @dataclass(frozen=True)
@@ -54,8 +70,8 @@ class Layout:
         """Context row of each pair, whatever stands in the higher bits."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
 
-    def pairs_by_part(self, pairs: Numbers, centers: int, frequent: int) -> Ints:
-        """(centers, 2) how many pairs each center row has with the first so many context rows, and with the others.
+    def runs(self, pairs: Numbers, centers: int, frequent: int) -> tuple[Runs, Runs]:
+        """The pairs of each center with the first so many context rows, and those with the others.
 
         Args:
             pairs: (P,) sorted, P > 0, and all of one bucket: the higher bits are the same in all of them.
@@ -63,13 +79,36 @@ class Layout:
             frequent: context rows.
         """
         row, both = pairs.dtype.type(self.row), pairs.dtype.type(2 * self.row)
+        if pairs.size < SEARCHED * centers:
+            # Of few pairs, no pass over all rows: where the center changes, or the kind of context.
+            center = pairs >> row
+            changes = center[1:] != center[:-1]
+            if cut := frequent < 1 << self.row:
+                other = self.contexts(pairs) >= frequent
+                changes |= other[1:] != other[:-1]
+            edges = np.zeros(np.count_nonzero(changes) + 2, np.int32)
+            edges[1:-1] = np.flatnonzero(changes)
+            edges[1:-1] += 1
+            edges[-1] = pairs.size
+            first: Ints = edges[:-1]
+            rows = center[first].astype(np.int32) & np.int32((1 << self.row) - 1)
+            found = Runs(rows, first, np.diff(edges))
+            if not cut:
+                return found, Runs(*(column[:0] for column in found))
+            kinds = other[first]
+            return found.among(~kinds), found.among(kinds)
         above = pairs[0] >> both << both if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
-        begins = above | np.arange(centers, dtype=pairs.dtype) << row
-        first = np.searchsorted(pairs, begins)
-        ends = np.append(first[1:], pairs.size)
+        least = above | np.arange(centers, dtype=pairs.dtype) << row  # of each center
+        begins = np.searchsorted(pairs, least)
+        ends = np.append(begins[1:], pairs.size)
         # Sums that would not fit the type are those that are not wanted.
-        others = np.searchsorted(pairs, begins + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
-        return np.stack([others - first, ends - others], axis=1).astype(np.int32)
+        middle = np.searchsorted(pairs, least + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
+        return _runs_between(begins, middle), _runs_between(middle, ends)
+
+
+def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Runs:
+    center = np.flatnonzero(last > first)
+    return Runs(center.astype(np.int32), first[center].astype(np.int32), (last - first)[center].astype(np.int32))
 
 
 def keep_words(

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from pyspark import RDD, Broadcast, SparkContext, StorageLevel
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.descent import Step, Walk, descend
+from spark_w2v.skipgram.descent import BlockNoise, Step, Walk, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, epoch_edges, latin_square
 from spark_w2v.skipgram.parameters import Blocks, average, deal_blocks, initialise
@@ -444,7 +444,8 @@ def _bucket_task(
         ready = time.monotonic()
         rng = generator(plan.value.drawing.seed, KERNEL, epoch, bucket)
         with threadpool_limits(1, "blas"):
-            walk = descend(center, context, pairs, layout, noise, step, rng)
+            of_block = BlockNoise.of(noise, center.shape[1])
+            walk = descend(center, context, pairs, layout, of_block, step, rng)
         ended = time.monotonic()
         walked = Walked(
             walk.pairs, 0, walk.loss, walk.loss_pairs, ready - started, ended - ready,
@@ -563,7 +564,8 @@ class ReplicaWalk:
         rng = generator(self._plan.drawing.seed, KERNEL, *self._place, self._lots)
         self._lots += 1
         ready = time.monotonic()
-        walk: Walk = descend(self.center, self.context, pairs, layout, self._plan.noise, step, rng)
+        noise = BlockNoise.of(self._plan.noise, self.center.shape[1])
+        walk: Walk = descend(self.center, self.context, pairs, layout, noise, step, rng, count_updates=True)
         self.center_updates += walk.center_updates
         self.context_updates += walk.context_updates
         ended = time.monotonic()
