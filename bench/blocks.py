@@ -2,7 +2,7 @@
 
 What Spark would train, drawn and trained by the same functions in one process a run: the place to try a change of the
 kernel or of the schedule before any of Spark is paid for. --let tries another value of a constant of
-spark_w2v.skipgram.descent, or of a setting of training.
+spark_w2v.skipgram.descent or spark_w2v.skipgram.schedule. Seconds are processor time.
 """
 
 import argparse
@@ -22,10 +22,11 @@ from threadpoolctl import threadpool_limits
 from bench import measure, quality, text
 from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
-from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, enough_sweeps, epoch_edges, latin_square
-from spark_w2v.skipgram.parameters import Ints, deal_blocks, initialise
-from spark_w2v.skipgram.sampling import KERNEL, LATIN_SQUARE, generator, keep_probability, noise_distribution
+from spark_w2v.skipgram import descent, schedule
+from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
+from spark_w2v.skipgram.parameters import Ints, assign_blocks, initialise
+from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
+from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
 PIECE = 5_000  # sentences drawn at a time
@@ -99,42 +100,50 @@ def cut(pairs: Keys, layout: Layout, part: int, center: int, context: int) -> Ke
 
 
 def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
-    """Train once and evaluate; the fields of a line of OUTPUT."""
+    """Train once and evaluate; the fields of a line of OUTPUT.
+
+    `heaviest_block` is the pairs of the center block that has most, over the mean.
+    """
     w = wanted
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, w.blocks)
+    load = corpus.counts.astype(np.float64) * keep
+    expected = load.sum() * (w.window + 1)  # pairs of an epoch, and some more: sentences end
+    sweeps = w.sweeps or auto_sweeps(w.blocks, expected)
+    blocks = assign_blocks(load, w.blocks)
     drawing = Drawing(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
+    noises = [descent.BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
     layout = Layout.of(blocks)
     center, context = initialise(corpus.counts.size, w.dimensions, w.seed)
     center = center[blocks.order]
-    words = trained = 0
+    words = trained = rounds = 0
+    of_block = np.zeros(w.blocks, np.int64)
     draw_seconds = kernel_seconds = 0.0
     for epoch in range(w.epochs):
-        edges = epoch_edges(epoch, w.blocks, w.sweeps or enough_sweeps(w.blocks))
-        begun = time.monotonic()
+        edges = epoch_edges(epoch, w.blocks, sweeps, expected)
+        ring = Ring.draw(w.blocks, edges.size - 1, generator(w.seed, RING, epoch))
+        rounds += ring.rounds
+        begun = time.process_time()
         pairs, kept = draw(corpus, drawing, epoch, edges)
-        draw_seconds += time.monotonic() - begun
+        draw_seconds += time.process_time() - begun
         words += kept
-        done = 0
-        for number in range((edges.size - 1) * w.blocks):
-            part, turn = divmod(number, w.blocks)
-            partners = latin_square(w.blocks, generator(w.seed, LATIN_SQUARE, epoch, part))[turn]
-            buckets = [cut(pairs, layout, part, i, int(j)) for i, j in enumerate(partners)]
-            here = sum(bucket.size for bucket in buckets)
-            rates = [w.rate * max(LEAST_RATE, 1 - (epoch + at / pairs.size) / w.epochs) for at in (done, done + here)]
+        for number in range(ring.rounds):
+            done = [epoch + done_before(n, w.blocks, edges) for n in (number, number + 1)]
+            rates = [w.rate * max(LEAST_RATE, 1 - share / w.epochs) for share in done]
             step = descent.Step(NEGATIVES, w.damping, *rates)
-            for i, (j, bucket) in enumerate(zip(partners.tolist(), buckets, strict=True)):
-                begun = time.monotonic()
-                short = layout.shortened(bucket)
-                drawn = time.monotonic()
-                rng = generator(w.seed, KERNEL, epoch, (part * w.blocks + i) * w.blocks + j)
+            sweep = number // w.blocks
+            for i in range(w.blocks):
+                j = ring.context_of(number, i)
+                begun = time.process_time()
+                bucket = layout.shortened(cut(pairs, layout, sweep, i, j))
+                drawn = time.process_time()
+                rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
-                walk = descent.descend(*rows, short, layout, blocks.of(noise, j), step, rng)
+                walk = descent.descend(*rows, bucket, layout, noises[j], step, rng)
                 draw_seconds += drawn - begun
-                kernel_seconds += time.monotonic() - drawn
+                kernel_seconds += time.process_time() - drawn
                 trained += walk.pairs
-            done += here
+                of_block[i] += walk.pairs
     vectors = np.empty_like(center)
     vectors[blocks.order] = center
     counts = dict(zip(corpus.words, corpus.counts.tolist(), strict=True))
@@ -144,6 +153,8 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
         **found_quality._asdict(),
         "words": words,
         "pairs": trained,
+        "rounds": rounds,
+        "heaviest_block": round(float(of_block.max() / of_block.mean()), 3),
         "draw_seconds": round(draw_seconds, 2),
         "kernel_seconds": round(kernel_seconds, 2),
         "kernel_ns_a_pair": round(kernel_seconds / trained * 1e9, 1),
@@ -157,7 +168,8 @@ _corpus: Corpus
 def _one(job: tuple[Wanted, dict[str, float]]) -> dict[str, Any]:
     wanted, let = job
     for name, value in let.items():
-        setattr(descent, name, type(getattr(descent, name))(value))
+        module = descent if hasattr(descent, name) else schedule
+        setattr(module, name, type(getattr(module, name))(value))
     with threadpool_limits(1, "blas"):
         return {**train(_corpus, wanted), "let": let}
 
@@ -176,7 +188,9 @@ def main() -> int:
     parser.add_argument("--window", type=int, default=WINDOW)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
-    parser.add_argument("--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of skipgram/descent.py")
+    parser.add_argument(
+        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of descent.py or schedule.py"
+    )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; timings want 1")
     options = parser.parse_args()
     let = {name: float(value) for name, value in (part.split("=") for part in options.let)}

@@ -28,12 +28,16 @@ from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import descent
 from spark_w2v.skipgram.pairs import Drawing, Layout, Numbers
-from spark_w2v.skipgram.parameters import Blocks, deal_blocks, initialise
+from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
 
 OUTPUT = measure.ROOT / "build" / "bench"
 COPIED = 64 << 20  # floats of the copy, = 256 MB: past every cache
 PRODUCT = 2048  # rows and columns of the sgemm
+VOCABULARY = 50_000  # V of the small buckets: words by 1 / rank
+BUCKET_BLOCKS = [2, 8, 32, 64]
+BUCKET_PAIRS = [500, 2_000, 8_000, 32_000, 128_000]
+MOST_BUCKETS, ENOUGH_PAIRS = 200, 250_000  # that one figure of a small bucket is measured on
 GATHER, SCATTER = 4, 4  # bytes a number: read once, written once
 
 
@@ -50,10 +54,11 @@ class Peaks(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """Of the groups that a walk cut: a pair has so many groups and so many rows of noise."""
+    """Of the groups that a walk cut: a pair has so many groups, rows of noise, and products of a center with one."""
 
     groups: float
     noise: float
+    products: float
 
 
 class Part(NamedTuple):
@@ -66,23 +71,23 @@ class Part(NamedTuple):
 
 
 def _noise_product(shape: Shape, d: int) -> float:
-    return 2 * descent.NOISE * d * shape.groups
+    return 2 * d * shape.products
 
 
 # The first that matches has the line.
 PARTS = [
     Part("gather center rows", r"np\.take\(center_rows", lambda s, d: GATHER * d * s.groups),
     Part("gather context rows", r"np\.take\(context_rows, beside", lambda s, d: GATHER * d),
-    Part("gather noise rows", r"np\.take\(context_rows, noisy", lambda s, d: GATHER * d * s.noise),
-    Part("scores of contexts", r"^good = np\.matmul", flops=lambda s, d: 2 * d),
+    Part("gather noise rows", r"np\.take\(context_rows, drawn", lambda s, d: GATHER * d * s.noise),
+    Part("scores of contexts", r"^good = np\.(matmul|vecdot)", flops=lambda s, d: 2 * d),
     Part("scores of noise", r"^bad = np\.matmul|np\.copyto\(turned", flops=_noise_product),
-    Part("center gradient", r"^center_gradient", flops=lambda s, d: 2 * d + _noise_product(s, d)),
+    Part("center gradient", r"^center_gradient|add_sums", flops=lambda s, d: 2 * d + _noise_product(s, d)),
     Part("noise gradient", r"^noise_gradient", flops=_noise_product),
     Part("add to context rows", r"add_rows\(context_rows, beside", lambda s, d: SCATTER * d, lambda s, d: 2 * d),
-    Part("add to noise rows", r"add_rows\(context_rows, noisy", lambda s, d: SCATTER * d * s.noise),
+    Part("add to noise rows", r"add_rows\(context_rows, drawn", lambda s, d: SCATTER * d * s.noise),
     Part("add to center rows", r"add_rows\(center_rows", lambda s, d: SCATTER * d * s.groups),
-    Part("loss", r"softplus|loss"),
-    Part("sigma and weights", r"^(good|bad|np\.tanh|np\.subtract|share_weight)\b"),
+    Part("loss", r"softplus|loss|beside_some"),
+    Part("sigma and weights", r"^(good|bad|np\.tanh|np\.subtract)\b"),
     Part("groups, noise words, step sizes", r""),
 ]
 
@@ -93,7 +98,7 @@ class Work(NamedTuple):
     buckets: list[tuple[int, int, Numbers]]
     layout: Layout
     blocks: Blocks
-    noise: "np.ndarray[Any, np.dtype[np.float64]]"
+    noises: list[descent.BlockNoise]
     words: int
     draw_seconds: float
 
@@ -101,28 +106,68 @@ class Work(NamedTuple):
 def prepare(corpus: Corpus, count: int) -> Work:
     """Draw an epoch for so many blocks."""
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, count)
+    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, count)
     drawing, layout = Drawing(keep, WINDOW, 1, 0.0, blocks), Layout.of(blocks)
     begun = time.perf_counter()
     pairs, words = draw(corpus, drawing, 1, np.array([0.0, 1.0]))
     seconds = time.perf_counter() - begun
     buckets = [(i, j, layout.shortened(cut(pairs, layout, 0, i, j))) for i in range(count) for j in range(count)]
-    return Work(buckets, layout, blocks, noise_distribution(corpus.counts, 0.75)[blocks.order], words, seconds)
+    noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
+    noises = [descent.BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
+    return Work(buckets, layout, blocks, noises, words, seconds)
 
 
 def walk(work: Work, descend: Callable[..., descent.Walk]) -> float:
     """Seconds of one epoch in the kernel alone."""
     t = Config().training
-    center, context = initialise(work.noise.size, DIMENSIONS, 1)
+    center, context = initialise(work.blocks.order.size, DIMENSIONS, 1)
     center = center[work.blocks.order]
     seconds = 0.0
     for i, j, bucket in work.buckets:
         step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
         of = work.blocks.of
         begun = time.perf_counter()
-        descend(of(center, i), of(context, j), bucket, work.layout, of(work.noise, j), step, generator(1, 0, i, j))
+        descend(of(center, i), of(context, j), bucket, work.layout, work.noises[j], step, generator(1, 0, i, j))
         seconds += time.perf_counter() - begun
     return seconds
+
+
+def bucket_nanoseconds(count: int, size: int) -> float:
+    """Nanoseconds per pair of buckets of one size, as a task trains them: its center block stays, context blocks pass.
+
+    Center and context are drawn apart from each other, by how often each word is trained on.
+    """
+    t = Config().training
+    counts = (1e8 / np.arange(1, VOCABULARY + 1)).astype(np.int64)
+    load = counts.astype(np.float64) * keep_probability(counts, int(counts.sum()), SUBSAMPLE)
+    blocks = assign_blocks(load, count)
+    of, layout = blocks.of, Layout.of(blocks)
+    load, noise = load[blocks.order], noise_distribution(counts, 0.75)[blocks.order]
+    center, context = initialise(VOCABULARY, DIMENSIONS, 1)
+    context += center[::-1]
+    step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
+    noises = [descent.BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
+    drawn, rng = [], np.random.default_rng(1)
+    for number in range(min(MOST_BUCKETS, -(-ENOUGH_PAIRS // size))):
+        i, j = number // count % count, number % count
+        c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
+        drawn.append(
+            (i, j, layout.shortened(np.sort(c.astype(np.uint64) << np.uint64(layout.row) | o.astype(np.uint64))))
+        )
+    begun = time.process_time()
+    for i, j, pairs in drawn:
+        descent.descend(of(center, i), of(context, j), pairs, layout, noises[j], step, generator(1, 0, i, j))
+    return (time.process_time() - begun) / sum(pairs.size for _, _, pairs in drawn) * 1e9
+
+
+def report_buckets(repeats: int) -> None:
+    """The kernel on small buckets: the fastest of some measurements each, as a shared machine only adds to them."""
+    print(f"V = {VOCABULARY:,}, D = {DIMENSIONS}, one core; ns of processor time per pair\n")
+    heads = [f"B {count} ({-(-VOCABULARY // count):,} rows)" for count in BUCKET_BLOCKS]
+    print("| pairs of a bucket | " + " | ".join(heads) + " |\n|--:|" + "--:|" * len(heads))
+    for size in BUCKET_PAIRS:
+        best = [min(bucket_nanoseconds(count, size) for _ in range(repeats)) for count in BUCKET_BLOCKS]
+        print(f"| {size:,} | " + " | ".join(f"{found:,.0f}" for found in best) + " |", flush=True)
 
 
 def measure_peaks() -> Peaks:
@@ -157,16 +202,16 @@ def profile(work: Work) -> dict[str, float]:
 
 def shape_of(work: Work) -> Shape:
     """Groups and rows of noise for each pair, as the kernel cuts them."""
-    groups = pairs = 0
+    groups = noise = products = pairs = 0
     for i, j, bucket in work.buckets:
-        centers, noise = work.blocks.of(work.blocks.order, i).size, work.blocks.of(work.noise, j)
-        frequent = descent.frequent_rows(noise, DIMENSIONS)
-        parts = descent.cut_parts(
-            bucket, work.layout, centers, noise / noise.sum(), NEGATIVES, frequent, generator(1, 0, i, j)
-        )
-        groups += sum(len(part.groups) for part in parts)
+        centers = work.blocks.of(work.blocks.order, i).size
+        for part in descent.cut_parts(bucket, work.layout, centers, work.noises[j], NEGATIVES, generator(1, 0, i, j)):
+            words = part.noise.shape[1]
+            groups += len(part.groups)
+            noise += len(part.groups) * words // part.sharing
+            products += len(part.groups) * words
         pairs += bucket.size
-    return Shape(groups / pairs, groups / pairs * descent.NOISE / descent.SHARING)
+    return Shape(groups / pairs, noise / pairs, products / pairs)
 
 
 def gensim_words_a_second(corpus: Corpus, path: Path) -> float:
@@ -203,7 +248,12 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--no-gensim", action="store_true")
+    parser.add_argument("--buckets", action="store_true", help="small buckets of a synthetic corpus instead")
     options = parser.parse_args()
+    if options.buckets:
+        with threadpool_limits(1, "blas"):
+            report_buckets(options.repeats)
+        return 0
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch, threadpool_limits(1, "blas"):
         path = Path(scratch) / "text.txt"
         corpus = read(text.write(options.corpus or text.default_corpus(), "", options.words, path))

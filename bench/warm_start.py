@@ -22,10 +22,10 @@ from bench import quality, text
 from bench.blocks import LEAST_RATE, PIECE, Corpus, draw, read
 from bench.systems import NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
-from spark_w2v.skipgram.descent import Step, descend
+from spark_w2v.skipgram.descent import BlockNoise, Step, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
-from spark_w2v.skipgram.parameters import Floats, deal_blocks
+from spark_w2v.skipgram.pairs import Drawing, Layout
+from spark_w2v.skipgram.parameters import Floats, assign_blocks
 from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.neighbors import nearest, unit_vectors
@@ -49,19 +49,20 @@ def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int
     """One block from these vectors on, which are changed."""
     begun = time.process_time()
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = deal_blocks(corpus.counts.astype(np.float64) * keep, 1)
+    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, 1)
     drawing = Drawing(keep, WINDOW, SEED, HELD_OUT, blocks)
-    sample, noise = held_out(corpus, drawing), noise_distribution(corpus.counts, 0.75)
+    sample, noise = held_out(corpus, drawing), noise_distribution(corpus.counts, 0.75)[blocks.order]
     center, context = (matrix[blocks.order] for matrix in start)
     places = np.argsort(blocks.order).astype(np.int32)
     before, pairs = sample.moved(places).loss(center, context), 0
     for epoch in range(epochs):
-        keys, _ = draw(corpus, drawing, epoch, epoch_edges(epoch, 1, 1))
+        keys, _ = draw(corpus, drawing, epoch, np.array([0.0, 1.0]))
         rates = [rate * max(LEAST_RATE, 1 - at / epochs) for at in (epoch, epoch + 1)]
         step = Step(NEGATIVES, Config().training.damping, *rates)
         pairs += descend(
-            center, context, keys, Layout.of(blocks), noise[blocks.order], step, generator(SEED, KERNEL, epoch)
-        ).pairs
+            center, context, keys, Layout.of(blocks), BlockNoise.of(noise, center.shape[1]), step,
+            generator(SEED, KERNEL, epoch),
+        ).pairs  # fmt: skip
     after = sample.moved(places).loss(center, context)
     seconds = round(time.process_time() - begun, 1)
     facts = {"rate": rate, "epochs": epochs, "pairs": pairs, "cpu_seconds": seconds}

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from bench import scale
-from spark_w2v.skipgram.descent import GROUP, Groups, cut_parts, frequent_rows
-from spark_w2v.skipgram.pairs import Layout, enough_sweeps, epoch_edges
+from spark_w2v.skipgram import descent
+from spark_w2v.skipgram.descent import GROUP, BlockNoise, Groups, cut_parts, frequent_rows
+from spark_w2v.skipgram.pairs import Layout, Runs, enough_sweeps, epoch_edges
 from spark_w2v.skipgram.parameters import deal_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.stages.training import expected_pairs, kept_words
@@ -33,14 +34,22 @@ def test_the_text_has_every_word_as_often_as_its_count_says(tmp_path: Path) -> N
     assert [words.count(f"w{i}") for i in range(3)] == counts.tolist()
 
 
+@pytest.fixture
+def widest_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What bench.scale takes for granted, and what the kernel does in buckets of many pairs."""
+    monkeypatch.setattr(descent, "WIDTHS", (GROUP,))
+    monkeypatch.setattr(descent, "LEAST_CUT", 1)
+
+
 def test_expected_groups_are_those_that_the_kernel_cuts() -> None:
     rng = np.random.default_rng(3)
     for mean in (0.1, 1.0, 10.0, 100.0, 1000.0):
         drawn = rng.poisson(mean, 50_000).astype(np.int32)
-        cut = len(Groups(lambda at: at, drawn, drawn, drawn.size, rng)) / drawn.size
+        cut = len(Groups(lambda at: at, Runs(drawn, drawn, drawn), GROUP, drawn.size, rng)) / drawn.size
         assert scale.expected_groups(np.array([mean]))[0] == pytest.approx(cut, rel=0.02), f"{mean} pairs, {GROUP=}"
 
 
+@pytest.mark.usefixtures("widest_groups")
 @pytest.mark.parametrize("blocks", [1, 3])
 def test_groups_of_a_run_are_those_that_the_kernel_cuts_in_two_parts(blocks: int) -> None:
     counts = scale.zipf_counts(200_000, 4_000)
@@ -60,7 +69,7 @@ def test_groups_of_a_run_are_those_that_the_kernel_cuts_in_two_parts(blocks: int
         assert 0 < frequent < of_block.size / 2
         numbers = np.sort(center << np.uint32(layout.row) | context)
         centers = dealt.of(dealt.order, number // blocks % blocks).size
-        cut = cut_parts(numbers, layout, centers, of_block / of_block.sum(), 5, frequent, rng)
+        cut = cut_parts(numbers, layout, centers, BlockNoise.of(of_block, 100), 5, rng)
         assert len(cut) == 2
         groups += sum(len(part.groups) for part in cut)
     assert scale.work_of(counts, 100, blocks, 2).groups == pytest.approx(groups, rel=0.02)

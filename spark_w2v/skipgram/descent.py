@@ -9,37 +9,42 @@ shuffled, and trained in batches whose updates are applied together.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from spark_w2v.skipgram.pairs import Layout, Numbers
-from spark_w2v.skipgram.rows import add_rows
-from spark_w2v.skipgram.sampling import draw_noise
+from spark_w2v.skipgram.pairs import Layout, Numbers, Runs
+from spark_w2v.skipgram.rows import add_rows, add_sums
+from spark_w2v.skipgram.sampling import draw_noise_sets
 
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 
 # Chosen by measurement: docs/decisions.md.
-GROUP = 8  # M
+GROUP = 8  # M at most, where the centers of a bucket have pairs enough
+WIDTHS = (1, 2, 4, GROUP)
+GROUP_COST = 0.6  # time of a group beside that of its contexts, there or not, in contexts
 SHARING = 32  # S
-NOISE = 64  # N
-BATCH = 256  # groups of a batch; its rows are 1.1 MB at D = 100
-SMALLEST_BATCH = 8
-ROWS_A_GROUP = 8  # context rows for each group of a batch, at least
+NOISE_PER_CONTEXT = 8  # N = 8 M: a pair has as many noise words of its own in narrow groups as in wide ones
+BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
+SMALLEST_BATCH = 64
 STRETCH = 64  # batches that are laid out at a time, with one learning rate
 NOISE_LOTS = 512  # batches' worth of noise words drawn for one task; a longer task meets them again, with other pairs
 FREQUENT = 1 << 20  # bytes of the rows that are frequent contexts, at most: about a core's second-level cache
-LEAST_FREQUENT = NOISE  # rows: fewer, and the groups are too short for what they gain
+LEAST_FREQUENT = 64  # rows, = the noise words of a set: fewer, and the groups are too short for what they gain
+LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: fewer, and batches are too short
 MOST_NOISE = 4  # times K that a pair has beside it at most: of a part with few pairs and much noise
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time: what that takes stays in the cache
-LOSS_EVERY = 16  # batches between two whose loss is taken
+LOSS_EVERY = 4  # batches between two of which the first S groups have their loss taken
 # Mean gradients that a row may move in one batch. The implicit step alone allows 1 / kappa = 10, and the most frequent
 # word of a small block gets most of its batch: 32 blocks diverged.
 FARTHEST = np.float32(4.0)
 HALF = np.float32(0.5)
+# (GROUP + 1, GROUP) by the length of a group: 1/2 for the contexts that are there, else 0.
+HALF_THERE = HALF * (np.arange(GROUP) < np.arange(GROUP + 1)[:, None])
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,10 @@ class Step:
     last_rate: float
 
 
+def _nothing() -> Floats:
+    return np.empty(0, np.float32)
+
+
 @dataclass(frozen=True)
 class Walk:
     """What one walk did.
@@ -67,14 +76,44 @@ class Walk:
         pairs: pairs trained, each once.
         loss: sum of the negative-sampling loss over `loss_pairs` of them, each taken before its own update.
         center_updates, context_updates: (Rc,), (Ro,) updates of each row: a positive counts 1, a noise word the
-            weight of the pairs it stands beside. 0 for a row that nothing touched.
+            weight of the pairs it stands beside. 0 for a row that nothing touched. Empty where nobody asked.
     """
 
     pairs: int
     loss: float
     loss_pairs: int
-    center_updates: Floats
-    context_updates: Floats
+    center_updates: Floats = field(default_factory=_nothing)
+    context_updates: Floats = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True)
+class BlockNoise:
+    """The noise of one context block: all that the kernel knows of it, computed once for all of its buckets.
+
+    Args:
+        share: (Ro,) probability of each row as a noise word.
+        edges: (Ro,) the same, cumulated, up to 1.
+        frequent: so many rows, the first ones, are frequent.
+        batch: pairs of a batch.
+    """
+
+    share: Floats
+    edges: Doubles
+    frequent: int
+    batch: int
+
+    @classmethod
+    def of(cls, noise: Doubles, dimensions: int) -> "BlockNoise":
+        """Compute it for a block.
+
+        Args:
+            noise: (Ro,) how often each context row is a noise word; only their ratios count.
+            dimensions: D.
+        """
+        total = noise.sum() or 1.0  # a block's part of the distribution is less than 1, and nothing if no word occurs
+        edges = np.cumsum(noise / total)
+        edges /= edges[-1] or 1.0
+        return cls((noise / total).astype(np.float32), edges, frequent_rows(noise, dimensions), batch_size(noise.size))
 
 
 class Stretch(NamedTuple):
@@ -83,6 +122,7 @@ class Stretch(NamedTuple):
     center: Ints  # (g,)
     contexts: Ints  # (g, M); a group of fewer pairs has some other context rows at its end
     length: Ints  # (g,) pairs, 1 to M
+    total: Ints  # (g,) pairs of the center in all groups of the part
 
 
 class Groups:
@@ -90,38 +130,40 @@ class Groups:
 
     Args:
         contexts_at: context rows of the pairs at some positions; a position beyond the last is the last.
-        first: (Rc,) position of each center's first pair.
-        pairs: (Rc,) pairs of each center from there on.
+        runs: of the pairs of each center.
+        width: M.
         stretch: groups of a stretch.
     """
 
     def __init__(
-        self, contexts_at: Callable[[Ints], Ints], first: Ints, pairs: Ints, stretch: int, rng: np.random.Generator
+        self, contexts_at: Callable[[Ints], Ints], runs: Runs, width: int, stretch: int, rng: np.random.Generator
     ) -> None:
         # What is kept for each center fits in the cache; kept for each group it would not.
-        self._first, self._pairs, self._stretch = first, pairs, stretch
-        self._parts = -(-pairs // GROUP)
-        self._before = np.cumsum(self._parts, dtype=np.int32) - self._parts
-        self._center = np.repeat(np.arange(pairs.size, dtype=np.int32), self._parts)
-        self._order = rng.permutation(np.arange(self._center.size, dtype=np.int32))
-        # Laid out in the order in which the pairs lie: a group that is taken in random order is one piece, not M.
-        self._contexts = np.empty((self._center.size, GROUP), np.int32)
-        for begin in self.stretches():
-            group = np.arange(begin, min(begin + stretch, len(self)), dtype=np.int32)
-            at, stride, _ = self._pairs_of(group, self._center[group])
-            slots: Ints = np.add(at[:, None], np.multiply(stride[:, None], np.arange(GROUP, dtype=np.int32)))
-            self._contexts[begin : begin + stretch] = contexts_at(slots)
+        self._runs, self._stretch, self._contexts_at, self.width = runs, stretch, contexts_at, width
+        self._parts: Ints = -(-runs.pairs // width)
+        self._before: Ints = np.cumsum(self._parts, dtype=np.int32) - self._parts
+        self._run = np.repeat(np.arange(runs.pairs.size, dtype=np.int32), self._parts)
+        self._order = rng.permutation(np.arange(self._run.size, dtype=np.int32))
+        self._contexts: Ints | None = None
+        if len(self) > stretch:
+            # Laid out in the order in which the pairs lie: a group that is taken in random order is one piece, not M.
+            self._contexts = np.empty((len(self), width), np.int32)
+            for begin in self.stretches():
+                group = np.arange(begin, min(begin + stretch, len(self)), dtype=np.int32)
+                self._contexts[begin : begin + stretch] = self._contexts_of(group, self._run[group])
 
     def __len__(self) -> int:
-        return self._center.size
+        return self._run.size
 
-    def _pairs_of(self, group: Ints, center: Ints) -> tuple[Ints, Ints, Ints]:
-        """Each group's first pair, how far it is to the next one, and how many there are."""
-        # Every parts-th pair of the center, not GROUP neighbours: pairs are sorted by context too, so that neighbours
-        # are alike, and a step towards eight times the same word is a worse one than towards eight words.
-        stride = self._parts[center]
-        within = group - self._before[center]
-        return self._first[center] + within, stride, (self._pairs[center] - within + stride - 1) // stride
+    def _contexts_of(self, group: Ints, run: Ints) -> Ints:
+        # Every parts-th pair of the center, not M neighbours: pairs are sorted by context too, so that neighbours are
+        # alike, and a step towards eight times the same word is a worse one than towards eight words.
+        at, stride = self._runs.first[run] + group - self._before[run], self._parts[run]
+        contexts = np.empty((group.size, self.width), np.int32)
+        for column in contexts.T:
+            column[:] = self._contexts_at(at)
+            at += stride
+        return contexts
 
     def stretches(self) -> range:
         """The first group of each stretch."""
@@ -130,8 +172,14 @@ class Groups:
     def stretch(self, begin: int) -> Stretch:
         """The groups from there on."""
         group = self._order[begin : begin + self._stretch]
-        center = self._center[group]
-        return Stretch(center, np.take(self._contexts, group, axis=0), self._pairs_of(group, center)[2])
+        run = self._run[group]
+        total, stride = self._runs.pairs[run], self._parts[run]
+        length: Ints = (total - group + self._before[run] + stride - 1) // stride
+        if self._contexts is None:
+            contexts = self._contexts_of(group, run)
+        else:
+            contexts = np.take(self._contexts, group, axis=0)
+        return Stretch(self._runs.center[run], contexts, length, total)
 
 
 @dataclass(frozen=True)
@@ -140,27 +188,35 @@ class Part:
 
     Args:
         groups: of the pairs.
-        noise: (lots, N * sets of a batch) noise words of each batch; a longer walk meets them again.
-        each: weight of a noise word for a pair, K / N in the mean of all pairs.
+        size: groups of a batch.
+        sharing: S, groups of a set.
+        noise: (sets, N) noise words, set after set and batch after batch; a longer walk meets them again.
+        amount: weight of all noise words of a set for a pair, K in the mean of all pairs.
         share: of a row's updates in the part that a batch holds, as the groups are shuffled.
-        center_updates: (Rc,) updates of each center row.
+        runs: of the pairs.
     """
 
     groups: Groups
+    size: int
+    sharing: int
     noise: Ints
-    each: np.float32
+    amount: float
     share: np.float32
-    center_updates: Floats
+    runs: Runs
+
+    @property
+    def each(self) -> np.float32:
+        """Weight of a noise word for a pair."""
+        return np.float32(self.amount / self.noise.shape[1])
+
+    def noise_of(self, begin: int, end: int) -> Ints:
+        """(sets, N) the noise words of the groups of a batch."""
+        sets, lot = -(-(end - begin) // self.sharing), begin // self.size % NOISE_LOTS * (self.size // self.sharing)
+        return self.noise[lot : lot + sets]
 
 
 def cut_parts(
-    pairs: Numbers,
-    layout: Layout,
-    centers: int,
-    noise: npt.NDArray[np.float64],
-    negatives: int,
-    frequent: int,
-    rng: np.random.Generator,
+    pairs: Numbers, layout: Layout, centers: int, noise: BlockNoise, negatives: int, rng: np.random.Generator
 ) -> list[Part]:
     """The pairs with frequent contexts apart from the others, so that the rows of either are met again in the cache.
 
@@ -169,43 +225,42 @@ def cut_parts(
     draws near.
 
     Args:
-        pairs: (P,) numbers, sorted.
+        pairs: (P,) numbers, sorted, P > 0.
         centers: Rc.
-        noise: (Ro,) probability of each context row as a noise word.
-        frequent: so many context rows, the first ones, are frequent.
+        noise: of the context block.
     """
-    for edge in (frequent, noise.size):
-        counts = layout.pairs_by_part(pairs, centers, edge)
-        of_pairs, of_noise = counts.sum(0) / pairs.size, np.array([noise[:edge].sum(), noise[edge:].sum()])
-        if (of_noise <= MOST_NOISE * of_pairs).all():
-            break
-    first = (np.cumsum(counts.ravel()) - counts.ravel()).astype(np.int32).reshape(counts.shape)
-    size = batch_size(noise.size)
-    sets = size // min(SHARING, size)
-    parts = []
-    for part in np.flatnonzero(of_pairs):
-        groups = Groups(
-            lambda at: layout.contexts(np.take(pairs, at, mode="clip")),
-            np.ascontiguousarray(first[:, part]),
-            np.ascontiguousarray(counts[:, part]),
-            size * STRETCH,
-            rng,
-        )
-        lots = min(NOISE_LOTS, -(-len(groups) // size))
-        rows = slice(0, edge) if part == 0 else slice(edge, None)
-        drawn = rows.start + draw_noise(noise[rows], lots * sets * NOISE, rng).reshape(-1, NOISE)
-        drawn.sort(axis=1)  # rows that are near in memory are cheaper to reach one after the other
-        amount = negatives * of_noise[part] / of_pairs[part]
-        parts.append(
-            Part(
-                groups,
-                drawn.reshape(lots, -1),
-                np.float32(amount / NOISE),
-                np.float32(min(1.0, size / len(groups))),
-                np.float32(1 + amount) * counts[:, part].astype(np.float32),
-            )
-        )
-    return parts
+    rows, edge = noise.share.size, noise.frequent
+    if pairs.size >= LEAST_CUT and edge < rows:
+        both = layout.runs(pairs, centers, edge)
+        of_noise = float(noise.edges[edge - 1]), 1 - float(noise.edges[edge - 1])
+        of_pairs = [int(runs.pairs.sum()) / pairs.size for runs in both]
+        if all(beside <= MOST_NOISE * share for beside, share in zip(of_noise, of_pairs, strict=True)):
+            return [
+                _part(pairs, layout, runs, noise, ends, negatives * beside / share, rng)
+                for runs, ends, beside, share in zip(both, ((0, edge), (edge, rows)), of_noise, of_pairs, strict=True)
+                if share
+            ]
+    every = layout.runs(pairs, centers, 1 << layout.row)[0]
+    return [_part(pairs, layout, every, noise, (0, rows), float(negatives), rng)]
+
+
+def _part(
+    pairs: Numbers,
+    layout: Layout,
+    runs: Runs,
+    noise: BlockNoise,
+    rows: tuple[int, int],
+    amount: float,
+    rng: np.random.Generator,
+) -> Part:
+    """The part whose contexts and noise are from the first of two rows to before the last."""
+    width = group_width(runs.pairs)
+    size = noise.batch // width
+    sharing = min(SHARING, size)
+    groups = Groups(lambda at: layout.contexts(np.take(pairs, at, mode="clip")), runs, width, size * STRETCH, rng)
+    sets = min(-(-len(groups) // sharing), NOISE_LOTS * (size // sharing))
+    drawn = draw_noise_sets(noise.edges, *rows, sets, NOISE_PER_CONTEXT * width, rng)
+    return Part(groups, size, sharing, drawn, amount, np.float32(min(1.0, size / len(groups))), runs)
 
 
 def take_turns(parts: list[Part], rng: np.random.Generator) -> list[tuple[Part, int]]:
@@ -224,13 +279,26 @@ def softplus(x: Floats) -> Floats:
 
 
 def batch_size(rows: int) -> int:
-    """Groups of a batch for a task with so many context rows: BATCH, and fewer where each row would be met too often.
+    """Pairs of a batch for a task with so many context rows: BATCH, and fewer where each row would be met too often.
 
     A row is stepped once a batch, so a vocabulary of some hundred words learned next to nothing from batches of
     2,000 pairs.
     """
-    fitting = 1 << max(rows // ROWS_A_GROUP, 1).bit_length() - 1  # a power of two, so that sets fill it
-    return min(BATCH, max(SMALLEST_BATCH, fitting))
+    full = SHARING * GROUP
+    if rows >= full:
+        return min(BATCH, rows // full * full)  # so that sets fill it
+    return max(SMALLEST_BATCH, 1 << max(rows, 1).bit_length() - 1)
+
+
+def group_width(pairs: Ints) -> int:
+    """M that takes the least time: wide groups share more work, and waste more where a center does not fill them.
+
+    Args:
+        pairs: of each center.
+    """
+    bits = {width: width.bit_length() - 1 for width in WIDTHS}  # a shift takes a fifth of a division
+    costs = {width: int((pairs + (width - 1) >> bits[width]).sum()) * (width + GROUP_COST) for width in WIDTHS}
+    return min(costs, key=costs.__getitem__)
 
 
 def frequent_rows(noise: npt.NDArray[np.float64], dimensions: int) -> int:
@@ -260,9 +328,10 @@ def descend(
     context_rows: Floats,
     pairs: Numbers,
     layout: Layout,
-    noise: npt.NDArray[np.float64],
+    noise: BlockNoise,
     step: Step,
     rng: np.random.Generator,
+    count_updates: bool = False,
 ) -> Walk:
     """Train on every pair once, in place.
 
@@ -274,84 +343,94 @@ def descend(
         context_rows: (Ro, D) contiguous; changed.
         pairs: (P,) numbers of the pairs, sorted.
         layout: of these numbers.
-        noise: (Ro,) how often each context row is a noise word; only their ratios count.
+        noise: of the context rows.
+        count_updates: whether the updates of each row are wanted.
     """
     rows, dimensions = context_rows.shape
     if not pairs.size:
-        return Walk(0, 0.0, 0, np.zeros(len(center_rows), np.float32), np.zeros(rows, np.float32))
-    noise = noise / noise.sum()  # a block's part of the distribution is less than 1
-    size = batch_size(rows)
-    sharing = min(SHARING, size)
-    frequent = frequent_rows(noise, dimensions)
-    parts = cut_parts(pairs, layout, len(center_rows), noise, step.negatives, frequent, rng)
+        return Walk(0, 0.0, 0, *(np.zeros(len(m), np.float32) for m in (center_rows, context_rows) if count_updates))
+    parts = cut_parts(pairs, layout, len(center_rows), noise, step.negatives, rng)
     total, done = sum(len(part.groups) for part in parts), 0
-    positives = np.zeros(rows, np.int64)
-    for begin in range(0, pairs.size, COUNTED):
+    positives = np.bincount(layout.contexts(pairs[:COUNTED]), minlength=rows)
+    for begin in range(COUNTED, pairs.size, COUNTED):
         positives += np.bincount(layout.contexts(pairs[begin : begin + COUNTED]), minlength=rows)
-    context_updates = (positives + step.negatives * pairs.size * noise).astype(np.float32)
-    touched = positives > 0
+    context_updates: Floats = np.float32(step.negatives * pairs.size) * noise.share
+    context_updates += positives
     loss, loss_pairs = 0.0, 0
-    slots = np.arange(GROUP, dtype=np.int32)
-    c = np.empty((size, dimensions), np.float32)
-    o = np.empty((size * GROUP, dimensions), np.float32)
-    z = np.empty((size // sharing * NOISE, dimensions), np.float32)
-    turned = np.empty((size // sharing, dimensions, sharing), np.float32)
+    most = [min(part.size, -(-len(part.groups) // part.sharing) * part.sharing) for part in parts]
+    c = np.empty((max(most), dimensions), np.float32)
+    turned = np.empty(c.size, np.float32)
+    o = np.empty((max(m * p.groups.width for m, p in zip(most, parts, strict=True)), dimensions), np.float32)
+    noisiest = max(m // p.sharing * p.noise.shape[1] for m, p in zip(most, parts, strict=True))
+    z = np.empty((noisiest, dimensions), np.float32)
     for part, begin in take_turns(parts, rng):
-        center, context, length = part.groups.stretch(begin)
+        center, context, length, of_center = part.groups.stretch(begin)
+        size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
         rate = step.first_rate + (step.last_rate - step.first_rate) * done / total
         done += center.size
-        there = slots < length[:, None]
-        weight = length.astype(np.float32)
         # n of the implicit step is what a batch is expected to hold of a row that it holds at all: nothing has to be
         # counted in each batch.
-        own: Floats = (1 + part.each * NOISE) * weight
-        center_rate = step_sizes(own + part.share * (part.center_updates[center] - own), rate, step.damping)
+        own = length.astype(np.float32)
+        held: Floats = np.float32(1 + part.amount) * (own + part.share * (of_center.astype(np.float32) - own))
+        center_rate = step_sizes(held, rate, step.damping)
         expected: Floats = np.float32(1) + part.share * context_updates
         context_rate = step_sizes(expected, rate, step.damping)
-        positive_rate = np.take(context_rate, context, mode="clip") * there
+        positive_rate = np.take(context_rate, context, mode="clip")
+        half_there = np.take(HALF_THERE[:, :width], length, axis=0)
+        # The last set may be short: its other centers are row 0, and weigh nothing.
+        padded = -(-center.size // sharing) * sharing
+        which_padded, half_weight = np.zeros(padded, np.int32), np.zeros(padded, np.float32)
+        which_padded[: center.size] = center
+        np.multiply(own, -HALF * each, out=half_weight[: center.size])
         for a in range(0, center.size, size):
             b = min(a + size, center.size)
-            number, sets = (begin + a) // size, -(-(b - a) // sharing)
-            which, beside = center[a:b], context[a:b].ravel()
-            noisy = part.noise[number % len(part.noise)][: sets * NOISE]
-            if number < len(part.noise):
-                touched[noisy] = True
+            noisy = part.noise_of(begin + a, begin + b)
+            sets = len(noisy)
+            end = a + sets * sharing
+            which, beside, drawn = center[a:b], context[a:b].ravel(), noisy.ravel()
             # mode="clip" because the default checks every index through a buffer; ours cannot be outside.
-            np.take(center_rows, which, axis=0, out=c[: b - a], mode="clip")
-            c[b - a : sets * sharing] = 0  # the last set of the task may be short
-            np.take(context_rows, beside, axis=0, out=o[: (b - a) * GROUP], mode="clip")
-            np.take(context_rows, noisy, axis=0, out=z[: sets * NOISE], mode="clip")
-            c3, z3 = c[: sets * sharing].reshape(sets, sharing, -1), z[: sets * NOISE].reshape(sets, NOISE, -1)
-            o3 = o[: (b - a) * GROUP].reshape(b - a, GROUP, -1)
-            share_weight = np.zeros(sets * sharing, np.float32)
-            share_weight[: b - a] = weight[a:b] * part.each
+            np.take(center_rows, which_padded[a:end], axis=0, out=c[: end - a], mode="clip")
+            np.take(context_rows, beside, axis=0, out=o[: beside.size], mode="clip")
+            np.take(context_rows, drawn, axis=0, out=z[: drawn.size], mode="clip")
+            c3, z3 = c[: end - a].reshape(sets, sharing, -1), z[: drawn.size].reshape(sets, drawn.size // sets, -1)
+            o3 = o[: beside.size].reshape(b - a, width, -1)
 
-            good = np.matmul(o3, c[: b - a, :, None])[:, :, 0]
-            # OpenBLAS takes 2 to 3 times as long for small products with a transposed right side, and the centers of a
-            # set are fewer than its noise words.
-            np.copyto(turned[:sets], c3.transpose(0, 2, 1))
-            bad = np.matmul(z3, turned[:sets])
-            if number % LOSS_EVERY == 0:
-                loss += float(np.sum(softplus(-good), where=there[a:b], dtype=np.float64))
-                loss += float(softplus(bad).sum(1, dtype=np.float64).ravel() @ share_weight)
-                loss_pairs += int(length[a:b].sum())
+            if width == GROUP:
+                good = np.matmul(o3, c[: b - a, :, None])[:, :, 0]
+                # OpenBLAS takes 2 to 3 times as long for a transposed right side, where there are enough noise words.
+                t3 = turned[: (end - a) * dimensions].reshape(sets, dimensions, sharing)
+                np.copyto(t3, c3.transpose(0, 2, 1))
+                bad = np.matmul(z3, t3)
+            else:
+                good = np.vecdot(o3, c[: b - a, None, :])
+                bad = np.matmul(z3, c3.transpose(0, 2, 1))
+            if (begin + a) // size % LOSS_EVERY == 0:
+                some = slice(a, min(a + sharing, b))
+                beside_some = softplus(bad[0]).sum(0, dtype=np.float64)
+                loss += float(2 * np.sum(softplus(-good[:sharing]) * half_there[some], dtype=np.float64))
+                loss -= float(2 * (beside_some @ half_weight[a : a + sharing]))
+                loss_pairs += int(length[some].sum())
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             good *= HALF
+            bad *= HALF
             np.tanh(good, out=good)
             np.subtract(1, good, out=good)
-            good *= HALF
-            good *= there[a:b]
-            bad *= HALF
+            good *= half_there[a:b]
             np.tanh(bad, out=bad)
             bad += 1
-            bad *= (-HALF * share_weight).reshape(sets, 1, sharing)
+            bad *= half_weight[a:end].reshape(sets, 1, sharing)
 
-            center_gradient = np.matmul(bad.transpose(0, 2, 1), z3).reshape(-1, dimensions)[: b - a]
-            center_gradient += np.matmul(good[:, None, :], o3)[:, 0, :]
+            center_gradient = np.matmul(bad.transpose(0, 2, 1), z3).reshape(-1, dimensions)
+            add_sums(center_gradient, good.ravel(), o[: beside.size], width)
             noise_gradient = np.matmul(bad, c3).reshape(-1, dimensions)
             good *= positive_rate[a:b]
-            add_rows(context_rows, beside, good.ravel(), c[: b - a], GROUP)
-            add_rows(context_rows, noisy, context_rate[noisy], noise_gradient)
-            add_rows(center_rows, which, center_rate[a:b], center_gradient)
-    center_updates = np.sum([part.center_updates for part in parts], 0)
+            add_rows(context_rows, beside, good.ravel(), c[: b - a], width)
+            add_rows(context_rows, drawn, context_rate[drawn], noise_gradient)
+            add_rows(center_rows, which, center_rate[a:b], center_gradient[: b - a])
+    if not count_updates:
+        return Walk(pairs.size, loss, loss_pairs)
+    center_updates, touched = np.zeros(len(center_rows), np.float32), positives > 0
+    for part in parts:
+        center_updates[part.runs.center] += np.float32(1 + part.amount) * part.runs.pairs
+        touched[part.noise.ravel()] = True
     return Walk(pairs.size, loss, loss_pairs, center_updates, context_updates * touched)

@@ -9,6 +9,7 @@ wants, whatever order they arrived in. NumPy sorts them at 8 ns a number where t
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,21 @@ from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
-FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
-FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
+
+
+SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
+
+
+class Runs(NamedTuple):
+    """Consecutive pairs of one center each, among sorted pairs; centers rise, none is there twice."""
+
+    center: Ints  # (r,) center rows
+    first: Ints  # (r,) place of each one's first pair
+    pairs: Ints  # (r,) how many, > 0
+
+    def among(self, chosen: npt.NDArray[np.bool_]) -> "Runs":
+        """Some of them."""
+        return Runs(*(column[chosen] for column in self))
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ class Layout:
         """Context row of each pair, whatever stands in the higher bits."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
 
-    def pairs_by_part(self, pairs: Numbers, centers: int, frequent: int) -> Ints:
-        """(centers, 2) how many pairs each center row has with the first so many context rows, and with the others.
+    def runs(self, pairs: Numbers, centers: int, frequent: int) -> tuple[Runs, Runs]:
+        """The pairs of each center with the first so many context rows, and those with the others.
 
         Args:
             pairs: (P,) sorted, P > 0, and all of one bucket: the higher bits are the same in all of them.
@@ -63,13 +77,36 @@ class Layout:
             frequent: context rows.
         """
         row, both = pairs.dtype.type(self.row), pairs.dtype.type(2 * self.row)
+        if pairs.size < SEARCHED * centers:
+            # Of few pairs, no pass over all rows: where the center changes, or the kind of context.
+            center = pairs >> row
+            changes = center[1:] != center[:-1]
+            if cut := frequent < 1 << self.row:
+                other = self.contexts(pairs) >= frequent
+                changes |= other[1:] != other[:-1]
+            edges = np.zeros(np.count_nonzero(changes) + 2, np.int32)
+            edges[1:-1] = np.flatnonzero(changes)
+            edges[1:-1] += 1
+            edges[-1] = pairs.size
+            first: Ints = edges[:-1]
+            rows = center[first].astype(np.int32) & np.int32((1 << self.row) - 1)
+            found = Runs(rows, first, np.diff(edges))
+            if not cut:
+                return found, Runs(*(column[:0] for column in found))
+            kinds = other[first]
+            return found.among(~kinds), found.among(kinds)
         above = pairs[0] >> both << both if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
-        begins = above | np.arange(centers, dtype=pairs.dtype) << row
-        first = np.searchsorted(pairs, begins)
-        ends = np.append(first[1:], pairs.size)
+        least = above | np.arange(centers, dtype=pairs.dtype) << row  # of each center
+        begins = np.searchsorted(pairs, least)
+        ends = np.append(begins[1:], pairs.size)
         # Sums that would not fit the type are those that are not wanted.
-        others = np.searchsorted(pairs, begins + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
-        return np.stack([others - first, ends - others], axis=1).astype(np.int32)
+        middle = np.searchsorted(pairs, least + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
+        return _runs_between(begins, middle), _runs_between(middle, ends)
+
+
+def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Runs:
+    center = np.flatnonzero(last > first)
+    return Runs(center.astype(np.int32), first[center].astype(np.int32), (last - first)[center].astype(np.int32))
 
 
 def keep_words(
@@ -150,30 +187,6 @@ def number_pairs(
         found.append((center[:-d] | context[d:])[forth])
         found.append((center[d:] | context[:-d])[back])
     return np.concatenate(found)
-
-
-def enough_sweeps(blocks: int) -> int:
-    """Equal slices of an epoch, so that what one block learns reaches the others in time."""
-    return FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
-
-
-def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:
-    """Where an epoch is cut in slices, from 0 to 1: in equal ones.
-
-    Where there are several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks
-    that learn apart from the start learn coordinate systems of their own (docs/decisions.md).
-    """
-    edges = np.arange(slices + 1) / slices
-    if epoch == 0 and blocks > 1:
-        edges = np.union1d(edges, 0.5 ** np.arange(FIRST_SLICES))
-    return edges
-
-
-def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """(B, B): in round r, the task of center block i trains context block square[r, i]; all differ in a round."""
-    rows, columns = rng.permutation(blocks), rng.permutation(blocks)
-    square: npt.NDArray[np.intp] = columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
-    return square
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ V words, D dimensions, B blocks. Parameters are kept in block order, in which th
 block is the order of word ids.
 """
 
+import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,9 +18,12 @@ from spark_w2v.skipgram.sampling import INITIAL, generator
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
+Longs = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
+TOTAL_LOAD = 2.0**52  # what all loads are scaled to: words up to 2^-52 of the whole are told apart
+LONG_RUN = 1000  # words of equal load that are assigned at once: fewer are as fast one by one
 
 
 @dataclass(frozen=True)
@@ -58,22 +62,76 @@ class Blocks:
         return matrix[self.ends[block] : self.ends[block + 1]]
 
 
-def deal_blocks(load: Doubles, count: int) -> Blocks:
-    """Blocks of equal load: words dealt by falling load, there and back again (boustrophedon).
+def assign_blocks(load: Doubles, count: int) -> Blocks:
+    """Blocks of equal load: each word, by falling load, to the lightest block that still has room for a row.
+
+    Ties go to the lower word id and to the lower block. All blocks have room for ceil(V / B) rows.
 
     Args:
         load: (V,) how often each word is trained on.
         count: B, at most V.
     """
-    rank = np.empty(load.size, np.int64)
-    rank[np.argsort(-load, kind="stable")] = np.arange(load.size)
-    turn, seat = np.divmod(rank, count)
-    block = np.where(turn % 2, count - 1 - seat, seat).astype(np.int32)
-    order = np.lexsort((rank, block)).astype(np.int32)
+    ranked = np.argsort(-load, kind="stable")
+    # Whole numbers, so that the loads of blocks add up exactly, and a run of equal words can be assigned at once. At
+    # least 1: also where no word has a load, every block gets one.
+    weights = np.maximum(np.rint(load[ranked] * (TOTAL_LOAD / max(float(load.sum()), 1e-290))), 1).astype(np.int64)
+    loads, room = np.zeros(count, np.int64), np.full(count, -(-load.size // count))
+    assigned = np.empty(load.size, np.int32)
+    begins = np.concatenate([[0], np.flatnonzero(np.diff(weights)) + 1, [load.size]])
+    long = np.flatnonzero(np.diff(begins) >= LONG_RUN)
+    done = 0
+    for begin, end in [*zip(begins[long].tolist(), begins[long + 1].tolist(), strict=True), (load.size, load.size)]:
+        assigned[done:begin] = _assign_each(weights[done:begin].tolist(), loads, room)
+        if begin < end:
+            assigned[begin:end] = _assign_equal(int(weights[begin]), end - begin, loads, room)
+        done = end
+    block = np.empty(load.size, np.int32)
+    block[ranked] = assigned
+    order = ranked[np.argsort(assigned, kind="stable")].astype(np.int32)
     ends = np.concatenate([[0], np.cumsum(np.bincount(block, minlength=count))]).astype(np.int32)
     row = np.empty(load.size, np.int32)
     row[order] = np.arange(load.size, dtype=np.int32) - ends[block[order]]
     return Blocks(block, row, order, ends)
+
+
+def _assign_each(weights: list[int], loads: Longs, room: Longs) -> list[int]:
+    """The block of each of some words, one word after the other; loads and room are changed."""
+    heap = [(weight, b) for b, weight in enumerate(loads.tolist()) if room[b]]
+    heapq.heapify(heap)
+    left = room.tolist()
+    assigned = []
+    for weight in weights:
+        total, b = heap[0]
+        assigned.append(b)
+        left[b] -= 1
+        loads[b] = total + weight
+        if left[b]:
+            heapq.heapreplace(heap, (total + weight, b))
+        else:
+            heapq.heappop(heap)
+    room[:] = left
+    return assigned
+
+
+def _assign_equal(weight: int, words: int, loads: Longs, room: Longs) -> Longs:
+    """The same for words of one weight: half of the words of a natural vocabulary have the lowest counts.
+
+    The lightest block takes the next word, so the words meet loads that never fall: those that each block goes
+    through, merged.
+    """
+    low, high = int(loads.min()) - 1, int(loads.max()) + weight * words
+    while high - low > 1:  # the least load up to which the blocks take enough words
+        middle = (low + high) // 2
+        enough = np.clip((middle - loads) // weight + 1, 0, room).sum() >= words
+        low, high = (low, middle) if enough else (middle, high)
+    taken = np.clip((high - loads) // weight + 1, 0, room)
+    block = np.repeat(np.arange(loads.size), taken)
+    nth = np.arange(block.size) - np.repeat(np.cumsum(taken) - taken, taken)
+    assigned = block[np.lexsort((block, loads[block] + weight * nth))][:words]
+    counts = np.bincount(assigned, minlength=loads.size)
+    loads += weight * counts
+    room -= counts
+    return assigned
 
 
 def initialise(center: Floats, context: Floats, seed: int, places: Ints | None = None) -> None:

@@ -29,3 +29,19 @@ def add_rows(matrix: Floats, rows: Ints, weights: Floats, sources: Floats, each:
     _sparsetools.csc_matvecs(
         matrix.shape[0], sources.shape[0], matrix.shape[1], ends, rows, weights, sources.ravel(), matrix.ravel()
     )
+
+
+def add_sums(matrix: Floats, weights: Floats, sources: Floats, each: int) -> None:
+    """Add `weights[k] * sources[k]` to row `k // each` of the matrix, k = 0, 1, ..., in place.
+
+    Args:
+        matrix: (R, D), contiguous; its first n / each rows are changed.
+        weights: (n,) factor of each source.
+        sources: (n, D), contiguous.
+        each: how many consecutive sources one row gets.
+    """
+    ends = np.arange(0, weights.size + 1, each, dtype=np.int32)
+    columns = np.arange(weights.size, dtype=np.int32)
+    _sparsetools.csr_matvecs(
+        weights.size // each, weights.size, matrix.shape[1], ends, columns, weights, sources.ravel(), matrix.ravel()
+    )

@@ -49,16 +49,30 @@ def noise_distribution(counts: Ints1d, exponent: float) -> npt.NDArray[np.float6
     return weights
 
 
-def draw_noise(noise: npt.NDArray[np.float64], wanted: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
-    """Noise words in random order, each as often as its probability says, up to one.
+def draw_noise_sets(
+    edges: npt.NDArray[np.float64], first: int, last: int, sets: int, words: int, rng: np.random.Generator
+) -> npt.NDArray[np.int32]:
+    """Sets of noise words: over all of them each row as often as its probability says, up to one.
 
-    A systematic sample: one random offset and equal steps through the cumulated distribution. A word's share varies
-    less than by independent draws, and searching in sorted order is several times faster.
+    A systematic sample: one random offset and equal steps through the cumulated distribution, dealt out to the sets, so
+    that each set is a systematic sample too and its words rise. A word's share varies less than by independent draws,
+    searching in sorted order is several times faster, and rows that are near in memory are reached one after the other.
+
+    Args:
+        edges: (R,) cumulated probabilities of some rows, rising to 1.
+        first, last: only rows from first to last - 1 are drawn.
+        sets: how many, > 0.
+        words: of a set.
+
+    Returns:
+        (sets, words), the sets in random order: neighbours before that had the same rare words.
     """
-    points = (np.arange(wanted) + rng.random()) / wanted
-    edges = np.cumsum(noise)
-    drawn = np.searchsorted(edges / edges[-1], points, side="right").astype(np.int32)
-    return rng.permutation(np.minimum(drawn, noise.size - 1))
+    low, high = edges[first - 1] if first else 0.0, edges[last - 1]
+    points = np.arange(words * sets) + rng.random()
+    points *= (high - low) / points.size
+    points += low
+    drawn = np.minimum(np.searchsorted(edges, points, side="right"), last - 1).astype(np.int32)
+    return np.take(drawn.reshape(words, sets).T, rng.permutation(sets), axis=0)
 
 
 # What a generator is for: the second of the numbers that seed it, so that no two uses share their draws.

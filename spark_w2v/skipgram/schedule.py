@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
-FIRST_SWEEPS = 8  # sweeps of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
+FIRST_SWEEPS = 8  # growing sweeps of the first epoch at most: 1/128, 1/128, 1/64, ..., 1/2
+LEAST_BUCKET = 2000  # pairs of a bucket: with fewer the kernel takes much longer per pair
 
 
 def auto_sweeps(blocks: int, pairs: float) -> int:
@@ -19,21 +20,24 @@ def auto_sweeps(blocks: int, pairs: float) -> int:
     Args:
         pairs: expected in the epoch.
     """
-    return FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
+    enough = FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
+    return max(1, min(enough, int(pairs / blocks**2 / LEAST_BUCKET)))
 
 
 def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> npt.NDArray[np.float64]:
     """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
 
     With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
-    apart from the start learn coordinate systems of their own (docs/decisions.md).
+    apart from the start learn coordinate systems of their own (docs/decisions.md). No smaller ones, though, than leave
+    LEAST_BUCKET pairs for a bucket: many blocks have many rounds in one sweep.
 
     Args:
         pairs: expected in the epoch.
     """
     edges = np.arange(sweeps + 1) / sweeps
     if epoch == 0 and blocks > 1:
-        edges = np.union1d(edges, 0.5 ** np.arange(FIRST_SWEEPS))
+        growing = 0.5 ** np.arange(FIRST_SWEEPS)
+        edges = np.union1d(edges, growing[growing * pairs >= LEAST_BUCKET * blocks**2])
     return edges
 
 

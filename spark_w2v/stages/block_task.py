@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
 from spark_w2v.exchange.task import Bucket, TaskPart
-from spark_w2v.skipgram.descent import Step, descend
+from spark_w2v.skipgram.descent import BlockNoise, Step, descend
 from spark_w2v.skipgram.pairs import Layout
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before
@@ -105,7 +105,7 @@ class _Worker:
         self._plan, self._spec, self._part, self._node = plan, spec, part, node
         self._blocks = plan.drawing.blocks
         self._layout = Layout.of(self._blocks)
-        self._noise: dict[int, Any] = {}  # by context block
+        self._noise: dict[int, BlockNoise] = {}  # by context block
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -155,7 +155,7 @@ class _Worker:
         begun = time.monotonic()
         pairs = spool.bucket((sweep * len(centers) + center - centers.start) * count + context)
         if context not in self._noise:
-            self._noise[context] = self._blocks.of(self._plan.noise, context)
+            self._noise[context] = BlockNoise.of(self._blocks.of(self._plan.noise, context), part.plan.dimensions)
         ready = time.monotonic()
         step = Step(self._plan.negatives, self._plan.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._plan.drawing.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from pyspark import RDD, Broadcast, StorageLevel
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.descent import Step, Walk, descend
+from spark_w2v.skipgram.descent import BlockNoise, Step, Walk, descend
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
 from spark_w2v.skipgram.parameters import average
 from spark_w2v.skipgram.sampling import KERNEL, generator
@@ -162,6 +162,7 @@ class ReplicaWalk:
         self.center_updates = np.zeros(len(center))
         self.context_updates = np.zeros(len(context))
         self._plan, self._step, self._place = plan, step, place
+        self._noise = BlockNoise.of(plan.noise, center.shape[1])
         self._lots = 0
         self.walked = Walked(0, 0, 0.0, 0, 0.0, 0.0, 0, NONE, NONE)
 
@@ -205,7 +206,7 @@ class ReplicaWalk:
         rng = generator(self._plan.drawing.seed, KERNEL, *self._place, self._lots)
         self._lots += 1
         ready = time.monotonic()
-        walk: Walk = descend(self.center, self.context, pairs, layout, self._plan.noise, step, rng)
+        walk: Walk = descend(self.center, self.context, pairs, layout, self._noise, step, rng, count_updates=True)
         self.center_updates += walk.center_updates
         self.context_updates += walk.context_updates
         ended = time.monotonic()

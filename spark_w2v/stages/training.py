@@ -20,7 +20,7 @@ from pyspark import Broadcast, SparkContext
 from spark_w2v.skipgram.descent import Step
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing
-from spark_w2v.skipgram.parameters import Blocks, deal_blocks, initialise
+from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability, noise_distribution
 from spark_w2v.skipgram.schedule import epoch_edges
 from spark_w2v.stages.block_epochs import BlockEpoch, DivergedError, ExchangeSettings, Moved, SweepEnded
@@ -186,7 +186,7 @@ class Training:
         s = self.settings
         keep = kept_share(self.counts, s.subsample)
         load = kept_words(self.counts, s.subsample)
-        self.blocks = deal_blocks(load, s.partitions if s.scheme == "blocks" else 1)
+        self.blocks = assign_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
         drawing = Drawing(keep, s.window, s.seed, held_out, self.blocks)

@@ -3,6 +3,7 @@
 Rc center rows, Ro context rows, D dimensions, K negatives, P pairs, as in spark_w2v/skipgram/descent.py.
 """
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.descent import Groups, Step, Walk, cut_parts, descend, take_turns
-from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
-from spark_w2v.skipgram.parameters import deal_blocks, initialise
+from spark_w2v.skipgram.descent import BlockNoise, Groups, Step, Walk, cut_parts, descend, take_turns
+from spark_w2v.skipgram.pairs import Drawing, Layout, Runs
+from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import noise_distribution
 
@@ -68,6 +69,10 @@ def constant(rate: float, negatives: int = 3, damping: float = 0.0) -> Step:
     return Step(negatives, damping, rate, rate)
 
 
+def noise_of(task: Task) -> BlockNoise:
+    return BlockNoise.of(task.noise, DIMENSIONS)
+
+
 def walk(task: Task, step: Step, seed: int = 0) -> tuple[Floats, Floats, Walk]:
     """Rows after the walk; the task stays as it is."""
     center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
@@ -75,9 +80,10 @@ def walk(task: Task, step: Step, seed: int = 0) -> tuple[Floats, Floats, Walk]:
         center_rows,
         context_rows,
         *numbered(task.centers, task.contexts),
-        task.noise,
+        noise_of(task),
         step,
         np.random.default_rng(seed),
+        count_updates=True,
     )
     return center_rows, context_rows, done
 
@@ -91,35 +97,32 @@ class Plain(NamedTuple):
     loss_pairs: int
 
 
-def walk_plainly(task: Task, step: Step, seed: int, batch: int) -> Plain:
+def walk_plainly(task: Task, step: Step, seed: int) -> Plain:
     """The same walk, one pair at a time in float64, without damping: for each batch, rows -= rate * sum of gradients.
 
     A pair's noise is the N words of its set at weight K / N each.
-
-    Args:
-        batch: groups of a batch.
     """
     rng = np.random.default_rng(seed)
-    noise, sets = task.noise / task.noise.sum(), batch // descent.SHARING
-    pairs, layout = numbered(task.centers, task.contexts)
-    frequent = descent.frequent_rows(noise, DIMENSIONS)
-    parts = cut_parts(pairs, layout, len(task.center_rows), noise, step.negatives, frequent, rng)
+    parts = cut_parts(
+        *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), step.negatives, rng
+    )
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
     loss, loss_pairs = 0.0, 0
     for part, begin in take_turns(parts, rng):
-        groups, drawn = part.groups.stretch(begin), part.noise.reshape(-1, sets, descent.NOISE)
-        for first in range(0, groups.center.size, batch):
-            number = (begin + first) // batch
+        groups = part.groups.stretch(begin)
+        for first in range(0, groups.center.size, part.size):
+            number, last = (begin + first) // part.size, min(first + part.size, groups.center.size)
+            sets = part.noise_of(begin + first, begin + last)
             center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
-            for place in range(first, min(first + batch, groups.center.size)):
-                noisy = drawn[number % len(drawn), (place - first) // descent.SHARING]
+            for place in range(first, last):
+                noisy = sets[(place - first) // part.sharing]
                 center = groups.center[place]
                 for context in groups.contexts[place][: groups.length[place]]:
                     alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
                     beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
                     center_sum[center] += alone[1] + part.each * (beside[1] - alone[1])
                     context_sum += alone[2] + part.each * (beside[2] - alone[2])
-                    if number % descent.LOSS_EVERY == 0:
+                    if number % descent.LOSS_EVERY == 0 and place - first < part.sharing:
                         loss += float(alone[0] + part.each * (beside[0] - alone[0]))
                         loss_pairs += 1
             center_rows -= step.first_rate * center_sum
@@ -127,16 +130,17 @@ def walk_plainly(task: Task, step: Step, seed: int, batch: int) -> Plain:
     return Plain(center_rows, context_rows, loss, loss_pairs)
 
 
-FULL_BATCH = descent.GROUP * descent.BATCH  # pairs
-BATCH = 4
+FULL_BATCH = descent.BATCH  # pairs
+BATCH = 8  # pairs
 
 
-@pytest.fixture
-def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two pairs a group, two groups a set, two sets a batch, four noise words a set, whatever the vocabulary."""
-    sizes = {"GROUP": 2, "SHARING": 2, "NOISE": 4, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
-    for name, size in sizes.items():
+@pytest.fixture(params=descent.WIDTHS)
+def small_batches(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
+    """Groups of one width, two of them a set, eight pairs a batch, two noise words per context, whatever the rows."""
+    sizes = {"SHARING": 2, "NOISE_PER_CONTEXT": 2, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
+    for name, size in {**sizes, "WIDTHS": (request.param,), "LEAST_CUT": 1}.items():
         monkeypatch.setattr(descent, name, size)
+    return int(request.param)
 
 
 def assert_same_change(task: Task, found: tuple[Floats, Floats], wanted: Plain) -> None:
@@ -160,7 +164,7 @@ def test_the_gradient_of_one_batch_equals_the_textbook_one_pair_at_a_time(
     task = some_task(pairs, center_rows)
     step = constant(RATE, negatives)
     center_rows_after, context_rows_after, _ = walk(task, step)
-    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0, BATCH))
+    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0))
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -169,8 +173,8 @@ def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int
     task = some_task(pairs, center_rows)
     step = constant(RATE)
     done = walk(task, step)[2]
-    wanted = walk_plainly(task, step, 0, BATCH)
-    assert done.loss_pairs == wanted.loss_pairs == done.pairs == pairs
+    wanted = walk_plainly(task, step, 0)
+    assert 0 < done.loss_pairs == wanted.loss_pairs <= done.pairs == pairs
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
 
 
@@ -187,7 +191,7 @@ def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
     monkeypatch.setattr(descent, "STRETCH", 2)
     task = some_task(pairs)
     step = constant(RATE)
-    wanted = walk_plainly(task, step, 3, BATCH)
+    wanted = walk_plainly(task, step, 3)
     center_rows, context_rows, done = walk(task, step, 3)
     assert_same_change(task, (center_rows, context_rows), wanted)
     assert done.loss_pairs == wanted.loss_pairs
@@ -199,7 +203,7 @@ def test_one_context_row_is_its_own_noise() -> None:
     task = some_task(6, center_rows=2, context_rows=1)
     step = constant(RATE)
     center_rows, context_rows, done = walk(task, step)
-    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0, BATCH))
+    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0))
     assert done.context_updates.tolist() == [6 + 3 * 6]
 
 
@@ -207,7 +211,7 @@ def test_one_context_row_is_its_own_noise() -> None:
 def test_the_implicit_step_divides_by_all_updates_of_a_center_in_the_batch() -> None:
     task = some_task(8, center_rows=1)
     rate, damping, negatives = 2.0**-5, 0.5, 3
-    plain = walk_plainly(task, constant(RATE, negatives), 0, BATCH)
+    plain = walk_plainly(task, constant(RATE, negatives), 0)
     gradient = (plain.center_rows - task.center_rows) / RATE
     damped = walk(task, constant(rate, negatives, damping))[0]
     updates = 8 * (1 + negatives)
@@ -225,15 +229,17 @@ def test_a_row_is_never_moved_by_more_than_so_many_mean_gradients() -> None:
     assert np.abs(context_rows).max() <= descent.FARTHEST * 0.125 * (1 + 1e-5)
 
 
-@pytest.mark.usefixtures("small_batches")
-def test_the_learning_rate_falls_from_the_first_to_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_learning_rate_falls_from_the_first_to_the_last(
+    small_batches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(descent, "STRETCH", 1)
-    words = 10 * BATCH
+    words = 10 * BATCH // small_batches  # of which each has a group of its own
     # One pair a word and no noise: each center moves by its batch's rate times half of its context row, of ones.
     ids = np.arange(words, dtype=np.int32)
     center_rows, context_rows = np.zeros((words, 2), np.float32), np.ones((words, 2), np.float32)
     rng = np.random.default_rng(5)
-    descend(center_rows, context_rows, *numbered(ids, ids), np.full(words, 1 / words), Step(0, 0.0, 0.2, 0.1), rng)
+    noise = BlockNoise.of(np.full(words, 1 / words), 2)
+    descend(center_rows, context_rows, *numbered(ids, ids), noise, Step(0, 0.0, 0.2, 0.1), rng)
     rates = np.unique((2 * center_rows[:, 0].astype(np.float64)).round(6))
     np.testing.assert_allclose(rates, 0.2 - 0.1 * np.arange(10)[::-1] / 10, atol=1e-6)
 
@@ -260,8 +266,9 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     # stays 1/2: entry (o, c) of the context rows counts how often (c, o) was trained.
     rate = 1e-6
     center_rows, rows = np.eye(centers_used, dtype=np.float32), np.zeros((context_rows, centers_used), np.float32)
-    noise = np.full(context_rows, 1 / context_rows)
-    done = descend(center_rows, rows, *numbered(centers, contexts), noise, constant(rate, negatives=0), rng)
+    noise = BlockNoise.of(np.full(context_rows, 1 / context_rows), centers_used)
+    step = constant(rate, negatives=0)
+    done = descend(center_rows, rows, *numbered(centers, contexts), noise, step, rng, count_updates=True)
     wanted = np.zeros((context_rows, centers_used))
     np.add.at(wanted, (contexts, centers), 1)
     np.testing.assert_allclose(rows / (rate / 2), wanted, rtol=0.01, atol=0.01)
@@ -269,28 +276,44 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     assert done.pairs == pairs == done.center_updates.sum() == done.context_updates.sum()
 
 
-def groups_of(pairs: list[int], seed: int) -> Groups:
+def groups_of(pairs: list[int], seed: int, width: int = descent.GROUP, stretch: int = 7) -> Groups:
     """Groups whose contexts are the positions of the pairs."""
     count = np.array(pairs, np.int32)
     first, last = (np.cumsum(count) - count).astype(np.int32), max(int(count.sum()) - 1, 0)
-    return Groups(lambda at: np.minimum(at, last).astype(np.int32), first, count, 7, np.random.default_rng(seed))
+    runs = Runs(np.arange(count.size, dtype=np.int32) * 3, first, count)
+    return Groups(lambda at: np.minimum(at, last).astype(np.int32), runs, width, stretch, np.random.default_rng(seed))
 
 
 @examples
-@given(pairs=st.lists(st.integers(0, 40), min_size=1, max_size=30), seed=st.integers(0, 2**32))
-@example(pairs=[0], seed=0)
-@example(pairs=[0, 1, 0], seed=0)
-@example(pairs=[descent.GROUP * descent.BATCH + 1], seed=0)
-def test_groups_cover_each_pair_once_and_never_two_centers(pairs: list[int], seed: int) -> None:
-    groups = groups_of(pairs, seed)
+@given(
+    pairs=st.lists(st.integers(1, 40), min_size=1, max_size=30),
+    seed=st.integers(0, 2**32),
+    width=st.sampled_from(descent.WIDTHS),
+    stretch=st.sampled_from([7, 10_000]),
+)
+@example(pairs=[1], seed=0, width=8, stretch=7)
+@example(pairs=[FULL_BATCH + 1], seed=0, width=8, stretch=7)
+def test_groups_cover_each_pair_once_and_never_two_centers(
+    pairs: list[int], seed: int, width: int, stretch: int
+) -> None:
+    groups = groups_of(pairs, seed, width, stretch)
     center_of_pair = np.repeat(np.arange(len(pairs)), pairs)
     covered: list[int] = []
     for begin in groups.stretches():
-        for center, contexts, length in zip(*groups.stretch(begin), strict=True):
-            assert 1 <= length <= descent.GROUP == contexts.size
-            assert (center_of_pair[contexts[:length]] == center).all()
+        for center, contexts, length, total in zip(*groups.stretch(begin), strict=True):
+            assert 1 <= length <= width == contexts.size
+            assert (center_of_pair[contexts[:length]] * 3 == center).all()
+            assert total == pairs[center // 3]
             covered.extend(contexts[:length])
     assert sorted(covered) == list(range(sum(pairs)))
+    assert len(groups) == sum(-(-n // width) for n in pairs)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "width"), [([1] * 50, 1), ([2] * 50, 2), ([4, 3] * 50, 4), ([8, 7, 90, 16] * 9, 8), ([1] * 50 + [9], 1)]
+)
+def test_groups_are_as_wide_as_centers_fill_them(pairs: list[int], width: int) -> None:
+    assert descent.group_width(np.array(pairs, np.int32)) == width
 
 
 def test_groups_come_in_random_order() -> None:
@@ -320,7 +343,10 @@ def test_parts_share_all_pairs_and_give_each_row_its_noise(
 ) -> None:
     centers, contexts = (np.array(rows, np.int32) for rows in zip(*sorted(pairs), strict=True))
     noise = noise_distribution(np.array([900, 300, 100, 80, 9, 3, 1], np.int64), 0.75)
-    parts = cut_parts(*numbered(centers, contexts), 5, noise, negatives, frequent, np.random.default_rng(1))
+    block = dataclasses.replace(BlockNoise.of(noise, DIMENSIONS), frequent=frequent)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(descent, "LEAST_CUT", 1)
+        parts = cut_parts(*numbered(centers, contexts), 5, block, negatives, np.random.default_rng(1))
     assert len(parts) <= 2
     trained: list[tuple[int, int]] = []
     weight = np.zeros(7)
@@ -328,26 +354,38 @@ def test_parts_share_all_pairs_and_give_each_row_its_noise(
         found = [
             (int(center), int(context))
             for begin in part.groups.stretches()
-            for center, row, length in zip(*part.groups.stretch(begin), strict=True)
+            for center, row, length, _ in zip(*part.groups.stretch(begin), strict=True)
             for context in row[:length]
         ]
         trained += found
         if len(parts) == 2:
             assert len({context < frequent for _, context in found}) == 1
             assert len({context < frequent for context in [*part.noise.ravel(), found[0][1]]}) == 1
-        assert part.each * descent.NOISE <= descent.MOST_NOISE * negatives * (1 + 1e-6)
-        assert part.center_updates.sum() == pytest.approx(len(found) * (1 + part.each * descent.NOISE), rel=1e-5)
-        weight += (
-            len(found)
-            * part.each
-            * np.bincount(part.noise.ravel(), minlength=7)
-            / len(part.noise)
-            / (part.noise.shape[1] / descent.NOISE)
-        )
+        assert part.amount <= descent.MOST_NOISE * negatives * (1 + 1e-6)
+        weight += len(found) * part.amount * np.bincount(part.noise.ravel(), minlength=7) / part.noise.size
     assert sorted(trained) == sorted(pairs)
     # A systematic sample: each row is noise as often as its share says, up to one.
     total, drawn = negatives * len(pairs), min(part.noise.size for part in parts)
     np.testing.assert_allclose(weight, total * noise, atol=2 * total / drawn + 1e-9)
+
+
+def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
+    rows = 4 * descent.LEAST_FREQUENT
+    for pairs, parts in [(descent.LEAST_CUT - 1, 1), (descent.LEAST_CUT, 2)]:
+        task = some_task(pairs, context_rows=rows)
+        numbers = numbered(task.centers, task.contexts)
+        assert len(cut_parts(*numbers, len(task.center_rows), noise_of(task), 5, np.random.default_rng(1))) == parts
+
+
+@pytest.mark.parametrize(("rows", "pairs"), [(1, 64), (100, 64), (200, 128), (300, 256), (1563, 1536), (9999, 2048)])
+def test_a_batch_has_a_context_row_for_each_pair_but_in_the_smallest_blocks(rows: int, pairs: int) -> None:
+    assert descent.batch_size(rows) == pairs
+
+
+def test_a_block_in_which_no_word_occurs_has_no_noise() -> None:
+    noise = BlockNoise.of(np.zeros(9), DIMENSIONS)
+    assert not noise.share.any()
+    assert not noise.edges.any()
 
 
 @pytest.mark.parametrize("times", [2, descent.GROUP + 3])
@@ -382,13 +420,25 @@ def test_rows_that_nothing_touched_have_no_updates_and_are_unchanged() -> None:
         assert (after[touched] != before[touched]).any(axis=1).all()
 
 
+def test_updates_are_only_counted_for_who_asks() -> None:
+    for task in (some_task(0), some_task(30)):
+        rows, numbers = (task.center_rows.copy(), task.context_rows.copy()), numbered(task.centers, task.contexts)
+        done = descend(*rows, *numbers, noise_of(task), constant(0.1), np.random.default_rng(0))
+        asked = walk(task, constant(0.1))
+        assert done.center_updates.size == done.context_updates.size == 0
+        assert np.array_equal(rows[0], asked[0])
+        assert np.array_equal(rows[1], asked[1])
+
+
 @pytest.mark.parametrize("pairs", [1, 500, 5000])
 def test_updates_count_each_pair_and_its_noise(pairs: int) -> None:
     task = some_task(pairs)
     done = walk(task, constant(0.01, negatives=5))[2]
     assert done.center_updates.tolist() == [6.0 * n for n in np.bincount(task.centers, minlength=5)]
     wanted = np.bincount(task.contexts, minlength=7) + 5 * pairs * task.noise
-    np.testing.assert_allclose(done.context_updates, wanted, rtol=1e-6)
+    touched = done.context_updates > 0
+    assert touched.all() or pairs < 7
+    np.testing.assert_allclose(done.context_updates, wanted * touched, rtol=1e-6)
 
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
@@ -408,8 +458,8 @@ DIVERGES = pytest.mark.xfail(
 
 @pytest.mark.parametrize(
     ("rows", "rate"),
-    [(1, 1.0), (20, 1.0), (60, 0.25), (300, 0.25), (5000, 0.25)]
-    + [pytest.param(rows, 1.0, marks=DIVERGES) for rows in (60, 300, 1000, 5000)],
+    [(1, 1.0), (20, 1.0), (60, 1.0), (300, 0.25), (5000, 0.25)]
+    + [pytest.param(rows, 1.0, marks=DIVERGES) for rows in (300, 1000, 5000)],
 )
 def test_rows_stay_finite_and_small_with_a_learning_rate_far_too_high(rows: int, rate: float) -> None:
     task = some_task(20_000, center_rows=rows, context_rows=rows)
@@ -449,13 +499,13 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     ids, lengths = planted_corpus(np.random.default_rng(7))
     words, epochs = THEMES * (TWINS + COMPANIONS), 4
     counts = np.bincount(ids, minlength=words).astype(np.int64)
-    blocks = deal_blocks(counts.astype(np.float64), 1)
+    blocks = assign_blocks(counts.astype(np.float64), 1)
     drawing = Drawing(np.ones(words, np.float32), 3, 1, 0.0, blocks)
     center_rows, context_rows = initialise(words, 16, 1)
-    noise = noise_distribution(counts, 0.75)[blocks.order]
+    noise = BlockNoise.of(noise_distribution(counts, 0.75)[blocks.order], 16)
     losses = []
     for epoch in range(epochs):
-        numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, epoch_edges(1, 1, 1))[0]
+        numbers = drawing.pairs((0, 0, 0), ids, lengths, epoch, np.array([0.0, 1.0]))[0]
         step = Step(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
         done = descend(
             center_rows, context_rows, np.sort(numbers), Layout.of(blocks), noise, step, np.random.default_rng(epoch)

@@ -7,7 +7,7 @@ import pytest
 from spark_w2v.skipgram import held_out
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing
-from spark_w2v.skipgram.parameters import deal_blocks
+from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import noise_distribution
 
@@ -17,7 +17,7 @@ WORDS = 12
 
 
 def some_drawing(share: float = 0.2, words: int = WORDS, window: int = 3, keep: float = 1.0) -> Drawing:
-    blocks = deal_blocks(np.ones(words), 1)
+    blocks = assign_blocks(np.ones(words), 1)
     return Drawing(np.full(words, keep, np.float32), window, 1, share, blocks)
 
 

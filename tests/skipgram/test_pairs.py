@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_w2v.skipgram import pairs
 from spark_w2v.skipgram.pairs import (
     Drawing,
     Keys,
     Layout,
     draw_reach,
-    epoch_edges,
     keep_words,
-    latin_square,
     looks,
     number_pairs,
 )
-from spark_w2v.skipgram.parameters import Blocks, deal_blocks
+from spark_w2v.skipgram.parameters import Blocks, assign_blocks
+from spark_w2v.skipgram.schedule import epoch_edges
 
 Ints = npt.NDArray[np.int32]
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+WHOLE = np.array([0.0, 1.0])  # the edges of an epoch in one sweep
 PLACE = (3, 1 << 40, 7)  # file, start and number of a piece
 
 
@@ -74,7 +75,7 @@ def flat(sentences: list[list[int]]) -> tuple[Ints, Ints]:
 
 
 def some_blocks(words: int, count: int, seed: int = 0) -> Blocks:
-    return deal_blocks(np.random.default_rng(seed).random(words) + 0.1, count)
+    return assign_blocks(np.random.default_rng(seed).random(words) + 0.1, count)
 
 
 VOCABULARY = 11
@@ -113,7 +114,7 @@ def test_a_window_larger_than_the_sentence_pairs_all_of_its_words() -> None:
     blocks = some_blocks(4, 1)
     drawing = Drawing(np.ones(4, np.float32), 1000, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1], [2, 3]] * 50)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))[0], blocks)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
     assert found == {(0, 1): 50, (1, 0): 50, (2, 3): 50, (3, 2): 50}
 
 
@@ -121,7 +122,7 @@ def test_one_slice_alone_is_what_it_is_among_all() -> None:
     blocks, rng = some_blocks(600, 1), np.random.default_rng(3)
     ids, lengths = rng.integers(0, 600, 2000).astype(np.int32), np.full(200, 10, np.int32)
     drawing = Drawing(np.full(600, 0.7, np.float32), 4, 1, 0.1, blocks)
-    edges = epoch_edges(0, 2, 3)
+    edges = epoch_edges(0, 2, 3, 1e9)
     slices = edges.size - 1
     numbers, words = drawing.pairs(PLACE, ids, lengths, 1, edges)
     part = numbers >> np.uint64(2 * blocks.bits)
@@ -135,7 +136,7 @@ def test_one_slice_alone_is_what_it_is_among_all() -> None:
 def test_sentences_of_one_word_have_no_pairs(sentences: list[list[int]]) -> None:
     drawing = Drawing(np.ones(4, np.float32), 5, 1, 0.0, some_blocks(4, 2))
     ids, lengths = flat(sentences)
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 3))
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 3, 1e9))
     assert numbers.dtype == np.uint64
     assert (numbers.size, words) == (0, ids.size)
 
@@ -146,7 +147,7 @@ def test_a_center_is_paired_with_all_of_its_sentence_within_one_reach() -> None:
     drawing = Drawing(np.ones(600, np.float32), window, 9, 0.0, blocks)
     lengths = np.random.default_rng(2).multinomial(600, np.full(60, 1 / 60)).astype(np.int32)
     ids = np.arange(600, dtype=np.int32)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))[0], blocks)
+    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
     reach = [1] * 600
     for center, context in found:
         reach[center] = max(reach[center], abs(center - context))
@@ -190,7 +191,7 @@ def test_skipped_words_bring_their_neighbours_together() -> None:
     blocks = some_blocks(3, 1)
     drawing = Drawing(np.array([1, 0, 1], np.float32), 1, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1, 2]])
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 1))
+    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, WHOLE)
     assert words_of(numbers, blocks) == {(0, 2): 1, (2, 0): 1}
     assert words == 2
 
@@ -200,7 +201,7 @@ def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> N
     blocks = some_blocks(40, count)
     drawing = Drawing(np.ones(40, np.float32), 3, 1, 0.0, blocks)
     ids = np.random.default_rng(1).integers(0, 40, 2000).astype(np.int32)
-    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4))
+    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4, 1e9))
     pairs = [take_apart(int(number), blocks) for number in np.sort(numbers)]
     assert {pair.part for pair in pairs} == {0, 1, 2, 3}
     for pair in pairs:
@@ -230,45 +231,49 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("row", [15, 16, 17, 30, 31])
-def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int) -> None:
+def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     layout, largest = Layout(row, 1), (1 << row) - 1
     wide: Keys = np.array([largest << row | largest], np.uint64)
     number: npt.NDArray[np.unsignedinteger] = wide.astype(layout.dtype)
     assert int(number[0]) == largest << row | largest
     assert layout.contexts(number).tolist() == [largest]
-    if row <= 17:
-        assert layout.pairs_by_part(number, largest + 1, largest).tolist() == [[0, 0]] * largest + [[0, 1]]
-        assert layout.pairs_by_part(number, largest + 1, largest + 1).tolist() == [[0, 0]] * largest + [[1, 0]]
+    for searched in (0, pairs.SEARCHED) if row <= 17 else (pairs.SEARCHED,):
+        monkeypatch.setattr(pairs, "SEARCHED", searched)
+        for frequent, kind in ((largest, 1), (largest + 1, 0)):
+            runs = layout.runs(number, largest + 1, frequent)
+            assert [column.tolist() for column in runs[kind]] == [[largest], [0], [1]]
+            assert runs[1 - kind].pairs.size == 0
 
 
 @examples
 @given(
-    pairs=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12)), min_size=1, max_size=60),
+    drawn=st.lists(st.tuples(st.integers(0, 8), st.integers(0, 12)), min_size=1, max_size=60),
     frequent=st.integers(1, 16),
     above=st.integers(0, 5),
+    searched=st.sampled_from([0, 100]),
 )
-def test_pairs_are_counted_by_center_and_kind_of_context_whatever_their_bucket(
-    pairs: list[tuple[int, int]], frequent: int, above: int
+def test_runs_are_of_one_center_and_one_kind_of_context_whatever_their_bucket(
+    drawn: list[tuple[int, int]], frequent: int, above: int, searched: int
 ) -> None:
     layout = Layout(4, 3)
-    numbers = np.sort(np.array([above << 8 | center << 4 | context for center, context in pairs], np.uint64))
-    wanted = [[sum(c == i and (o < frequent) == kind for c, o in pairs) for kind in (True, False)] for i in range(9)]
-    for numbered in (numbers, layout.shortened(numbers)):
-        assert layout.pairs_by_part(numbered, 9, frequent).tolist() == wanted
-
-
-def test_an_epoch_is_cut_in_equal_slices_and_the_first_of_several_blocks_in_growing_ones_too() -> None:
-    doubling = [0.0, 1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
-    for epoch, blocks in [(0, 1), (1, 1), (1, 8)]:
-        assert epoch_edges(epoch, blocks, 4).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-        assert epoch_edges(epoch, blocks, 1).tolist() == [0.0, 1.0]
-    assert epoch_edges(0, 2, 1).tolist() == [*doubling, 1.0]
-    assert epoch_edges(0, 2, 4).tolist() == [*doubling, 0.75, 1.0]
+    numbers = np.sort(np.array([above << 8 | center << 4 | context for center, context in drawn], np.uint64))
+    wanted = []
+    for kind in (True, False):
+        of_center = {
+            i: [at for at, (c, o) in enumerate(sorted(drawn)) if c == i and (o < frequent) == kind] for i in range(9)
+        }
+        wanted.append([(center, places[0], len(places)) for center, places in of_center.items() if places])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pairs, "SEARCHED", searched)
+        for numbered in (numbers, layout.shortened(numbers)):
+            found = layout.runs(numbered, 9, frequent)
+            assert [list(zip(*(column.tolist() for column in runs), strict=True)) for runs in found] == wanted
+            assert {column.dtype for runs in found for column in runs} == {np.dtype(np.int32)}
 
 
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: int) -> None:
-    sentences, edges = 4000, epoch_edges(epoch, 2, 4)
+    sentences, edges = 4000, epoch_edges(epoch, 2, 4, 1e9)
     blocks = some_blocks(sentences * 2, 1)
     drawing = Drawing(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
     ids, lengths = np.arange(sentences * 2, dtype=np.int32), np.full(sentences, 2, np.int32)
@@ -281,19 +286,6 @@ def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: 
     assert (np.abs(found - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))).all()
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 3, 8, 13])
-def test_every_bucket_is_trained_once_and_no_two_tasks_of_a_round_share_a_row(blocks: int) -> None:
-    square = latin_square(blocks, np.random.default_rng(blocks))
-    assert square.shape == (blocks, blocks)
-    for line in (*square, *square.T):
-        assert sorted(line) == list(range(blocks))
-
-
-def test_rounds_meet_the_buckets_in_another_order_each_time() -> None:
-    squares = {latin_square(8, np.random.default_rng(seed)).tobytes() for seed in range(20)}
-    assert len(squares) == 20
-
-
 def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -> None:
     sentences, share = 2000, 0.1
     blocks = some_blocks(sentences * 3, 1)
@@ -302,7 +294,7 @@ def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -
     assert abs(out.sum() - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))
     ids, lengths = np.arange(sentences * 3, dtype=np.int32), np.full(sentences, 3, np.int32)
     for epoch in range(3):
-        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, epoch_edges(0, 2, 2))
+        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, epoch_edges(0, 2, 2, 1e9))
         trained = {word // 3 for pair in words_of(numbers, blocks) for word in pair}
         assert trained == set(np.flatnonzero(~out).tolist())
         assert words == 3 * len(trained)
@@ -312,7 +304,7 @@ def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -
 def test_pairs_are_the_same_at_the_same_place_and_others_in_another_epoch_or_place() -> None:
     drawing = Drawing(np.full(50, 0.7, np.float32), 5, 1, 0.0, some_blocks(50, 2))
     ids = np.random.default_rng(1).integers(0, 50, 1000).astype(np.int32)
-    lengths, edges = np.full(100, 10, np.int32), epoch_edges(1, 1, 2)
+    lengths, edges = np.full(100, 10, np.int32), epoch_edges(1, 1, 2, 1e9)
 
     def draw(place: tuple[int, ...], epoch: int) -> list[int]:
         return sorted(drawing.pairs(place, ids, lengths, epoch, edges)[0].tolist())

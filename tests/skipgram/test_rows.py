@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.rows import add_rows
+from spark_w2v.skipgram.rows import add_rows, add_sums
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
@@ -59,3 +59,22 @@ def test_rows_that_are_not_named_stay_as_they_are() -> None:
     add_rows(matrix, np.array([7, 93], np.int32), np.ones(2, np.float32), np.ones((2, 4), np.float32))
     changed = (matrix != before).any(axis=1)
     assert np.flatnonzero(changed).tolist() == [7, 93]
+
+
+@examples
+@given(
+    sums=st.integers(0, 9),
+    more=st.integers(0, 3),
+    width=st.integers(1, 7),
+    each=st.integers(1, 4),
+    seed=st.integers(0, 2**32),
+)
+def test_each_row_gets_the_sum_of_its_own_sources(sums: int, more: int, width: int, each: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(sums + more, width)).astype(np.float32)
+    source = rng.normal(size=(sums * each, width)).astype(np.float32)
+    weights = rng.normal(size=sums * each).astype(np.float32)
+    wanted = matrix.astype(np.float64)
+    np.add.at(wanted, np.arange(sums).repeat(each), weights[:, None].astype(np.float64) * source)
+    add_sums(matrix, weights, source, each)
+    np.testing.assert_allclose(matrix, wanted, rtol=1e-5, atol=5e-6)

@@ -3,13 +3,14 @@
 import math
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import sampling
 from spark_w2v.skipgram.sampling import (
-    draw_noise,
+    draw_noise_sets,
     frequent_share,
     generator,
     keep_probability,
@@ -68,40 +69,48 @@ def test_noise_is_as_frequent_as_the_count_to_the_exponent() -> None:
     assert noise_distribution(counts, 1.0).sum() == pytest.approx(1.0, rel=1e-12)
 
 
+def draw(noise: npt.NDArray[np.float64], sets: int, words: int, rng: np.random.Generator) -> npt.NDArray[np.int32]:
+    """Sets of noise words of a whole distribution."""
+    return draw_noise_sets(np.cumsum(noise) / noise.sum(), 0, noise.size, sets, words, rng)
+
+
 @examples
 @given(
     counts=st.lists(st.integers(1, 10**6), min_size=1, max_size=60),
-    wanted=st.integers(0, 3000),
+    sets=st.integers(1, 50),
+    words=st.integers(1, 70),
     seed=st.integers(0, 2**32),
+    data=st.data(),
 )
 def test_each_noise_word_is_drawn_as_often_as_its_probability_says_up_to_one(
-    counts: list[int], wanted: int, seed: int
+    counts: list[int], sets: int, words: int, seed: int, data: st.DataObject
 ) -> None:
     noise = noise_distribution(np.array(counts, np.int64), 0.75)
-    drawn = draw_noise(noise, wanted, np.random.default_rng(seed))
+    first = data.draw(st.integers(0, noise.size - 1))
+    last = data.draw(st.integers(first + 1, noise.size))
+    drawn = draw_noise_sets(np.cumsum(noise), first, last, sets, words, np.random.default_rng(seed))
     assert drawn.dtype == np.int32
-    assert drawn.size == wanted
-    times = np.bincount(drawn, minlength=noise.size)
-    assert times.size == noise.size
-    assert (np.abs(times - wanted * noise) < 1 + 1e-6).all()
+    assert drawn.shape == (sets, words)
+    assert drawn.flags.c_contiguous
+    share = np.zeros(noise.size)
+    share[first:last] = noise[first:last] / noise[first:last].sum()
+    assert (np.abs(np.bincount(drawn.ravel(), minlength=noise.size) - drawn.size * share) < 1 + 1e-6).all()
+    for row in drawn:  # and so in each set alone
+        assert (np.diff(row) >= 0).all()
+        assert (np.abs(np.bincount(row, minlength=noise.size) - words * share) < 1 + 1e-6).all()
 
 
 def test_words_without_probability_are_never_drawn() -> None:
     noise = np.array([0, 0.5, 0, 0.5, 0])
     for seed in range(50):
-        assert set(draw_noise(noise, 7, np.random.default_rng(seed)).tolist()) == {1, 3}
+        assert set(draw(noise, 1, 7, np.random.default_rng(seed)).ravel().tolist()) == {1, 3}
 
 
-def test_part_of_a_distribution_is_drawn_from_in_proportion() -> None:
-    drawn = draw_noise(np.array([0.01, 0.03]), 400, np.random.default_rng(0))
-    assert abs(int((drawn == 0).sum()) - 100) <= 1
-
-
-def test_noise_comes_in_random_order() -> None:
-    noise = np.full(100, 0.01)
-    drawn = draw_noise(noise, 5000, np.random.default_rng(0))
-    # Each position's correlation with its word: 4 sigma of 5,000 draws.
-    assert abs(np.corrcoef(np.arange(5000), drawn)[0, 1]) < 4 / math.sqrt(5000)
+def test_sets_come_in_random_order() -> None:
+    drawn = draw(np.full(100, 0.01), 5000, 3, np.random.default_rng(0))
+    # Each set's correlation with its words: 4 sigma of 5,000 sets.
+    for column in drawn.T:
+        assert abs(np.corrcoef(np.arange(5000), column)[0, 1]) < 4 / math.sqrt(5000)
 
 
 def test_rare_words_are_drawn_in_their_share_over_many_tasks() -> None:
@@ -109,7 +118,8 @@ def test_rare_words_are_drawn_in_their_share_over_many_tasks() -> None:
     tasks, wanted = 2000, 20
     times = np.zeros(200)
     for task in range(tasks):
-        times += np.bincount(draw_noise(noise, wanted, generator(1, sampling.KERNEL, task)), minlength=200)
+        drawn = draw(noise, 4, wanted // 4, generator(1, sampling.KERNEL, task))
+        times += np.bincount(drawn.ravel(), minlength=200)
     expected = tasks * wanted * noise
     # A word is drawn at most once a task here, a Bernoulli variable: 4 sigma for the furthest of 200 words.
     assert (np.abs(times - expected) <= 4 * np.sqrt(expected)).all()
@@ -120,7 +130,7 @@ def test_random_numbers_are_the_same_at_the_same_place_and_others_elsewhere() ->
         sampling.INITIAL,
         sampling.HELD_OUT,
         sampling.PAIRS,
-        sampling.LATIN_SQUARE,
+        sampling.RING,
         sampling.KERNEL,
         sampling.SAMPLE,
     ]

@@ -1,0 +1,90 @@
+"""Every bucket once per sweep, blocks that only move to a neighbour, and sweeps that are not too small."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram.schedule import LEAST_BUCKET, Ring, auto_sweeps, done_before, epoch_edges
+
+examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+MANY = 1e12  # pairs
+
+rings = st.builds(
+    lambda blocks, sweeps, seed: Ring.draw(blocks, sweeps, np.random.default_rng(seed)),
+    st.integers(1, 13),
+    st.integers(1, 5),
+    st.integers(0, 2**32),
+)
+
+
+@examples
+@given(ring=rings)
+def test_every_bucket_is_trained_once_per_sweep(ring: Ring) -> None:
+    every = sorted((i, j) for i in range(ring.blocks) for j in range(ring.blocks))
+    assert ring.rounds == len(ring.directions) * ring.blocks
+    for sweep in range(len(ring.directions)):
+        numbers = range(sweep * ring.blocks, (sweep + 1) * ring.blocks)
+        assert sorted((i, ring.context_of(n, i)) for n in numbers for i in range(ring.blocks)) == every
+
+
+@examples
+@given(ring=rings)
+def test_no_two_buckets_of_a_round_share_a_block(ring: Ring) -> None:
+    for number in range(ring.rounds):
+        contexts = [ring.context_of(number, i) for i in range(ring.blocks)]
+        assert sorted(contexts) == list(range(ring.blocks))
+        assert [ring.center_of(number, j) for j in contexts] == list(range(ring.blocks))
+
+
+@examples
+@given(ring=rings)
+def test_a_context_block_moves_to_a_neighbour_or_stays_also_from_one_sweep_to_the_next(ring: Ring) -> None:
+    for number in range(ring.rounds - 1):
+        for context in range(ring.blocks):
+            moved = ring.center_of(number + 1, context) - ring.center_of(number, context)
+            assert moved % ring.blocks in {0, 1, ring.blocks - 1}
+
+
+def test_start_and_directions_are_drawn() -> None:
+    drawn = [Ring.draw(8, 3, np.random.default_rng(seed)) for seed in range(200)]
+    assert {ring.start for ring in drawn} == set(range(8))
+    assert len({ring.directions for ring in drawn}) == 8
+    assert Ring.draw(8, 3, np.random.default_rng(7)) == drawn[7]
+
+
+def test_an_epoch_is_cut_in_equal_sweeps_and_the_first_of_several_blocks_in_growing_ones_too() -> None:
+    doubling = [0.0, 1 / 128, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2]
+    for epoch, blocks in [(0, 1), (1, 1), (1, 8)]:
+        assert epoch_edges(epoch, blocks, 4, MANY).tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+        assert epoch_edges(epoch, blocks, 1, MANY).tolist() == [0.0, 1.0]
+    assert epoch_edges(0, 2, 1, MANY).tolist() == [*doubling, 1.0]
+    assert epoch_edges(0, 2, 4, MANY).tolist() == [*doubling, 0.75, 1.0]
+
+
+@examples
+@given(blocks=st.integers(2, 200), per_bucket=st.floats(0, 1e6))
+def test_a_growing_sweep_has_pairs_enough_for_all_buckets(blocks: int, per_bucket: float) -> None:
+    edges = epoch_edges(0, blocks, 1, per_bucket * blocks**2)
+    assert (edges[0], edges[-1]) == (0.0, 1.0)
+    sizes = np.diff(edges) * per_bucket
+    assert sizes.size == 1 or sizes.min() >= LEAST_BUCKET * (1 - 1e-9)
+    assert sizes.size == 8 or edges[1] / 2 * per_bucket < LEAST_BUCKET
+
+
+@pytest.mark.parametrize(
+    ("blocks", "per_bucket", "sweeps"), [(1, 1e6, 2), (4, 1e6, 2), (5, 1e6, 4), (64, 4, 4), (64, 3, 3), (64, 0, 1)]
+)
+def test_sweeps_are_fewer_where_buckets_would_be_too_small(blocks: int, per_bucket: float, sweeps: int) -> None:
+    assert auto_sweeps(blocks, per_bucket * LEAST_BUCKET * blocks**2) == sweeps
+
+
+@examples
+@given(blocks=st.integers(1, 9), sweeps=st.integers(1, 5), epoch=st.integers(0, 1))
+def test_rounds_of_a_sweep_have_equal_shares_of_it(blocks: int, sweeps: int, epoch: int) -> None:
+    edges = epoch_edges(epoch, blocks, sweeps, MANY)
+    rounds = (edges.size - 1) * blocks
+    done = np.array([done_before(number, blocks, edges) for number in range(rounds + 1)])
+    assert (done[0], done[-1]) == (0.0, 1.0)
+    assert done[::blocks].tolist() == edges.tolist()
+    np.testing.assert_allclose(np.diff(done), (np.diff(edges) / blocks).repeat(blocks), rtol=1e-9)
