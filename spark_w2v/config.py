@@ -194,7 +194,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=100_000,
             description=(
                 "Slices that each bucket of pairs is cut in, so that an epoch visits all buckets as many times; 0 "
-                "takes 2 with up to 4 blocks and 4 with more. Not used by replicas."
+                "takes 2 with up to 4 blocks and 4 with more, and fewer where buckets would have too few pairs. Not used by replicas."
             ),
         ),
     ] = 0
@@ -258,6 +258,52 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     ] = True
 
 
+class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How the tasks of scheme blocks reach each other and the driver. Nothing here changes the result."""
+
+    tasks: Annotated[
+        Annotated[int, Meta(ge=1, le=4096)] | Literal["auto"],
+        Meta(
+            description=(
+                "Tasks that train at the same time, each with a share of the blocks. auto: as many as Spark has slots, "
+                "and no more than blocks. A number that Spark has no slots for is refused."
+            ),
+        ),
+    ] = "auto"
+    first_port: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=65535,
+            description=(
+                "First port that the driver and the tasks may listen on; 0 takes any free one. A machine needs one for "
+                "each task that it runs at a time, and the driver's one more."
+            ),
+        ),
+    ] = 0
+    last_port: Annotated[int, Meta(ge=0, le=65535, description="Last port that they may listen on.")] = 0
+    timeout: Annotated[
+        float,
+        Meta(
+            ge=1.0,
+            le=3600.0,
+            description=(
+                "Seconds without a word after which a process counts as lost; the epoch is then repeated from the last "
+                "parameters that came back."
+            ),
+        ),
+    ] = 60.0
+    plain: Annotated[
+        bool,
+        Meta(
+            description=(
+                "Parameters may travel unencrypted although spark.network.crypto.enabled or spark.ssl.enabled is set; "
+                "without it such a run is refused."
+            ),
+        ),
+    ] = False
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """All that a run may be asked to do. `load` and `from_dict` check it; the class called by hand does not."""
 
@@ -265,6 +311,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     vocabulary: Vocabulary = msgspec.field(default_factory=Vocabulary)
     training: Training = msgspec.field(default_factory=Training)
     output: Output = msgspec.field(default_factory=Output)
+    exchange: Exchange = msgspec.field(default_factory=Exchange)
 
 
 class ConfigError(ValueError):
@@ -526,6 +573,13 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "corpus.tokenizer",
             'corpus.tokenizer = "none" is for ready-made words, which corpus.format = "text" cannot hold; '
             'use "whitespace", or corpus.format = "jsonl" or "parquet".',
+        )
+    exchange = config.exchange
+    if not exchange.first_port <= exchange.last_port or (exchange.last_port and not exchange.first_port):
+        yield (
+            "exchange.last_port" if exchange.last_port else "exchange.first_port",
+            f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are no range of "
+            "ports; give both, the first not above the last, or neither.",
         )
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pyspark.sql.functions as F
 from pyspark import Broadcast, InheritableThread, SparkContext
 
+from spark_w2v.config import ConfigError
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
@@ -40,6 +41,7 @@ REPORT_EVERY = 0.5  # seconds between two reports of progress
 CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
 CHUNK = 1 << 22  # floats looked at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
+ENCRYPTING = ("spark.network.crypto.enabled", "spark.ssl.enabled", "spark.ssl.rpc.enabled", "spark.io.encryption.enabled")
 WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 
 
@@ -98,6 +100,45 @@ class SweepEnded:
 
 
 Event = Moved | SweepEnded
+
+
+def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
+    """Refuse a Spark whose settings do not go with an epoch of `blocks`.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    conf = context.getConf()
+
+    def is_set(key: str) -> bool:
+        return (conf.get(key, "false") or "").strip().lower() == "true"
+
+    if is_set("spark.dynamicAllocation.enabled"):
+        raise ConfigError(
+            "spark.dynamicAllocation.enabled is true, which Spark refuses together with the barrier stages of scheme "
+            "blocks; set it to false, and the number of executors with spark.executor.instances, or on a standalone "
+            "cluster with spark.cores.max."
+        )
+    encrypted = [key for key in ENCRYPTING if is_set(key)]
+    if encrypted and not exchange.plain:
+        raise ConfigError(
+            f"{encrypted[0]} is true, and the parameters that tasks pass to each other would travel unencrypted; set "
+            "exchange.plain = true to allow it, or training.scheme = \"replicas\", whose traffic is Spark's alone."
+        )
+
+
+def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
+    """Refuse a number of tasks that Spark has no slots for.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    if exchange.tasks is not None and (count := slots(context)[0]) < exchange.tasks:
+        raise ConfigError(
+            f"exchange.tasks is {exchange.tasks}, and Spark has {count} slots (cores of its executors / "
+            "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
+            "standalone cluster spark.cores.max."
+        )
 
 
 def slots(context: SparkContext) -> tuple[int, int]:

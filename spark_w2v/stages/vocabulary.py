@@ -17,7 +17,6 @@ import pyspark.sql.functions as F
 from spark_w2v.stages.schemas import ENCODED, TALLIES
 
 if TYPE_CHECKING:
-    from pyspark import RDD
     from pyspark.sql import DataFrame
 
 Ints = npt.NDArray[np.int64]
@@ -115,17 +114,15 @@ def tallies(pieces: "DataFrame") -> dict[str, int]:
     return {name: int(row[name]) for name in TALLIES}
 
 
-def encode(pieces: "DataFrame", vocabulary: Vocabulary) -> "RDD[Any]":
-    """PIECES in word ids: tuples as in schemas.ENCODED. Lazy; as many partitions as the pieces.
+def encode(pieces: "DataFrame", vocabulary: Vocabulary) -> "DataFrame":
+    """PIECES in word ids: ENCODED. Lazy; as many partitions as the pieces.
 
     The words are broadcast. Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
     9 million words.
     """
     words = pieces.sparkSession.sparkContext.broadcast(vocabulary.words)
-    return (
-        pieces.select("file", "start", "piece", "words", "codes", "lengths")
-        .mapInArrow(_encode_with(lambda: words.value), ENCODED)
-        .rdd.map(tuple)
+    return pieces.select("file", "start", "piece", "words", "codes", "lengths").mapInArrow(
+        _encode_with(lambda: words.value), ENCODED
     )
 
 
