@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pyspark.sql.functions as F
 from pyspark import Broadcast, InheritableThread, SparkContext
 
-from spark_w2v.config import ConfigError
+
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
@@ -108,6 +108,8 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     Raises:
         ConfigError: one sentence.
     """
+    from spark_w2v.config import ConfigError  # here, because executors import this module without msgspec
+
     conf = context.getConf()
 
     def is_set(key: str) -> bool:
@@ -122,8 +124,9 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     encrypted = [key for key in ENCRYPTING if is_set(key)]
     if encrypted and not exchange.plain:
         raise ConfigError(
-            f"{encrypted[0]} is true, and the parameters that tasks pass to each other would travel unencrypted; set "
-            "exchange.plain = true to allow it, or training.scheme = \"replicas\", whose traffic is Spark's alone."
+            f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
+            "disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = \"replicas\", "
+            "whose traffic is Spark's alone."
         )
 
 
@@ -133,6 +136,8 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
     Raises:
         ConfigError: one sentence.
     """
+    from spark_w2v.config import ConfigError
+
     if exchange.tasks is not None and (count := slots(context)[0]) < exchange.tasks:
         raise ConfigError(
             f"exchange.tasks is {exchange.tasks}, and Spark has {count} slots (cores of its executors / "
