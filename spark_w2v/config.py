@@ -194,7 +194,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=100_000,
             description=(
                 "Slices that each bucket of pairs is cut in, so that an epoch visits all buckets as many times; 0 "
-                "takes 2 with up to 4 blocks and 4 with more, and fewer where buckets would have too few pairs. Not used by replicas."
+                "takes 2 with up to 4 blocks and 4 with more, and fewer where buckets would have too few pairs. Not "
+                "used by replicas."
             ),
         ),
     ] = 0
@@ -245,11 +246,11 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What is written beside the embeddings."""
 
     checkpoint: Annotated[
-        Literal["epoch", "round", "none"],
+        Literal["sweep", "epoch", "none"],
         Meta(
             description=(
-                "How often the state is saved, so how much work a killed run loses; a run without checkpoints starts "
-                "again."
+                "How often the state is saved, so how much work a killed run loses; with replicas a sweep is a sync. A "
+                "run without checkpoints starts again."
             ),
         ),
     ] = "epoch"
@@ -536,6 +537,9 @@ def _override_value(text: str, key: Key) -> Any:
 
 # Checking
 
+# Values that earlier versions had, and what to write now.
+REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}
+
 
 def _checked(given: Mapping[str, Given]) -> Config:
     tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
@@ -578,8 +582,8 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
     if not exchange.first_port <= exchange.last_port or (exchange.last_port and not exchange.first_port):
         yield (
             "exchange.last_port" if exchange.last_port else "exchange.first_port",
-            f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are no range of "
-            "ports; give both, the first not above the last, or neither.",
+            f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are not a "
+            "range of ports; give both, the first not above the last, or neither.",
         )
 
 
@@ -621,6 +625,7 @@ def _refuse_value(key: Key, given: Given) -> NoReturn:
         side, limit = _limit(value, fitting[0])
         found, required = "is out of range", ", or ".join([limit, *others])
         required += f": {key.reasons[side]}" if side in key.reasons else ""
+    required += f"; {REPLACED[key.path, value]}" if isinstance(value, str) and (key.path, value) in REPLACED else ""
     raise ConfigError(f"{given.place}: {subject} {found}; it must be {required}.")
 
 

@@ -24,15 +24,22 @@ from spark_w2v import config as configuration
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
 from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start, workers
+from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.publication import BusyError, Run, StorageError, UserError
-from spark_w2v.stages.training import DivergedError, NoPairsError, Training
+from spark_w2v.stages.publication import BusyError, Run, UserError
+from spark_w2v.stages.training import NoPairsError, Training
 from spark_w2v.stages.warm_start import Earlier
 from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
 
+# Executors that are lost between counting the slots and asking for them are noticed in half a minute, not in ten.
+BARRIER = {
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "3s",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "10",
+}
 # What Spark says when it was not the job that failed.
 LOST = (
     (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
@@ -104,6 +111,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
         _complain(str(error), options.log_format)
         return USERS_MISTAKE
+    except SparkLostError as error:
+        _complain(f"{error}; try again, with --resume to go on from the last checkpoint.", options.log_format)
+        return TRY_AGAIN
     except DivergedError as error:
         _complain(str(error), options.log_format)
         return FAILED
@@ -205,9 +215,21 @@ def _session() -> SparkSession:
         ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
         builder = builder.config("spark.executorEnv.PYTHONPATH", f"{ours}{os.pathsep}{theirs}".rstrip(os.pathsep))
     if "spark.driver.maxResultSize" not in given:
-        # The rows of a round come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What they
-        # need of the heap is checked before training, so that this limit has nothing left to guard.
+        # The rows of all replicas come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What
+        # they need of the heap is checked before training, so that this limit has nothing left to guard.
         builder = builder.config("spark.driver.maxResultSize", "0")
+    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true":
+        builder = builder.config("spark.dynamicAllocation.enabled", "false")
+        count = given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default"))
+        log.info(
+            "spark.dynamicAllocation.enabled is switched off, as Spark refuses it together with the barrier stages of "
+            "training: spark.executor.instances now decides the number of executors, on a standalone cluster "
+            "spark.cores.max (%s)",
+            count,
+        )
+    for key, value in BARRIER.items():
+        if key not in given:
+            builder = builder.config(key, value)
     return builder.getOrCreate()
 
 
@@ -231,9 +253,8 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     plan = steps.resolve(session, settings)
     # "init" is there without --init too, so that a run without it does not resume one with it.
     identity = {} if earlier is None else {"digest": earlier.digest}
-    fingerprint = {
-        "input": list(options.input), **configuration.as_dict(settings), "resolved": plan, "init": identity,
-    }  # fmt: skip
+    decisive = {section: keys for section, keys in configuration.as_dict(settings).items() if section != "exchange"}
+    fingerprint = {"input": list(options.input), **decisive, "resolved": plan, "init": identity}
     # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
     is_done = options.run_id is not None and not options.overwrite and runs.is_finished(options.output)
     with publication.open_run(
@@ -254,19 +275,18 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
-        training = steps.training_of(text, settings, plan)
+        training = steps.training_of(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
-            begun = warm_start.begin(earlier, vocabulary, settings.training.seed)
-            training.start_from(begun.center, begun.context)
+            begun = warm_start.begin(earlier, vocabulary)
+            training.start_from(begun.rows)
             init = {"path": options.init, **identity, **begun.change}
             init["held_out_loss"] = training.held_out_loss()
             log.info(warm_start.summary(options.init, init))
-            del earlier, begun  # as large as the model
         if (checkpoint := run.load_checkpoint()) is not None:
-            position, arrays = checkpoint
-            training.resume(position, arrays["center"], arrays["context"])
-            log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
+            position, parameters = checkpoint
+            training.resume(position, parameters)
+            log.info("resumed after epoch %d, sweep %d", position["epoch"], position["sweep"])
         last = _epochs(training, run, settings, options, screen)
         center, context = training.vectors()
         versions = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
@@ -338,7 +358,7 @@ def _own_version() -> str:
 def _epochs(
     training: Training, run: Run, settings: Config, options: argparse.Namespace, screen: TextIO
 ) -> dict[str, Any] | None:
-    """Train, and after each round show where it is and keep what --resume needs; the last epoch's metrics."""
+    """Train, and meanwhile show where it is and keep what --resume needs; the last epoch's metrics."""
     started, last = time.monotonic(), None
     resumed = training.state.epoch / settings.training.epochs
     bar = tqdm(
@@ -362,9 +382,8 @@ def _epochs(
             with tqdm.external_write_mode(file=screen):
                 log.info(steps.epoch_line(progress, epochs, left), extra={"fields": last})
         ended = progress.metrics is not None
-        if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):
-            state = training.state
-            run.save_checkpoint(state.position(), {"center": state.center, "context": state.context})
+        if progress.is_saved and progress.done < 1 and (checkpoint == "sweep" or (checkpoint == "epoch" and ended)):
+            run.save_checkpoint(training.state.position(), training.state.parameters)
     bar.close()
     if curves is not None:
         curves.close()

@@ -1,8 +1,8 @@
 """One process's end of the exchange: a listener, and connections that move whole messages, on one thread.
 
 Every connection proves on both sides that it knows the secret of the attempt, by an HMAC over random numbers of both;
-the secret itself never travels here. Whoever cannot is dropped and counted. Nothing that arrives is unpickled, and what a
-message asks room for is checked before there is any.
+the secret itself never travels here. Whoever cannot is dropped and counted. Nothing that arrives is unpickled, and what
+a message asks room for is checked before there is any.
 """
 
 import contextlib
@@ -279,7 +279,8 @@ class Node:
 
     def _try_again(self, dial: _Dial, reason: str) -> None:
         now = time.monotonic()
-        # A connection that breaks may be the work of somebody who floods the listener. Where nobody listens, nobody will.
+        # A connection that breaks may be the work of somebody who floods the listener; one that is refused finds no
+        # listener, and will not.
         if reason == os.strerror(errno.ECONNREFUSED):
             dial.until = min(dial.until, now + REFUSED)
         dial.due, dial.reason = now + RETRY, reason

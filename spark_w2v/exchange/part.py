@@ -5,7 +5,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from spark_w2v.exchange.plan import BEAT, BEAT_SECONDS, BEATS, DRIVER, LARGEST_TEXT, ExchangePlan, Message, ProtocolError
+from spark_w2v.exchange.plan import (
+    BEAT,
+    BEAT_SECONDS,
+    BEATS,
+    DRIVER,
+    LARGEST_TEXT,
+    ExchangePlan,
+    Message,
+    ProtocolError,
+)
 
 
 class Part:

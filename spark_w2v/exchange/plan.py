@@ -29,7 +29,7 @@ ROWS = (CENTER, CONTEXT)
 KINDS = {JOIN, MEET, HELLO, READY, *ROWS, TOOK, SWEEP, BEAT, FAIL, STOP, OVER}
 
 LARGEST_TEXT = 1 << 20  # bytes of a message without rows: the addresses of 4,096 tasks fill a fifth of it
-AHEAD = 2  # blocks that a task may have sent to a neighbour that are not trained there yet; with 1 a ring can stand still
+AHEAD = 2  # blocks sent to a neighbour that are not trained there yet, at most; with 1 a ring can stand still
 BEATS = 6  # heartbeats, at least, in the time after which a silent process counts as lost
 BEAT_SECONDS = 1.0  # between two heartbeats at most, as they also say how far a task is
 

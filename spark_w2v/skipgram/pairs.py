@@ -21,7 +21,6 @@ Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
 
-
 SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
 
 

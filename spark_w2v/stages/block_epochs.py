@@ -18,7 +18,6 @@ import numpy.typing as npt
 import pyspark.sql.functions as F
 from pyspark import Broadcast, InheritableThread, SparkContext
 
-
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
@@ -41,7 +40,12 @@ REPORT_EVERY = 0.5  # seconds between two reports of progress
 CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
 CHUNK = 1 << 22  # floats looked at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
-ENCRYPTING = ("spark.network.crypto.enabled", "spark.ssl.enabled", "spark.ssl.rpc.enabled", "spark.io.encryption.enabled")
+ENCRYPTING = (
+    "spark.network.crypto.enabled",
+    "spark.ssl.enabled",
+    "spark.ssl.rpc.enabled",
+    "spark.io.encryption.enabled",
+)
 WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 
 
@@ -125,7 +129,7 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     if encrypted and not exchange.plain:
         raise ConfigError(
             f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
-            "disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = \"replicas\", "
+            'disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = "replicas", '
             "whose traffic is Spark's alone."
         )
 
@@ -148,7 +152,7 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
 
 def slots(context: SparkContext) -> tuple[int, int]:
     """How many tasks Spark can run at the same time now, and on how many executors."""
-    scala = context._jsc.sc()  # type: ignore[union-attr]
+    scala = context._jsc.sc()
     count = int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile()))
     return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
 

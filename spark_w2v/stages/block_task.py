@@ -50,7 +50,7 @@ class TaskSpec:
     secret: bytes = field(repr=False)
 
     def rate(self, number: int) -> float:
-        """The learning rate before a round of the epoch; it falls with the share of the run that is scheduled before."""
+        """The learning rate before a round: it falls with the share of the run that is scheduled before."""
         done = done_before(number, self.exchange.ring.blocks, self.edges)
         return learning_rate(self.learning_rate, (self.epoch + done) / self.epochs)
 

@@ -1,16 +1,19 @@
-"""What training needs of memory, against what Spark and the machine give.
+"""What training needs of memory and of the driver's disk, against what Spark and the machine give.
 
 V words, D dimensions, B blocks or replicas. The terms are of arrays that exist at the same time; a test holds a task's
 peak against them.
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spark_w2v.exchange.plan import AHEAD
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.training import MOST_PAIRS
-from spark_w2v.stages.training_pairs import LOT
+from spark_w2v.stages.training_pairs import LOT, SPOOLED
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -18,6 +21,12 @@ if TYPE_CHECKING:
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
 PIECE = 64 << 20  # a piece of text while its pairs are made
+# What the driver's Python holds of the matrices at a time, whatever their size: two row groups of 32 MB as they are
+# gathered, as Arrow compresses and as it buffers them; less in a checkpoint, of which it reads 2 x 16 MB.
+CHUNKS = 192 << 20
+# Models on the driver's disk at a time: the parameters that are trained on, and those that take their place, or in the
+# end the output; next to them a checkpoint.
+FILED_MODELS = 2
 OVERHEAD = 0.1  # of spark.executor.memory is what YARN and Kubernetes leave to Python, when nothing else is said
 LEAST_OVERHEAD = 384 << 20
 
@@ -33,7 +42,7 @@ class Need:
     Args:
         model: both matrices, 2 V D float32.
         driver: the driver's Python process.
-        heap: the driver's JVM, through which the rows of a round pass.
+        heap: the driver's JVM, through which the words pass, and the model of `replicas`.
         task: one Python worker.
     """
 
@@ -43,38 +52,40 @@ class Need:
     task: int
 
 
-def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: float, one_machine: bool = False) -> Need:
+def needed(
+    words: int, dimensions: int, partitions: int, scheme: str, pairs: float, tasks: int, snapshots: bool = False
+) -> Need:
     """What a run needs.
 
     Args:
         words, dimensions: V, D.
         partitions: B.
         pairs: expected in an epoch.
-        one_machine: rows travel in files, not through Spark.
+        tasks: T, that train at the same time.
+        snapshots: of `blocks`, parameters come back after each sweep.
     """
     model = 2 * words * dimensions * 4
-    # The model, the rows that a round brings back, and a copy in the order of word ids at the end; words and counts.
-    driver = PYTHON + 3 * model + 150 * words
-    # A pair's number, 8 bytes where a row needs more than 16 bits, twice while the shuffle's rows are put together,
-    # then beside its context's row and an eighth of a group; and a center's last two groups may have one pair each.
     if scheme == "blocks":
-        wide = words > partitions << 16
-        bucket = min(pairs / partitions**2, MOST_PAIRS)
-        # Each block as trained; through Spark also as received, as sent back, and in the buffers of both ways.
-        copies = 1 if one_machine else 4
-        task = (
-            PYTHON
-            + PIECE
-            + copies * model // partitions
-            + 32 * words
-            + 100 * words // partitions
-            + int(bucket * (18 if wide else 12))
-        )
+        # Words and counts, and where each word is; the model is in files, and blocks pass from these to the sockets.
+        driver = PYTHON + CHUNKS + 150 * words
+        heap = JVM + 100 * words
+        block = model // (2 * partitions)
+        own = -(-partitions // tasks)
+        # Its center blocks, as many context blocks, those that neighbours have sent ahead and those that wait to be
+        # sent to them; and what a sweep ended with, until the driver has it.
+        blocks = 2 * own + (4 * AHEAD if tasks > 1 else 0) + (2 * own if snapshots else 0)
+        # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, beside its context's row and an eighth
+        # of a group; and a center's last two groups may have one pair each.
+        bucket = int(min(pairs / partitions**2, MOST_PAIRS) * (18 if words > partitions << 16 else 12))
+        task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOLED)
     else:
+        # The model is sent to the replicas whole, and comes back whole.
+        driver = PYTHON + CHUNKS + 150 * words + 3 * model
+        heap = JVM + 2 * model
         task = PYTHON + PIECE + 3 * model + 150 * words + LOT * 18
     # A task that draws pairs holds a lot of them twice while it sorts.
     task = max(task, PYTHON + PIECE + 32 * words + LOT * 20)
-    return Need(model, driver, JVM + 2 * model, task)
+    return Need(model, driver, heap, task)
 
 
 @dataclass(frozen=True)
@@ -109,12 +120,12 @@ def check(need: Need, given: Given) -> None:
     less = "or lower training.dimensions, or raise vocabulary.min_count"
     if need.heap > given.heap:
         raise NotEnoughMemoryError(
-            f"{model}; a round needs {shown(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
+            f"{model}; training needs {shown(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
             f"{shown(given.heap)}. Raise spark.driver.memory, {less}."
         )
-    if given.results is not None and need.model > given.results:
+    if given.results is not None and need.heap > need.model > given.results:  # replicas: it comes back as results
         raise NotEnoughMemoryError(
-            f"{model}, which a round brings back, and spark.driver.maxResultSize is {shown(given.results)}. Leave it "
+            f"{model}, which each sync brings back, and spark.driver.maxResultSize is {shown(given.results)}. Leave it "
             f"unset, or set it to 0, {less}."
         )
     total = need.driver + given.slots * need.task
@@ -129,6 +140,33 @@ def check(need: Need, given: Given) -> None:
         raise NotEnoughMemoryError(
             f"{model}; a task needs {shown(need.task)} in Python, {given.cores} run on an executor at a time, and "
             f"{given.key} is {shown(given.executor)}. Raise it, or training.partitions of scheme blocks, {less}."
+        )
+
+
+def filed(model: int, checkpoints: bool) -> int:
+    """Bytes of the driver's disk that the files of a model take at most."""
+    return (FILED_MODELS + checkpoints) * model
+
+
+def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
+    """Refuse a run whose parameters do not fit on the disk.
+
+    Args:
+        model: bytes.
+        checkpoints: whether any are kept.
+        folder: where the parameters go; what is in it already counts as free, as they take its place.
+
+    Raises:
+        StorageError: one sentence.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free + sum(path.stat().st_size for path in folder.rglob("*.f32"))
+    need = filed(model, checkpoints)
+    if need > free:
+        raise StorageError(
+            f"{folder}: the model is 2 x words x dimensions x 4 bytes = {shown(model)}, of which this disk must "
+            f"have room for {need // model}, {shown(need)}, and has room for {shown(free)}. Free some, use another "
+            "disk, lower training.dimensions, or raise vocabulary.min_count."
         )
 
 

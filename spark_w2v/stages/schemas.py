@@ -40,8 +40,8 @@ PIECES = T.StructType(
     ]
 )
 
-# PIECES in word ids: what is left of each sentence without the words outside the vocabulary. Pieces without words are not
-# in it.
+# PIECES in word ids: what is left of each sentence without the words outside the vocabulary. Pieces without words are
+# not in it.
 ENCODED = T.StructType(
     [
         T.StructField("file", T.IntegerType()),

@@ -6,22 +6,22 @@ V words.
 import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 from pyspark import StorageLevel
 
-from spark_w2v.skipgram.pairs import enough_sweeps
+from spark_w2v.skipgram.schedule import auto_sweeps
 from spark_w2v.stages import corpus, memory
 from spark_w2v.stages import vocabulary as vocabularies
+from spark_w2v.stages.block_epochs import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.stages.schemas import BAD_LINES
 from spark_w2v.stages.training import Progress, Settings, Training, expected_pairs, kept_words, most_partitions
-from spark_w2v.stages.transport import is_one_machine
 from spark_w2v.stages.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from pyspark import RDD
     from pyspark.sql import DataFrame, SparkSession
 
     from spark_w2v.config import Config
@@ -39,18 +39,24 @@ class Text:
     """
 
     vocabulary: Vocabulary
-    encoded: "RDD[Any]"
+    encoded: "DataFrame"
     facts: dict[str, Any]
 
 
 def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
-    """What "auto" means here; part of what decides the result."""
+    """What "auto" means here; part of what decides the result.
+
+    Raises:
+        ConfigError: Spark's settings do not go with the scheme.
+    """
     partitions = settings.training.partitions
     if partitions == "auto":
         partitions = session.sparkContext.defaultParallelism
     scheme = settings.training.scheme
     if scheme == "auto":
         scheme = "blocks" if partitions > 1 else "replicas"
+    if scheme == "blocks":
+        check_spark(session.sparkContext, exchange_of(settings))
     return {"partitions": partitions, "scheme": scheme}
 
 
@@ -114,14 +120,16 @@ def summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Training:
+def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Path) -> Training:
     """The training of a text, ready to run.
 
     Args:
         plan: of resolve.
+        folder: of the training's parameters; the caller removes what is left in it.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
+        StorageError: its parameters do not fit on the disk of the folder.
     """
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
     partitions = plan["partitions"]
@@ -134,14 +142,23 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
         )  # fmt: skip
         partitions = most
     pairs = expected_pairs(load, t.window)
-    one_machine = is_one_machine(encoded.context)
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, one_machine)
-    memory.check(need, memory.given_by(encoded.context))
+    exchange = exchange_of(settings)
+    session = encoded.sparkSession.sparkContext
+    tasks = partitions
+    if plan["scheme"] == "blocks":
+        check_slots(session, exchange)
+        tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
+    snapshots = settings.output.checkpoint == "sweep"
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, tasks, snapshots)
+    memory.check(need, memory.given_by(session))
+    checkpoints = settings.output.checkpoint != "none"
+    memory.check_disk(need.model, checkpoints, folder)
     log.info(
-        "memory: %s of Python on the driver, %s of its JVM, %s a task",
+        "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
         memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
+        memory.shown(memory.filed(need.model, checkpoints)),
     )  # fmt: skip
-    sweeps = t.sweeps_per_epoch or enough_sweeps(partitions)
+    sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     slices = sweeps if plan["scheme"] == "blocks" else t.syncs_per_epoch
     return Training(
         encoded,
@@ -161,7 +178,16 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
             seed=t.seed,
             held_out_words=t.held_out_words,
         ),
+        folder,
+        snapshots,
+        exchange,
     )
+
+
+def exchange_of(settings: "Config") -> ExchangeSettings:
+    """How the processes of `blocks` are to reach each other."""
+    e = settings.exchange
+    return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
 
 
 def epoch_line(progress: Progress, epochs: int, left: float) -> str:

@@ -71,8 +71,8 @@ class State:
         parameters: complete; never written to again once training has begun.
         epoch, sweep: the next to train; sweeps are syncs of `replicas`.
         loss, loss_pairs, pairs, words: of the epoch so far.
-        seconds: likewise; the others are core-seconds of all tasks: drawing pairs, taking them to where they are trained,
-            in kernels, waiting for blocks.
+        seconds: likewise; the others are core-seconds of all tasks: drawing pairs, taking them to where they are
+            trained, in kernels, waiting for blocks.
         driver_bytes, task_bytes: of parameters, through the driver and between tasks.
     """
 
@@ -217,14 +217,16 @@ class Training:
                     )
 
         self._context.setJobGroup("held out", "training: drawing the held-out sentences")
-        found = [piece_of(row) for row in self.encoded.mapInArrow(held_out, ENCODED).collect()] if drawing.held_out else []
+        found = (
+            [piece_of(row) for row in self.encoded.mapInArrow(held_out, ENCODED).collect()] if drawing.held_out else []
+        )
         sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda piece: piece[0])]
         return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(self._places)
 
     def resume(self, position: dict[str, Any], parameters: ParameterFiles) -> None:
         """Go on from a checkpoint of the same corpus and configuration."""
         self._take(parameters)
-        self.state = State(parameters, **{name: position[name] for name in State.POSITION})
+        self.state = State(parameters, **{name: position[name] for name in position})
 
     def start_from(self, rows: Iterable[tuple[npt.NDArray[np.integer[Any]], Floats, Floats]]) -> None:
         """Begin with these vectors instead of random ones; a word without any keeps its random ones.
@@ -271,7 +273,7 @@ class Training:
             former.remove()
 
     def run(self) -> Iterator[Progress]:
-        """Train to the end; where progress says that there is a new state, it may be saved before the next is asked for.
+        """Train to the end; where progress says that there is a new state, it may be saved before going on.
 
         Raises:
             NoPairsError: there is nothing to train on.

@@ -1,11 +1,11 @@
 """ENCODED → the pairs of one epoch, at the task that trains them.
 
-Whoever draws sorts a lot of pairs at a time and cuts it by task: a record is one task's pairs of one lot, with how many of
-them belong to each of its buckets. Spark shuffles the records. A task writes them to its local disk as they come and
+Whoever draws sorts a lot of pairs at a time and cuts it by task: a record is one task's pairs of one lot, with how many
+of them belong to each of its buckets. Spark shuffles the records. A task writes them to its local disk as they come and
 reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
 
-B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep s
-whose center is in its center block c and whose context is in block j.
+B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep
+s whose center is in its center block c and whose context is in block j.
 """
 
 import gc
@@ -263,7 +263,7 @@ class Spool:
         pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
         at = 0
         for begin, end in places:
-            room = memoryview(pairs[at : at + end - begin]).cast("B")
+            room = pairs[at : at + end - begin].data.cast("B")
             offset = begin * self._dtype.itemsize
             while room:
                 count = os.preadv(self._file.fileno(), [room], offset)
@@ -303,5 +303,3 @@ def in_order(records: list[tuple[npt.NDArray[Any], Numbers]], starts: Sizes, dty
                 result[to : to + size] = pairs[at : at + size]
         starts += wide
     return result
-
-

@@ -219,7 +219,9 @@ class Attempt:
     def _close(self, ends: frozenset[int]) -> None:
         self._links[ends].is_open = False
         for who, other in (sorted(ends), sorted(ends, reverse=True)):
-            self._at(self._links[ends].delay, lambda w=who, o=other: self._do(w, lambda: self.parts[w].lost(o, "reset")))  # type: ignore[misc]
+            self._at(
+                self._links[ends].delay, lambda w=who, o=other: self._do(w, lambda: self.parts[w].lost(o, "reset"))
+            )  # type: ignore[misc]
 
 
 @dataclass

@@ -39,9 +39,7 @@ class Running:
         self.part = DriverPart(plan, self.store)
         self.node = Node(SECRET, listen(HOST, (0, 0)))
         self.nodes = [Node(SECRET, listen(HOST, (0, 0))) for _ in range(tasks)]
-        self.parts = [
-            TaskPart(plan, task, HOST, node.port, node.dial) for task, node in enumerate(self.nodes)
-        ]
+        self.parts = [TaskPart(plan, task, HOST, node.port, node.dial) for task, node in enumerate(self.nodes)]
         self._pause = pause
         self._threads = [threading.Thread(target=self._train, args=(task,)) for task in range(tasks)]
 
