@@ -106,8 +106,8 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     drawing = Drawing(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     layout = Layout.of(blocks)
-    center, context = initialise(corpus.counts.size, w.dimensions, w.seed)
-    center = center[blocks.order]
+    center, context = np.empty((2, corpus.counts.size, w.dimensions), np.float32)
+    initialise(center, context, w.seed, np.argsort(blocks.order).astype(np.int32))
     words = trained = 0
     draw_seconds = kernel_seconds = 0.0
     for epoch in range(w.epochs):

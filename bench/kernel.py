@@ -113,8 +113,8 @@ def prepare(corpus: Corpus, count: int) -> Work:
 def walk(work: Work, descend: Callable[..., descent.Walk]) -> float:
     """Seconds of one epoch in the kernel alone."""
     t = Config().training
-    center, context = initialise(work.noise.size, DIMENSIONS, 1)
-    center = center[work.blocks.order]
+    center, context = np.empty((2, work.noise.size, DIMENSIONS), np.float32)
+    initialise(center, context, 1, np.argsort(work.blocks.order).astype(np.int32))
     seconds = 0.0
     for i, j, bucket in work.buckets:
         step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)

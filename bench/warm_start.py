@@ -25,12 +25,11 @@ from spark_w2v.config import Config
 from spark_w2v.skipgram.descent import Step, descend
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing, Layout, epoch_edges
-from spark_w2v.skipgram.parameters import Floats, deal_blocks
+from spark_w2v.skipgram.parameters import Floats, deal_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution
-from spark_w2v.stages import embeddings
+from spark_w2v.stages import embeddings, warm_start
 from spark_w2v.stages.neighbors import nearest, unit_vectors
 from spark_w2v.stages.vocabulary import Vocabulary
-from spark_w2v.stages.warm_start import Earlier, begin
 
 SEED = 1
 HELD_OUT = 0.01  # of the sentences
@@ -98,17 +97,21 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, nargs="+", default=[1])
     parser.add_argument("--both", type=Path, metavar="OUTPUT")
     options = parser.parse_args()
-    found, context = embeddings.read_both(options.yesterday)
+    found = embeddings.read(options.yesterday)
     words = found.words.to_pylist()
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
         today = read(text.write(options.today, "", None, Path(scratch) / "today.txt"), set(words))
     counts = dict(zip(words, found.counts.tolist(), strict=True))
-    earlier = Earlier(found.words, found.vectors, context, "")
+    earlier = warm_start.read(options.yesterday, found.vectors.shape[1])
     vocabulary = Vocabulary(pa.array(today.words, pa.large_string()), today.counts, 0, 0)
     print(json.dumps({"run": "yesterday", **quality.evaluate((words, found.vectors), counts)._asdict()}), flush=True)
     for epochs, rate in itertools.product(options.epochs, options.rates):
-        begun = begin(earlier, vocabulary, SEED)
-        run = train(today, (begun.center, begun.context), rate, epochs)
+        begun = warm_start.begin(earlier, vocabulary)
+        center, context = np.empty((2, len(vocabulary), found.vectors.shape[1]), np.float32)
+        initialise(center, context, SEED)
+        for ids, *rows in begun.rows:
+            center[ids], context[ids] = rows
+        run = train(today, (center, context), rate, epochs)
         facts = {"run": "today", **run.facts, **begun.change}
         facts |= quality.evaluate((today.words, run.center), counts)._asdict()
         if options.both:

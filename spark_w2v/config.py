@@ -245,11 +245,11 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """What is written beside the embeddings."""
 
     checkpoint: Annotated[
-        Literal["epoch", "round", "none"],
+        Literal["sweep", "epoch", "none"],
         Meta(
             description=(
-                "How often the state is saved, so how much work a killed run loses; a run without checkpoints starts "
-                "again."
+                "How often the state is saved, so how much work a killed run loses; with replicas a sweep is a sync. A "
+                "run without checkpoints starts again."
             ),
         ),
     ] = "epoch"
@@ -489,6 +489,9 @@ def _override_value(text: str, key: Key) -> Any:
 
 # Checking
 
+# Values that earlier versions had, and what to write now.
+REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}
+
 
 def _checked(given: Mapping[str, Given]) -> Config:
     tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
@@ -567,6 +570,7 @@ def _refuse_value(key: Key, given: Given) -> NoReturn:
         side, limit = _limit(value, fitting[0])
         found, required = "is out of range", ", or ".join([limit, *others])
         required += f": {key.reasons[side]}" if side in key.reasons else ""
+    required += f"; {REPLACED[key.path, value]}" if isinstance(value, str) and (key.path, value) in REPLACED else ""
     raise ConfigError(f"{given.place}: {subject} {found}; it must be {required}.")
 
 

@@ -25,8 +25,9 @@ from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE,
 from spark_w2v.config import Config, ConfigError
 from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start, workers
 from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.publication import BusyError, Run, StorageError, UserError
+from spark_w2v.stages.publication import BusyError, Run, UserError
 from spark_w2v.stages.training import DivergedError, NoPairsError, Training
 from spark_w2v.stages.warm_start import Earlier
 from spark_w2v.stages.watching import Curves, JsonLines, board
@@ -254,18 +255,17 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
-        training = steps.training_of(text, settings, plan)
+        training = steps.training_of(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
-            begun = warm_start.begin(earlier, vocabulary, settings.training.seed)
-            training.start_from(begun.center, begun.context)
+            begun = warm_start.begin(earlier, vocabulary)
+            training.start_from(begun.rows)
             init = {"path": options.init, **identity, **begun.change}
             init["held_out_loss"] = training.held_out_loss()
             log.info(warm_start.summary(options.init, init))
-            del earlier, begun  # as large as the model
         if (checkpoint := run.load_checkpoint()) is not None:
-            position, arrays = checkpoint
-            training.resume(position, arrays["center"], arrays["context"])
+            position, parameters = checkpoint
+            training.resume(position, parameters)
             log.info("resumed after epoch %d, round %d", position["epoch"], position["round"])
         last = _epochs(training, run, settings, options, screen)
         center, context = training.vectors()
@@ -362,9 +362,8 @@ def _epochs(
             with tqdm.external_write_mode(file=screen):
                 log.info(steps.epoch_line(progress, epochs, left), extra={"fields": last})
         ended = progress.metrics is not None
-        if progress.done < 1 and (checkpoint == "round" or (checkpoint == "epoch" and ended)):
-            state = training.state
-            run.save_checkpoint(state.position(), {"center": state.center, "context": state.context})
+        if progress.done < 1 and (checkpoint == "sweep" or (checkpoint == "epoch" and ended)):
+            run.save_checkpoint(training.state.position(), training.state.parameters)
     bar.close()
     if curves is not None:
         curves.close()

@@ -10,6 +10,8 @@ import contextlib
 import difflib
 import logging
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,6 +45,7 @@ from spark_w2v import config as configuration
 from spark_w2v.config import KEYS, Config, ConfigError
 from spark_w2v.stages import corpus, embeddings, neighbors, steps
 from spark_w2v.stages.documents import mean_vectors_with
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.training import DivergedError, NoPairsError
 
@@ -308,6 +311,7 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
         tables: dict[str, dict[str, Any]] = {
             # The words are ready-made; a null where a row has none is nothing that could be mended here.
             "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
+            "output": {"checkpoint": "none", "report": False},
         }
         tables["corpus"] |= {"column": self.getInputCol(), "max_word_length": configuration.LARGEST_INT}
         for name, path in KEY_OF.items():
@@ -329,19 +333,23 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
             plan = steps.resolve(session, settings)
             pieces = corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength())
             text = steps.prepare(pieces, settings)
+            # In Spark's own temporary directory, which it removes should this process not come to it.
+            folder = Path(tempfile.mkdtemp(prefix="parameters-", dir=session.sparkContext._temp_dir))
             try:
                 for line in steps.summary(text.facts):
                     log.info(line)
-                training = steps.training_of(text, settings, plan)
+                training = steps.training_of(text, settings, plan, folder)
                 started = time.monotonic()
                 for progress in training.run():
                     if progress.metrics is not None:
                         left = (time.monotonic() - started) * (1 / progress.done - 1)
                         log.info(steps.epoch_line(progress, settings.training.epochs, left))
+                vectors = training.vectors()[0][:]  # a model has its vectors in memory
             finally:
+                shutil.rmtree(folder, ignore_errors=True)
                 text.encoded.unpersist()
         words = text.vocabulary.words.cast(pa.string())
-        model = SkipGramModel()._with(words, text.vocabulary.counts, training.vectors()[0])
+        model = SkipGramModel()._with(words, text.vocabulary.counts, vectors)
         return self._copyValues(model._resetUid(self.uid))
 
 
@@ -523,7 +531,7 @@ def _keys_as_params() -> Iterator[None]:
     """Call keys of the configuration in a user's mistake by the names of the Params."""
     try:
         yield
-    except (ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError) as error:
+    except (ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError, StorageError) as error:
         sentence = str(error)
         for name, key in KEY_OF.items():
             sentence = sentence.replace(key, name)

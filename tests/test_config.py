@@ -137,6 +137,11 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(write: 
     [
         ("[training]\nlearning_rte = 1\n", "unknown key training.learning_rte; did you mean training.learning_rate?"),
         ("[corpus]\nmin_count = 1\n", "unknown key corpus.min_count; did you mean vocabulary.min_count?"),
+        (
+            '[output]\ncheckpoint = "round"\n',
+            'output.checkpoint = "round" is not one of its values; it must be "epoch", "none" or "sweep"; "sweep" '
+            'replaces "round".',
+        ),
         ("[output]\ncolour = 1\n", "unknown key output.colour; the keys of [output] are checkpoint, report."),
         ('[output]\n"a\\nb" = 1\n', "unknown key output.a\\nb; the keys of [output] are checkpoint, report."),
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),

@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from spark_w2v import config
 from spark_w2v.config import ConfigError
 from spark_w2v.stages import evaluation
+from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import Embeddings
 from spark_w2v.stages.packed import damage_of_bzip2
-from spark_w2v.stages.publication import newest_checkpoint
 from tests import test_config
-from tests.stages import test_publication
+from tests.stages import test_checkpoints
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 
@@ -85,19 +85,20 @@ def test_no_override_breaks_its_reader(tmp_path: Path) -> None:
 
 
 def test_no_manifest_breaks_the_reader_of_checkpoints(tmp_path: Path) -> None:
-    test_publication.one_checkpoint(tmp_path)
+    test_checkpoints.one_checkpoint(tmp_path)
     manifest = tmp_path / "00000000" / "manifest.json"
 
     def attempt(content: bytes) -> None:
         manifest.write_bytes(content)
-        found = newest_checkpoint(tmp_path)
-        assert found is None or isinstance(found.position, dict)
+        with contextlib.suppress(ConfigError):  # of another version
+            found = newest_checkpoint(tmp_path)
+            assert found is None or isinstance(found.position, dict)
 
-    assert for_some_seconds(st.binary() | test_publication.bodies.map(test_publication.signed), attempt) >= 500
+    assert for_some_seconds(st.binary() | test_checkpoints.bodies.map(test_checkpoints.signed), attempt) >= 500
 
 
 def test_no_change_of_a_checkpoints_bytes_passes(tmp_path: Path) -> None:
-    test_publication.one_checkpoint(tmp_path)
+    test_checkpoints.one_checkpoint(tmp_path)
     files = sorted(path for path in (tmp_path / "00000000").iterdir())
     whole = {path: path.read_bytes() for path in files}
 
@@ -106,7 +107,8 @@ def test_no_change_of_a_checkpoints_bytes_passes(tmp_path: Path) -> None:
         content = bytearray(whole[path])
         content[change[1] % len(content)] ^= change[2]
         path.write_bytes(content)
-        assert newest_checkpoint(tmp_path) is None
+        with contextlib.suppress(ConfigError):  # the number of the format
+            assert newest_checkpoint(tmp_path) is None
         path.write_bytes(whole[path])
 
     changes = st.tuples(st.integers(0, 9), st.integers(0, 1 << 20), st.integers(1, 255))

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from jobs import publish
 from spark_w2v import job
 from spark_w2v.stages import publication, runs
+from spark_w2v.stages.files import StorageError
 from tests.test_train import ONE, SMALL, planted_corpus, train_here
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -112,7 +113,7 @@ def test_a_run_that_died_between_its_output_and_current_is_made_up_for(
     train: Train, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dies(*_: object) -> str:
-        raise publication.StorageError("the disk is full")
+        raise StorageError("the disk is full")
 
     with monkeypatch.context() as patched:
         patched.setattr(runs, "move_current", dies)

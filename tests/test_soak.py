@@ -55,14 +55,14 @@ def files_of(directory: Path) -> set[str]:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_200_rounds_leave_memory_flat_and_nothing_behind(spark: SparkSession, scheme: str) -> None:
+def test_200_rounds_leave_memory_flat_and_nothing_behind(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
     rows = rows_of_text(pieces=4, sentences=200)
     settings: dict[str, Any] = {
         "scheme": scheme, "partitions": 2, "dimensions": 100, "window": 2, "negatives": 2, "epochs": 1000,
         "learning_rate": 0.05, "slices": 5, "subsample": 0.0, "noise_exponent": 0.75, "damping": 0.1, "seed": 1,
         "held_out_words": 0,
     }  # fmt: skip
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), Settings(**settings))
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), Settings(**settings), tmp_path)
     before: Footprint | None = None
     feet: list[Footprint] = []
     run = training.run()

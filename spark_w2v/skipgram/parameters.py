@@ -19,6 +19,8 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
+CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -74,17 +76,26 @@ def deal_blocks(load: Doubles, count: int) -> Blocks:
     return Blocks(block, row, order, ends)
 
 
-def initialise(words: int, dimensions: int, seed: int) -> tuple[Floats, Floats]:
-    """Center rows uniform in [-1/2D, 1/2D), context rows zero, as in word2vec.c; in the order of word ids.
+def initialise(center: Floats, context: Floats, seed: int, places: Ints | None = None) -> None:
+    """Fill center rows uniformly in [-1/2D, 1/2D) and context rows with zeros, as in word2vec.c.
 
-    Returns:
-        (V, D), (V, D) float32.
+    A row depends on the seed, the word id and D alone. CHUNK numbers of one sequence are drawn at a time, so that
+    nothing of the size of a matrix is made.
+
+    Args:
+        center, context: (V, D), written to.
+        places: (V,) row of each word; None where rows are in the order of word ids.
     """
+    words, dimensions = center.shape
     rng = generator(seed, INITIAL)
-    center = rng.random((words, dimensions), dtype=np.float32)
-    center -= np.float32(0.5)
-    center /= np.float32(dimensions)
-    return center, np.zeros((words, dimensions), np.float32)
+    step = max(1, CHUNK // dimensions)
+    for start in range(0, words, step):
+        stop = min(start + step, words)
+        rows = rng.random((stop - start, dimensions), dtype=np.float32)
+        rows -= np.float32(0.5)
+        rows /= np.float32(dimensions)
+        center[slice(start, stop) if places is None else places[start:stop]] = rows
+    context[:] = 0
 
 
 def average(copies: Iterable[tuple[Floats, Floats]], before: Floats) -> Floats:

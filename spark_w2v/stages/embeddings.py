@@ -6,25 +6,26 @@
 
 Spark reads a fixed-size list as array<float>, so does the loader of MLlib's Word2VecModel; DuckDB as FLOAT[], pandas as
 arrays, polars and PyArrow without a copy. Spark itself can write variable lists only, so PyArrow writes, on the driver,
-which holds the parameters anyway.
+which has the parameters anyway, in files.
 
 Letters: V words, D dimensions.
 """
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROW_GROUP_BYTES = 32 << 20  # of vectors: what writing and reading hold beside the matrix itself
+ROW_GROUP_BYTES = 32 << 20  # of vectors: what writing holds of a matrix, and reading next to the matrix itself
 FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then share a large table
 METADATA_KEY = b"spark_w2v"  # in the schema's metadata: the run's facts, as JSON
 # Readings of a table that a publication replaces meanwhile; a publication takes milliseconds, a reading a second.
@@ -45,6 +46,18 @@ class OutputError(ValueError):
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
+class Rows(Protocol):
+    """A (V, D) matrix that is read by slices of rows: an array, or ByWord."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+
+    def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
+
+
 class Embeddings(NamedTuple):
     """What read gives: words (V,) strings, counts (V,) int64, vectors (V, D) float32; row = word_id."""
 
@@ -62,12 +75,40 @@ class Walk(NamedTuple):
     blocks: Iterator[Floats]
 
 
-def write(
-    directory: Path, words: pa.Array, counts: NDArray[Any], center: NDArray[Any], context: NDArray[Any], facts: Facts
-) -> None:
+class Stored:
+    """The words, counts and vectors of a finished run whose files are open: they stay those of one run.
+
+    Args:
+        words: (V,) strings, unique.
+        counts: (V,) int64.
+        dimensions: D.
+    """
+
+    def __init__(
+        self, output: Path, words: pa.StringArray, counts: Ints, tables: Mapping[str, list[pq.ParquetFile]]
+    ) -> None:
+        self.words, self.counts = words, counts
+        self.dimensions = _dimensions(tables["center"])
+        self._output, self._tables = output, tables
+
+    def rows(self, *names: str) -> Iterator[tuple[Floats, ...]]:
+        """Rows of "center", of "context", or of both, (n, D) each: a row group at a time, checked, from the first on.
+
+        Raises:
+            OutputError: a row is damaged, or the row groups of both differ.
+        """
+        walks = [_checked_batches(self._output, self._tables[name], []) for name in names]
+        # Not zip's strict, whose ValueError could as well be another's.
+        for pieces in itertools.zip_longest(*walks):
+            if len({-1 if piece is None else len(piece[0]) for piece in pieces}) > 1:
+                raise OutputError(f"{self._output}: embeddings and context have other row groups; train again.")
+            yield tuple(values for values, _ in pieces)
+
+
+def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, context: Rows, facts: Facts) -> None:
     """Write embeddings/, context/ and vocabulary/ into a directory that has none of them.
 
-    Both matrices are checked before the first byte is written; never is a second copy of one made.
+    Both matrices are checked before the first byte is written; no more than a row group of one is held at a time.
 
     Args:
         directory: made where it is missing.
@@ -84,8 +125,9 @@ def write(
     digest = hashlib.sha256(text.encode())
     for name, matrix in (("center", center), ("context", context)):
         for start, stop in _slices(*shape):
-            _refuse_infinite(name, words, matrix[start:stop], start)
-            digest.update(matrix[start:stop].tobytes())
+            rows = np.ascontiguousarray(matrix[start:stop])
+            _refuse_infinite(name, words, rows, start)
+            digest.update(rows.data)
     digest.update(counts.tobytes())
     for start, stop in _slices(*shape):
         digest.update("\0".join(words[start:stop].to_pylist()).encode())
@@ -100,7 +142,7 @@ def write(
     )
     metadata = {METADATA_KEY: text.encode()}
 
-    def vectors(matrix: NDArray[Any], start: int, stop: int) -> pa.Array:
+    def vectors(matrix: Rows, start: int, stop: int) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=vector.type)
 
     _write_table(
@@ -150,18 +192,6 @@ def read_context(output: Path) -> Floats:
     return _retried(output, attempt)
 
 
-def read_both(output: Path) -> tuple[Embeddings, Floats]:
-    """What read and read_context give, of one run."""
-
-    def attempt() -> tuple[Embeddings, Floats]:
-        found, context = read(output), read_context(output)
-        if context.shape != found.vectors.shape:
-            raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
-        return found, context
-
-    return _retried(output, attempt)
-
-
 def walk(output: Path, vectors: str = "center") -> Walk:
     """All words of a finished run, by word_id, and its vectors one row group at a time.
 
@@ -170,24 +200,38 @@ def walk(output: Path, vectors: str = "center") -> Walk:
     """
 
     def attempt() -> Walk:
-        # Opened files stay those of one run, whatever is published while they are walked over.
-        files = _open(output, "embeddings", {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()})
-        tables = [] if vectors == "context" else [files]
-        if vectors != "center":
-            tables.append(_open(output, "context", {"word_id": pa.int32()}))
-        sizes = {sum(file.metadata.num_rows for file in table) for table in [files, *tables]}
-        lengths = {table[0].schema_arrow.field("vector").type.list_size for table in [files, *tables]}
-        if len(sizes) > 1 or len(lengths) > 1:
-            raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
-        with _damage_named(output):
-            batches = [batch for file in files for batch in _batches(file, ["word", "count"])]
-        words = pa.chunked_array([batch["word"] for batch in batches], pa.string()).combine_chunks()
-        counts = pa.chunked_array([batch["count"] for batch in batches], pa.int64()).combine_chunks()
-        if words.null_count or counts.null_count or len(words.unique()) != len(words):
-            raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
-        return Walk(words, counts.to_numpy(), lengths.pop(), _sums(output, tables))
+        names = ("center", "context") if vectors == "sum" else (vectors,)
+        found = _stored(output, {"center", *names})
+        return Walk(found.words, found.counts, found.dimensions, _sums(output, found.rows(*names)))
 
     return _retried(output, attempt)
+
+
+def stored(output: Path) -> Stored:
+    """A finished run, whatever is published over it later: its words, and both matrices a row group at a time."""
+    return _retried(output, lambda: _stored(output, {"center", "context"}))
+
+
+def _stored(output: Path, names: Collection[str]) -> Stored:
+    columns = {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()}
+    tables = {"center": _open(output, "embeddings", columns)}
+    if "context" in names:
+        tables["context"] = _open(output, "context", {"word_id": pa.int32()})
+    sizes = {sum(file.metadata.num_rows for file in table) for table in tables.values()}
+    if len(sizes) > 1 or len({_dimensions(table) for table in tables.values()}) > 1:
+        raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
+    with _damage_named(output):
+        batches = [batch for file in tables["center"] for batch in _batches(file, ["word", "count"])]
+    words = pa.chunked_array([batch["word"] for batch in batches], pa.string()).combine_chunks()
+    counts = pa.chunked_array([batch["count"] for batch in batches], pa.int64()).combine_chunks()
+    if words.null_count or counts.null_count or len(words.unique()) != len(words):
+        raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
+    return Stored(output, words, counts.to_numpy(), tables)
+
+
+def _dimensions(files: list[pq.ParquetFile]) -> int:
+    """D of an opened table."""
+    return int(files[0].schema_arrow.field("vector").type.list_size)
 
 
 def facts(output: Path) -> dict[str, Fact]:
@@ -209,16 +253,14 @@ def facts(output: Path) -> dict[str, Fact]:
 # Writing
 
 
-def _checked_shapes(
-    words: pa.Array, counts: NDArray[Any], center: NDArray[Any], context: NDArray[Any]
-) -> tuple[int, int]:
+def _checked_shapes(words: pa.Array, counts: NDArray[Any], center: Rows, context: Rows) -> tuple[int, int]:
     rows = len(words)
     if not pa.types.is_string(words.type) or words.null_count:
         raise OutputError(f"words must be strings without nulls, not {words.type} with {words.null_count} nulls.")
     if counts.shape != (rows,) or counts.dtype != np.int64:
         raise OutputError(f"counts must be ({rows},) int64, one a word, not {counts.shape} {counts.dtype}.")
     for name, matrix in (("center", center), ("context", context)):
-        if matrix.ndim != 2 or len(matrix) != rows or matrix.shape[1] < 1 or matrix.dtype != np.float32:
+        if len(matrix.shape) != 2 or matrix.shape[0] != rows or matrix.shape[1] < 1 or matrix.dtype != np.float32:
             raise OutputError(f"{name} must be ({rows}, D) float32, one row a word, not {matrix.shape} {matrix.dtype}.")
     if center.shape != context.shape:
         raise OutputError(f"center {center.shape} and context {context.shape} must have the same shape.")
@@ -349,7 +391,7 @@ def _refuse_column(
 
 def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -> tuple[Floats, list[list[pa.Array]]]:
     """(V, D) vectors in order, and the other columns in pieces; the rows checked on the way."""
-    dimensions = files[0].schema_arrow.field("vector").type.list_size
+    dimensions = _dimensions(files)
     others: list[list[pa.Array]] = [[] for _ in names]
     with _damage_named(output):
         vectors: Floats = np.empty((sum(file.metadata.num_rows for file in files), dimensions), np.float32)
@@ -362,29 +404,21 @@ def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -
     return vectors, others
 
 
-def _sums(output: Path, tables: list[list[pq.ParquetFile]]) -> Iterator[Floats]:
-    """(n, D) at a time: the one table, or the sum of two, whose row groups write cuts alike."""
-    walks = [_checked_batches(output, files, []) for files in tables]
-    try:
-        for pieces in zip(*walks, strict=True):
-            if len({len(values) for values, _ in pieces}) > 1:
-                raise OutputError(f"{output}: embeddings and context have other row groups; train again.")
-            with np.errstate(over="ignore"):
-                total = sum((values for values, _ in pieces[1:]), start=pieces[0][0])
-            if not np.isfinite(total).all():
-                raise OutputError(f"{output}: a sum of center and context vector is not finite.")
-            yield total
-    except ValueError as error:  # zip's, of a table that ends before the other
-        if isinstance(error, OutputError):
-            raise
-        raise OutputError(f"{output}: embeddings and context have other row groups; train again.") from None
+def _sums(output: Path, rows: Iterator[tuple[Floats, ...]]) -> Iterator[Floats]:
+    """(n, D) at a time: the sum of each tuple, which may be of one."""
+    for pieces in rows:
+        with np.errstate(over="ignore"):
+            total = sum(pieces[1:], start=pieces[0])
+        if not np.isfinite(total).all():
+            raise OutputError(f"{output}: a sum of center and context vector is not finite.")
+        yield total
 
 
 def _checked_batches(
     output: Path, files: list[pq.ParquetFile], names: list[str]
 ) -> Iterator[tuple[Floats, list[pa.Array]]]:
     """(n, D) vectors at a time, in order, and the other columns; every row checked."""
-    dimensions = files[0].schema_arrow.field("vector").type.list_size
+    dimensions = _dimensions(files)
     with _damage_named(output):
         total = sum(file.metadata.num_rows for file in files)
         row = 0

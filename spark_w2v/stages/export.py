@@ -29,7 +29,8 @@ import pyarrow.parquet as pq
 
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import Floats, Ints, Walk
-from spark_w2v.stages.publication import StorageError, UserError, _Local
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.publication import UserError, _Local
 
 # What is written for each format; none: the target is one file.
 FILES: dict[str, tuple[str, ...]] = {

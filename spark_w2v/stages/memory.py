@@ -1,14 +1,16 @@
-"""What training needs of memory, against what Spark and the machine give.
+"""What training needs of memory and of the driver's disk, against what Spark and the machine give.
 
 V words, D dimensions, B blocks or replicas. The terms are of arrays that exist at the same time; a test holds a task's
 peak against them.
 """
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.training import MOST_PAIRS
 from spark_w2v.stages.training_pairs import LOT
 
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
 PIECE = 64 << 20  # a piece of text while its pairs are made
+# What the driver's Python holds of the matrices at a time, whatever their size: two row groups of 32 MB as they are
+# gathered, as Arrow compresses and as it buffers them; less in a checkpoint, of which it reads 2 x 16 MB.
+CHUNKS = 192 << 20
+# Models on the driver's disk at a time: the parameters that are trained on, and those that take their place, or in the
+# end the output; next to them a checkpoint.
+FILED_MODELS = 2
 OVERHEAD = 0.1  # of spark.executor.memory is what YARN and Kubernetes leave to Python, when nothing else is said
 LEAST_OVERHEAD = 384 << 20
 
@@ -53,8 +61,8 @@ def needed(words: int, dimensions: int, partitions: int, scheme: str, pairs: flo
         one_machine: rows travel in files, not through Spark.
     """
     model = 2 * words * dimensions * 4
-    # The model, the rows that a round brings back, and a copy in the order of word ids at the end; words and counts.
-    driver = PYTHON + 3 * model + 150 * words
+    # Words and counts, and where each word is; the model is in files. Replicas are sent it whole, and send it back.
+    driver = PYTHON + CHUNKS + 150 * words + (3 * model if scheme == "replicas" else 0)
     # A pair's number, 8 bytes where a row needs more than 16 bits, twice while the shuffle's rows are put together,
     # then beside its context's row and an eighth of a group; and a center's last two groups may have one pair each.
     if scheme == "blocks":
@@ -129,6 +137,33 @@ def check(need: Need, given: Given) -> None:
         raise NotEnoughMemoryError(
             f"{model}; a task needs {shown(need.task)} in Python, {given.cores} run on an executor at a time, and "
             f"{given.key} is {shown(given.executor)}. Raise it, or training.partitions of scheme blocks, {less}."
+        )
+
+
+def filed(model: int, checkpoints: bool) -> int:
+    """Bytes of the driver's disk that the files of a model take at most."""
+    return (FILED_MODELS + checkpoints) * model
+
+
+def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
+    """Refuse a run whose parameters do not fit on the disk.
+
+    Args:
+        model: bytes.
+        checkpoints: whether any are kept.
+        folder: where the parameters go; what is in it already counts as free, as they take its place.
+
+    Raises:
+        StorageError: one sentence.
+    """
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free + sum(path.stat().st_size for path in folder.rglob("*.f32"))
+    need = filed(model, checkpoints)
+    if need > free:
+        raise StorageError(
+            f"{folder}: the model is 2 x words x dimensions x 4 bytes = {shown(model)}, of which this disk must "
+            f"have room for {need // model}, {shown(need)}, and has room for {shown(free)}. Free some, use another "
+            "disk, lower training.dimensions, or raise vocabulary.min_count."
         )
 
 

@@ -2,6 +2,9 @@
 
 V words, D dimensions. The files are mapped into memory, so that pages of them are in memory only while the system finds
 room for them, and no process holds the model.
+
+A directory is removed by whoever made it, for as long as it is temporary. One that became a checkpoint, or was opened
+where it stood, belongs to the run that keeps the checkpoints.
 """
 
 import os
@@ -13,7 +16,11 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from spark_w2v.stages import files
+from spark_w2v.stages.files import StorageError
+
 Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
 
 NAMES = ("center", "context")
 
@@ -25,35 +32,106 @@ class ParameterFiles:
     Args:
         directory: where they are; changed when it is renamed, which the mapping does not notice.
         center, context: (V, D), mapped.
+        is_temporary: whoever made the directory removes it; no checkpoint.
     """
 
     directory: Path
     center: Floats
     context: Floats
+    is_temporary: bool = False
 
     @classmethod
     def create(cls, directory: Path, words: int, dimensions: int) -> "ParameterFiles":
-        """Make a new directory with two matrices of zeros, to be written to.
+        """Make a new directory, temporary, with two matrices of zeros to be written to.
 
         Raises:
             FileExistsError: there is such a directory.
+            StorageError: the storage refuses; nothing is left.
         """
-        directory.mkdir(parents=True)
-        for name in NAMES:
-            with open(directory / f"{name}.f32", "wb") as file:
-                os.posix_fallocate(file.fileno(), 0, words * dimensions * 4)  # a full disk is noticed now, not by SIGBUS
-        return cls.open(directory, words, dimensions, "r+")
+        try:
+            directory.mkdir(parents=True)
+            try:
+                for path in paths(directory):
+                    with open(path, "wb") as file:
+                        _allocate(file.fileno(), words * dimensions * 4)
+                made = cls.open(directory, words, dimensions, "r+")
+            except BaseException:
+                shutil.rmtree(directory, ignore_errors=True)
+                raise
+        except FileExistsError:
+            raise
+        except OSError as error:
+            raise StorageError(f"{directory}: the parameters could not be written: {files.reason(error)}.") from None
+        made.is_temporary = True
+        return made
 
     @classmethod
-    def open(
-        cls, directory: Path, words: int, dimensions: int, mode: Literal["r", "r+"] = "r"
-    ) -> "ParameterFiles":
-        """Map two matrices that are there."""
-        center, context = (
-            np.memmap(directory / f"{name}.f32", np.dtype("<f4"), mode, shape=(words, dimensions)) for name in NAMES
-        )
+    def open(cls, directory: Path, words: int, dimensions: int, mode: Literal["r", "r+"] = "r") -> "ParameterFiles":
+        """Map two matrices that are there; not temporary."""
+        shape = words, dimensions
+        center, context = (np.memmap(path, np.dtype("<f4"), mode, shape=shape) for path in paths(directory))
         return cls(directory, center, context)
+
+    def flush(self) -> None:
+        """Return when the disk has both files."""
+        for matrix, path in zip((self.center, self.context), paths(self.directory), strict=True):
+            if isinstance(matrix, np.memmap):
+                matrix.flush()
+            files.fsync(path)
+
+    def move_to(self, directory: Path) -> None:
+        """Rename the directory, which is no longer temporary then.
+
+        Raises:
+            OSError: what os.rename does.
+        """
+        os.rename(self.directory, directory)
+        self.directory, self.is_temporary = directory, False
 
     def remove(self) -> None:
         """Remove the directory; what is mapped stays readable until it is let go."""
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class ByWord:
+    """A matrix in block order, read by word id, some rows at a time.
+
+    Args:
+        matrix: (V, D) in block order.
+        places: (V,) row of each word.
+    """
+
+    matrix: Floats
+    places: Ints
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(V, D)."""
+        words, dimensions = self.matrix.shape
+        return words, dimensions
+
+    @property
+    def dtype(self) -> np.dtype[np.float32]:
+        return self.matrix.dtype
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, word_ids: slice) -> Floats:
+        """(n, D) rows of these words, a copy."""
+        rows: Floats = self.matrix[self.places[word_ids]]
+        return rows
+
+
+def paths(directory: Path) -> list[Path]:
+    """The files of both matrices in a directory of ParameterFiles."""
+    return [directory / f"{name}.f32" for name in NAMES]
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Give a new file its size and its place on the disk: a full disk is noticed now, not by SIGBUS."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:  # macOS
+        os.truncate(descriptor, size)

@@ -4,7 +4,7 @@ While a run lives, everything that it writes is in a hidden sibling of its outpu
 
     .NAME.working/
       lock             who is at work here: process, host, since when; touched while that process lives
-      checkpoints/     the newest complete state of training; never pickle
+      checkpoints/     the newest complete state of training, and the parameters while they are trained
       metrics.jsonl    one object an epoch
       staged/          the output, complete before it is moved to NAME in one step
 
@@ -27,7 +27,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import math
 import os
 import re
 import shutil
@@ -40,14 +39,23 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
-import numpy as np
-from numpy.typing import NDArray
 from pyarrow import fs
 
 from spark_w2v.config import ConfigError
+from spark_w2v.stages.checkpoints import (
+    Checkpoint,
+    Position,
+    newest_checkpoint,
+    numbered,
+    remove_unfinished,
+    to_json,
+    write_checkpoint,
+)
+from spark_w2v.stages.files import FULL, StorageError, fsync, fsync_tree, reason, remove
+from spark_w2v.stages.parameter_files import ParameterFiles
 
 log = logging.getLogger(__name__)
 
@@ -57,41 +65,17 @@ HEARTBEAT = 15.0  # seconds between two touches of the lock
 # Seconds without a touch after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
 # driver that collects garbage stands still.
 STALE = 300.0
-PIECE = 16 << 20  # bytes hashed, checked or copied at a time
-LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
+PIECE = 16 << 20  # bytes copied at a time
 STORES = {"s3", "gs"}  # object stores that PyArrow knows
 GS_PATIENCE = 20, 900  # seconds that a request to gs is tried again for: at the start, and once there is an output
 # Object stores that Hadoop knows, once their jars are there.
 HADOOP_STORES = {"s3a", "s3n", "abfs", "abfss", "wasb", "wasbs", "oss", "cosn", "obs"}
 POINTER = re.compile(rb"runs/[0-9a-z-]{1,80}\n?")
-CHECKPOINT_NAME = re.compile(r"[0-9]{8}")
-DTYPES = {"<f4", "<f8", "<i4", "<i8", "<u4", "<u8", "|i1", "|u1"}
 OURS = {"lock", "checkpoints", "metrics.jsonl", "staged", "replaced"}  # what a working directory may hold
-FULL = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the quota is used up",
-    errno.EFBIG: "a file may not be so large",
-}
-
-Position = dict[str, Any]
-Arrays = dict[str, NDArray[Any]]
-
-
-class StorageError(RuntimeError):
-    """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
 
 
 class BusyError(UserError):
     """Another run is at work on the output; once it has ended, trying again helps."""
-
-
-class Checkpoint(NamedTuple):
-    """One complete state: where training stood, its arrays, whose it is, how many bytes of metrics belong to it."""
-
-    position: Position
-    arrays: Arrays
-    fingerprint: dict[str, Any]
-    metrics_bytes: int
 
 
 # Places
@@ -123,7 +107,7 @@ def local_path(output: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
-        raise UserError(f"{output}: cannot be an output directory ({_reason(error)}).") from None
+        raise UserError(f"{output}: cannot be an output directory ({reason(error)}).") from None
     if not target.name:
         raise UserError(f"{output}: is the root of a file system; give a directory below it.")
     return target
@@ -157,7 +141,7 @@ class _Local(NamedTuple):
         except NotADirectoryError:
             raise UserError(f"{self.output}: is not a directory, or is inside of something that is none.") from None
         except OSError as error:
-            raise UserError(f"{self.output}: cannot be read ({_reason(error)}).") from None
+            raise UserError(f"{self.output}: cannot be read ({reason(error)}).") from None
 
     def run_facts(self) -> bytes:
         return (self.target / "run.json").read_bytes()
@@ -175,7 +159,7 @@ class _Local(NamedTuple):
             except OSError:
                 os.rename(replaced, self.target)
                 raise
-        _fsync(self.target.parent)
+        fsync(self.target.parent)
 
 
 def _working_elsewhere(output: str) -> Path:
@@ -221,7 +205,7 @@ class _Store(NamedTuple):
         try:
             files, path = fs.FileSystem.from_uri(uri)
         except (OSError, ValueError) as error:
-            raise UserError(f"{self.output}: cannot be opened ({_reason(error)[:300].rstrip('.')}).") from None
+            raise UserError(f"{self.output}: cannot be opened ({reason(error)[:300].rstrip('.')}).") from None
         return files, path.rstrip("/")
 
     def current(self) -> str | None:
@@ -241,7 +225,7 @@ class _Store(NamedTuple):
                 info.base_name for info in files.get_file_info(fs.FileSelector(found or path, allow_not_found=True))
             ]
         except OSError as error:
-            raise UserError(f"{self.output}: cannot be opened ({_reason(error)[:300].rstrip('.')}).") from None
+            raise UserError(f"{self.output}: cannot be opened ({reason(error)[:300].rstrip('.')}).") from None
         # What a run left that died while it wrote is no output, and is removed by the next.
         return names if found or set(names) - {"runs"} else None
 
@@ -419,7 +403,7 @@ def _check(place: Place, *, overwrite: bool, resume: bool) -> None:
         except OSError as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            raise UserError(f"{place.working}: the working directory cannot be read ({_reason(error)}).") from None
+            raise UserError(f"{place.working}: the working directory cannot be read ({reason(error)}).") from None
         if strangers:
             raise UserError(f"{place.working}: holds {strangers[0]}, which no run wrote; move it away.")
 
@@ -479,13 +463,14 @@ class Run:
     def _begin(self, resume: bool) -> None:
         self._restore_replaced()
         _check(self._place, overwrite=self._overwrite, resume=resume)  # again, now that nobody else can be at work
-        _remove(self.working / "staged")
+        remove(self.working / "staged")
         if not resume:
-            _remove(self._checkpoints)
-            _remove(self._metrics)
+            remove(self.parameters_folder)
+            remove(self._metrics)
             return
-        self._checkpoint = newest_checkpoint(self._checkpoints)
-        self._next = 1 + max((int(p.name) for p in _numbered(self._checkpoints)), default=-1)
+        remove_unfinished(self.parameters_folder)
+        self._checkpoint = newest_checkpoint(self.parameters_folder)
+        self._next = 1 + max((int(p.name) for p in numbered(self.parameters_folder)), default=-1)
         self._stored = self._checkpoint.fingerprint if self._checkpoint else None
         if self._place.entries() and not self._overwrite:
             published = _fingerprint_of(self._place)
@@ -496,7 +481,8 @@ class Run:
         self._cut_metrics(self._checkpoint.metrics_bytes if self._checkpoint else 0)
 
     @property
-    def _checkpoints(self) -> Path:
+    def parameters_folder(self) -> Path:
+        """Where training makes its ParameterFiles, which save_checkpoint renames; removed with what is left in it."""
         return self.working / "checkpoints"
 
     @property
@@ -505,7 +491,7 @@ class Run:
 
     def identify(self, facts: Mapping[str, Any]) -> None:
         """Add to the fingerprint what became known after the start; refused where a checkpoint says otherwise."""
-        given = _flat(json.loads(_json(facts)))
+        given = _flat(json.loads(to_json(facts)))
         stored = given if self._stored is None else _flat(self._stored)
         differences = [
             f"{key} was {_shown(stored[key]) if key in stored else 'not set'}, is {_shown(value)}"
@@ -531,28 +517,35 @@ class Run:
             raise UserError(f"{self.output}: {reason}: {', '.join(differences[:8])}{more}.")
         # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.
         assert not self._fingerprint.keys() & facts.keys(), "a section is added once"
-        self._fingerprint.update(json.loads(_json(facts)))
+        self._fingerprint.update(json.loads(to_json(facts)))
 
-    def load_checkpoint(self) -> tuple[Position, Arrays] | None:
-        """Where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning."""
-        checkpoint, self._checkpoint = self._checkpoint, None  # the arrays are the caller's now
-        return (checkpoint.position, checkpoint.arrays) if checkpoint else None
+    def load_checkpoint(self) -> tuple[Position, ParameterFiles] | None:
+        """Where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
 
-    def save_checkpoint(self, position: Position, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep a state of training; the one before goes when this one is safe on the disk.
+        Returns:
+            The position, and the parameters as they are mapped from the checkpoint, only to be read.
+        """
+        checkpoint, self._checkpoint = self._checkpoint, None
+        return (checkpoint.position, checkpoint.parameters) if checkpoint else None
+
+    def save_checkpoint(self, position: Position, parameters: ParameterFiles) -> None:
+        """Make a state of training a checkpoint; the one before goes when this one is safe on the disk.
 
         Metrics of what the state has seen must be appended before: a resumed run drops those that came after it.
+
+        Args:
+            parameters: temporary, in parameters_folder; they are the run's from here on, and only to be read.
         """
         self._lock.assert_held()
         with self._storage("a checkpoint could not be written"):
             size = self._metrics.stat().st_size if self._metrics.exists() else 0
-            checkpoint = Checkpoint(position, dict(arrays), self._fingerprint, size)
-            write_checkpoint(self._checkpoints, self._next, checkpoint)
+            checkpoint = Checkpoint(position, parameters, self._fingerprint, size)
+            write_checkpoint(self.parameters_folder, self._next, checkpoint)
         self._next += 1
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl, on the disk when this returns."""
-        line = (_json(metrics) + "\n").encode()
+        line = (to_json(metrics) + "\n").encode()
         with self._storage("metrics.jsonl could not be written"):
             size = self._metrics.stat().st_size if self._metrics.exists() else 0
             try:
@@ -581,7 +574,7 @@ class Run:
         self._lock.assert_held()
         staged = self.working / "staged"
         with self._storage("the output could not be written"):
-            _remove(staged)
+            remove(staged)
             staged.mkdir()
             try:
                 write(staged)
@@ -593,17 +586,17 @@ class Run:
                     {**facts, "fingerprint": self._fingerprint}, indent=2, ensure_ascii=False, allow_nan=False
                 )
                 (staged / "run.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
-                _fsync_tree(staged)
+                fsync_tree(staged)
                 # Of a torn disk's files, _SUCCESS must be the last to exist.
                 (staged / "_SUCCESS").touch()
-                _fsync(staged / "_SUCCESS")
-                _fsync(staged)
+                fsync(staged / "_SUCCESS")
+                fsync(staged)
                 self._lock.assert_held()
                 _check(self._place, overwrite=self._overwrite, resume=False)
                 self._place.publish(staged)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    _remove(staged)
+                    remove(staged)
                 raise
         self.is_published = self._leaves_nothing = True
         self.close()
@@ -613,12 +606,14 @@ class Run:
         if not self._lock.is_held():
             return
         with contextlib.suppress(OSError):
-            _remove(self.working / "staged")
+            remove(self.working / "staged")
             self._restore_replaced()
-        if self._leaves_nothing or not _numbered(self._checkpoints):
-            for name in ("checkpoints", "metrics.jsonl"):
-                with contextlib.suppress(OSError):
-                    _remove(self.working / name)
+        with contextlib.suppress(OSError, StorageError):  # of what cannot be listed, nothing is removed
+            remove_unfinished(self.parameters_folder)
+            if self._leaves_nothing or not numbered(self.parameters_folder):
+                for path in (self.parameters_folder, self._metrics):
+                    with contextlib.suppress(OSError):
+                        remove(path)
         self._lock.release()
         self._remove_made()
 
@@ -642,7 +637,7 @@ class Run:
                 log.warning("%s: moved back, as a run died while it replaced it", self.output)
                 os.rename(replaced, self._place.target)
             else:
-                _remove(replaced)
+                remove(replaced)
 
     def _cut_metrics(self, size: int) -> None:
         """Drop lines that a run wrote after the checkpoint that it is resumed from."""
@@ -659,168 +654,7 @@ class Run:
             yield
         except OSError as error:
             error_class = StorageError if error.errno in FULL else error_class
-            raise error_class(f"{self.output}: {what}: {_reason(error)}.") from None
-
-
-# Checkpoints
-
-
-def write_checkpoint(directory: Path, number: int, checkpoint: Checkpoint) -> None:
-    """Write one checkpoint, and then remove all others; at no moment is there none."""
-    unfinished = directory / f".{number:08d}.unfinished"
-    directory.mkdir(exist_ok=True)
-    try:
-        _remove(unfinished)
-        unfinished.mkdir()
-        arrays = {}
-        for index, (name, array) in enumerate(checkpoint.arrays.items()):
-            arrays[name] = _write_array(unfinished / f"{index}.npy", array)
-        body = checkpoint._asdict() | {"arrays": arrays}
-        text = _json({"format": 1, "sha256": hashlib.sha256(_json(body).encode()).hexdigest(), "body": body})
-        with open(unfinished / "manifest.json", "wb") as file:
-            file.write(text.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        _fsync(unfinished)
-        os.rename(unfinished, directory / f"{number:08d}")
-        _fsync(directory)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            _remove(unfinished)
-        raise
-    for path in directory.iterdir():
-        if path.name != f"{number:08d}":
-            _remove(path)
-
-
-def newest_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that is complete and undamaged, or None; of the others a warning says what is wrong."""
-    for path in sorted(_numbered(directory), reverse=True):
-        try:
-            return _read_checkpoint(path)
-        except (OSError, MemoryError, _DamageError) as error:
-            log.warning("%s: is passed over, as it is damaged: %s", path, error)
-    return None
-
-
-class _DamageError(Exception):
-    """Why a checkpoint is not read."""
-
-
-def _numbered(directory: Path) -> list[Path]:
-    try:
-        return [path for path in directory.iterdir() if CHECKPOINT_NAME.fullmatch(path.name)]
-    except OSError:
-        return []
-
-
-class _Hashing:
-    """A file to write to that remembers a digest and a size; np.save's own way asks to read everything again."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.size = file, hashlib.sha256(), 0
-
-    def write(self, piece: bytes) -> int:
-        self.digest.update(piece)
-        self.size += len(piece)
-        return self.file.write(piece)
-
-
-def _write_array(path: Path, array: NDArray[Any]) -> dict[str, Any]:
-    if array.dtype.str not in DTYPES or not array.flags.c_contiguous:
-        raise ValueError(f"a checkpoint holds C-contiguous arrays of {', '.join(sorted(DTYPES))}, not {array.dtype}")
-    if array.dtype.kind == "f" and not _is_finite(array):
-        raise ValueError("a checkpoint holds finite numbers only")
-    with open(path, "wb") as file:
-        hashing = _Hashing(file)
-        np.lib.format.write_array(hashing, array, allow_pickle=False)
-        file.flush()
-        os.fsync(file.fileno())
-    return {
-        "file": path.name,
-        "shape": list(array.shape),
-        "dtype": array.dtype.str,
-        "bytes": hashing.size,
-        "sha256": hashing.digest.hexdigest(),
-    }
-
-
-def _read_checkpoint(path: Path) -> Checkpoint:
-    with open(path / "manifest.json", "rb") as file:
-        text = file.read(LARGEST_MANIFEST + 1)
-    try:
-        manifest = json.loads(text, parse_constant=_refuse_constant)
-        body = manifest["body"]
-        digest = hashlib.sha256(_json(body).encode()).hexdigest()
-        if manifest["format"] != 1 or manifest["sha256"] != digest:
-            raise _DamageError("manifest.json does not match its checksum")
-        position, described = body["position"], body["arrays"]
-        fingerprint, metrics_bytes = body["fingerprint"], body["metrics_bytes"]
-        described = {name: _Described(**one) for name, one in described.items()}
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise _DamageError(f"manifest.json is no manifest ({type(error).__name__})") from None
-    if not isinstance(position, dict) or not isinstance(fingerprint, dict) or not _is_size(metrics_bytes):
-        raise _DamageError("manifest.json has a part of another type")
-    return Checkpoint(
-        position, {name: _read_array(path, array) for name, array in described.items()}, fingerprint, metrics_bytes
-    )
-
-
-class _Described(NamedTuple):
-    """What a manifest says of one array."""
-
-    file: Any
-    shape: Any
-    dtype: Any
-    bytes: Any
-    sha256: Any
-
-
-def _read_array(directory: Path, described: _Described) -> NDArray[Any]:
-    """One array, all that was said of it checked before room is made for it, its header never interpreted."""
-    name, shape, dtype, size, sha256 = described
-    if not isinstance(name, str) or not re.fullmatch(r"[0-9]+\.npy", name):
-        raise _DamageError("manifest.json names a file that is none of its arrays")
-    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 8:
-        raise _DamageError(f"{name} has no such shape")
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise _DamageError(f"{name} has no such type")
-    data = math.prod(shape) * np.dtype(dtype).itemsize
-    with open(directory / name, "rb") as file:
-        actual = os.fstat(file.fileno()).st_size
-        if not _is_size(size) or size != actual or not 0 <= size - data <= 4096:
-            raise _DamageError(f"{name} has {actual} bytes, not those of its shape")
-        digest = hashlib.sha256(file.read(size - data))
-        array = np.empty(shape, dtype)
-        view = array.reshape(-1).view(np.uint8).data
-        for start in range(0, data, PIECE):
-            piece = view[start : start + PIECE]
-            if file.readinto(piece) != len(piece):
-                raise _DamageError(f"{name} is cut short")
-            digest.update(piece)
-    if digest.hexdigest() != sha256:
-        raise _DamageError(f"{name} does not match its checksum")
-    if array.dtype.kind == "f" and not _is_finite(array):
-        raise _DamageError(f"{name} has numbers that are not finite")
-    return array
-
-
-def _is_size(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
-
-
-def _is_finite(array: NDArray[Any]) -> bool:
-    flat = array.reshape(-1)
-    step = PIECE // array.itemsize
-    return all(np.isfinite(flat[start : start + step]).all() for start in range(0, len(flat), step))
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+            raise error_class(f"{self.output}: {what}: {reason(error)}.") from None
 
 
 # The fingerprint
@@ -882,7 +716,7 @@ class _Lock:
             self.path.unlink()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            os.write(descriptor, (_json(content) + "\n").encode())
+            os.write(descriptor, (to_json(content) + "\n").encode())
             os.fsync(descriptor)
         except OSError:
             self.path.unlink()
@@ -1009,12 +843,6 @@ def _started(pid: int) -> str | None:
 # Files
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return FULL.get(error.errno or 0) or error.strerror or str(error).partition("\n")[0]
-    return str(error)
-
-
 def _java_reason(error: Any) -> str:
     origin = getattr(error, "java_exception", None) or error._origin  # py4j's, and PySpark's of the commoner ones
     return str(origin.toString()).partition("\n")[0][:300].rstrip(".")
@@ -1033,28 +861,6 @@ def _make_parents(directory: Path) -> list[Path]:
             path.rmdir()
         raise
     return made
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _fsync_tree(directory: Path) -> None:
-    for root, _, names in os.walk(directory, topdown=False):
-        for name in names:
-            _fsync(Path(root, name))
-        _fsync(Path(root))
 
 
 def _exchange(one: Path, other: Path) -> bool:

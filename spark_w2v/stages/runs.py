@@ -13,7 +13,8 @@ import re
 import uuid
 from pathlib import Path
 
-from spark_w2v.stages.publication import StorageError, UserError, is_local, local_path
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.publication import UserError, is_local, local_path
 
 CURRENT, RUNS = "current", "runs"
 # What every file system, shell and reader takes as it is: Spark takes no colon in a path, and Hadoop hides what begins

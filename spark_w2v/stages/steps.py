@@ -6,6 +6,7 @@ V words.
 import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,14 +115,16 @@ def summary(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Training:
+def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Path) -> Training:
     """The training of a text, ready to run.
 
     Args:
         plan: of resolve.
+        folder: of the training's parameters; the caller removes what is left in it.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
+        StorageError: its parameters do not fit on the disk of the folder.
     """
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
     partitions = plan["partitions"]
@@ -137,9 +140,12 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
     one_machine = is_one_machine(encoded.context)
     need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, one_machine)
     memory.check(need, memory.given_by(encoded.context))
+    checkpoints = settings.output.checkpoint != "none"
+    memory.check_disk(need.model, checkpoints, folder)
     log.info(
-        "memory: %s of Python on the driver, %s of its JVM, %s a task",
+        "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
         memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
+        memory.shown(memory.filed(need.model, checkpoints)),
     )  # fmt: skip
     sweeps = t.sweeps_per_epoch or enough_sweeps(partitions)
     slices = sweeps if plan["scheme"] == "blocks" else t.syncs_per_epoch
@@ -161,6 +167,7 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any]) -> Trainin
             seed=t.seed,
             held_out_words=t.held_out_words,
         ),
+        folder,
     )
 
 

@@ -5,9 +5,11 @@ V words, D dimensions, B blocks, S slices of an epoch (sweeps of `blocks`, syncs
 
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,7 @@ from spark_w2v.skipgram.sampling import (
     keep_probability,
     noise_distribution,
 )
+from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.training_pairs import LOT, FiledPairs, Plan, Records, ShuffledPairs, keep_modules, piece_of
 from spark_w2v.stages.transport import Courier, Returned, Sent, give_back
 
@@ -67,13 +70,12 @@ class State:
     """Where a run stands; all that resuming needs.
 
     Args:
+        parameters: complete; never written to again once training has begun.
         epoch, round: the next to train.
-        center, context: (V, D) in block order.
         loss, loss_pairs, pairs, words, seconds, pair_seconds, kernel_seconds: of the epoch so far.
     """
 
-    center: Floats
-    context: Floats
+    parameters: ParameterFiles
     epoch: int = 0
     round: int = 0
     loss: float = 0.0
@@ -86,8 +88,18 @@ class State:
 
     POSITION = ("epoch", "round", "loss", "loss_pairs", "pairs", "words", "seconds", "pair_seconds", "kernel_seconds")
 
+    @property
+    def center(self) -> Floats:
+        """(V, D) in block order, mapped."""
+        return self.parameters.center
+
+    @property
+    def context(self) -> Floats:
+        """(V, D) in block order, mapped."""
+        return self.parameters.context
+
     def position(self) -> dict[str, Any]:
-        """All but the arrays, as JSON-able values."""
+        """All but the parameters, as JSON-able values."""
         return {name: getattr(self, name) for name in self.POSITION}
 
 
@@ -144,14 +156,20 @@ def most_partitions(scheme: str, vocabulary: int, load: float) -> int:
 class Training:
     """One run of training.
 
+    Every state has parameters of its own, in a new directory. The directory of the state before is removed when the new
+    state is complete, unless it was made a checkpoint meanwhile: then it is the run's. The directory of the last state
+    stays, for whoever reads it.
+
     Args:
         encoded: ENCODED, persisted by the caller.
         counts: (V,) occurrences of each word; 0 for a word that is never trained on and keeps its vectors.
+        folder: of this training alone, made where it is missing; the caller removes what is left in it.
     """
 
     encoded: "RDD[Any]"
     counts: npt.NDArray[np.int64]
     settings: Settings
+    folder: Path
     blocks: Blocks = field(init=False)
     state: State = field(init=False)
 
@@ -167,9 +185,12 @@ class Training:
         if s.scheme == "blocks":
             bucket = expected_pairs(load.sum(), s.window) / s.partitions**2
             self.settings = replace(s, slices=max(s.slices, math.ceil(bucket / MOST_PAIRS)))
+        self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
+        self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(drawing, noise)
-        center, context = initialise(self.counts.size, s.dimensions, s.seed)
-        self.state = State(center[self.blocks.order], context)
+        parameters = self._create("initial")
+        initialise(parameters.center, parameters.context, s.seed, self._places)
+        self.state = State(parameters)
 
     @property
     def _context(self) -> SparkContext:
@@ -185,30 +206,58 @@ class Training:
         self._context.setJobGroup("held out", "training: drawing the held-out sentences")
         found = self.encoded.mapPartitions(held_out).collect() if drawing.held_out else []
         sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda row: row[0])]
-        places = np.empty(self.blocks.order.size, np.int32)
-        places[self.blocks.order] = np.arange(places.size, dtype=np.int32)
-        return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(places)
+        return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(self._places)
 
-    def resume(self, position: dict[str, Any], center: Floats, context: Floats) -> None:
+    def resume(self, position: dict[str, Any], parameters: ParameterFiles) -> None:
         """Go on from a checkpoint of the same corpus and configuration."""
-        self.state = State(center, context, **{name: position[name] for name in State.POSITION})
+        self._take(parameters)
+        self.state = State(parameters, **{name: position[name] for name in State.POSITION})
 
-    def start_from(self, center: Floats, context: Floats) -> None:
-        """Begin with these vectors, (V, D) by word id each, instead of random ones."""
-        self.state = State(center[self.blocks.order], context[self.blocks.order])
+    def start_from(self, rows: Iterable[tuple[npt.NDArray[np.integer[Any]], Floats, Floats]]) -> None:
+        """Begin with these vectors instead of random ones; a word without any keeps its random ones.
+
+        Args:
+            rows: some word ids (n,) at a time, with their center and context vectors, (n, D) each.
+        """
+        for words, center, context in rows:
+            places = self._places[words]
+            self.state.center[places] = center
+            self.state.context[places] = context
 
     def held_out_loss(self) -> float | None:
         """Of the parameters as they are; None without held-out pairs."""
         return self._sample.loss(self.state.center, self.state.context)
 
-    def vectors(self) -> tuple[Floats, Floats]:
-        """Center and context vectors by word id, (V, D) each."""
-        result = []
-        for matrix in (self.state.center, self.state.context):
-            ordered = np.empty_like(matrix)
-            ordered[self.blocks.order] = matrix
-            result.append(ordered)
-        return result[0], result[1]
+    def vectors(self) -> tuple[ByWord, ByWord]:
+        """Center and context vectors by word id, (V, D) each, read from the files of the state."""
+        return ByWord(self.state.center, self._places), ByWord(self.state.context, self._places)
+
+    def _create(self, name: str) -> ParameterFiles:
+        """Parameters of zeros, to be written to."""
+        # A name of its own: a run that was taken for dead may still be at work in the same folder.
+        directory = self.folder / f".{name}-{uuid.uuid4().hex[:8]}.unfinished"
+        return ParameterFiles.create(directory, self.counts.size, self.settings.dimensions)
+
+    @contextmanager
+    def _new_parameters(self, epoch: int, number: int) -> Iterator[ParameterFiles]:
+        """Parameters of zeros, to be filled; they take the place of the state's own, unless an error comes first.
+
+        Args:
+            epoch, number: the next round to train.
+        """
+        made = self._create(f"{epoch}-{number}")
+        try:
+            yield made
+        except BaseException:
+            made.remove()
+            raise
+        self._take(made)
+
+    def _take(self, parameters: ParameterFiles) -> None:
+        """Put these in place of the state's parameters, which are removed, unless they are a checkpoint."""
+        former, self.state.parameters = self.state.parameters, parameters
+        if former.is_temporary:
+            former.remove()
 
     def run(self) -> Iterator[Progress]:
         """Train to the end, a round at a time; between two rounds `state` may be saved."""
@@ -260,7 +309,7 @@ class Training:
             "words_per_second": round(state.words / max(state.seconds, 1e-9)),
             "words_per_second_per_core": round(state.words / max(state.kernel_seconds, 1e-9)),
         }
-        self.state = State(state.center, state.context, epoch + 1)
+        self.state = State(state.parameters, epoch + 1)
         return replace(progress, metrics=metrics)
 
     def _refuse_diverged(self, epoch: int, number: int, walked: list["Walked"]) -> None:
@@ -306,9 +355,13 @@ class Training:
                 trained = sum(walk.pairs for walk in walked)
                 assert trained == here, f"{trained} pairs trained of {here} drawn"
                 self._refuse_diverged(epoch, number, walked)
-                for walk in walked:
-                    blocks.of(state.center, walk.center_block)[:] = walk.center
-                    blocks.of(state.context, walk.context_block)[:] = walk.context
+                with self._new_parameters(epoch, number + 1) as new:
+                    trained_blocks = {walk.center_block: walk.center for walk in walked}
+                    for block in range(count):
+                        blocks.of(new.center, block)[:] = trained_blocks.get(block, blocks.of(state.center, block))
+                    trained_blocks = {walk.context_block: walk.context for walk in walked}
+                    for block in range(count):
+                        blocks.of(new.context, block)[:] = trained_blocks.get(block, blocks.of(state.context, block))
                 yield self._finish_round(epoch, rounds, done, walked, started)
 
     def _train_buckets(
@@ -367,7 +420,8 @@ class Training:
             first, last = (self._rate((epoch + edges[number + k]) / self.settings.epochs) for k in (0, 1))
             step = Step(self.settings.negatives, self.settings.damping, first, last)
             self._describe(epoch, f"sync {number + 1} of {rounds}")
-            center, context = self._context.broadcast(state.center), self._context.broadcast(state.context)
+            # Plain arrays: a mapped one would be unpickled as a mapped one that has no file.
+            center, context = (self._context.broadcast(np.asarray(matrix)) for matrix in (state.center, state.context))
             try:
                 trained = shares.mapPartitionsWithIndex(
                     _replica_task(plan, center, context, step, (epoch, number), edges, sizes)
@@ -382,9 +436,10 @@ class Training:
                 raise NoPairsError()
             parts = [part for part, _ in results]
             self._refuse_diverged(epoch, number, [*walked, *parts])
-            for part in parts:
-                rows = row_range(self.counts.size, part.center_block, replicas)
-                state.center[rows], state.context[rows] = part.center, part.context
+            with self._new_parameters(epoch, number + 1) as new:
+                for part in parts:
+                    rows = row_range(self.counts.size, part.center_block, replicas)
+                    new.center[rows], new.context[rows] = part.center, part.context
             yield self._finish_round(epoch, rounds, float(edges[number + 1]), walked, started)
 
     def _describe(self, epoch: int, what: str) -> None:

@@ -4,6 +4,7 @@ V words of the new run, U of the earlier one, D dimensions.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,11 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from spark_w2v.skipgram.parameters import initialise
 from spark_w2v.stages import embeddings
+from spark_w2v.stages.embeddings import Stored
 from spark_w2v.stages.vocabulary import Vocabulary
 
 Floats = NDArray[np.float32]
+Ints = NDArray[np.int32]
+
+WORDS = 1 << 16  # words that go into the digest at a time
 
 
 class Earlier(NamedTuple):
@@ -24,26 +28,30 @@ class Earlier(NamedTuple):
 
     Args:
         words: (U,) strings, unique.
-        center, context: (U, D).
-        digest: of all three.
+        stored: where its vectors are read from, when they are needed.
+        digest: of words and vectors.
     """
 
     words: pa.StringArray
-    center: Floats
-    context: Floats
+    stored: Stored
     digest: str
 
 
 class Begun(NamedTuple):
-    """What a run begins with: (V, D) by word id each, and what became of the earlier run's words, JSON-able."""
+    """What a run begins with.
 
-    center: Floats
-    context: Floats
+    Args:
+        rows: word ids (n,) of the new run with their center and context vectors (n, D), some at a time; read from the
+            earlier run meanwhile.
+        change: what became of the earlier run's words, JSON-able.
+    """
+
+    rows: Iterator[tuple[Ints, Floats, Floats]]
     change: dict[str, Any]
 
 
 def read(output: Path, dimensions: int) -> Earlier:
-    """The words and vectors of a finished run.
+    """The words and vectors of a finished run; all are looked at, a row group of the vectors is held at a time.
 
     Args:
         dimensions: D of the new run.
@@ -51,35 +59,47 @@ def read(output: Path, dimensions: int) -> Earlier:
     Raises:
         OutputError: it is no finished run, or its vectors have another length.
     """
-    found, context = embeddings.read_both(output)
-    if context.shape[1] != dimensions:
+    stored = embeddings.stored(output)
+    if stored.dimensions != dimensions:
         raise embeddings.OutputError(
-            f"--init {output}: its vectors have {context.shape[1]} dimensions and training.dimensions is {dimensions}; "
-            "they must be the same."
+            f"--init {output}: its vectors have {stored.dimensions} dimensions and training.dimensions is "
+            f"{dimensions}; they must be the same."
         )
-    digest = hashlib.sha256(found.vectors.tobytes())
-    digest.update(context.tobytes())
-    digest.update("\0".join(found.words.to_pylist()).encode())
-    return Earlier(found.words, found.vectors, context, digest.hexdigest()[:16])
+    digest = hashlib.sha256()
+    for name in ("center", "context"):
+        for (rows,) in stored.rows(name):
+            digest.update(np.ascontiguousarray(rows).data)
+    for start in range(0, len(stored.words), WORDS):
+        some = "\0".join(stored.words[start : start + WORDS].to_pylist())
+        digest.update(f"\0{some}".encode() if start else some.encode())
+    return Earlier(stored.words, stored, digest.hexdigest()[:16])
 
 
-def begin(earlier: Earlier, vocabulary: Vocabulary, seed: int) -> Begun:
-    """Known words with the vectors that they had, matched by spelling, and new ones as `initialise` makes them."""
-    words = vocabulary.words
-    place = pc.fill_null(pc.index_in(words, value_set=earlier.words.cast(words.type)), -1).to_numpy()
-    known = place >= 0
-    center, context = initialise(len(words), earlier.center.shape[1], seed)
-    center[known], context[known] = earlier.center[place[known]], earlier.context[place[known]]
+def begin(earlier: Earlier, vocabulary: Vocabulary) -> Begun:
+    """The vectors of known words as they were, matched by spelling; new ones are left as they begin in any run."""
+    words = earlier.words.cast(vocabulary.words.type)
+    ids = pc.fill_null(pc.index_in(words, value_set=vocabulary.words), -1).to_numpy()
+    known = np.zeros(len(vocabulary), np.bool_)
+    known[ids[ids >= 0]] = True
     # A word that is kept without having occurred has vanished from the text all the same.
     absent = vocabulary.counts == 0
     there = int((known & ~absent).sum())
     change = {
         "known": there,
         "new": int((~known).sum()),
-        "vanished": len(earlier.words) - there,
+        "vanished": len(words) - there,
         "vanished_but_kept": int((known & absent).sum()),
     }
-    return Begun(center, context, change)
+    return Begun(_known_rows(earlier.stored, ids), change)
+
+
+def _known_rows(stored: Stored, ids: Ints) -> Iterator[tuple[Ints, Floats, Floats]]:
+    start = 0
+    for center, context in stored.rows("center", "context"):
+        some = ids[start : start + len(center)]
+        known = some >= 0
+        yield some[known], center[known], context[known]
+        start += len(center)
 
 
 def summary(output: str, change: dict[str, Any]) -> str:

@@ -129,11 +129,6 @@ class Files:
         setattr(owner, name, followed)
 
 
-def flushed_array(hashing: Any) -> str:
-    hashing.file.flush()
-    return str(hashing.file.name)
-
-
 def flushed_table(writer: Any) -> str:
     writer.file_handle.flush()
     return str(writer.where)
@@ -148,7 +143,6 @@ if __name__ == "__main__":
     files = Files()
     files.within(publication, "write_checkpoint", "checkpoint")
     files.within(publication.Run, "publish", "publication")
-    files.half_written(publication._Hashing, "write", flushed_array)
     files.half_written(pq.ParquetWriter, "write_batch", flushed_table)
     files.after(publication._Local, "publish", "published")
     runpy.run_path(str(Path(__file__).resolve().parents[2] / "jobs" / "train.py"), run_name="__main__")

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_w2v.stages.publication import newest_checkpoint
+from spark_w2v.stages.checkpoints import newest_checkpoint
 from tests.cluster.standalone import QUICK_JVM, ROOT, end, wait_until
 from tests.cluster.submission import JOBS, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
 
@@ -35,7 +35,7 @@ KILLS = {
     },
     "replicas": {"reading": 1, "vocabulary": 1, "round": 1, "checkpoint": 1, "anywhere": 1, "publication": 1},
 }  # fmt: skip
-CHECKPOINT = {"blocks": "round", "replicas": "epoch"}
+CHECKPOINT = {"blocks": "sweep", "replicas": "epoch"}
 # Which changes of files, from the first that a run makes: those of its first checkpoint without the making of
 # directories; the last one removes the checkpoint before. Those of its publication, from the first table on.
 STEPS = {"round": (1, 2), "checkpoint": (5, 12), "publication": (4, 13)}
@@ -213,7 +213,7 @@ def check_what_is_left(run: Submission, runs: Runs) -> None:
     rounds = run.rounds()
     if rounds and not runs.output.exists():
         epoch, number = rounds[-1]
-        assert runs.position() >= ((epoch, number) if runs.checkpoint == "round" else (epoch, 0))
+        assert runs.position() >= ((epoch, number) if runs.checkpoint == "sweep" else (epoch, 0))
 
 
 def check_where_it_went_on(run: Submission, kept: tuple[int, int]) -> None:

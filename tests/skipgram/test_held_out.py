@@ -1,5 +1,8 @@
 """The held-out loss against the textbook, and a sample that no training ever sees."""
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -42,6 +45,23 @@ def test_the_loss_equals_the_textbook_one_pair_at_a_time(chunk: int, monkeypatch
         for c, o, noise in zip(sample.center, sample.context, sample.noise, strict=True)
     ]
     assert sample.loss(center, context) == pytest.approx(np.mean(losses), rel=1e-12)
+
+
+def test_the_loss_of_mapped_matrices_gathers_a_chunk_of_rows_and_copies_no_matrix(tmp_path: Path) -> None:
+    words, dimensions = 50_000, 100
+    rng = np.random.default_rng(0)
+    rows = rng.integers(0, words, (20_000, 7)).astype(np.int32)
+    sample = Sample(rows[:, 0], rows[:, 1], rows[:, 2:])
+    # Files without a block on the disk: zeros, and a page of memory only for what is looked at.
+    matrices = [np.memmap(tmp_path / name, np.float32, "w+", shape=(words, dimensions)) for name in ("c", "o")]
+    tracemalloc.start()
+    try:
+        assert sample.loss(*matrices) == pytest.approx(6 * np.log(2), rel=1e-12)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    chunk = 4 * held_out.CHUNK * 7 * dimensions
+    assert peak < 2 * chunk < matrices[0].nbytes
 
 
 def test_rows_that_know_nothing_lose_as_much_as_a_coin_for_each_word() -> None:

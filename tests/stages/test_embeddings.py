@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import Facts, OutputError, facts, read, read_context, write
+from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.publication import open_run
 
 if TYPE_CHECKING:
@@ -89,6 +90,32 @@ def test_rows_are_written_in_slices_of_any_layout(tmp_path: Path, monkeypatch: p
     finish(tmp_path, turned)
     assert bits(read(tmp_path).vectors) == bits(given.center)
     assert bits(read_context(tmp_path)) == bits(given.context[::-1])
+
+
+def test_a_matrix_in_block_order_is_written_in_the_order_of_word_ids_a_row_group_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    given = parameters()
+    finish(tmp_path / "plain", given)
+    places = np.random.default_rng(4).permutation(40).astype(np.int32)
+    made = ParameterFiles.create(tmp_path / "made", 40, 6)
+    made.center[places], made.context[places] = given.center, given.context
+    taken: list[int] = []
+
+    class Watched(ByWord):
+        def __getitem__(self, word_ids: slice) -> Any:
+            rows = super().__getitem__(word_ids)
+            taken.append(len(rows))
+            return rows
+
+    write(
+        tmp_path / "out", given.words, given.counts, Watched(made.center, places), Watched(made.context, places), FACTS
+    )
+    for path in (tmp_path / "plain").rglob("*.parquet"):
+        assert (tmp_path / "out" / path.relative_to(tmp_path / "plain")).read_bytes() == path.read_bytes()
+    assert max(taken) == 3
+    assert sum(taken) == 40 * 4  # both matrices, once to be checked and once to be written
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (100, 1)])

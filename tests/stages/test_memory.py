@@ -2,16 +2,26 @@
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.stages.memory import Given, Need, NotEnoughMemoryError, check, given_by, needed
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.memory import Given, Need, NotEnoughMemoryError, check, check_disk, given_by, needed
+from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training import Settings, Training, expected_pairs, kept_words
 
 GB = 1 << 30
+
+
+class Usage(NamedTuple):
+    """What shutil.disk_usage returns."""
+
+    total: int
+    used: int
+    free: int
 
 
 def test_the_model_is_two_matrices_of_float32() -> None:
@@ -58,6 +68,37 @@ def test_what_just_fits_is_not_refused() -> None:
     check(NEED, Given(heap=9 * GB))
 
 
+def test_the_drivers_python_needs_no_memory_for_the_model_of_blocks() -> None:
+    for words in (10_000, 1_000_000):
+        small, large = (needed(words, dimensions, 8, "blocks", 1e9).driver for dimensions in (10, 1000))
+        assert small == large < 0.6e9
+    assert needed(1_000_000, 300, 8, "replicas", 1e9).driver > 3 * 2.4e9
+
+
+def test_parameters_that_do_not_fit_on_the_disk_are_refused_with_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "made" / "later"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 96 * GB, 3 * GB))
+    check_disk(GB, True, folder)
+    check_disk(GB + GB // 2, False, folder)
+    with pytest.raises(StorageError) as refused:
+        check_disk(2 * GB, True, folder)
+    for words in (str(folder), "2.1 GB", "room for 3, 6.4 GB", "room for 3.2 GB"):
+        assert words in str(refused.value)
+    with pytest.raises(StorageError, match=r"room for 2, 4\.3 GB"):
+        check_disk(2 * GB, False, folder)
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_is_replaced_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 99 * GB, 0))
+    ParameterFiles.create(tmp_path / "00000000", 1000, 100)
+    check_disk(400_000, False, tmp_path)
+    with pytest.raises(StorageError):
+        check_disk(400_001, False, tmp_path)
+
+
 def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
     given = given_by(spark.sparkContext)
     assert 0.5 * GB < given.heap <= 1 * GB  # conftest.py gives it 1g
@@ -69,7 +110,7 @@ def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(("scheme", "one_machine"), [("blocks", True), ("blocks", False), ("replicas", True)])
 def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
-    spark: SparkSession, scheme: str, one_machine: bool, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, scheme: str, one_machine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: one_machine)
     words, dimensions, partitions = 60_000, 200, 2
@@ -83,7 +124,7 @@ def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
         scheme=scheme, partitions=partitions, dimensions=dimensions, window=5, negatives=5, epochs=1,
         learning_rate=0.05, slices=1, subsample=1e-3, noise_exponent=0.75, damping=0.1, seed=1, held_out_words=0,
     )  # fmt: skip
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts, settings)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts, settings, tmp_path)
     list(training.run())
 
     def peak(_: Any) -> list[int]:

@@ -1,9 +1,7 @@
 """An output is there whole or not at all, whatever happens to the run: the harm is done for real."""
 
 import errno
-import hashlib
 import json
-import logging
 import os
 import random
 import resource
@@ -13,30 +11,18 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from pyarrow import fs
 
 from spark_w2v.stages import publication
-from spark_w2v.stages.publication import (
-    Checkpoint,
-    Run,
-    StorageError,
-    UserError,
-    check,
-    current,
-    is_local,
-    local_path,
-    newest_checkpoint,
-    open_run,
-    write_checkpoint,
-)
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.parameter_files import ParameterFiles
+from spark_w2v.stages.publication import Run, UserError, check, current, is_local, local_path, open_run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -44,15 +30,6 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
 KILLS = 12
-
-# The same examples every time, so that a failure is not a rumour; no deadline, as a test may be slow on a busy machine.
-examples = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=150,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
 
 
 def start(output: Path | str, *, overwrite: bool = False, resume: bool = False, **fingerprint: Any) -> Run:
@@ -73,8 +50,16 @@ def publish(output: Path | str, content: str = "1", **options: bool) -> None:
         run.publish(writing(content), {"content": content})
 
 
-def state(value: int, size: int = 1000) -> dict[str, Any]:
-    return {"center": np.full((size, 4), value, np.float32), "counts": np.full(3, value, np.int64)}
+def parameters(folder: Path, value: float, words: int = 1000) -> ParameterFiles:
+    """Temporary parameters of one value, of a name that no others have."""
+    made = ParameterFiles.create(folder / f".{uuid.uuid4().hex}.unfinished", words, 4)
+    made.center[:], made.context[:] = value, -value
+    return made
+
+
+def save(run: Run, epoch: int, words: int = 1000) -> None:
+    """Save a checkpoint whose numbers are all the epoch's."""
+    run.save_checkpoint({"epoch": epoch}, parameters(run.parameters_folder, epoch, words))
 
 
 def tree(directory: Path) -> dict[str, bytes | None]:
@@ -107,6 +92,7 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
         "from spark_w2v.stages.publication import *\nfrom spark_w2v.stages.publication import open_run\n"
+        "from spark_w2v.stages.parameter_files import ParameterFiles\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", head + program, *arguments],
@@ -151,7 +137,7 @@ def small_files() -> Iterator[None]:
 def test_a_published_output_is_complete_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
         run.append_metrics({"epoch": 1, "loss": 2.5})
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
         assert not (tmp_path / "out").exists()
         run.publish(writing("1"), {"content": "1"})
     assert os.listdir(tmp_path) == ["out"]
@@ -242,7 +228,8 @@ def write(directory):
 
 for number in range(int(sys.argv[2]), 1 << 30):
     with open_run(sys.argv[1], overwrite=True, resume=False, fingerprint={}) as run:
-        run.save_checkpoint({"epoch": 1}, {"a": np.zeros(9)})
+        made = ParameterFiles.create(run.parameters_folder / ".a.unfinished", 3, 3)
+        run.save_checkpoint({"epoch": 1}, made)
         run.publish(write, {"content": str(number)})
     print(number, flush=True)
 """
@@ -377,9 +364,6 @@ def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:
     assert not any(map(is_local, ["hdfs:/out", "hdfs://host:9000/out", "s3a://bucket/out", "viewfs://c/out"]))
 
 
-# Checkpoints
-
-
 def test_a_name_that_is_no_utf8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no UTF-8"):
         check(f"{tmp_path}/\udcff", overwrite=False)
@@ -400,29 +384,7 @@ def test_a_host_that_does_not_answer_is_one_sentence(spark: "SparkSession") -> N
             check(output, overwrite=False)
 
 
-def test_a_resumed_run_gets_the_bits_that_were_saved(tmp_path: Path) -> None:
-    rng = np.random.default_rng(1)
-    arrays: dict[str, Any] = {
-        "center": rng.normal(size=(300, 7)).astype(np.float32),
-        "context": rng.normal(size=(300, 7)),
-        "counts": rng.integers(0, 9, 300),
-        "none": np.zeros((0, 7), np.float32),
-        "one": np.array(3, np.uint64),
-    }
-    with start(tmp_path / "out") as run:
-        assert run.load_checkpoint() is None
-        run.save_checkpoint({"epoch": 0}, {"center": np.zeros(3)})
-        run.save_checkpoint({"epoch": 1, "round": 2, "losses": [0.1]}, arrays)
-        assert len(os.listdir(tmp_path / ".out.working" / "checkpoints")) == 1
-    with start(tmp_path / "out", resume=True) as run:
-        loaded = run.load_checkpoint()
-    assert loaded is not None
-    assert loaded[0] == {"epoch": 1, "round": 2, "losses": [0.1]}
-    assert loaded[1].keys() == arrays.keys()
-    for name, array in arrays.items():
-        assert loaded[1][name].dtype == array.dtype
-        assert loaded[1][name].shape == array.shape
-        assert loaded[1][name].tobytes() == array.tobytes()
+# Resuming
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -> None:
@@ -435,7 +397,7 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -
 def test_a_fresh_start_discards_what_an_unfinished_run_left(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
         run.append_metrics({"epoch": 1})
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
     assert (tmp_path / ".out.working" / "metrics.jsonl").exists()
     with start(tmp_path / "out"):
         assert os.listdir(tmp_path / ".out.working") == ["lock"]
@@ -444,7 +406,7 @@ def test_a_fresh_start_discards_what_an_unfinished_run_left(tmp_path: Path) -> N
 
 def test_resume_with_another_configuration_is_refused_with_every_difference_named(tmp_path: Path) -> None:
     with start(tmp_path / "out", training={"epochs": 5, "seed": 1, "old": 2}, corpus={"size": 7}) as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
     before = tree(tmp_path)
     with pytest.raises(UserError) as refused:
         start(tmp_path / "out", resume=True, training={"epochs": 3, "seed": 1, "new": "x"}, corpus={"size": 8})
@@ -459,7 +421,7 @@ def test_resume_with_another_configuration_is_refused_with_every_difference_name
 def test_what_becomes_known_later_is_compared_when_it_is_known(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
         run.identify({"vocabulary": {"digest": "abc"}})
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
     for is_loaded_first in (False, True):
         with start(tmp_path / "out", resume=True) as run:
             if is_loaded_first:
@@ -469,202 +431,6 @@ def test_what_becomes_known_later_is_compared_when_it_is_known(tmp_path: Path) -
                 run.identify({"vocabulary": {"digest": "abd"}})
 
 
-def test_a_run_killed_at_any_moment_of_saving_resumes_from_what_it_had_saved(tmp_path: Path) -> None:
-    program = """
-with open_run(sys.argv[1], overwrite=False, resume=True, fingerprint={}) as run:
-    loaded = run.load_checkpoint()
-    number = loaded[0]["number"] if loaded else 0
-    assert loaded is None or all((array == number).all() for array in loaded[1].values()), loaded
-    while True:
-        number += 1
-        run.append_metrics({"number": number})
-        run.save_checkpoint({"number": number}, {name: np.full(50_000, number, name) for name in ("float32", "int64")})
-        print(number, flush=True)
-"""
-    chance, found = random.Random(6), None
-    for _ in range(KILLS):
-        process = child(program, str(tmp_path / "out"))
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        assert first, "the child could not resume"
-        time.sleep(chance.uniform(0, 0.03))
-        saved = int((first + end(process)).split()[-1])
-        found = newest_checkpoint(tmp_path / ".out.working" / "checkpoints")
-        assert found is not None
-        assert found.position["number"] in (saved, saved + 1)
-        assert all((array == found.position["number"]).all() for array in found.arrays.values())
-    assert found is not None
-    with open_run(str(tmp_path / "out"), overwrite=False, resume=True, fingerprint={}) as run:
-        lines = (run.working / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["number"] for line in lines] == list(range(1, found.position["number"] + 1))
-
-
-def one_checkpoint(directory: Path) -> Path:
-    write_checkpoint(directory, 0, Checkpoint({"epoch": 1}, state(1, 5), {"a": 1}, 0))
-    return directory / "00000000"
-
-
-def test_every_damaged_byte_of_a_checkpoint_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.CRITICAL)
-    checkpoint = one_checkpoint(tmp_path)
-    assert newest_checkpoint(tmp_path) is not None
-    for path in checkpoint.iterdir():
-        whole = path.read_bytes()
-        for position in range(len(whole)):
-            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
-            assert newest_checkpoint(tmp_path) is None, (path.name, position)
-        for damaged in (b"", whole[:-1], whole + b"0", whole[: len(whole) // 2]):
-            path.write_bytes(damaged)
-            assert newest_checkpoint(tmp_path) is None, (path.name, len(damaged))
-        path.unlink()
-        assert newest_checkpoint(tmp_path) is None
-        path.write_bytes(whole)
-    assert newest_checkpoint(tmp_path) is not None
-
-
-def test_the_newest_undamaged_checkpoint_is_taken_with_a_warning(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with start(tmp_path / "out") as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
-        checkpoints = run.working / "checkpoints"
-        shutil.copytree(checkpoints / "00000000", tmp_path / "kept")
-        run.save_checkpoint({"epoch": 2}, state(2))
-        shutil.move(tmp_path / "kept", checkpoints / "00000000")
-        shutil.copytree(checkpoints / "00000001", checkpoints / ".00000002.unfinished")
-        (checkpoints / "00000001" / "0.npy").write_bytes(b"half of it")
-    with start(tmp_path / "out", resume=True) as run:
-        loaded = run.load_checkpoint()
-        assert loaded is not None
-        assert loaded[0] == {"epoch": 1}
-        assert "00000001: is passed over, as it is damaged: 0.npy has 10 bytes" in caplog.text
-        run.save_checkpoint({"epoch": 3}, state(3))
-        assert os.listdir(checkpoints) == ["00000002"]
-
-
-@pytest.mark.parametrize(
-    "array", [np.array(["a"], object), np.array([np.nan]), np.zeros((3, 4))[:, ::2], np.array(["a"])]
-)
-def test_only_plain_finite_arrays_are_saved(tmp_path: Path, array: Any) -> None:
-    with start(tmp_path / "out") as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
-        before = tree(run.working / "checkpoints")
-        with pytest.raises(ValueError, match="a checkpoint holds"):
-            run.save_checkpoint({"epoch": 2}, {"array": array})
-        assert tree(run.working / "checkpoints") == before
-
-
-def signed(body: Any) -> bytes:
-    """A manifest whose checksum is right, as somebody would write it who means harm."""
-    text = publication._json(body)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return publication._json({"format": 1, "sha256": digest, "body": body}).encode()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-array_parts = st.fixed_dictionaries(
-    {
-        "file": st.sampled_from(["0.npy", "1.npy", "9.npy", "../0.npy", "/etc/passwd", "manifest.json"]) | json_values,
-        "shape": st.sampled_from([[5, 4], [3], [20], [-5, -4], [2**62, 2**62], [True], [0], []]) | json_values,
-        "dtype": st.sampled_from(["<f4", "<i8", "|O", "O", "<U9", "V8", "f4,f4", []]) | json_values,
-        "bytes": st.sampled_from([208, 152, 0, -1, 2**70]) | json_values,
-        "sha256": st.just("0" * 64) | json_values,
-    },
-    optional={"more": json_values},
-)
-bodies = st.fixed_dictionaries(
-    {
-        "position": json_values,
-        "arrays": st.dictionaries(st.text(max_size=3), array_parts | json_values, max_size=3) | json_values,
-        "fingerprint": json_values,
-        "metrics_bytes": st.just(0) | json_values,
-    }
-)
-
-
-@examples
-@given(manifest=st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode()) | bodies.map(signed))
-def test_any_manifest_is_a_checkpoint_or_a_warning(tmp_path: Path, manifest: bytes) -> None:
-    if not (tmp_path / "00000000").exists():
-        one_checkpoint(tmp_path)
-    (tmp_path / "00000000" / "manifest.json").write_bytes(manifest)
-    found = newest_checkpoint(tmp_path)
-    assert found is None or isinstance(found.position, dict)
-
-
-@examples
-@given(data=st.data())
-def test_an_array_of_any_bytes_is_read_only_as_what_the_manifest_says(tmp_path: Path, data: st.DataObject) -> None:
-    content = data.draw(st.binary(max_size=300))
-    shape = data.draw(st.lists(st.integers(0, 40), max_size=3))
-    dtype = data.draw(st.sampled_from(sorted(publication.DTYPES)))
-    (tmp_path / "00000000").mkdir(exist_ok=True)
-    (tmp_path / "00000000" / "0.npy").write_bytes(content)
-    described = {"file": "0.npy", "shape": shape, "dtype": dtype, "bytes": len(content)}
-    described["sha256"] = hashlib.sha256(content).hexdigest()
-    body = {"position": {}, "arrays": {"a": described}, "fingerprint": {}, "metrics_bytes": 0}
-    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
-    found = newest_checkpoint(tmp_path)
-    size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    if found is None:
-        assert size > len(content) or not np.isfinite(np.frombuffer(content[len(content) - size :], dtype)).all()
-    else:
-        assert found.arrays["a"].tobytes() == content[len(content) - size :]
-
-
-@pytest.mark.parametrize("arrays", [[1], ["0.npy"], {"a": [1]}, {"a": {1: 2}}, "a", 7, None])
-def test_arrays_that_are_described_as_something_else_are_damage(tmp_path: Path, arrays: Any) -> None:
-    one_checkpoint(tmp_path)
-    body = {"position": {}, "arrays": arrays, "fingerprint": {}, "metrics_bytes": 0}
-    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
-    assert newest_checkpoint(tmp_path) is None
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"file": "../0.npy"}, "names a file that is none of its arrays"),
-        ({"dtype": ["<f4"]}, "no such type"),
-        ({"dtype": "|O"}, "no such type"),
-        ({"shape": [-1, -1]}, "no such shape"),
-        ({"shape": [2**40]}, "not those of its shape"),
-        ({"content": np.array([1, np.nan], np.float32).tobytes()}, "not finite"),
-    ],
-)
-def test_a_forged_manifest_is_told_what_is_wrong_with_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], sentence: str
-) -> None:
-    content = change.get("content", bytes(8))
-    (tmp_path / "00000000").mkdir()
-    for place in ("0.npy", "00000000/0.npy"):
-        (tmp_path / place).write_bytes(content)
-    described = {
-        "file": "0.npy",
-        "shape": [2],
-        "dtype": "<f4",
-        "bytes": 8,
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
-    described |= {key: value for key, value in change.items() if key != "content"}
-    body = {"position": {}, "arrays": {"a": described}, "fingerprint": {}, "metrics_bytes": 0}
-    (tmp_path / "00000000" / "manifest.json").write_bytes(signed(body))
-    assert newest_checkpoint(tmp_path) is None
-    assert sentence in caplog.text
-
-
-@pytest.mark.parametrize(
-    "text", ['{"a": ' * 100_000, "1" * 5000, "NaN", '{"format": 1, "sha256": "", "body": {"x": 1e999}}', "[]", "null"]
-)
-def test_json_that_python_chokes_on_is_damage(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    (one_checkpoint(tmp_path) / "manifest.json").write_text(text)
-    assert newest_checkpoint(tmp_path) is None
-    assert "is passed over" in caplog.text
-
-
 # Metrics
 
 
@@ -672,7 +438,7 @@ def test_metrics_after_the_checkpoint_are_dropped_when_a_run_is_resumed(tmp_path
     with start(tmp_path / "out") as run:
         run.append_metrics({"epoch": 1})
         run.append_metrics({"epoch": 2, "note": "é\n"})
-        run.save_checkpoint({"epoch": 2}, state(2))
+        save(run, 2)
         run.append_metrics({"epoch": 3})
     with open(tmp_path / ".out.working" / "metrics.jsonl", "a", encoding="utf-8") as file:
         file.write('{"epoch":4,"lo')
@@ -699,7 +465,7 @@ def test_resuming_a_finished_run_says_so_and_changes_nothing(tmp_path: Path) -> 
 
 def test_what_a_run_left_that_died_after_publishing_is_cleared_when_it_is_resumed(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
         shutil.copytree(run.working, tmp_path / "kept", ignore=shutil.ignore_patterns("lock"))
         run.publish(writing("1"), {"content": "1"})
     (tmp_path / "kept").rename(tmp_path / ".out.working")
@@ -711,7 +477,7 @@ def test_what_a_run_left_that_died_after_publishing_is_cleared_when_it_is_resume
 def test_forgetting_overwrite_when_resuming_costs_no_checkpoint(tmp_path: Path) -> None:
     publish(tmp_path / "out", "1")
     with start(tmp_path / "out", overwrite=True, training={"epochs": 9}) as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
     before = tree(tmp_path)
     with pytest.raises(UserError, match="give --overwrite to replace it"):
         start(tmp_path / "out", resume=True, training={"epochs": 9})
@@ -738,10 +504,10 @@ def test_a_full_disk_while_publishing_harms_nothing_that_was_there(tmp_path: Pat
 @pytest.mark.usefixtures("small_files")
 def test_a_full_disk_while_saving_keeps_the_checkpoint_before(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
         before = tree(run.working)
-        with pytest.raises(StorageError, match="a checkpoint could not be written: a file may not be so large"):
-            run.save_checkpoint({"epoch": 2}, state(2, 100_000))
+        with pytest.raises(StorageError, match="parameters could not be written: a file may not be so large"):
+            save(run, 2, 100_000)
         assert tree(run.working) == before
     with start(tmp_path / "out", resume=True) as run:
         loaded = run.load_checkpoint()
@@ -864,11 +630,12 @@ def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
+        made = parameters(run.parameters_folder, 2)
         (run.working / "lock").write_text('{"token": "another"}')
         before = tree(tmp_path)
         with pytest.raises(StorageError, match="another run has taken over"):
-            run.save_checkpoint({"epoch": 2}, state(2))
+            run.save_checkpoint({"epoch": 2}, made)
         with pytest.raises(StorageError, match="another run has taken over"):
             run.publish(writing("1"), {"content": "1"})
     assert tree(tmp_path) == before
@@ -887,7 +654,7 @@ def test_an_output_of_hadoops_file_systems_is_published_and_guarded(
     spark.sparkContext._jsc.hadoopConfiguration().set(link, (tmp_path / "far").as_uri())
     output = "viewfs://tests/far/deep/out"
     with start(output) as run:
-        run.save_checkpoint({"epoch": 1}, state(1))
+        save(run, 1)
         with pytest.raises(UserError, match="another run is at work"):
             start(output)
     with start(output, resume=True) as run:

@@ -10,7 +10,8 @@ import pytest
 
 from jobs import export, neighbors, publish
 from spark_w2v.stages import embeddings, runs
-from spark_w2v.stages.publication import StorageError, UserError
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.publication import UserError
 
 
 def finish(directory: Path, run_id: str, word: str = "apple") -> Path:

@@ -9,6 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.skipgram.pairs import Layout, epoch_edges
+from spark_w2v.skipgram.parameters import Blocks
+from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
 from spark_w2v.stages.training_pairs import drawn_of, read_records, route_pairs, write_records
 
@@ -47,25 +49,29 @@ def counts_of(rows: list[tuple[Any, ...]]) -> Any:
     return np.maximum(counts, 1).astype(np.int64)
 
 
-def trained(spark: SparkSession, settings: Settings, slices: int, rows: list[tuple[Any, ...]] | None = None) -> Any:
+def trained(
+    spark: SparkSession, folder: Path, settings: Settings, slices: int, rows: list[tuple[Any, ...]] | None = None
+) -> Any:
     rows = rows_of_text() if rows is None else rows
-    training = Training(spark.sparkContext.parallelize(rows, slices), counts_of(rows), settings)
+    training = Training(spark.sparkContext.parallelize(rows, slices), counts_of(rows), settings, folder)
     progress = list(training.run())
     return training, progress
 
 
 @pytest.fixture(scope="module")
-def run(spark: SparkSession) -> Any:
+def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A training by SETTINGS that has ended, and its progress; to look at only."""
-    return trained(spark, SETTINGS, 2)
+    return trained(spark, tmp_path_factory.mktemp("parameters"), SETTINGS, 2)
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkSession, scheme: str) -> None:
+def test_the_result_does_not_depend_on_how_the_text_is_partitioned(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
     settings = replace(SETTINGS, scheme=scheme)
-    one, _ = trained(spark, settings, 1)
-    other, _ = trained(spark, settings, 4)
-    backwards, _ = trained(spark, settings, 3, rows_of_text()[::-1])
+    one, _ = trained(spark, tmp_path, settings, 1)
+    other, _ = trained(spark, tmp_path, settings, 4)
+    backwards, _ = trained(spark, tmp_path, settings, 3, rows_of_text()[::-1])
     for run in (other, backwards):
         assert np.array_equal(one.state.center, run.state.center)
         assert np.array_equal(one.state.context, run.state.context)
@@ -73,25 +79,25 @@ def test_the_result_does_not_depend_on_how_the_text_is_partitioned(spark: SparkS
 
 
 def test_rows_and_pairs_that_travel_through_spark_give_the_same_bits_as_those_in_files(
-    run: Any, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    run: Any, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_files, _ = run
     monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: False)
-    through_spark, _ = trained(spark, SETTINGS, 2)
+    through_spark, _ = trained(spark, tmp_path, SETTINGS, 2)
     assert in_files._courier.folder is not None
     assert through_spark._courier.folder is None
     assert np.array_equal(in_files.state.center, through_spark.state.center)
     assert np.array_equal(in_files.state.context, through_spark.state.context)
 
 
-def test_a_training_that_ends_leaves_no_files_of_rows_or_pairs(spark: SparkSession) -> None:
+def test_a_training_that_ends_leaves_no_files_of_rows_or_pairs(spark: SparkSession, tmp_path: Path) -> None:
     def files() -> set[Path]:
         folder = Path(str(spark.sparkContext._temp_dir))
         return {path for name in ("pairs-*", "rows-*") for path in folder.glob(f"{name}/*")}
 
     before = files()
     rows = rows_of_text()
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
     progress = training.run()
     next(progress)
     meanwhile = files() - before
@@ -122,17 +128,21 @@ def test_every_pair_that_was_drawn_is_trained_once(run: Any) -> None:
         assert all(drawn[bucket] == size for bucket, size in sizes.items())
 
 
-def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(run: Any, spark: SparkSession) -> None:
+def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(
+    run: Any, spark: SparkSession, tmp_path: Path
+) -> None:
     whole, progress = run
     rows = rows_of_text()
     for stop in (4, len(progress) - 2):
-        first = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
+        first = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
         rounds = first.run()
         for _ in range(stop + 1):
             next(rounds)
         rounds.close()  # type: ignore[attr-defined]
-        second = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS)
-        second.resume(first.state.position(), first.state.center.copy(), first.state.context.copy())
+        kept = tmp_path / f"{stop:08d}"
+        first.state.parameters.move_to(kept)
+        second = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
+        second.resume(first.state.position(), ParameterFiles.open(kept, WORDS, SETTINGS.dimensions))
         rest = list(second.run())
         assert np.array_equal(second.state.center, whole.state.center)
         last, whole_last = rest[-1].metrics, progress[-1].metrics
@@ -149,16 +159,73 @@ def test_the_rate_falls_to_nearly_nothing_over_the_run(run: Any) -> None:
     assert progress[-1].done == 1.0
 
 
-def test_sentences_of_one_word_are_refused(spark: SparkSession) -> None:
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_every_round_has_new_parameters_and_those_before_go_unless_they_are_a_checkpoint(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    rows = rows_of_text(2)
+    settings = replace(SETTINGS, scheme=scheme, epochs=1, slices=4)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), settings, tmp_path)
+    changed, kept = 0, dict[Path, bytes]()
+    before = training.state.parameters
+    assert list(tmp_path.iterdir()) == [before.directory]
+    for number, _ in enumerate(training.run()):
+        now = training.state.parameters
+        assert now is not before
+        changed += not np.array_equal(now.context, before.context)  # a round may have no pair
+        assert set(tmp_path.iterdir()) == {now.directory, *kept}
+        if number % 2:
+            now.move_to(tmp_path / f"{number:08d}")
+            kept[now.directory] = now.center.tobytes() + now.context.tobytes()
+        before = now
+    assert changed >= 2
+    assert len(kept) >= 2
+    for directory, content in kept.items():
+        assert (directory / "center.f32").read_bytes() + (directory / "context.f32").read_bytes() == content
+
+
+def test_a_round_that_fails_leaves_the_parameters_before_and_nothing_else(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = rows_of_text(2)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
+    run = training.run()
+    next(run)
+    before = training.state.parameters
+    content = before.center.tobytes()
+    monkeypatch.setattr(Training, "_take", lambda *_: 1 / 0)
+    monkeypatch.setattr(Blocks, "of", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        next(run)
+    assert training.state.parameters is before
+    assert before.center.tobytes() == content
+    assert list(tmp_path.iterdir()) == [before.directory]
+
+
+def test_vectors_are_read_by_word_id(spark: SparkSession, tmp_path: Path) -> None:
+    rows = rows_of_text(2)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
+    rng = np.random.default_rng(1)
+    expected = rng.normal(size=(2, WORDS, SETTINGS.dimensions)).astype(np.float32)
+    order = rng.permutation(WORDS)
+    training.start_from((some, expected[0][some], expected[1][some]) for some in np.array_split(order, 7))
+    assert np.array_equal(training.state.center, expected[0][training.blocks.order])
+    for vectors, matrix in zip(training.vectors(), expected, strict=True):
+        assert (vectors.shape, len(vectors), vectors.dtype) == (matrix.shape, WORDS, matrix.dtype)
+        assert np.array_equal(vectors[:], matrix)
+        assert np.array_equal(vectors[7:31], matrix[7:31])
+
+
+def test_sentences_of_one_word_are_refused(spark: SparkSession, tmp_path: Path) -> None:
     rows = [(0, 0, 0, np.arange(WORDS, dtype=np.int32).tobytes(), np.ones(WORDS, np.int32).tobytes())]
     for scheme in ("blocks", "replicas"):
         with pytest.raises(NoPairsError, match="fewer than two words"):
-            trained(spark, replace(SETTINGS, scheme=scheme), 1, rows)
+            trained(spark, tmp_path, replace(SETTINGS, scheme=scheme), 1, rows)
 
 
-def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession) -> None:
+def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
     rows = rows_of_text(1)
-    training = Training(spark.sparkContext.parallelize(rows, 1), counts_of(rows), SETTINGS)
+    training = Training(spark.sparkContext.parallelize(rows, 1), counts_of(rows), SETTINGS, tmp_path)
     training.state.center[0, 0] = np.nan
     with pytest.raises(DivergedError, match=r"training\.learning_rate"):
         list(training.run())

@@ -1,14 +1,16 @@
 """What of an earlier run a new one begins with; words that the new text does not have."""
 
+import hashlib
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.skipgram.parameters import initialise
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.stages import embeddings, vocabulary, warm_start
 from spark_w2v.stages.embeddings import OutputError
@@ -32,22 +34,45 @@ def counted(words: dict[str, int]) -> Vocabulary:
     return Vocabulary(pa.array(list(words), pa.large_string()), np.array(list(words.values())), 99, 9)
 
 
-def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(tmp_path: Path) -> None:
+def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 rows of 3 dimensions at a time."""
+    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 3 * 3 * 4)
+
+
+@pytest.mark.parametrize("is_small", [False, True])
+def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool
+) -> None:
+    if is_small:
+        small_row_groups(monkeypatch)
     earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
-    center, context, change = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}), seed=4)
+    rows, change = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
+    matrices = [embeddings.read(tmp_path / "earlier").vectors, embeddings.read_context(tmp_path / "earlier")]
+    found: dict[int, list[Any]] = {}
+    parts = list(rows)
+    assert len(parts) == (2 if is_small else 1)
+    for ids, center, context in parts:
+        assert not set(found) & set(ids.tolist())
+        found |= {word: [a, b] for word, a, b in zip(ids.tolist(), center, context, strict=True)}
+    assert sorted(found) == [0, 2, 3]
     for word, old in (("cat", 3), ("the", 0), ("é", 1)):
-        row = ["cat", "new", "the", "é"].index(word)
-        assert np.array_equal(center[row], earlier.center[old])
-        assert np.array_equal(context[row], earlier.context[old])
-    fresh = initialise(4, 3, 4)
-    assert np.array_equal(center[1], fresh[0][1])
-    assert np.array_equal(context[1], fresh[1][1])
+        for row, matrix in zip(found[["cat", "new", "the", "é"].index(word)], matrices, strict=True):
+            assert np.array_equal(row, matrix[old])
     assert change == {"known": 3, "new": 1, "vanished": 1, "vanished_but_kept": 0}
+
+
+def test_the_vectors_are_of_the_run_that_was_read_whatever_is_published_over_it(tmp_path: Path) -> None:
+    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    before = embeddings.read(tmp_path / "earlier").vectors
+    shutil.rmtree(tmp_path / "earlier")
+    finished(tmp_path / "earlier", EARLIER, seed=2)
+    ((_, center, _),) = warm_start.begin(earlier, counted(dict.fromkeys(EARLIER, 1))).rows
+    assert np.array_equal(center, before)
 
 
 def test_the_change_counts_words_that_stay_without_having_occurred_as_vanished(tmp_path: Path) -> None:
     earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
-    begun = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "gone": 0, "the": 0, "é": 0}), seed=4)
+    begun = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "gone": 0, "the": 0, "é": 0}))
     assert begun.change == {"known": 1, "new": 1, "vanished": 3, "vanished_but_kept": 3}
     assert warm_start.summary("old", {**begun.change, "held_out_loss": 2.5}) == (
         "starting from old: 1 known words, 1 new, 3 vanished, which stay; held out 2.5000"
@@ -65,6 +90,16 @@ def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
     digests = {name: warm_start.read(finished(tmp_path / name, *run), 3).digest for name, run in runs.items()}
     assert len(set(digests.values())) == 3
     assert digests["a"] == digests["d"]
+
+
+def test_the_digest_does_not_depend_on_how_the_tables_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = warm_start.read(finished(tmp_path / "whole", EARLIER), 3).digest
+    small_row_groups(monkeypatch)
+    monkeypatch.setattr(warm_start, "WORDS", 1)
+    assert warm_start.read(finished(tmp_path / "cut", EARLIER), 3).digest == whole
+    # As earlier versions made it, so that their runs can be begun with and resumed.
+    content = embeddings.read(tmp_path / "cut").vectors.tobytes() + embeddings.read_context(tmp_path / "cut").tobytes()
+    assert whole == hashlib.sha256(content + "\0".join(EARLIER).encode()).hexdigest()[:16]
 
 
 @pytest.mark.parametrize(("max_words", "found"), [(0, "cebdaxz"), (1, "cbaxz"), (2, "cebaxz")])
@@ -96,15 +131,17 @@ def test_a_word_that_does_not_occur_is_never_noise_and_never_skipped(exponent: f
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_training_leaves_the_vectors_of_words_that_do_not_occur_as_they_were(spark: SparkSession, scheme: str) -> None:
+def test_training_leaves_the_vectors_of_words_that_do_not_occur_as_they_were(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
     rows = rows_of_text()
     counts = np.concatenate([counts_of(rows), np.zeros(30, np.int64)])
     center, context = np.random.default_rng(2).normal(size=(2, WORDS + 30, SETTINGS.dimensions)).astype(np.float32)
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts, replace(SETTINGS, scheme=scheme))
-    training.start_from(center, context)
+    training = Training(spark.sparkContext.parallelize(rows, 2), counts, replace(SETTINGS, scheme=scheme), tmp_path)
+    training.start_from([(np.arange(len(center)), center, context)])
     before = training.held_out_loss()
     metrics = [progress.metrics for progress in training.run() if progress.metrics]
-    ended = training.vectors()
+    ended = [vectors[:] for vectors in training.vectors()]
     assert before is not None
     assert metrics[-1]["held_out_loss"] < before
     for start, end in zip((center, context), ended, strict=True):

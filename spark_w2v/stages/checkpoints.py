@@ -1,0 +1,241 @@
+"""Checkpoints: a complete state of training in a directory of parameter files, with a manifest that vouches for it.
+
+    checkpoints/NNNNNNNN/          the newest has the highest number
+      center.f32, context.f32      the parameters, as ParameterFiles has them
+      manifest.json                where training stood, whose it is, how large and of which digest both files are
+    checkpoints/.NAME.unfinished/  parameters that are no checkpoint, yet or for ever
+
+No byte of the parameters is copied: their directory gets its manifest and then its name. Nothing is unpickled.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+
+from spark_w2v.config import ConfigError
+from spark_w2v.stages.files import StorageError, fsync, reason, remove
+from spark_w2v.stages.parameter_files import NAMES, ParameterFiles, paths
+
+log = logging.getLogger(__name__)
+
+FORMAT = 2  # 1 had the arrays in .npy files
+PIECE = 16 << 20  # bytes read at a time, of each file; whole float32s
+LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
+NAME = re.compile(r"[0-9]{8}")
+# What a checkpoint answers that is not whole. Any other error may pass: of the disk (EIO), of too many open files
+# (EMFILE), of permissions (EACCES), of memory (ENOMEM).
+INCOMPLETE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
+
+BODY = ("position", "fingerprint", "metrics_bytes", "words", "dimensions", "digests")  # of a manifest
+
+Position = dict[str, Any]
+Answer = TypeVar("Answer")
+
+
+class Checkpoint(NamedTuple):
+    """One complete state: where training stood, its parameters, whose it is, how many bytes of metrics belong to it."""
+
+    position: Position
+    parameters: ParameterFiles
+    fingerprint: dict[str, Any]
+    metrics_bytes: int
+
+
+def write_checkpoint(directory: Path, number: int, checkpoint: Checkpoint) -> None:
+    """Make parameters a checkpoint, and then remove all others; at no moment is there none.
+
+    Args:
+        directory: of all checkpoints.
+        checkpoint: its parameters are temporary, in this directory, and written to no more.
+
+    Raises:
+        ValueError: a parameter is not finite, or they are a checkpoint already.
+        OSError: the storage refuses; the parameters are still temporary, or a checkpoint.
+    """
+    parameters = checkpoint.parameters
+    if not parameters.is_temporary:
+        raise ValueError(f"{parameters.directory} is a checkpoint already")
+    parameters.flush()
+    digests = _on_both(paths(parameters.directory), _digest)
+    words, dimensions = parameters.center.shape
+    body = checkpoint._asdict() | {
+        "words": words,
+        "dimensions": dimensions,
+        "digests": dict(zip(NAMES, digests, strict=True)),
+    }
+    del body["parameters"]
+    text = to_json({"format": FORMAT, "sha256": _checksum(body), "body": body})
+    manifest = parameters.directory / "manifest.json"
+    try:
+        with open(manifest, "wb") as file:
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        fsync(parameters.directory)
+        parameters.move_to(directory / f"{number:08d}")
+    except BaseException:
+        with contextlib.suppress(OSError):
+            manifest.unlink(missing_ok=True)
+        raise
+    fsync(directory)
+    for path in numbered(directory):
+        if path != parameters.directory:
+            remove(path)
+
+
+def newest_checkpoint(directory: Path) -> Checkpoint | None:
+    """The newest checkpoint that is complete and undamaged, or None; of the others a warning says what is wrong.
+
+    Raises:
+        ConfigError: it is of a version of this program that wrote checkpoints in another format.
+        StorageError: it could not be read now, and perhaps can later.
+    """
+    for path in sorted(numbered(directory), reverse=True):
+        try:
+            return _read(path)
+        except _DamageError as damage:
+            log.warning("%s: is passed over, as it is damaged: %s", path, damage)
+        except (OSError, MemoryError) as error:
+            if not isinstance(error, OSError) or error.errno not in INCOMPLETE:
+                raise StorageError(f"{path}: the checkpoint could not be read: {reason(error)}.") from None
+            log.warning("%s: is passed over, as it is damaged: %s", path, error)
+    return None
+
+
+def numbered(directory: Path) -> list[Path]:
+    """The directories of all checkpoints, whole or not.
+
+    Raises:
+        StorageError: nobody knows.
+    """
+    return [path for path in _entries(directory) if NAME.fullmatch(path.name)]
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what a run left that is no checkpoint."""
+    for path in _entries(directory):
+        if path.name.endswith(".unfinished"):
+            remove(path)
+
+
+def to_json(value: Any) -> str:
+    """JSON in the one form that a checksum is made of."""
+    return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+
+
+class _DamageError(Exception):
+    """Why a checkpoint is not read."""
+
+
+def _entries(directory: Path) -> list[Path]:
+    try:
+        return list(directory.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StorageError(f"{directory}: the checkpoints could not be listed: {reason(error)}.") from None
+
+
+def _on_both(given: list[Path], look: Callable[[Path], Answer]) -> list[Answer]:
+    """What a function says of both files; hashing lets two threads run."""
+    with ThreadPoolExecutor(len(given)) as threads:
+        return list(threads.map(look, given))
+
+
+def _digest(path: Path) -> str:
+    """sha256 of a file of finite float32.
+
+    Raises:
+        ValueError: one of them is not finite.
+    """
+    digest = hashlib.sha256()
+    for piece in _pieces(path):
+        if not np.isfinite(np.frombuffer(piece, "<f4")).all():
+            raise ValueError(f"{path.name} has numbers that are not finite")
+        digest.update(piece)
+    return digest.hexdigest()
+
+
+def _pieces(path: Path) -> Iterator[memoryview]:
+    """A file's bytes, PIECE at a time, each to be used before the next."""
+    room = memoryview(bytearray(PIECE))
+    with open(path, "rb", buffering=0) as file:
+        while size := _fill(file.readinto, room):
+            yield room[:size]
+
+
+def _fill(readinto: Callable[[memoryview], int | None], room: memoryview) -> int:
+    """Read until there is no more room, or no more to read: how much was read."""
+    size = 0
+    while size < len(room) and (more := readinto(room[size:])):
+        size += more
+    return size
+
+
+def _checksum(body: Any) -> str:
+    return hashlib.sha256(to_json(body).encode()).hexdigest()
+
+
+def _read(path: Path) -> Checkpoint:
+    """A checkpoint, all that its manifest says checked before room is made for it."""
+    body: dict[str, Any] = dict.fromkeys(BODY) | _body(path)
+    position, fingerprint, metrics_bytes, words, dimensions, digests = (body[name] for name in BODY)
+    if not isinstance(position, dict) or not isinstance(fingerprint, dict) or not _is_size(metrics_bytes):
+        raise _DamageError("manifest.json has a part of another type")
+    if not _is_size(words) or not _is_size(dimensions) or not 0 < words * dimensions < 2**60:
+        raise _DamageError("manifest.json has no such shape")
+    if not isinstance(digests, dict) or set(digests) != set(NAMES):
+        raise _DamageError("manifest.json has not the digests of both files")
+    for file in paths(path):
+        actual = file.stat().st_size
+        if actual != words * dimensions * 4:
+            raise _DamageError(f"{file.name} has {actual} bytes, not those of its shape")
+    try:
+        found = _on_both(paths(path), _digest)
+    except ValueError as error:
+        raise _DamageError(str(error)) from None
+    for file, name, digest in zip(paths(path), NAMES, found, strict=True):
+        if digest != digests[name]:
+            raise _DamageError(f"{file.name} does not match its checksum")
+    return Checkpoint(position, ParameterFiles.open(path, words, dimensions), fingerprint, metrics_bytes)
+
+
+def _body(path: Path) -> dict[str, Any]:
+    """What a manifest says, its checksum right."""
+    with open(path / "manifest.json", "rb") as file:
+        text = file.read(LARGEST_MANIFEST + 1)
+    try:
+        manifest = json.loads(text, parse_constant=_refuse_constant)
+        version = manifest["format"]
+        if is_ours := not isinstance(version, int) or version == FORMAT:
+            body = manifest["body"]
+            is_whole = isinstance(body, dict) and manifest["sha256"] == _checksum(body)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise _DamageError(f"manifest.json is no manifest ({type(error).__name__})") from None
+    if not is_ours:
+        # Its checksum may be of another kind. Passed over it would be removed, once there is a newer one.
+        raise ConfigError(
+            f"{path}: this checkpoint was written by another version of spark_w2v (format {str(version)[:20]}, and "
+            f"this one reads {FORMAT}), so it is not touched; resume with that version, or start without --resume."
+        )
+    if not is_whole or version != FORMAT:
+        raise _DamageError("manifest.json does not match its checksum")
+    return dict(body)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,372 @@
+"""A checkpoint is whole or is passed over, whatever happened to its bytes or to the run: the harm is done for real."""
+
+import errno
+import hashlib
+import json
+import logging
+import os
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.config import ConfigError
+from spark_w2v.stages import checkpoints
+from spark_w2v.stages.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
+from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.parameter_files import ParameterFiles
+from spark_w2v.stages.publication import open_run
+from tests.stages.test_publication import child, end, parameters, save, start, tree
+
+KILLS = 12
+
+# The same examples every time, so that a failure is not a rumour; no deadline, as a test may be slow on a busy machine.
+examples = settings(
+    deadline=None,
+    derandomize=True,
+    max_examples=150,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+
+def one_checkpoint(directory: Path) -> Path:
+    write_checkpoint(directory, 0, Checkpoint({"epoch": 1}, parameters(directory, 1, 3), {"a": 1}, 0))
+    return directory / "00000000"
+
+
+def test_a_resumed_run_gets_the_bits_that_were_saved(tmp_path: Path) -> None:
+    matrices = np.random.default_rng(1).normal(size=(2, 300, 7)).astype(np.float32)
+    with start(tmp_path / "out") as run:
+        assert run.load_checkpoint() is None
+        save(run, 0)
+        made = ParameterFiles.create(run.parameters_folder / ".x.unfinished", 300, 7)
+        made.center[:], made.context[:] = matrices
+        run.save_checkpoint({"epoch": 1, "round": 2, "losses": [0.1]}, made)
+        assert os.listdir(run.parameters_folder) == ["00000001"]
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+    assert loaded is not None
+    assert loaded[0] == {"epoch": 1, "round": 2, "losses": [0.1]}
+    assert loaded[1].center.tobytes() == matrices[0].tobytes()
+    assert loaded[1].context.tobytes() == matrices[1].tobytes()
+    assert not loaded[1].is_temporary
+    assert not loaded[1].center.flags.writeable
+
+
+def test_saving_renames_the_files_and_copies_none(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        made = parameters(run.parameters_folder, 1)
+        before = {path.name: path.stat().st_ino for path in made.directory.iterdir()}
+        run.save_checkpoint({"epoch": 1}, made)
+        assert made.directory == run.parameters_folder / "00000000"
+        assert not made.is_temporary
+        after = {path.name: path.stat().st_ino for path in made.directory.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert set(after) - set(before) == {"manifest.json"}
+
+
+def test_what_a_dead_run_left_unfinished_is_removed_by_the_next(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        left = run.parameters_folder / ".0-3.unfinished"
+        ParameterFiles.create(left, 10, 4)
+        shutil.copytree(run.working, tmp_path / "kept", ignore=shutil.ignore_patterns("lock"))
+    assert not left.exists()  # a run that ends by itself removes it
+    shutil.rmtree(tmp_path / ".out.working")
+    (tmp_path / "kept").rename(tmp_path / ".out.working")
+    with start(tmp_path / "out", resume=True) as run:
+        assert os.listdir(run.parameters_folder) == ["00000000"]
+
+
+def test_a_run_killed_at_any_moment_of_saving_resumes_from_what_it_had_saved(tmp_path: Path) -> None:
+    program = """
+with open_run(sys.argv[1], overwrite=False, resume=True, fingerprint={}) as run:
+    loaded = run.load_checkpoint()
+    number = loaded[0]["number"] if loaded else 0
+    assert loaded is None or all((m == number).all() for m in (loaded[1].center, loaded[1].context)), loaded
+    while True:
+        number += 1
+        run.append_metrics({"number": number})
+        made = ParameterFiles.create(run.parameters_folder / f".{number}.unfinished", 10_000, 5)
+        made.center[:] = made.context[:] = number
+        run.save_checkpoint({"number": number}, made)
+        print(number, flush=True)
+"""
+    chance, found = random.Random(6), None
+    for _ in range(KILLS):
+        process = child(program, str(tmp_path / "out"))
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        assert first, "the child could not resume"
+        time.sleep(chance.uniform(0, 0.03))
+        saved = int((first + end(process)).split()[-1])
+        found = newest_checkpoint(tmp_path / ".out.working" / "checkpoints")
+        assert found is not None
+        assert found.position["number"] in (saved, saved + 1)
+        assert (found.parameters.center == found.position["number"]).all()
+        assert (found.parameters.context == found.position["number"]).all()
+    assert found is not None
+    with open_run(str(tmp_path / "out"), overwrite=False, resume=True, fingerprint={}) as run:
+        lines = (run.working / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["number"] for line in lines] == list(range(1, found.position["number"] + 1))
+
+
+def test_every_damaged_byte_of_a_checkpoint_is_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL)
+    checkpoint = one_checkpoint(tmp_path)
+    assert newest_checkpoint(tmp_path) is not None
+    for path in checkpoint.iterdir():
+        whole = path.read_bytes()
+        for position in range(len(whole)):
+            path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+            if whole[:position].endswith(b'"format":'):  # now of format 3
+                with pytest.raises(ConfigError, match="another version"):
+                    newest_checkpoint(tmp_path)
+            else:
+                assert newest_checkpoint(tmp_path) is None, (path.name, position)
+        for damaged in (b"", whole[:-1], whole + b"0", whole[: len(whole) // 2]):
+            path.write_bytes(damaged)
+            assert newest_checkpoint(tmp_path) is None, (path.name, len(damaged))
+        path.unlink()
+        assert newest_checkpoint(tmp_path) is None
+        path.write_bytes(whole)
+    assert newest_checkpoint(tmp_path) is not None
+
+
+def test_a_damaged_piece_is_noticed_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "PIECE", 16)
+    path = one_checkpoint(tmp_path) / "context.f32"
+    assert newest_checkpoint(tmp_path) is not None
+    whole = path.read_bytes()
+    for position in (0, 15, 16, 47):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
+        assert newest_checkpoint(tmp_path) is None
+    path.write_bytes(whole)
+    assert newest_checkpoint(tmp_path) is not None
+
+
+def test_the_newest_undamaged_checkpoint_is_taken_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        folder = run.parameters_folder
+        shutil.copytree(folder / "00000000", tmp_path / "kept")
+        save(run, 2)
+        shutil.move(tmp_path / "kept", folder / "00000000")
+        (folder / "00000001" / "center.f32").write_bytes(b"half of it")
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+        assert loaded is not None
+        assert loaded[0] == {"epoch": 1}
+        assert "00000001: is passed over, as it is damaged: center.f32 has 10 bytes" in caplog.text
+        save(run, 3)
+        assert os.listdir(folder) == ["00000002"]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_only_finite_numbers_are_saved(tmp_path: Path, value: float) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        before = tree(run.parameters_folder)
+        made = parameters(run.parameters_folder, 2)
+        made.context[-1, -1] = value
+        with pytest.raises(ValueError, match=r"context\.f32 has numbers that are not finite"):
+            run.save_checkpoint({"epoch": 2}, made)
+        assert made.is_temporary
+        made.remove()
+        assert tree(run.parameters_folder) == before
+
+
+def test_a_checkpoint_is_not_saved_again(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        made = parameters(run.parameters_folder, 1)
+        run.save_checkpoint({"epoch": 1}, made)
+        before = tree(run.parameters_folder)
+        with pytest.raises(ValueError, match="is a checkpoint already"):
+            run.save_checkpoint({"epoch": 2}, made)
+        assert tree(run.parameters_folder) == before
+
+
+def test_a_checkpoint_that_cannot_be_completed_leaves_the_one_before_and_the_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        before = tree(run.parameters_folder)
+        made = parameters(run.parameters_folder, 2)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", failing(errno.ENOSPC))
+            with pytest.raises(StorageError, match="a checkpoint could not be written: the disk is full"):
+                run.save_checkpoint({"epoch": 2}, made)
+        assert made.is_temporary
+        assert sorted(os.listdir(made.directory)) == ["center.f32", "context.f32"]
+        made.remove()
+        assert tree(run.parameters_folder) == before
+
+
+# What may pass
+
+
+def failing(code: int) -> Callable[..., Any]:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError(code, os.strerror(code))
+
+    return fail
+
+
+def out_of_memory(*_: Any) -> Any:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "fail"),
+    [
+        *((checkpoints, "_pieces", failing(code)) for code in (errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM)),
+        (checkpoints, "_pieces", out_of_memory),
+        (checkpoints, "_body", failing(errno.EMFILE)),
+        (ParameterFiles, "open", failing(errno.ENOMEM)),
+        (Path, "iterdir", failing(errno.EIO)),
+    ],
+)
+def test_an_error_that_may_pass_is_no_damage_and_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fail: Callable[..., Any]
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+    before = tree(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, fail)
+        with pytest.raises(StorageError, match=r"checkpoints? could not be (read|listed): "):
+            start(tmp_path / "out", resume=True)
+    assert tree(tmp_path) == before
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.load_checkpoint() is not None
+
+
+# Other versions
+
+
+@pytest.mark.parametrize("version", [1, 3, 10**30])
+def test_a_checkpoint_of_another_version_is_refused_and_not_touched(tmp_path: Path, version: int) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        manifest = run.parameters_folder / "00000000" / "manifest.json"
+        body = {"position": {}, "arrays": {}, "fingerprint": {}, "metrics_bytes": 0}
+        manifest.write_bytes(signed(body, version) if version < 9 else b'{"format":%d}' % version)
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match=r"written by another version of spark_w2v \(format \d+, and") as refused:
+        start(tmp_path / "out", resume=True)
+    assert str(refused.value).endswith("so it is not touched; resume with that version, or start without --resume.")
+    assert tree(tmp_path) == before
+
+
+# Manifests of somebody who means harm
+
+
+def signed(body: Any, version: Any = checkpoints.FORMAT) -> bytes:
+    """A manifest whose checksum is right, as somebody would write it who means harm."""
+    text = checkpoints.to_json(body)
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return checkpoints.to_json({"format": version, "sha256": digest, "body": body}).encode()
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+sizes = st.sampled_from([0, 1, 3, 4, -3, -4, 12, 2**31, 2**62, 2**70, True, 3.0]) | json_values
+bodies = st.fixed_dictionaries(
+    {
+        "position": st.just({}) | json_values,
+        "fingerprint": st.just({}) | json_values,
+        "metrics_bytes": st.just(0) | sizes,
+        "words": st.just(3) | sizes,
+        "dimensions": st.just(4) | sizes,
+        "digests": st.fixed_dictionaries({"center": json_values, "context": json_values}) | json_values,
+    },
+    optional={"more": json_values},
+)
+
+
+@examples
+@given(manifest=st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode()) | bodies.map(signed))
+def test_any_manifest_is_a_checkpoint_or_a_warning(tmp_path: Path, manifest: bytes) -> None:
+    if not (tmp_path / "00000000").exists():
+        one_checkpoint(tmp_path)
+    (tmp_path / "00000000" / "manifest.json").write_bytes(manifest)
+    found = newest_checkpoint(tmp_path)
+    assert found is None or isinstance(found.position, dict)
+
+
+@examples
+@given(data=st.data())
+def test_files_of_any_bytes_are_read_only_as_what_the_manifest_says(tmp_path: Path, data: st.DataObject) -> None:
+    words, dimensions = data.draw(st.integers(0, 6)), data.draw(st.integers(0, 6))
+    size = words * dimensions * 4 + data.draw(st.sampled_from([0, 0, 0, 1, -4]))
+    content = data.draw(st.binary(min_size=max(0, size), max_size=max(0, size)))
+    (tmp_path / "00000000").mkdir(exist_ok=True)
+    for name in ("center", "context"):
+        (tmp_path / "00000000" / f"{name}.f32").write_bytes(content)
+    digests = dict.fromkeys(("center", "context"), hashlib.sha256(content).hexdigest())
+    (tmp_path / "00000000" / "manifest.json").write_bytes(
+        signed(body_of(words=words, dimensions=dimensions, digests=digests))
+    )
+    found = newest_checkpoint(tmp_path)
+    if found is None:
+        is_finite = len(content) % 4 == 0 and np.isfinite(np.frombuffer(content, "<f4")).all()
+        assert not is_finite or len(content) != words * dimensions * 4 or not content
+    else:
+        assert found.parameters.center.shape == (words, dimensions)
+        assert found.parameters.center.tobytes() == found.parameters.context.tobytes() == content
+
+
+def body_of(**parts: Any) -> dict[str, Any]:
+    return {"position": {}, "fingerprint": {}, "metrics_bytes": 0, "words": 3, "dimensions": 4} | parts
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"words": -3, "dimensions": -4}, "no such shape"),
+        ({"words": 2**40}, "center.f32 has 48 bytes, not those of its shape"),
+        ({"words": True, "dimensions": 12}, "no such shape"),
+        ({"words": 12, "dimensions": 1.0}, "no such shape"),
+        ({"digests": {"center": "", "context": "", "../other": ""}}, "not the digests of both files"),
+        ({"digests": ["center", "context"]}, "not the digests of both files"),
+        ({"digests": {"center": 7, "context": None}}, "center.f32 does not match its checksum"),
+        ({"position": []}, "a part of another type"),
+        ({"metrics_bytes": -1}, "a part of another type"),
+        ({"digests": "not finite"}, "context.f32 has numbers that are not finite"),
+    ],
+)
+def test_a_forged_manifest_is_told_what_is_wrong_with_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], sentence: str
+) -> None:
+    checkpoint = one_checkpoint(tmp_path)
+    if change == {"digests": "not finite"}:
+        (checkpoint / "context.f32").write_bytes(np.array([*range(11), np.nan], np.float32).tobytes())
+        change = {}
+    digests = {n: hashlib.sha256((checkpoint / f"{n}.f32").read_bytes()).hexdigest() for n in ("center", "context")}
+    (checkpoint / "manifest.json").write_bytes(signed(body_of(digests=digests) | change))
+    assert newest_checkpoint(tmp_path) is None
+    assert sentence in caplog.text
+
+
+@pytest.mark.parametrize(
+    "text", ['{"a": ' * 100_000, "1" * 5000, "NaN", '{"format": 2, "sha256": "", "body": {"x": 1e999}}', "[]", "null"]
+)
+def test_json_that_python_chokes_on_is_damage(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
+    (one_checkpoint(tmp_path) / "manifest.json").write_text(text)
+    assert newest_checkpoint(tmp_path) is None
+    assert "is passed over" in caplog.text
