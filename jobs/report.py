@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run = report.finished(output)
     evaluation = None
     if options.evaluation is not None:
-        evaluation = report.evaluation(Path(options.evaluation), *run.vectors.shape)
+        evaluation = report.evaluation(Path(options.evaluation), len(run.words), run.vectors.shape[1])
     report.write(target, report.page(run, evaluation))
     print(f"{shown(str(target))}: {target.stat().st_size / 1e6:.1f} MB")
     return 0

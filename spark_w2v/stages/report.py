@@ -14,7 +14,7 @@ import math
 import os
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,10 +24,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spark_w2v.stages.embeddings import OutputError, read
+from spark_w2v.stages import embeddings
+from spark_w2v.stages.embeddings import OutputError, Rows
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.layout import layout
 from spark_w2v.stages.neighbors import Floats, Ints, nearest_rows, unit_vectors
-from spark_w2v.stages.publication import StorageError, UserError, local_path
+from spark_w2v.stages.publication import UserError, local_path
 
 NAME = "report.html"
 LARGEST = 2_000_000  # bytes of a page, whatever the words
@@ -112,12 +114,18 @@ class Evaluation(msgspec.Struct):
 
 
 class Finished(NamedTuple):
-    """What a page is made of: words (V,) by falling count, counts (V,), vectors (V, D), run.json, metrics.jsonl."""
+    """What a page is made of.
+
+    Args:
+        words, counts: (V,) by falling count.
+        vectors: (V, D), or at least the rows of the most frequent words that a page has room for.
+        run, metrics: run.json, metrics.jsonl.
+    """
 
     name: str
     words: pa.Array
     counts: Ints
-    vectors: Floats
+    vectors: Rows
     run: Mapping[str, Any]
     metrics: Sequence[Mapping[str, Any]]
 
@@ -128,7 +136,8 @@ def finished(output: Path) -> Finished:
     Raises:
         OutputError: it is not finished, or damaged; one sentence.
     """
-    found = read(output)
+    found = embeddings.walk(output)
+    vectors = _first_rows(found.blocks, _most_shown(len(found.words), found.dimensions))
     try:
         run = _parsed((output / "run.json").read_bytes())
         metrics = [_parsed(line) for line in (output / "metrics.jsonl").read_bytes().splitlines()]
@@ -137,7 +146,15 @@ def finished(output: Path) -> Finished:
         raise OutputError(f"{output}: run.json or metrics.jsonl cannot be read ({reason}).") from None
     if not isinstance(run, dict) or not all(isinstance(one, dict) for one in metrics):
         raise OutputError(f"{output}: run.json or metrics.jsonl is not what a run writes.")
-    return Finished(output.name, found.words, found.counts, found.vectors, run, metrics)
+    return Finished(output.name, found.words, found.counts, vectors, run, metrics)
+
+
+def _first_rows(blocks: Iterator[Floats], rows: int) -> Floats:
+    """(n, D), of n = rows if there are so many; no more is read than has to be."""
+    found = [next(blocks)]
+    while sum(map(len, found)) < rows and (more := next(blocks, None)) is not None:
+        found.append(more)
+    return np.concatenate([*found[:-1], found[-1][: rows - sum(map(len, found[:-1]))]])
 
 
 def _parsed(content: bytes) -> Any:
@@ -252,9 +269,14 @@ def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     return {name: run[name] for name in names if name in run} | {"input": paths}
 
 
+def _most_shown(words: int, dimensions: int) -> int:
+    """N, however short the words are."""
+    return min(words, WORDS, VALUES // dimensions)
+
+
 def _words_shown(words: pa.Array, dimensions: int) -> int:
     """N: the most frequent words, as many as the page has room for."""
-    most = min(len(words), WORDS, VALUES // dimensions)
+    most = _most_shown(len(words), dimensions)
     sizes = [len(_json(word).encode()) + 1 for word in words[:most].to_pylist()]
     return int(np.searchsorted(np.cumsum(sizes), SPELLINGS, side="right"))
 

@@ -15,10 +15,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spark_w2v.stages import report
+from spark_w2v.stages import embeddings, report
+from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.layout import layout, principal_axes
 from spark_w2v.stages.neighbors import nearest, unit_vectors
-from spark_w2v.stages.publication import StorageError, UserError
+from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
+from spark_w2v.stages.publication import UserError
 from spark_w2v.stages.report import Evaluation, Finished, as_evaluation, page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -100,7 +102,7 @@ def test_the_neighbours_are_those_that_the_neighbors_command_finds() -> None:
     data = data_of(page(run))
     ids = np.frombuffer(base64.b64decode(data["neighbors"]), "<u2").reshape(300, data["near"])
     cosines = np.frombuffer(base64.b64decode(data["cosines"]), np.uint8).reshape(ids.shape) / 100 - 1
-    units = unit_vectors(run.vectors)
+    units = unit_vectors(np.asarray(run.vectors[:]))
     for word in (0, 17, 299):
         expected = nearest(units, units[word], [word], 10)
         assert ids[word].tolist() == [i for i, _ in expected]
@@ -263,3 +265,44 @@ def test_text_and_curves_stand_out_in_light_and_in_dark() -> None:
             for text in ("ink", "soft", "one", "two", "mark", "near"):
                 assert contrast(colors[text], colors[ground]) >= 4.5, (text, ground, colors)
         assert contrast(colors["dot"], colors["card"]) >= 3
+
+
+def test_of_the_vectors_only_the_rows_of_a_page_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 10 * 3 * 4)
+    monkeypatch.setattr(report, "WORDS", 25)
+    run = random_run(100, 3)
+    vectors = np.asarray(run.vectors[:])
+    embeddings.write(tmp_path / "run", run.words, run.counts, vectors, vectors, {})
+    for name, content in (("run.json", "{}"), ("metrics.jsonl", ""), ("_SUCCESS", "")):
+        (tmp_path / "run" / name).write_text(content)
+    read, rows = embeddings._checked_batches, []
+
+    def counted(*given: Any) -> Any:
+        for batch in read(*given):
+            rows.append(len(batch[0]))
+            yield batch
+
+    monkeypatch.setattr(embeddings, "_checked_batches", counted)
+    found = report.finished(tmp_path / "run")
+    assert rows == [10, 10, 10]
+    assert np.array_equal(found.vectors[:], vectors[:25])
+    assert page(found._replace(metrics=run.metrics)) == page(run._replace(run={}))
+
+
+def test_of_a_matrix_in_files_a_page_takes_the_rows_that_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report, "WORDS", 25)
+    run = random_run(100, 3)
+    places = np.random.default_rng(3).permutation(100).astype(np.int32)
+    made = ParameterFiles.create(tmp_path / "made", 100, 3)
+    made.center[places] = run.vectors[:]
+    taken: list[slice] = []
+
+    class Watched(ByWord):
+        def __getitem__(self, word_ids: slice) -> Any:
+            taken.append(word_ids)
+            return super().__getitem__(word_ids)
+
+    assert page(run._replace(vectors=Watched(made.center, places))) == page(run)
+    assert taken == [slice(None, 25)]
