@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from spark_w2v.stages import memory
 from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import read, read_context
 from spark_w2v.stages.training import Training
@@ -363,17 +364,20 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_one_sentence_and_harms_nothing_that_was_there(
-    run: Callable[..., Outcome], tmp_path: Path, small_disk: Path
+    run: Callable[..., Outcome], tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "in" / "words.txt").write_text("".join(f"w{i} w{i + 1}\n" for i in range(400)))
     (tmp_path / "out").symlink_to(small_disk / "out")
     assert run().code == 0
     before = {path: path.read_bytes() for path in (small_disk / "out").rglob("*") if path.is_file()}
     output = str(small_disk / "out")
-    for checkpoint in ("epoch", "none"):
+    for checkpoint, is_checked in (("epoch", True), ("none", True), ("epoch", False)):
+        if not is_checked:  # somebody else fills the disk meanwhile
+            monkeypatch.setattr(memory, "check_disk", lambda *_: None)
         outcome = run("--overwrite", "--output", output, training__dimensions=2000, output__checkpoint=checkpoint)
         assert outcome.code == 75
-        assert ": the disk is full." in outcome.said[0]
+        said = "of which this disk must have room for" if is_checked else "could not be written: the disk is full."
+        assert said in outcome.said[0]
         assert {path: path.read_bytes() for path in (small_disk / "out").rglob("*") if path.is_file()} == before
         assert [path.name for path in small_disk.iterdir()] == ["out"]
 
