@@ -1,16 +1,19 @@
 """Memory: what is refused before training, and a task's peak against the formula."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import Given, Need, NotEnoughMemoryError, check, check_disk, given_by, needed
 from spark_w2v.stages.parameter_files import ParameterFiles
+from spark_w2v.stages.schemas import ENCODED
 from spark_w2v.stages.training import Settings, Training, expected_pairs, kept_words
 
 GB = 1 << 30
@@ -25,19 +28,19 @@ class Usage(NamedTuple):
 
 
 def test_the_model_is_two_matrices_of_float32() -> None:
-    assert needed(100_000, 100, 2, "blocks", 1e6).model == 80_000_000
+    assert needed(100_000, 100, 2, "blocks", 1e6, 2).model == 80_000_000
 
 
 def test_more_blocks_need_less_a_task_and_more_replicas_do_not() -> None:
-    blocks = [needed(2_000_000, 300, count, "blocks", 1e9).task for count in (2, 8, 64)]
+    blocks = [needed(2_000_000, 300, count, "blocks", 1e9, count).task for count in (2, 8, 64)]
     assert blocks == sorted(blocks, reverse=True)
     assert blocks[-1] < blocks[0] / 5
-    replicas = [needed(2_000_000, 300, count, "replicas", 1e9).task for count in (2, 64)]
-    assert replicas[0] == replicas[1] > needed(2_000_000, 300, 1, "blocks", 1e3).model
+    replicas = [needed(2_000_000, 300, count, "replicas", 1e9, count).task for count in (2, 64)]
+    assert replicas[0] == replicas[1] > needed(2_000_000, 300, 1, "blocks", 1e3, 1).model
 
 
 def test_a_bucket_of_any_corpus_is_bounded() -> None:
-    assert needed(50_000, 100, 2, "blocks", 1e10).task == needed(50_000, 100, 2, "blocks", 1e15).task < GB
+    assert needed(50_000, 100, 2, "blocks", 1e10, 2).task == needed(50_000, 100, 2, "blocks", 1e15, 2).task < GB
 
 
 NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
@@ -70,9 +73,9 @@ def test_what_just_fits_is_not_refused() -> None:
 
 def test_the_drivers_python_needs_no_memory_for_the_model_of_blocks() -> None:
     for words in (10_000, 1_000_000):
-        small, large = (needed(words, dimensions, 8, "blocks", 1e9).driver for dimensions in (10, 1000))
+        small, large = (needed(words, dimensions, 8, "blocks", 1e9, 2).driver for dimensions in (10, 1000))
         assert small == large < 0.6e9
-    assert needed(1_000_000, 300, 8, "replicas", 1e9).driver > 3 * 2.4e9
+    assert needed(1_000_000, 300, 8, "replicas", 1e9, 2).driver > 3 * 2.4e9
 
 
 def test_parameters_that_do_not_fit_on_the_disk_are_refused_with_the_numbers(
@@ -107,12 +110,16 @@ def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
     assert given.machine > 0
 
 
+def peak_of_rows(_: Any) -> list[int]:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return [int(status["VmHWM"].split()[0]) << 10]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize(("scheme", "one_machine"), [("blocks", True), ("blocks", False), ("replicas", True)])
+@pytest.mark.parametrize(("scheme", "snapshots"), [("blocks", False), ("blocks", True), ("replicas", False)])
 def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
-    spark: SparkSession, scheme: str, one_machine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, scheme: str, snapshots: bool, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: one_machine)
     words, dimensions, partitions = 60_000, 200, 2
     rng = np.random.default_rng(1)
     lengths = np.full(500, 100, np.int32)
@@ -124,15 +131,20 @@ def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
         scheme=scheme, partitions=partitions, dimensions=dimensions, window=5, negatives=5, epochs=1,
         learning_rate=0.05, slices=1, subsample=1e-3, noise_exponent=0.75, damping=0.1, seed=1, held_out_words=0,
     )  # fmt: skip
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts, settings, tmp_path)
+    encoded = spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), ENCODED)
+    training = Training(encoded, counts, settings, tmp_path, snapshots)
     list(training.run())
 
-    def peak(_: Any) -> list[int]:
-        status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return [int(status["VmHWM"].split()[0]) << 10]
+    def peak(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(batches)
+        yield pa.RecordBatch.from_pydict({"bytes": peak_of_rows(None)})
 
-    # The workers of the rounds are used again, so that their peaks are still there.
-    found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak).collect())
+    # The workers of the training are used again, so that their peaks are still there: those of frames for `blocks`,
+    # those of RDDs for `replicas`.
+    if scheme == "blocks":
+        found = max(row["bytes"] for row in spark.range(4, numPartitions=4).mapInArrow(peak, "bytes long").collect())
+    else:
+        found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak_of_rows).collect())
     pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.window)
-    need = needed(words, dimensions, partitions, scheme, pairs, one_machine).task
+    need = needed(words, dimensions, partitions, scheme, pairs, 2, snapshots).task
     assert need / 3 < found < need

@@ -8,11 +8,16 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.skipgram.pairs import Layout, epoch_edges
-from spark_w2v.skipgram.parameters import Blocks
-from spark_w2v.stages.parameter_files import ParameterFiles
-from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
-from spark_w2v.stages.training_pairs import drawn_of, read_records, route_pairs, write_records
+from spark_w2v.skipgram.descent import BlockNoise, Step, descend
+from spark_w2v.skipgram.pairs import Layout
+from spark_w2v.skipgram.parameters import initialise
+from spark_w2v.skipgram.sampling import KERNEL, RING, generator
+from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges
+from spark_w2v.stages.block_epochs import DivergedError, ExchangeSettings
+from spark_w2v.stages.block_task import learning_rate
+from spark_w2v.stages.schemas import ENCODED
+from spark_w2v.stages.training import NoPairsError, Settings, Training, most_partitions
+from spark_w2v.stages.training_pairs import piece_of
 
 SETTINGS = Settings(
     scheme="blocks",
@@ -49,11 +54,21 @@ def counts_of(rows: list[tuple[Any, ...]]) -> Any:
     return np.maximum(counts, 1).astype(np.int64)
 
 
-def trained(
-    spark: SparkSession, folder: Path, settings: Settings, slices: int, rows: list[tuple[Any, ...]] | None = None
-) -> Any:
+def made(
+    spark: SparkSession,
+    folder: Path,
+    settings: Settings,
+    slices: int = 2,
+    rows: list[tuple[Any, ...]] | None = None,
+    **options: Any,
+) -> Training:
     rows = rows_of_text() if rows is None else rows
-    training = Training(spark.sparkContext.parallelize(rows, slices), counts_of(rows), settings, folder)
+    encoded = spark.createDataFrame(spark.sparkContext.parallelize(rows, slices), ENCODED)
+    return Training(encoded, counts_of(rows), settings, folder, **options)
+
+
+def trained(*arguments: Any, **options: Any) -> Any:
+    training = made(*arguments, **options)
     progress = list(training.run())
     return training, progress
 
@@ -61,7 +76,7 @@ def trained(
 @pytest.fixture(scope="module")
 def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A training by SETTINGS that has ended, and its progress; to look at only."""
-    return trained(spark, tmp_path_factory.mktemp("parameters"), SETTINGS, 2)
+    return trained(spark, tmp_path_factory.mktemp("parameters"), SETTINGS)
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
@@ -69,86 +84,104 @@ def test_the_result_does_not_depend_on_how_the_text_is_partitioned(
     spark: SparkSession, tmp_path: Path, scheme: str
 ) -> None:
     settings = replace(SETTINGS, scheme=scheme)
-    one, _ = trained(spark, tmp_path, settings, 1)
-    other, _ = trained(spark, tmp_path, settings, 4)
-    backwards, _ = trained(spark, tmp_path, settings, 3, rows_of_text()[::-1])
+    one, _ = trained(spark, tmp_path / "1", settings, 1)
+    other, _ = trained(spark, tmp_path / "4", settings, 4)
+    backwards, _ = trained(spark, tmp_path / "3", settings, 3, rows_of_text()[::-1])
     for run in (other, backwards):
         assert np.array_equal(one.state.center, run.state.center)
         assert np.array_equal(one.state.context, run.state.context)
     assert np.abs(one.state.center).max() > 0.01
 
 
-def test_rows_and_pairs_that_travel_through_spark_give_the_same_bits_as_those_in_files(
-    run: Any, spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    in_files, _ = run
-    monkeypatch.setattr("spark_w2v.stages.transport.is_one_machine", lambda context: False)
-    through_spark, _ = trained(spark, tmp_path, SETTINGS, 2)
-    assert in_files._courier.folder is not None
-    assert through_spark._courier.folder is None
-    assert np.array_equal(in_files.state.center, through_spark.state.center)
-    assert np.array_equal(in_files.state.context, through_spark.state.context)
+def test_tasks_and_snapshots_change_neither_a_bit_nor_a_loss(spark: SparkSession, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, partitions=5, slices=2)
+    alone, of_one = trained(spark, tmp_path / "1", settings, exchange=ExchangeSettings(tasks=1))
+    two, of_two = trained(spark, tmp_path / "2", settings, snapshots=True)
+    assert np.array_equal(alone.state.center, two.state.center)
+    assert np.array_equal(alone.state.context, two.state.context)
+    clock = {"seconds", "draw_seconds", "pair_seconds", "kernel_seconds", "wait_seconds", "words_per_second",
+             "words_per_second_per_core"}  # fmt: skip
+    where = {"tasks", "most_task_pairs", "least_task_pairs", "slowest_host", "driver_bytes", "task_bytes"}
+    one_metrics, two_metrics = ([p.metrics for p in progress if p.metrics] for progress in (of_one, of_two))
+    assert [metrics["tasks"] for metrics in (*one_metrics, *two_metrics)] == [1, 1, 2, 2]
+    for one, other in zip(one_metrics, two_metrics, strict=True):
+        assert {k: v for k, v in one.items() if k not in clock | where} == {
+            k: v for k, v in other.items() if k not in clock | where
+        }
 
 
-def test_a_training_that_ends_leaves_no_files_of_rows_or_pairs(spark: SparkSession, tmp_path: Path) -> None:
-    def files() -> set[Path]:
-        folder = Path(str(spark.sparkContext._temp_dir))
-        return {path for name in ("pairs-*", "rows-*") for path in folder.glob(f"{name}/*")}
-
-    before = files()
-    rows = rows_of_text()
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
-    progress = training.run()
-    next(progress)
-    meanwhile = files() - before
-    # The pairs of each task that drew, and their index; the rows of two blocks of two matrices.
-    assert sorted(path.parent.name.split("-")[0] for path in meanwhile) == ["pairs"] * 4 + ["rows"] * 4
-    progress.close()  # type: ignore[attr-defined]
-    assert not [path for path in meanwhile if path.exists() or path.parent.exists()]
-
-
-def test_records_of_a_bucket_are_read_as_they_were_written(tmp_path: Path) -> None:
-    tasks = [[(2, b"abc"), (0, b"d"), (2, b""), (2, b"ef")], [], [(3, b"g"), (2, b"h")]]
-    paths = [str(tmp_path / str(number)) for number in range(len(tasks))]
-    for path, records in zip(paths, tasks, strict=True):
-        write_records(path, records, 4)
-    found = [list(read_records(paths, bucket)) for bucket in range(4)]
-    assert found == [[b"d"], [], [b"abc", b"", b"ef", b"h"], [b"g"]]
-
-
-def test_every_pair_that_was_drawn_is_trained_once(run: Any) -> None:
+def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run: Any) -> None:
     training, progress = run
-    metrics = [p.metrics for p in progress if p.metrics]
-    for epoch, found in enumerate(metrics):
-        routed = list(route_pairs(rows_of_text(), training._plan.drawing, epoch, epoch_edges(epoch, 2, 1)))
-        drawn, words = drawn_of([routed[-1][1]])
-        assert found["pairs"] == drawn.sum() > 0
-        assert found["words"] == words
-        sizes = {bucket: len(data) // Layout.of(training.blocks).dtype.itemsize for bucket, data in routed[:-1]}
-        assert all(drawn[bucket] == size for bucket, size in sizes.items())
+    blocks, drawing, plan = training.blocks, training._plan.drawing, training._plan
+    layout, count, s = Layout.of(training.blocks), training.blocks.count, SETTINGS
+    center, context = np.empty((2, WORDS, s.dimensions), np.float32)
+    places = np.argsort(blocks.order).astype(np.int32)
+    initialise(center, context, s.seed, places)
+    for epoch in range(s.epochs):
+        edges = epoch_edges(epoch, count, training.settings.slices, training._pairs)
+        ring = Ring.draw(count, edges.size - 1, generator(s.seed, RING, epoch))
+        keys = np.sort(np.concatenate([drawing.pairs(*piece_of(row), epoch, edges)[0] for row in rows_of_text()]))
+        for number in range(ring.rounds):
+            for i in range(count):
+                j, sweep = ring.context_of(number, i), number // count
+                prefix = np.uint64((sweep << layout.block | i) << layout.block | j)
+                pairs = layout.shortened(keys[keys >> np.uint64(2 * layout.row) == prefix])
+                rates = [
+                    learning_rate(s.learning_rate, (epoch + done_before(n, count, edges)) / s.epochs)
+                    for n in (number, number + 1)
+                ]
+                noise = BlockNoise.of(blocks.of(plan.noise, j), s.dimensions)
+                rng = generator(s.seed, KERNEL, epoch, (sweep * count + i) * count + j)
+                rows = blocks.of(center, i), blocks.of(context, j)
+                descend(*rows, pairs, layout, noise, Step(s.negatives, s.damping, *rates), rng)
+        assert [p.metrics for p in progress if p.metrics][epoch]["pairs"] == keys.size
+    assert np.array_equal(training.state.center, center)
+    assert np.array_equal(training.state.context, context)
 
 
-def test_a_run_that_goes_on_from_any_round_ends_with_the_same_bits(
+def test_a_training_leaves_one_directory_of_parameters_and_none_when_it_is_broken_off(
     run: Any, spark: SparkSession, tmp_path: Path
 ) -> None:
-    whole, progress = run
-    rows = rows_of_text()
-    for stop in (4, len(progress) - 2):
-        first = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
-        rounds = first.run()
-        for _ in range(stop + 1):
-            next(rounds)
-        rounds.close()  # type: ignore[attr-defined]
-        kept = tmp_path / f"{stop:08d}"
-        first.state.parameters.move_to(kept)
-        second = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
-        second.resume(first.state.position(), ParameterFiles.open(kept, WORDS, SETTINGS.dimensions))
+    ended, _ = run
+    assert [ended.state.parameters.directory] == list(ended.folder.iterdir())
+    training = made(spark, tmp_path, replace(SETTINGS, slices=2), snapshots=True)
+    progress = training.run()
+    while not next(progress).is_saved:
+        pass
+    progress.close()  # type: ignore[attr-defined]
+    assert [training.state.parameters.directory] == list(tmp_path.iterdir())
+
+
+def test_bytes_through_the_driver_are_two_models_an_epoch_however_many_blocks(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    model = 2 * WORDS * SETTINGS.dimensions * 4
+    for blocks in (1, 3, 8):
+        _, progress = trained(spark, tmp_path / str(blocks), replace(SETTINGS, partitions=blocks))
+        assert [p.metrics["driver_bytes"] for p in progress if p.metrics] == [2 * model] * SETTINGS.epochs
+
+
+def test_a_run_that_goes_on_from_any_sweep_ends_with_the_same_bits(spark: SparkSession, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, slices=2)
+    whole, progress = trained(spark, tmp_path / "whole", settings, snapshots=True)
+    saved = [p for p in progress if p.is_saved]
+    for stop in (0, len(saved) - 2):
+        first = made(spark, tmp_path / f"{stop}", settings, snapshots=True)
+        seen = 0
+        sweeps = first.run()
+        while seen <= stop:
+            seen += next(sweeps).is_saved
+        sweeps.close()  # type: ignore[attr-defined]
+        second = made(spark, tmp_path / f"{stop}-again", settings, snapshots=True)
+        second.resume(first.state.position(), first.state.parameters)
         rest = list(second.run())
         assert np.array_equal(second.state.center, whole.state.center)
+        assert np.array_equal(second.state.context, whole.state.context)
         last, whole_last = rest[-1].metrics, progress[-1].metrics
         assert last is not None
-        assert last["pairs"] == whole_last["pairs"]
-        assert last["loss"] == whole_last["loss"]
+        assert [last[key] for key in ("pairs", "words", "loss")] == [
+            whole_last[key] for key in ("pairs", "words", "loss")
+        ]
 
 
 def test_the_rate_falls_to_nearly_nothing_over_the_run(run: Any) -> None:
@@ -160,51 +193,36 @@ def test_the_rate_falls_to_nearly_nothing_over_the_run(run: Any) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_every_round_has_new_parameters_and_those_before_go_unless_they_are_a_checkpoint(
+def test_every_sweep_has_new_parameters_and_those_before_go_unless_they_are_a_checkpoint(
     spark: SparkSession, tmp_path: Path, scheme: str
 ) -> None:
     rows = rows_of_text(2)
     settings = replace(SETTINGS, scheme=scheme, epochs=1, slices=4)
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), settings, tmp_path)
+    training = made(spark, tmp_path, settings, 2, rows, snapshots=True)
     changed, kept = 0, dict[Path, bytes]()
     before = training.state.parameters
     assert list(tmp_path.iterdir()) == [before.directory]
-    for number, _ in enumerate(training.run()):
+    for number, _ in enumerate(progress for progress in training.run() if progress.is_saved):
         now = training.state.parameters
         assert now is not before
-        changed += not np.array_equal(now.context, before.context)  # a round may have no pair
-        assert set(tmp_path.iterdir()) == {now.directory, *kept}
+        changed += not np.array_equal(now.context, before.context)
+        there = set(tmp_path.iterdir())  # the next sweep's may be on their way
+        assert there >= {now.directory, *kept}
+        assert before.directory not in there - kept.keys()
         if number % 2:
             now.move_to(tmp_path / f"{number:08d}")
             kept[now.directory] = now.center.tobytes() + now.context.tobytes()
         before = now
+    assert set(tmp_path.iterdir()) == {training.state.parameters.directory, *kept}
     assert changed >= 2
     assert len(kept) >= 2
     for directory, content in kept.items():
         assert (directory / "center.f32").read_bytes() + (directory / "context.f32").read_bytes() == content
 
 
-def test_a_round_that_fails_leaves_the_parameters_before_and_nothing_else(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = rows_of_text(2)
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
-    run = training.run()
-    next(run)
-    before = training.state.parameters
-    content = before.center.tobytes()
-    monkeypatch.setattr(Training, "_take", lambda *_: 1 / 0)
-    monkeypatch.setattr(Blocks, "of", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        next(run)
-    assert training.state.parameters is before
-    assert before.center.tobytes() == content
-    assert list(tmp_path.iterdir()) == [before.directory]
-
-
 def test_vectors_are_read_by_word_id(spark: SparkSession, tmp_path: Path) -> None:
     rows = rows_of_text(2)
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts_of(rows), SETTINGS, tmp_path)
+    training = made(spark, tmp_path, SETTINGS, 2, rows)
     rng = np.random.default_rng(1)
     expected = rng.normal(size=(2, WORDS, SETTINGS.dimensions)).astype(np.float32)
     order = rng.permutation(WORDS)
@@ -220,12 +238,12 @@ def test_sentences_of_one_word_are_refused(spark: SparkSession, tmp_path: Path) 
     rows = [(0, 0, 0, np.arange(WORDS, dtype=np.int32).tobytes(), np.ones(WORDS, np.int32).tobytes())]
     for scheme in ("blocks", "replicas"):
         with pytest.raises(NoPairsError, match="fewer than two words"):
-            trained(spark, tmp_path, replace(SETTINGS, scheme=scheme), 1, rows)
+            trained(spark, tmp_path / scheme, replace(SETTINGS, scheme=scheme), 1, rows)
 
 
 def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
     rows = rows_of_text(1)
-    training = Training(spark.sparkContext.parallelize(rows, 1), counts_of(rows), SETTINGS, tmp_path)
+    training = made(spark, tmp_path, SETTINGS, 1, rows)
     training.state.center[0, 0] = np.nan
     with pytest.raises(DivergedError, match=r"training\.learning_rate"):
         list(training.run())
