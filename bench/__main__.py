@@ -14,12 +14,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bench import measure, picture, table, text
+from bench import measure, page, picture, table, text
 from bench.systems import SETTINGS, SYSTEMS, command, facts, quality_of
 
 OUTPUT = measure.ROOT / "build" / "bench"
 QUICK_WORDS = 1_000_000
-MARKS = ("<!-- what make bench writes -->", "<!-- its end -->")  # in README.md
 TAIL = 15  # lines that a failed run may say
 ANOTHER = "--corpus PATH [PATH ...] measures on another text; with make: make bench ARGS='--corpus PATH'"
 
@@ -69,14 +68,9 @@ def main() -> int:
 def _publish(found: str, short: str) -> None:
     """Renew the pages that show these figures."""
     docs = measure.ROOT / "docs"
-    title = "# Beside gensim and MLlib\n\nWritten by `make bench SIZE=full ARGS='--corpus PATH --publish'`.\n\n"
-    (docs / "bench.md").write_text(f"{title}![time against quality](bench.svg)\n\n{found}", encoding="utf-8")
+    page.renew(docs / "bench.md", "make bench", f"![time against quality](bench.svg)\n\n{found}")
     shutil.copyfile(OUTPUT / "bench.svg", docs / "bench.svg")
-    readme = measure.ROOT / "README.md"
-    before, _, rest = readme.read_text(encoding="utf-8").partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    assert after, "README.md has both marks"
-    readme.write_text(f"{before}{MARKS[0]}\n\n{short}\n\n{MARKS[1]}{after}", encoding="utf-8")
+    page.renew(measure.ROOT / "README.md", "make bench", short)
 
 
 def _options() -> argparse.Namespace:

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,8 +44,17 @@ def environment() -> dict[str, str]:
     return variables
 
 
-def run(command: Sequence[str], variables: dict[str, str], log: Path) -> Measured:
-    """Run a command to its end, what it prints in a file; whatever it started ends with it."""
+def run(
+    command: Sequence[str],
+    variables: dict[str, str],
+    log: Path,
+    look: Callable[[psutil.Process], object] = lambda root: None,
+) -> Measured:
+    """Run a command to its end, what it prints in a file; whatever it started ends with it.
+
+    Args:
+        look: called with the command's process every EVERY seconds.
+    """
     peak = worker = 0
     over = threading.Event()
 
@@ -54,6 +63,7 @@ def run(command: Sequence[str], variables: dict[str, str], log: Path) -> Measure
         while True:
             together, largest = _memory(root)
             peak, worker = max(peak, together), max(worker, largest)
+            look(root)
             if over.wait(EVERY):
                 return
 

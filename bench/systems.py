@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,9 @@ SETTINGS = {
     "epochs": EPOCHS,
 }
 FACTS = "facts.json"
+SUBMIT = (
+    str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf",
+)  # fmt: skip
 
 
 class System(NamedTuple):
@@ -70,11 +73,9 @@ def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> lis
     own = [name, "--text", str(text), "--output", str(output), "--alpha", str(alpha), "--seed", str(seed)]
     if system.kind == "gensim":
         return [sys.executable, "-m", "bench.systems", *own]
-    submit = [str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf"]
-    submit += ["--master", f"local[{system.cores}]"]
+    local = ["--master", f"local[{system.cores}]"]
     if system.kind == "mllib":
-        # It trains in the JVM, which is to compile as well as it can: Java's own default.
-        return [*submit, "--driver-java-options", "-XX:TieredStopAtLevel=4", "bench/systems.py", *own]
+        return mllib_command(local, own)
     settings = {
         "vocabulary.min_count": MIN_COUNT,
         "vocabulary.subsample": SUBSAMPLE,
@@ -86,8 +87,20 @@ def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> lis
         "training.epochs": EPOCHS,
         "training.seed": seed,
     }
+    return train_command(local, text, output, settings)
+
+
+def train_command(options: Sequence[str], text: Path, output: Path, settings: Mapping[str, object]) -> list[str]:
+    """What starts the job: options of spark-submit, settings of ours."""
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
-    return [*submit, "jobs/train.py", "conf/local.toml", "--input", str(text), "--output", str(output), *sets]
+    job = ["jobs/train.py", "conf/local.toml", "--input", str(text), "--output", str(output), *sets]
+    return [*SUBMIT, *options, *job]
+
+
+def mllib_command(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
+    """What starts MLlib: options of spark-submit, arguments of main()."""
+    # It trains in the JVM, which is to compile as well as it can: Java's own default.
+    return [*SUBMIT, *options, "--driver-java-options", "-XX:TieredStopAtLevel=4", "bench/systems.py", *arguments]
 
 
 def facts(name: str, output: Path) -> Facts:
@@ -177,9 +190,9 @@ def _train_mllib(system: System, options: argparse.Namespace) -> Facts:
         word2vec = Word2Vec(
             vectorSize=DIMENSIONS,
             windowSize=WINDOW,
-            minCount=MIN_COUNT,
-            maxIter=EPOCHS,
-            numPartitions=system.partitions,
+            minCount=options.min_count,
+            maxIter=options.epochs,
+            numPartitions=options.partitions or system.partitions,
             seed=options.seed,
             inputCol="sentence",
             outputCol="vector",
@@ -200,6 +213,9 @@ def main() -> None:
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--alpha", type=float, default=0.05)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--min-count", type=int, default=MIN_COUNT, help="MLlib alone; so the following")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
+    parser.add_argument("--partitions", type=int, help="without it the system's")
     options = parser.parse_args()
     options.output.mkdir(parents=True)
     system = SYSTEMS[options.name]

@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.standalone import ARCHIVE, PLAIN_JVM, PROGRAMS, ROOT, Cluster, bare_python, environment
+from tests.cluster.standalone import (
+    ARCHIVE,
+    PLAIN_JVM,
+    PROGRAMS,
+    QUICK_JVM,
+    ROOT,
+    Cluster,
+    bare_python,
+    environment,
+)
 from tests.cluster.submission import planted_corpus
 
 
@@ -78,7 +87,8 @@ def python_without_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def cluster(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Three workers of one core each."""
-    started = Cluster(tmp_path_factory.mktemp("cluster"))
+    variables = environment(SPARK_DAEMON_JAVA_OPTS=QUICK_JVM)
+    started = Cluster(tmp_path_factory.mktemp("cluster"), variables, workers=3, memory="1g")
     try:
         yield started
     finally:

@@ -1,0 +1,141 @@
+"""What a run costs the network, counted by the kernel: driver and workers on three machines of a shaped network."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from bench import network
+from bench.namespaces import DRIVER, WORKERS, Network, RefusedError, address
+from bench.standalone import wait_until
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
+
+WORDS, VOCABULARY, BLOCKS = 1_000_000, 200_000, 2
+# One model goes out and one comes back per epoch; a tenth of each is room for all else that an epoch sends.
+MOST_MODELS = 2.2
+MEGABYTE = 1 << 20
+RECEIVE = f"""
+import socket, sys
+server = socket.create_server((sys.argv[1], 5000))
+print(flush=True)
+connection, _ = server.accept()
+while connection.recv({MEGABYTE}): pass
+"""
+SEND = f"""
+import socket, sys, time
+connection = socket.create_connection((sys.argv[1], 5000))
+started = time.monotonic()
+for _ in range(int(sys.argv[2])): connection.sendall(bytes({MEGABYTE}))
+connection.shutdown(socket.SHUT_WR)
+connection.recv(1)
+print(time.monotonic() - started)
+"""
+CONNECT = """
+import socket, sys
+try: socket.create_connection((sys.argv[1], 1), timeout=2)
+except ConnectionRefusedError: print("refused")
+except OSError: print("unreachable")
+"""
+
+
+@contextlib.contextmanager
+def skipped_where_refused() -> Iterator[None]:
+    try:
+        yield
+    except RefusedError as error:
+        pytest.skip(f"no network namespaces here: {error}")
+
+
+@pytest.fixture
+def machines() -> Iterator[Network]:
+    with contextlib.ExitStack() as stack:
+        with skipped_where_refused():
+            made = stack.enter_context(Network())
+        yield made
+
+
+@pytest.fixture
+def bench(java_home: str, tmp_path: Path) -> Iterator[network.Bench]:
+    """A cluster of two workers, all links at 1 Gbit/s, and text that has every word of the vocabulary."""
+    with contextlib.ExitStack() as stack:
+        with skipped_where_refused():
+            made = stack.enter_context(network.started(tmp_path, WORDS, VOCABULARY))
+        yield made
+
+
+def python_on(machines: Network, machine: str, program: str, *arguments: str) -> list[str]:
+    return [*machines.prefix(machine), sys.executable, "-c", program, *arguments]
+
+
+def seconds_of_sending(machines: Network, source: str, target: str, megabytes: int) -> float:
+    receive = python_on(machines, target, RECEIVE, address(target))
+    with subprocess.Popen(receive, stdout=subprocess.PIPE) as receiver:
+        assert receiver.stdout is not None
+        receiver.stdout.readline()  # it listens
+        send = python_on(machines, source, SEND, address(target), str(megabytes))
+        return float(subprocess.run(send, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def answer(machines: Network, source: str, target: str) -> str:
+    """Either "refused", as nobody listens there, or "unreachable"."""
+    connect = python_on(machines, source, CONNECT, address(target))
+    return subprocess.run(connect, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+
+
+def apart_in_the_middle(
+    bench: network.Bench, is_in_the_middle: Callable[[], object], until: Callable[[], object]
+) -> None:
+    """Cut the link between the two workers in the middle of an epoch; both reach the driver all the time.
+
+    Args:
+        is_in_the_middle: whether the epoch has come to where the link is to be cut.
+        until: whether what was waited for has happened, and the link is to be joined again.
+    """
+    wait_until(is_in_the_middle, "the epoch is in the middle", pause=0.02)
+    with bench.network.workers_apart():
+        wait_until(until, "the cut has been noticed")
+
+
+def test_a_link_passes_its_rate_and_the_kernel_counts_every_byte_once(machines: Network) -> None:
+    before = machines.bytes_through(DRIVER)
+    machines.shape("200mbit")
+    seconds = seconds_of_sending(machines, DRIVER, WORKERS[0], 20)
+    sent = machines.bytes_through(DRIVER) - before
+    assert 20 * MEGABYTE <= sent < 1.05 * 20 * MEGABYTE
+    assert 0.75 < seconds < 1.5  # 20 MiB at 25 MB/s take 0.84 s, the first 1 MB of them no time
+
+    before = machines.bytes_through(DRIVER)
+    machines.shape(None)
+    assert seconds_of_sending(machines, *WORKERS, 20) < 0.5
+    assert machines.bytes_through(DRIVER) - before < 10_000
+
+
+def test_workers_apart_reach_the_driver_and_not_each_other(machines: Network) -> None:
+    with machines.workers_apart():
+        assert answer(machines, *WORKERS) == answer(machines, *reversed(WORKERS)) == "unreachable"
+        assert {answer(machines, worker, DRIVER) for worker in WORKERS} == {"refused"}
+    assert answer(machines, *WORKERS) == "refused"
+
+
+def test_a_machine_without_its_link_reaches_nobody_until_it_is_back(machines: Network) -> None:
+    machines.take_down(WORKERS[0])
+    assert answer(machines, WORKERS[0], DRIVER) == answer(machines, DRIVER, WORKERS[0]) == "unreachable"
+    assert answer(machines, DRIVER, WORKERS[1]) == "refused"
+    machines.bring_up(WORKERS[0])
+    assert answer(machines, WORKERS[0], DRIVER) == "refused"
+
+
+def test_the_model_passes_the_driver_once_each_way_per_epoch(bench: network.Bench) -> None:
+    thin = bench.train(BLOCKS, epochs=1, dimensions=network.THIN)
+    one, two = bench.train(BLOCKS, epochs=1), bench.train(BLOCKS, epochs=2)
+    models = [
+        network.models_of_first_epoch(thin, one, VOCABULARY),
+        network.models_of_later_epochs(one, two, 2, VOCABULARY),
+    ]
+    print(f"models in the first epoch and in the second: {models}; {thin}, {one}, {two}")
+    assert min(models) > 1.9, "the parameters took another way, which this test does not see"
+    assert max(models) <= MOST_MODELS
