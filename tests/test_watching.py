@@ -63,10 +63,12 @@ def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_pa
     texts = list(dict.fromkeys(text for _, text in jobs))
     assert texts[0].startswith("corpus: ")
     rounds = [text for text in texts if text.startswith("epoch")]
-    name = "round" if scheme == "blocks" else "sync"
-    of = metrics[0]["rounds"]
-    expected = [f"epoch {e} of 2: {name} {r} of {of}" for e in (1, 2) for r in range(1, of + 1)]
-    assert [text for text in rounds if name in text] == expected
+    sweeps = [line["sweeps"] for line in metrics]
+    if scheme == "blocks":
+        expected = [f"epoch {e} of 2: 2 blocks, 2 tasks, {sweeps[e - 1]} sweeps" for e in (1, 2)]
+    else:
+        expected = [f"epoch {e} of 2: sync {r} of {sweeps[e - 1]}" for e in (1, 2) for r in range(1, sweeps[e - 1] + 1)]
+    assert rounds == expected
     assert any(text.startswith("vocabulary: ") for text in texts)
     assert "training: drawing the held-out sentences" in texts
 
