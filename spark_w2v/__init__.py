@@ -4,6 +4,7 @@ A module imports from its own layer and from those above it in this table, never
 
     config      what a run may be asked to do: TOML and --set, checked
     skipgram    the algorithm: NumPy and SciPy, without Spark
+    exchange    blocks of parameters between processes: sockets and NumPy, without Spark
     stages      one Spark step a file: corpus, vocabulary, training_pairs, training, embeddings, documents; steps puts
                 them in turn; publication; warm_start, evaluation, export, neighbors and report (with layout) work on a
                 finished output, without Spark; watching shows a run while it lives; workers is the process that Spark

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "spark_w2v"
 
 # Lowest first. A module may import from its own layer and from those before it.
-LAYERS = ("config", "skipgram", "stages", "ml", "command_line", "job", "jobs")
+LAYERS = ("config", "skipgram", "exchange", "stages", "ml", "command_line", "job", "jobs")
 
 
 def module_name(path: Path) -> str:
@@ -59,10 +59,11 @@ def identify(path: Path) -> str:
 def test_the_files_of_the_algorithm_are_found() -> None:
     """Everything below passes over an empty list."""
     assert files("spark_w2v/skipgram")
+    assert files("spark_w2v/exchange")
 
 
 def test_importing_the_whole_algorithm_loads_no_pyspark() -> None:
-    modules = [module_name(path) for path in files("spark_w2v/skipgram")]
+    modules = [module_name(path) for path in files("spark_w2v/skipgram", "spark_w2v/exchange")]
     # In a process of its own, as another test may have loaded it; with pyspark made unimportable, as an import inside a
     # try would otherwise go unseen where it is installed.
     program = (
@@ -76,7 +77,7 @@ def test_importing_the_whole_algorithm_loads_no_pyspark() -> None:
     assert ran.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("path", files("spark_w2v/skipgram"), ids=identify)
+@pytest.mark.parametrize("path", files("spark_w2v/skipgram", "spark_w2v/exchange"), ids=identify)
 def test_no_file_of_the_algorithm_imports_pyspark(path: Path) -> None:
     imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))
     assert not {name for name in imported if name.partition(".")[0] in ("pyspark", "py4j")}

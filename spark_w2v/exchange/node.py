@@ -68,7 +68,7 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
                     "the driver spark.driver.host and spark.driver.bindAddress, to an address of it."
                 ) from None
     raise ExchangeError(
-        f"{host}: no port from {ports[0]} to {ports[1]} is free; give a larger range in exchange.ports."
+        f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port."
     )
 
 
@@ -252,11 +252,11 @@ class Node:
     def _connect(self, dial: _Dial, now: float) -> None:
         assert self._part is not None
         if dial.reason and now > dial.until:
-            remedy = "open the ports of exchange.ports between the executors"
+            remedy = "open the ports from exchange.first_port to exchange.last_port between the executors"
             if dial.source == DRIVER:
                 remedy = (
-                    "set spark.driver.host to an address of the driver that the executors reach, and open the ports of "
-                    "exchange.ports to them"
+                    "set spark.driver.host to an address of the driver that the executors reach, and open the ports "
+                    "from exchange.first_port to exchange.last_port to them"
                 )
             name = self._part.name(dial.source)
             with self._part.changed:

@@ -243,14 +243,14 @@ def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:
         assert part.changed.wait_for(lambda: part.failure is not None, 20)
     node.close()
     assert part.failure is not None
-    for words in (f"{HOST}:{port}", "Connection refused", "spark.driver.host", "exchange.ports"):
+    for words in (f"{HOST}:{port}", "Connection refused", "spark.driver.host", "exchange.first_port"):
         assert words in part.failure
 
 
 def test_a_listener_takes_a_free_port_of_its_range_and_says_when_there_is_none() -> None:
     with listen(HOST, (0, 0)) as one:
         port = one.getsockname()[1]
-        with pytest.raises(ExchangeError, match=rf"no port from {port} to {port} is free.*exchange\.ports"):
+        with pytest.raises(ExchangeError, match=rf"no port from {port} to {port} is free.*exchange\.last_port"):
             listen(HOST, (port, port))
         with listen(HOST, (port, port + 20)) as other:
             assert port < other.getsockname()[1] <= port + 20
