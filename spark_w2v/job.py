@@ -369,9 +369,8 @@ def _epochs(
     epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
     curves = Curves(board(options.tensorboard)) if options.tensorboard is not None else None
     for progress in training.run():
-        bar.set_postfix_str(
-            f" epoch {progress.epoch + 1}/{epochs}, loss {steps.shown_loss(progress.loss)}", refresh=False
-        )
+        doing = "drawing pairs" if progress.is_drawing else f"loss {steps.shown_loss(progress.loss)}"
+        bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, {doing}", refresh=False)
         bar.update(progress.done - bar.n)
         if progress.metrics is not None:
             last = progress.metrics

@@ -74,6 +74,10 @@ KEY_OF = {
     "sweepsPerEpoch": "training.sweeps_per_epoch",
     "damping": "training.damping",
     "heldOutWords": "training.held_out_words",
+    "exchangeFirstPort": "exchange.first_port",
+    "exchangeLastPort": "exchange.last_port",
+    "exchangeTimeout": "exchange.timeout",
+    "exchangePlain": "exchange.plain",
 }
 UNKNOWN_WORDS = ("count", "skip")
 
@@ -110,6 +114,10 @@ class Options(ModelOptions, total=False):
     sweepsPerEpoch: int
     damping: float
     heldOutWords: int
+    exchangeFirstPort: int
+    exchangeLastPort: int
+    exchangeTimeout: float
+    exchangePlain: bool
 
 
 class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed):
@@ -143,6 +151,18 @@ class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSee
     )
     damping: "Param[float]" = Param(Params._dummy(), "damping", _doc("damping"), TypeConverters.toFloat)
     heldOutWords: "Param[int]" = Param(Params._dummy(), "heldOutWords", _doc("heldOutWords"), TypeConverters.toInt)
+    exchangeFirstPort: "Param[int]" = Param(
+        Params._dummy(), "exchangeFirstPort", _doc("exchangeFirstPort"), TypeConverters.toInt
+    )
+    exchangeLastPort: "Param[int]" = Param(
+        Params._dummy(), "exchangeLastPort", _doc("exchangeLastPort"), TypeConverters.toInt
+    )
+    exchangeTimeout: "Param[float]" = Param(
+        Params._dummy(), "exchangeTimeout", _doc("exchangeTimeout"), TypeConverters.toFloat
+    )
+    exchangePlain: "Param[bool]" = Param(
+        Params._dummy(), "exchangePlain", _doc("exchangePlain"), TypeConverters.toBoolean
+    )
     unknownWords: "Param[str]" = Param(
         Params._dummy(),
         "unknownWords",
@@ -197,6 +217,18 @@ class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSee
 
     def getHeldOutWords(self) -> int:
         return self.getOrDefault(self.heldOutWords)
+
+    def getExchangeFirstPort(self) -> int:
+        return self.getOrDefault(self.exchangeFirstPort)
+
+    def getExchangeLastPort(self) -> int:
+        return self.getOrDefault(self.exchangeLastPort)
+
+    def getExchangeTimeout(self) -> float:
+        return self.getOrDefault(self.exchangeTimeout)
+
+    def getExchangePlain(self) -> bool:
+        return self.getOrDefault(self.exchangePlain)
 
     def getUnknownWords(self) -> str:
         return self.getOrDefault(self.unknownWords)
@@ -294,6 +326,18 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
     def setHeldOutWords(self, value: int) -> "SkipGram":
         return self._set(heldOutWords=value)
 
+    def setExchangeFirstPort(self, value: int) -> "SkipGram":
+        return self._set(exchangeFirstPort=value)
+
+    def setExchangeLastPort(self, value: int) -> "SkipGram":
+        return self._set(exchangeLastPort=value)
+
+    def setExchangeTimeout(self, value: float) -> "SkipGram":
+        return self._set(exchangeTimeout=value)
+
+    def setExchangePlain(self, value: bool) -> "SkipGram":
+        return self._set(exchangePlain=value)
+
     def setUnknownWords(self, value: str) -> "SkipGram":
         return self._set(unknownWords=value)
 
@@ -322,7 +366,8 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
                 value = "auto"
             if name == "minCount" and value == 0:
                 value = 1
-            configuration.from_dict({section: {key: value}}, f"SkipGram.{name}")
+            if section != "exchange":  # of which two are a range, sound only together
+                configuration.from_dict({section: {key: value}}, f"SkipGram.{name}")
             tables.setdefault(section, {})[key] = value
         return configuration.from_dict(tables, "SkipGram")
 

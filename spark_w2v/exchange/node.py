@@ -67,9 +67,7 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
                     f"{host}: cannot listen there on port {port} ({reason}); set SPARK_LOCAL_IP on that machine, or on "
                     "the driver spark.driver.host and spark.driver.bindAddress, to an address of it."
                 ) from None
-    raise ExchangeError(
-        f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port."
-    )
+    raise ExchangeError(f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port.")
 
 
 def proof(secret: bytes, role: bytes, server: bytes, client: bytes) -> bytes:

@@ -5,6 +5,7 @@ trained in all rounds before. What a bucket starts from follows from the schedul
 whoever is faster.
 """
 
+import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -81,6 +82,7 @@ class TaskPart(Part):
         self._waiting = dict.fromkeys(plan.neighbours(task), 0)  # got from each, and not trained here yet
         self._unkept: dict[int, int] = {}  # rows sent to the driver by sweep, which it has not got yet
         self._stats = {sweep: SweepStats(left=len(self._next) * plan.ring.blocks) for sweep in plan.sweeps}
+        self._ready: list[tuple[int, bool, int, int]] = []  # round, whether its block stays, center, context; a heap
         self._training: Bucket | None = None
         self._join = Message.of(JOIN, task=task, host=host, port=port)
 
@@ -135,8 +137,10 @@ class TaskPart(Part):
         kind = message.kind
         if kind == CENTER:
             self._centers[message.block] = message.payload
+            self._consider(message.block, message.number)
         elif kind == CONTEXT:
             self._contexts[message.block] = (message.number, message.payload)
+            self._consider(self.plan.ring.center_of(message.number, message.block), message.number)
             if source != DRIVER:
                 self._waiting[source] += 1
         elif kind == TOOK and source == DRIVER and message.number in self._unkept:
@@ -178,28 +182,33 @@ class TaskPart(Part):
 
         First those of the earliest round, and of these the one whose context block goes to another task.
         """
-        plan, best = self.plan, None
-        for center, number in self._next.items():
-            if number == plan.ring.rounds or center not in self._centers:
-                continue
-            context = plan.ring.context_of(number, center)
-            if self._contexts.get(context, (None,))[0] != number:
-                continue
-            to = self._destination(number, context)
-            if self._has_to_wait(number, to):
-                continue
-            place = (number, to == self.task, center)
-            if best is None or place < best[0]:
-                best = place, context
-        if best is None:
+        held, found = [], None
+        while self._ready and found is None:
+            place = heapq.heappop(self._ready)
+            number, _, center, context = place
+            if self._has_to_wait(number, self._destination(number, context)):
+                held.append(place)
+            else:
+                found = number, center, context
+        for place in held:
+            heapq.heappush(self._ready, place)
+        if found is None:
             return None
-        (number, _, center), context = best
+        number, center, context = found
         rows = self._contexts.pop(context)[1]
-        if number > plan.first and (source := plan.trainer(number - 1, context)) != self.task:
+        if number > self.plan.first and (source := self.plan.trainer(number - 1, context)) != self.task:
             self._waiting[source] -= 1
             self.send(source, Message(TOOK))
         self._training = Bucket(number, center, context, self._centers[center], rows)
         return self._training
+
+    def _consider(self, center: int, number: int) -> None:
+        """One of the blocks of a bucket is there: if the other is, too, the bucket is ready."""
+        if number < self.plan.ring.rounds and self._next[center] == number and center in self._centers:
+            context = self.plan.ring.context_of(number, center)
+            if context in self._contexts and self._contexts[context][0] == number:
+                goes = self._destination(number, context) != self.task
+                heapq.heappush(self._ready, (number, not goes, center, context))
 
     def _destination(self, number: int, context: int) -> int | None:
         return None if number + 1 == self.plan.ring.rounds else self.plan.trainer(number + 1, context)
@@ -240,6 +249,9 @@ class TaskPart(Part):
         elif to is not None:
             self._ahead[to] += 1
             self.send(to, Message(CONTEXT, number + 1, context_block, context))
+        self._consider(center_block, number + 1)
+        if to == self.task and (other := plan.ring.center_of(number + 1, context_block)) != center_block:
+            self._consider(other, number + 1)
         self._count(number // plan.ring.blocks, center_block, (loss, loss_pairs, pairs))
 
     def _count(self, sweep: int, center_block: int, found: tuple[float, int, int]) -> None:

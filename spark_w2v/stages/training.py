@@ -115,6 +115,7 @@ class Progress:
         epoch: that is trained, from 0.
         learning_rate: that is reached.
         loss: of the epoch so far; None before there is one.
+        is_drawing: pairs are being drawn, and nothing is trained.
         is_saved: there is a new state, which can be kept.
         metrics: of the epoch, where it has ended; else None.
     """
@@ -123,6 +124,7 @@ class Progress:
     epoch: int
     learning_rate: float
     loss: float | None
+    is_drawing: bool = False
     is_saved: bool = False
     metrics: dict[str, Any] | None = None
 
@@ -347,7 +349,7 @@ class Training:
             before = float(edges[self.state.sweep])
             if isinstance(event, Moved):
                 done = before if event.done is None else before + event.done * (1 - before)
-                yield self._progress(epoch, done)
+                yield self._progress(epoch, done, is_drawing=event.done is None)
                 continue
             self._take(event.parameters)
             self._add(event, time.monotonic() - begun)

@@ -222,6 +222,7 @@ class Spool:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
         self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         self._runs = self._bytes = 0
+        self._places: npt.NDArray[np.int64] | None = None  # the index, once it is looked at
         self._waiting: list[Record] = []
         self._waits = 0
 
@@ -258,8 +259,9 @@ class Spool:
         """The pairs of a bucket, sorted."""
         if not self._runs:
             return np.empty(0, self._dtype)
-        index = np.memmap(self._index, np.int64, "r", shape=(self._runs, self._buckets + 1))
-        places = index[:, number : number + 2].tolist()
+        if self._places is None or len(self._places) < self._runs:
+            self._places = np.memmap(self._index, np.int64, "r", shape=(self._runs, self._buckets + 1))
+        places = self._places[:, number : number + 2].tolist()
         pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
         at = 0
         for begin, end in places:
