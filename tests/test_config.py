@@ -145,7 +145,10 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(write: 
         ("[output]\ncolour = 1\n", "unknown key output.colour; the keys of [output] are checkpoint, report."),
         ('[output]\n"a\\nb" = 1\n', "unknown key output.a\\nb; the keys of [output] are checkpoint, report."),
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),
-        ("[spark]\n", "unknown section [spark]; the sections are [corpus], [vocabulary], [training], [output]."),
+        (
+            "[spark]\n",
+            "unknown section [spark]; the sections are [corpus], [vocabulary], [training], [output], [exchange].",
+        ),
         ("epochs = 3\n", "epochs = 3 is outside of every section; did you mean training.epochs?"),
         ("training = 3\n", "training = 3 is a whole number; it must be a section, [training]."),
         ("[[training]]\n", "training = [...] is a list; it must be a section, [training]."),

@@ -5,7 +5,7 @@ import gzip
 import json
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.stages import memory
+from spark_w2v.stages import block_epochs, memory
 from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import read, read_context
-from spark_w2v.stages.training import Training
+from spark_w2v.stages.parameter_files import ParameterFiles
 from tests.test_train import planted_corpus, submit, train_here
 
 QUICK = {
@@ -321,28 +321,29 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
         assert "Lower training.learning_rate (1) or raise training.damping (0.1)" in outcome.said[0]
 
 
-def test_training_that_diverges_stops_at_that_round_and_keeps_the_last_checkpoint(
+def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(
     run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = {"training__epochs": 3, "training__sweeps_per_epoch": 2, "training__scheme": "blocks"}
     (tmp_path / "in" / "good.txt").write_bytes(GOOD)
     assert run(**settings).code == 0
     (tmp_path / "out").rename(tmp_path / "undisturbed")
-    check = Training._refuse_diverged
+    check, seen = block_epochs._refuse_infinite, list[ParameterFiles]()
 
-    def spoil(training: Training, epoch: int, number: int, walked: Any) -> None:
-        if (epoch, number) == (1, 1):
-            walked[0] = replace(walked[0], loss=np.nan)
-        check(training, epoch, number, walked)
+    def spoil(parameters: ParameterFiles) -> None:
+        seen.append(parameters)
+        if len(seen) == 2:
+            parameters.context[-1, -1] = np.inf
+        check(parameters)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Training, "_refuse_diverged", spoil)
+        patched.setattr(block_epochs, "_refuse_infinite", spoil)
         outcome = run(**settings)
     assert outcome.code == 1
-    assert "training diverged in epoch 2, round 2: a parameter or the loss is not finite. Lower" in outcome.said[0]
+    assert "training diverged in epoch 2: a parameter is not finite. Lower" in outcome.said[0]
     kept = newest_checkpoint(tmp_path / ".out.working" / "checkpoints")
     assert kept is not None
-    assert (kept.position["epoch"], kept.position["round"]) == (1, 0)
+    assert (kept.position["epoch"], kept.position["sweep"]) == (1, 0)
     assert all(np.isfinite(matrix).all() for matrix in (kept.parameters.center, kept.parameters.context))
     assert run("--resume", **settings).code == 0
     assert np.array_equal(read(tmp_path / "out").vectors, read(tmp_path / "undisturbed").vectors)

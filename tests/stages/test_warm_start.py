@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.stages import embeddings, vocabulary, warm_start
 from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.stages.schemas import ENCODED
 from spark_w2v.stages.training import Training
 from spark_w2v.stages.vocabulary import Vocabulary
 from tests.stages.test_training import SETTINGS, WORDS, counts_of, rows_of_text
@@ -137,7 +138,8 @@ def test_training_leaves_the_vectors_of_words_that_do_not_occur_as_they_were(
     rows = rows_of_text()
     counts = np.concatenate([counts_of(rows), np.zeros(30, np.int64)])
     center, context = np.random.default_rng(2).normal(size=(2, WORDS + 30, SETTINGS.dimensions)).astype(np.float32)
-    training = Training(spark.sparkContext.parallelize(rows, 2), counts, replace(SETTINGS, scheme=scheme), tmp_path)
+    encoded = spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), ENCODED)
+    training = Training(encoded, counts, replace(SETTINGS, scheme=scheme), tmp_path)
     training.start_from([(np.arange(len(center)), center, context)])
     before = training.held_out_loss()
     metrics = [progress.metrics for progress in training.run() if progress.metrics]
