@@ -95,7 +95,7 @@ class Stored:
         self._output, self._tables = output, tables
 
     def rows(self, *names: str) -> Iterator[tuple[Floats, ...]]:
-        """Rows of "center", of "context", or of both, (n, D) each: a row group at a time, checked, from the first on.
+        """Rows of "center", of "context", or of both, (n, D) each: BATCH_BYTES at a time, checked, from the first on.
 
         Raises:
             OutputError: a row is damaged, or the row groups of both differ.
@@ -172,7 +172,7 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
 
 
 def read(output: Path) -> Embeddings:
-    """The words, counts and vectors of a finished run, by word_id; one row group in memory beside the matrix."""
+    """The words, counts and vectors of a finished run, by word_id; BATCH_BYTES in memory next to the matrix."""
 
     def attempt() -> Embeddings:
         columns = {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()}
@@ -196,7 +196,7 @@ def read_context(output: Path) -> Floats:
 
 
 def walk(output: Path, vectors: str = "center") -> Walk:
-    """All words of a finished run, by word_id, and its vectors one row group at a time.
+    """All words of a finished run, by word_id, and its vectors BATCH_BYTES at a time.
 
     Args:
         vectors: "center", "context", or "sum" of the two.
@@ -211,7 +211,7 @@ def walk(output: Path, vectors: str = "center") -> Walk:
 
 
 def stored(output: Path) -> Stored:
-    """A finished run, whatever is published over it later: its words, and both matrices a row group at a time."""
+    """A finished run, whatever is published over it later: its words, and both matrices BATCH_BYTES at a time."""
     return _retried(output, lambda: _stored(output, {"center", "context"}))
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from spark_w2v.stages import parameter_files
 from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.memory import needed
 from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -127,7 +128,7 @@ with begin(False) as run:
     initialise(made.center, made.context, 1, places)
     run.save_checkpoint({"epoch": 1}, made)
     if len(sys.argv) > 2:  # the test itself is tested
-        held = made.center[:]  + 0
+        held = made.center[:] + 0
 with begin(True) as run:
     position, parameters = run.load_checkpoint()
     vectors = ByWord(parameters.center, places), ByWord(parameters.context, places)
@@ -154,7 +155,7 @@ def test_the_drivers_python_holds_no_matrix_from_the_first_rows_to_the_output(
         [sys.executable, "-c", PROGRAM, str(tmp_path), *["hold"] * holds_a_matrix],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
-    bound = 300e6
+    bound = needed(200_000, 300, 8, "blocks", 1e9).driver
     assert bound < 0.65 * MODEL
     assert (int(ran.stdout) < bound) != holds_a_matrix, f"{int(ran.stdout) / 1e6:.0f} MB"
     print(f"{int(ran.stdout) / 1e6:.0f} MB")

@@ -9,7 +9,6 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.skipgram.pairs import Layout, epoch_edges
-from spark_w2v.skipgram.parameters import Blocks
 from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training import DivergedError, NoPairsError, Settings, Training, most_partitions
 from spark_w2v.stages.training_pairs import drawn_of, read_records, route_pairs, write_records
@@ -193,9 +192,15 @@ def test_a_round_that_fails_leaves_the_parameters_before_and_nothing_else(
     next(run)
     before = training.state.parameters
     content = before.center.tobytes()
-    monkeypatch.setattr(Training, "_take", lambda *_: 1 / 0)
-    monkeypatch.setattr(Blocks, "of", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    create = ParameterFiles.create
+
+    def cannot_be_filled(*given: Any) -> ParameterFiles:
+        made = create(*given)
+        made.context.flags.writeable = False
+        return made
+
+    monkeypatch.setattr(ParameterFiles, "create", cannot_be_filled)
+    with pytest.raises(ValueError, match="read-only"):
         next(run)
     assert training.state.parameters is before
     assert before.center.tobytes() == content
