@@ -25,7 +25,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-ROW_GROUP_BYTES = 32 << 20  # of vectors: what writing holds of a matrix, and reading next to the matrix itself
+# Of vectors: what writing holds of a matrix; Arrow holds two to three times as much, and keeps some of it.
+ROW_GROUP_BYTES = 8 << 20
+BATCH_BYTES = 4 << 20  # of vectors: what is read at a time, also of the larger row groups that earlier versions wrote
+BUFFER_BYTES = 1 << 20  # of a column of a file, compressed
 FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then share a large table
 METADATA_KEY = b"spark_w2v"  # in the schema's metadata: the run's facts, as JSON
 # Readings of a table that a publication replaces meanwhile; a publication takes milliseconds, a reading a second.
@@ -92,7 +95,7 @@ class Stored:
         self._output, self._tables = output, tables
 
     def rows(self, *names: str) -> Iterator[tuple[Floats, ...]]:
-        """Rows of "center", of "context", or of both, (n, D) each: a row group at a time, checked, from the first on.
+        """Rows of "center", of "context", or of both, (n, D) each: BATCH_BYTES at a time, checked, from the first on.
 
         Raises:
             OutputError: a row is damaged, or the row groups of both differ.
@@ -169,7 +172,7 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
 
 
 def read(output: Path) -> Embeddings:
-    """The words, counts and vectors of a finished run, by word_id; one row group in memory beside the matrix."""
+    """The words, counts and vectors of a finished run, by word_id; BATCH_BYTES in memory next to the matrix."""
 
     def attempt() -> Embeddings:
         columns = {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()}
@@ -193,7 +196,7 @@ def read_context(output: Path) -> Floats:
 
 
 def walk(output: Path, vectors: str = "center") -> Walk:
-    """All words of a finished run, by word_id, and its vectors one row group at a time.
+    """All words of a finished run, by word_id, and its vectors BATCH_BYTES at a time.
 
     Args:
         vectors: "center", "context", or "sum" of the two.
@@ -208,7 +211,7 @@ def walk(output: Path, vectors: str = "center") -> Walk:
 
 
 def stored(output: Path) -> Stored:
-    """A finished run, whatever is published over it later: its words, and both matrices a row group at a time."""
+    """A finished run, whatever is published over it later: its words, and both matrices BATCH_BYTES at a time."""
     return _retried(output, lambda: _stored(output, {"center", "context"}))
 
 
@@ -363,7 +366,7 @@ def _open(output: Path, table: str, columns: Mapping[str, pa.DataType]) -> list[
     files: list[pq.ParquetFile] = []
     for path in paths:
         with _damage_named(path):
-            file = pq.ParquetFile(path, page_checksum_verification=True)
+            file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER_BYTES)
             schema = file.schema_arrow
         for name, kind in columns.items():
             _refuse_column(path, schema, name, kind.equals, str(kind))
@@ -423,7 +426,6 @@ def _checked_batches(
         total = sum(file.metadata.num_rows for file in files)
         row = 0
         for file in files:
-            # Not iter_batches over all row groups: it holds several times what it has handed out.
             for batch in _batches(file, ["word_id", "vector", *names]):
                 if any(column.null_count for column in batch.columns):
                     raise OutputError(f"{output}: a table has nulls; train again.")
@@ -443,5 +445,8 @@ def _checked_batches(
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    dimensions = file.schema_arrow.field("vector").type.list_size
+    rows = max(1, BATCH_BYTES // (4 * dimensions)) if "vector" in columns else 1 << 16
+    # Group after group: over all of them it holds several times what it has handed out.
     for group in range(file.metadata.num_row_groups):
-        yield from file.read_row_group(group, columns=columns).to_batches()
+        yield from file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)

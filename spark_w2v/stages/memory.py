@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
 PIECE = 64 << 20  # a piece of text while its pairs are made
-# What the driver's Python holds of the matrices at a time, whatever their size: two row groups of 32 MB as they are
-# gathered, as Arrow compresses and as it buffers them; less in a checkpoint, of which it reads 2 x 16 MB.
-CHUNKS = 192 << 20
+# What the driver's Python holds of the matrices at a time, whatever their size: row groups of 8 MB as they are gathered
+# and as Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures it.
+CHUNKS = 96 << 20
 # Models on the driver's disk at a time: the parameters that are trained on, and those that take their place, or in the
 # end the output; next to them a checkpoint.
 FILED_MODELS = 2

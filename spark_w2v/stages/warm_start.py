@@ -51,7 +51,7 @@ class Begun(NamedTuple):
 
 
 def read(output: Path, dimensions: int) -> Earlier:
-    """The words and vectors of a finished run; all are looked at, a row group of the vectors is held at a time.
+    """The words and vectors of a finished run; all are looked at, some rows of the vectors are held at a time.
 
     Args:
         dimensions: D of the new run.
