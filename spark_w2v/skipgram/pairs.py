@@ -20,10 +20,6 @@ from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
-FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
-FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
-
-
 SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
 
 
@@ -191,30 +187,6 @@ def number_pairs(
     return np.concatenate(found)
 
 
-def enough_sweeps(blocks: int) -> int:
-    """Equal slices of an epoch, so that what one block learns reaches the others in time."""
-    return FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
-
-
-def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:
-    """Where an epoch is cut in slices, from 0 to 1: in equal ones.
-
-    Where there are several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks
-    that learn apart from the start learn coordinate systems of their own (docs/decisions.md).
-    """
-    edges = np.arange(slices + 1) / slices
-    if epoch == 0 and blocks > 1:
-        edges = np.union1d(edges, 0.5 ** np.arange(FIRST_SLICES))
-    return edges
-
-
-def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """(B, B): in round r, the task of center block i trains context block square[r, i]; all differ in a round."""
-    rows, columns = rng.permutation(blocks), rng.permutation(blocks)
-    square: npt.NDArray[np.intp] = columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
-    return square
-
-
 @dataclass(frozen=True)
 class Drawing:
     """How pairs are drawn from a piece of text, anew each epoch.
@@ -267,3 +239,32 @@ class Drawing:
             here = part == only
             words, sentence, reach, part = words[here], sentence[here], reach[here], part[here]
         return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size
+
+
+# What follows goes when the stages and bench.scale take the order from skipgram/schedule.py.
+FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
+FIRST_SLICES = 8  # slices of the first epoch at least: 1/128, 1/128, 1/64, ..., 1/2
+
+
+def enough_sweeps(blocks: int) -> int:
+    """Equal slices of an epoch, so that what one block learns reaches the others in time."""
+    return FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
+
+
+def epoch_edges(epoch: int, blocks: int, slices: int) -> npt.NDArray[np.float64]:
+    """Where an epoch is cut in slices, from 0 to 1: in equal ones.
+
+    Where there are several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks
+    that learn apart from the start learn coordinate systems of their own (docs/decisions.md).
+    """
+    edges = np.arange(slices + 1) / slices
+    if epoch == 0 and blocks > 1:
+        edges = np.union1d(edges, 0.5 ** np.arange(FIRST_SLICES))
+    return edges
+
+
+def latin_square(blocks: int, rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """(B, B): in round r, the task of center block i trains context block square[r, i]; all differ in a round."""
+    rows, columns = rng.permutation(blocks), rng.permutation(blocks)
+    square: npt.NDArray[np.intp] = columns[(rows[None, :] + np.arange(blocks)[:, None]) % blocks]
+    return square
