@@ -80,7 +80,7 @@ PARTS = [
     Part("gather context rows", r"np\.take\(context_rows, beside", lambda s, d: GATHER * d),
     Part("gather noise rows", r"np\.take\(context_rows, drawn", lambda s, d: GATHER * d * s.noise),
     Part("scores of contexts", r"^good = np\.(matmul|vecdot)", flops=lambda s, d: 2 * d),
-    Part("scores of noise", r"^bad = np\.matmul|np\.copyto\(turned", flops=_noise_product),
+    Part("scores of noise", r"^bad = np\.matmul|np\.copyto\(t3", flops=_noise_product),
     Part("center gradient", r"^center_gradient|add_sums", flops=lambda s, d: 2 * d + _noise_product(s, d)),
     Part("noise gradient", r"^noise_gradient", flops=_noise_product),
     Part("add to context rows", r"add_rows\(context_rows, beside", lambda s, d: SCATTER * d, lambda s, d: 2 * d),

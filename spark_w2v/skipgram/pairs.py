@@ -240,3 +240,6 @@ class Drawing:
             here = part == only
             words, sentence, reach, part = words[here], sentence[here], reach[here], part[here]
         return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size
+
+
+# What follows goes when the stages and bench.scale take the order from skipgram/schedule.py.

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-FEW_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 2, 4  # docs/decisions.md
+# Measured: docs/decisions.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
+FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 32, 2, 4
 FIRST_SWEEPS = 8  # growing sweeps of the first epoch at most: 1/128, 1/128, 1/64, ..., 1/2
-LEAST_BUCKET = 2000  # pairs of a bucket: with fewer the kernel takes much longer per pair
+LEAST_BUCKET = 500  # pairs of a bucket that a sweep leaves at least: with fewer the kernel takes too long per pair
 
 
 def auto_sweeps(blocks: int, pairs: float) -> int:
@@ -20,7 +21,7 @@ def auto_sweeps(blocks: int, pairs: float) -> int:
     Args:
         pairs: expected in the epoch.
     """
-    enough = FEW_SWEEPS if blocks <= FEW_BLOCKS else SWEEPS
+    enough = SWEEPS if FEW_BLOCKS < blocks < MANY_BLOCKS else FEW_SWEEPS
     return max(1, min(enough, int(pairs / blocks**2 / LEAST_BUCKET)))
 
 
