@@ -110,7 +110,9 @@ def test_the_output_is_whole(output: Path) -> None:
     metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     assert [m["epoch"] for m in metrics] == [1, 2, 3, 4, 5]
     assert metrics[-1]["loss"] < metrics[0]["loss"]
-    assert metrics[-1]["held_out_loss"] < metrics[0]["held_out_loss"]
+    # Vectors that know nothing have 6 log 2 = 4.16. Three groups of five words at their best have about 1.65, which the
+    # first epoch comes near to: later ones go up and down there.
+    assert all(m["held_out_loss"] < 1.75 for m in metrics)
     rates = [m["learning_rate"] for m in metrics]
     assert rates == sorted(rates, reverse=True)
 

@@ -9,6 +9,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -219,9 +220,10 @@ class Attempt:
     def _close(self, ends: frozenset[int]) -> None:
         self._links[ends].is_open = False
         for who, other in (sorted(ends), sorted(ends, reverse=True)):
-            self._at(
-                self._links[ends].delay, lambda w=who, o=other: self._do(w, lambda: self.parts[w].lost(o, "reset"))
-            )  # type: ignore[misc]
+            self._at(self._links[ends].delay, partial(self._lose, who, other))
+
+    def _lose(self, who: int, other: int) -> None:
+        self._do(who, lambda: self.parts[who].lost(other, "reset"))
 
 
 @dataclass
@@ -240,7 +242,9 @@ def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
     rows = tuple(chance.randint(1, 4) for _ in range(blocks))
     ring = Ring.draw(blocks, sweeps, np.random.default_rng(seed))
     snapshots = chance.random() < 0.5
-    state, sweep, failures, losses = initial(rows), 0, [], []
+    state, sweep = initial(rows), 0
+    failures: list[str] = []
+    losses: list[float] = []
     for _ in range(attempts):
         tasks = chance.randint(1, blocks)
         ranges = share_blocks(blocks, tasks, chance.randint(1, 3))

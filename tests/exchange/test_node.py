@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -119,7 +120,11 @@ def test_an_epoch_over_sockets_has_the_bits_of_one_without_any(tasks: int, block
 def slow() -> Iterator[Running]:
     """An epoch that lasts until `let_go` is set."""
     gate = threading.Event()
-    running = Running(plan_of(), lambda part: gate.wait(60) and None)
+
+    def pause(part: TaskPart) -> None:
+        gate.wait(60)
+
+    running = Running(plan_of(), pause)
     running.let_go = gate  # type: ignore[attr-defined]
     try:
         yield running.start()
@@ -215,10 +220,14 @@ def test_a_task_that_stands_still_is_noticed_within_the_timeout() -> None:
     running = Running(plan_of(timeout=2.0))
     stopped = threading.Event()
 
+    def stand_still(timeout: float | None = None) -> list[Any]:
+        time.sleep(8)
+        return []
+
     def pause(part: TaskPart) -> None:
         if part.task == 1 and not stopped.is_set():
             stopped.set()
-            running.nodes[1]._selector.select = lambda timeout=None: time.sleep(8) or []  # type: ignore[method-assign, func-returns-value]
+            running.nodes[1]._selector.select = stand_still  # type: ignore[method-assign]
 
     running._pause = pause
     begun = time.monotonic()

@@ -155,7 +155,7 @@ def test_the_drivers_python_holds_no_matrix_from_the_first_rows_to_the_output(
         [sys.executable, "-c", PROGRAM, str(tmp_path), *["hold"] * holds_a_matrix],
         env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True, check=True,
     )  # fmt: skip
-    bound = needed(200_000, 300, 8, "blocks", 1e9).driver
+    bound = needed(200_000, 300, 8, "blocks", 1e9, 2).driver
     assert bound < 0.65 * MODEL
     assert (int(ran.stdout) < bound) != holds_a_matrix, f"{int(ran.stdout) / 1e6:.0f} MB"
     print(f"{int(ran.stdout) / 1e6:.0f} MB")

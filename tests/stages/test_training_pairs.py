@@ -118,7 +118,7 @@ def test_records_and_pieces_pass_through_arrow_whatever_its_offsets_are(drawing:
 
 
 def test_pairs_of_several_records_come_out_by_bucket() -> None:
-    records = [
+    records: list[tuple[Any, Any]] = [
         (np.array([2, 0, 1], np.uint8), np.array([1, 2, 3], np.uint32)),
         (np.array([1, 1, 0], np.uint16), np.array([4, 5], np.uint32)),
     ]
