@@ -327,6 +327,8 @@ class BlockEpoch:
                 since = {name: value - before.get(name, 0) for name, value in work.items()}
                 before = work
                 yield SweepEnded(snapshot.sweep, files, snapshot.trained, stats, since)
+                with part.changed:
+                    part.handled(snapshot.sweep)
             if is_over:
                 job.wait(part.plan.timeout)
                 return
