@@ -75,6 +75,8 @@ class DriverPart(Part):
         self.stats: dict[int, dict[str, Any]] = {}  # what each task said last of its work
         self.bytes = 0  # of rows, both ways
         self._store = store
+        self._handled = plan.sweeps.start - 1  # the last sweep whose snapshot the caller has dealt with
+        self._owed: list[tuple[int, int]] = []  # to which task, for rows of which sweep: TOOK
         self._joined: dict[int, tuple[str, int]] = {}
         self._ready: set[int] = set()
         self._begun: float | None = None  # when the first task joined
@@ -132,7 +134,8 @@ class DriverPart(Part):
         if kind in ROWS:
             self._incoming[message.number].missing.remove((kind, message.block))
             self.bytes += self.plan.size(message.block)
-            self.send(source, Message(TOOK, message.number))
+            self._owed.append((source, message.number))
+            self._acknowledge()
             self._look(message.number)
         elif kind == SWEEP:
             self._count(source, message)
@@ -150,6 +153,24 @@ class DriverPart(Part):
         else:
             raise ProtocolError(f"{kind!r} is not expected from {self.name(source)}")
         self.changed.notify_all()
+
+    def handled(self, sweep: int) -> None:
+        """The caller has dealt with a snapshot.
+
+        Until then tasks train on to the end of the next sweep and no further, so that the store never has rows of more
+        than two sweeps.
+        """
+        self._handled = sweep
+        self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Let tasks send more rows, where the sweep before has been dealt with."""
+        owed, self._owed = self._owed, []
+        for task, sweep in owed:
+            if sweep <= self._handled + 1:
+                self.send(task, Message(TOOK, sweep))
+            else:
+                self._owed.append((task, sweep))
 
     def _give(self) -> None:
         """Send each task its center blocks, and the context blocks that it begins with."""

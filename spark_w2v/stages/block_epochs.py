@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,6 +38,9 @@ Floats = npt.NDArray[np.float32]
 
 REPORT_EVERY = 0.5  # seconds between two reports of progress
 CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
+# Seconds after a failed attempt until fewer slots than it had will do: Spark ends its tasks in 2 to 4 s, and a lost
+# executor is replaced in about as many.
+SETTLE = 10.0
 CHUNK = 1 << 22  # floats looked at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
 ENCRYPTING = (
@@ -157,6 +160,15 @@ def slots(context: SparkContext) -> tuple[int, int]:
     return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
 
 
+def running_tasks(context: SparkContext) -> int:
+    """How many slots are taken: of an executor that does not answer too."""
+    counts = context._jsc.sc().taskScheduler().runningTasksByExecutors().values().iterator()
+    found = 0
+    while counts.hasNext():
+        found += int(counts.next())
+    return found
+
+
 def driver_host(context: SparkContext) -> tuple[str, str]:
     """The address that the driver's part listens on, and the one that tasks connect to."""
     conf = context.getConf()
@@ -216,6 +228,7 @@ class BlockEpoch:
     snapshots: bool
     exchange: ExchangeSettings
     make: Callable[[int], ParameterFiles]
+    _slots: int = field(init=False, default=0)  # most that an attempt has found
 
     @property
     def _context(self) -> SparkContext:
@@ -257,10 +270,12 @@ class BlockEpoch:
 
     def _attempt(self, parameters: ParameterFiles, sweep: int, number: int) -> Iterator[Event]:
         blocks = self.plan.value.drawing.blocks
-        count, executors = slots(self._context)
+        most = min(blocks.count, self.exchange.tasks or blocks.count)
+        count, executors = self._slots_again(most) if number else slots(self._context)
+        self._slots = max(self._slots, count)
         if not count:
             raise ExchangeError("Spark has no executor")
-        tasks = min(blocks.count, count, self.exchange.tasks or count)
+        tasks = min(most, count)
         sweeps = self.edges.size - 1
         ring = Ring.draw(blocks.count, sweeps, generator(self.plan.value.drawing.seed, RING, self.epoch))
         rows = tuple(np.diff(blocks.ends).tolist())
@@ -288,10 +303,31 @@ class BlockEpoch:
             job.end()
             node.close()
             store.close()
-            if node.refused:
-                log.warning(
-                    "exchange: the driver turned %d connections away that did not know the run's secret", node.refused
-                )
+            with part.changed:
+                refused = sum(task.get("refused", 0) for task in part.stats.values())
+            for who, count in (("the driver", node.refused), ("the tasks", refused)):
+                if count:
+                    log.warning(
+                        "exchange: %s turned %d connections away that did not know the run's secret", who, count
+                    )
+
+    def _slots_again(self, wanted: int) -> tuple[int, int]:
+        """Slots after a failed attempt, as slots(), without those that are still taken.
+
+        Spark counts the slots of an executor that stands still until it knows that it is lost, and a barrier stage
+        waits for all that it was promised. Of an executor that is lost it may have none for a moment.
+
+        Args:
+            wanted: wait a little for so many, if there were as many before.
+        """
+        begun = time.monotonic()
+        while True:
+            count, executors = slots(self._context)
+            free, waited = count - running_tasks(self._context), time.monotonic() - begun
+            enough = free > 0 and free >= min(wanted, self._slots)
+            if enough or waited > (SETTLE if free > 0 else max(SETTLE, self.exchange.timeout)):
+                return max(free, 0), executors
+            time.sleep(0.2)
 
     def _frame(self, spec: TaskSpec, sweep: int) -> "DataFrame":
         plan, epoch, edges, ranges = self.plan, self.epoch, self.edges, spec.exchange.ranges
@@ -327,6 +363,8 @@ class BlockEpoch:
                 since = {name: value - before.get(name, 0) for name, value in work.items()}
                 before = work
                 yield SweepEnded(snapshot.sweep, files, snapshot.trained, stats, since)
+                with part.changed:
+                    part.handled(snapshot.sweep)
             if is_over:
                 job.wait(part.plan.timeout)
                 return

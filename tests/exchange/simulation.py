@@ -87,6 +87,7 @@ class Attempt:
         self.now = 0.0
         self.driver = DriverPart(plan, store)
         self.parts: dict[int, Part] = {DRIVER: self.driver}
+        self._store, self._handled, self._handled_at = store, plan.sweeps.start - 1, 0.0
         self._plan, self._chance = plan, chance
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._number = itertools.count()
@@ -106,11 +107,25 @@ class Attempt:
 
     def run(self, limit: float) -> None:
         """Until the driver's part has ended; no later than a virtual time."""
+        waiting = 0
         while not self.driver.has_ended:
             assert self._events, "everything stands still, and nobody notices"
             self.now, _, happens = heapq.heappop(self._events)
             assert self.now < limit, f"still not over after {self.now:.0f} s"
             happens()
+            for snapshot in list(self.driver.snapshots)[waiting:]:
+                # One after the other, as whoever makes checkpoints of them does.
+                delay = self._chance.random() * self._chance.choice((0.1, 10))
+                self._handled_at = max(self.now, self._handled_at) + delay
+                handle = partial(self._do, DRIVER, partial(self._handle, snapshot.sweep))
+                self._at(self._handled_at - self.now, handle)
+            waiting = len(self.driver.snapshots)
+            kept = {sweep for sweep in self._store.after if sweep > self._handled}
+            assert len(kept) <= 2, f"rows of sweeps {sorted(kept)} are kept at a time"
+
+    def _handle(self, sweep: int) -> None:
+        self._handled = sweep
+        self.driver.handled(sweep)
 
     def _at(self, delay: float, happens: Callable[[], None]) -> None:
         heapq.heappush(self._events, (self.now + delay, next(self._number), happens))
@@ -253,7 +268,7 @@ def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
         before = {key: rows.copy() for key, rows in state.items()}
         attempt = Attempt(plan, store, chance, chance.choice((0, 0, 1, 1, 3)))
         buckets = (ring.rounds - plan.first) * blocks
-        attempt.run(limit=buckets * 12 + 5 * TIMEOUT + 310)
+        attempt.run(limit=buckets * 12 + sweeps * 10 + 5 * TIMEOUT + 310)
         assert all(np.array_equal(state[key], before[key]) for key in state), "what an attempt begins with is changed"
         for snapshot in attempt.driver.snapshots:
             found = store.after.pop(snapshot.sweep)
