@@ -7,6 +7,8 @@ and a listener of its own, so nothing that is left of an earlier one can reach i
 import contextlib
 import logging
 import os
+import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +28,7 @@ from spark_w2v.skipgram.sampling import RING, generator
 from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.stages.block_task import RESULT, TaskSpec, is_finite, train_with
 from spark_w2v.stages.parameter_files import ParameterFiles
-from spark_w2v.stages.training_pairs import RECORDS, Edges, Plan, draw_records, keep_modules, pieces_of
+from spark_w2v.stages.training_pairs import RECORDS, Edges, Plan, draw_records, file_pairs, keep_modules, pieces_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -169,6 +171,12 @@ def running_tasks(context: SparkContext) -> int:
     return found
 
 
+def is_local(context: SparkContext) -> bool:
+    """Whether tasks see the driver's disks for certain: executors of local mode are threads of the driver's JVM."""
+    master = context.master or ""
+    return master == "local" or master.startswith("local[")
+
+
 def driver_host(context: SparkContext) -> tuple[str, str]:
     """The address that the driver's part listens on, and the one that tasks connect to."""
     conf = context.getConf()
@@ -292,7 +300,9 @@ class BlockEpoch:
             exchange, self.epoch, self.edges, self.epochs, self.learning_rate, (host, node.port), self.exchange.ports,
             secret,
         )  # fmt: skip
-        job = _Job(self._context, self._frame(spec, sweep), f"epoch {self.epoch + 1}, attempt {number + 1}", (
+        # Spark removes its own temporary directory when the session ends, whatever becomes of us.
+        folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
+        job = _Job(self._context, self._frame(spec, sweep, folder), f"epoch {self.epoch + 1}, attempt {number + 1}", (
             f"epoch {self.epoch + 1} of {self.epochs}: {blocks.count} blocks, {tasks} tasks, {sweeps - sweep} sweeps"
         ))  # fmt: skip
         node.start(part)
@@ -303,6 +313,8 @@ class BlockEpoch:
             job.end()
             node.close()
             store.close()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
             with part.changed:
                 refused = sum(task.get("refused", 0) for task in part.stats.values())
             for who, count in (("the driver", node.refused), ("the tasks", refused)):
@@ -329,12 +341,18 @@ class BlockEpoch:
                 return max(free, 0), executors
             time.sleep(0.2)
 
-    def _frame(self, spec: TaskSpec, sweep: int) -> "DataFrame":
+    def _frame(self, spec: TaskSpec, sweep: int, folder: str | None) -> "DataFrame":
+        """The job of an attempt.
+
+        Args:
+            folder: where pairs are put in files, instead of through the shuffle.
+        """
         plan, epoch, edges, ranges = self.plan, self.epoch, self.edges, spec.exchange.ranges
 
         def draw(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
             keep_modules()
-            for record in draw_records(pieces_of(batches), plan.value.drawing, epoch, edges, ranges, sweep):
+            records = draw_records(pieces_of(batches), plan.value.drawing, epoch, edges, ranges, sweep)
+            for record in records if folder is None else file_pairs(records, folder):
                 yield record.batch()
 
         return (

@@ -12,10 +12,11 @@ import gc
 import os
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +36,8 @@ SPOOLED = 64 << 20  # bytes of pairs that a task puts in order of their buckets 
 FEW = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than piece by piece
 
 # What passes through the shuffle. `words` and `seconds` are of the lot, on one of its records.
-RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary"
+RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary, path string, at long"
+OPEN_FILES = 256  # of other tasks' that a task keeps open
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,8 @@ class Record:
         words: that the whole lot comes from, on one of its records; 0 on the others.
         seconds: that drawing the lot took, likewise.
         sizes: (S * k * B,) pairs of each of the task's buckets.
-        pairs: one bucket after the other.
+        pairs: one bucket after the other; empty where they are in a file.
+        path, at: the file, and where in it they begin, in bytes.
     """
 
     task: int
@@ -92,6 +95,8 @@ class Record:
     seconds: float
     sizes: npt.NDArray[np.unsignedinteger[Any]]
     pairs: Numbers
+    path: str = ""
+    at: int = 0
 
     def batch(self) -> pa.RecordBatch:
         """As a row of RECORDS; the pairs are not copied."""
@@ -103,8 +108,10 @@ class Record:
                 pa.array([self.sizes.itemsize], pa.int32()),
                 _binary(self.sizes),
                 _binary(self.pairs),
+                pa.array([self.path], pa.string()),
+                pa.array([self.at], pa.int64()),
             ],
-            ["task", "words", "seconds", "width", "sizes", "pairs"],
+            ["task", "words", "seconds", "width", "sizes", "pairs", "path", "at"],
         )
 
 
@@ -121,6 +128,7 @@ def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
     """
     tasks, words, seconds, widths = (batch.column(name).to_pylist() for name in ("task", "words", "seconds", "width"))
     sizes, pairs = batch.column("sizes"), batch.column("pairs")
+    paths, places = batch.column("path").to_pylist(), batch.column("at").to_pylist()
     for row, task in enumerate(tasks):
         yield Record(
             task,
@@ -128,7 +136,28 @@ def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
             seconds[row],
             np.frombuffer(sizes[row].as_buffer(), f"<u{widths[row]}"),
             np.frombuffer(pairs[row].as_buffer(), dtype),
+            paths[row],
+            places[row],
         )
+
+
+def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
+    """The same records with their pairs in a file that all tasks see; only where it is goes through the shuffle.
+
+    For local mode, where the shuffle took a seventh of the processor time of training (docs/decisions.md).
+
+    Args:
+        directory: of files that whoever made it removes.
+    """
+    # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
+    path = os.path.join(directory, uuid.uuid4().hex)
+    at = 0
+    with open(path, "wb") as file:
+        for record in records:
+            record.pairs.tofile(file)
+            file.flush()
+            yield replace(record, pairs=record.pairs[:0], path=path, at=at)
+            at += record.pairs.nbytes
 
 
 def lot_of(buckets: int) -> int:
@@ -210,6 +239,8 @@ def _cut(
 class Spool:
     """The pairs of one task, on its local disk; the file has no name, so that nothing is left of it, whatever happens.
 
+    Pairs that are in a file already stay there.
+
     Args:
         buckets: S * k * B.
         dtype: of the pairs.
@@ -221,7 +252,9 @@ class Spool:
         self._buckets, self._dtype = buckets, dtype
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
         self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
-        self._runs = self._bytes = 0
+        self._bytes = 0
+        self._sources: list[str] = []  # of each run, the file that it is in; "" is our own
+        self._open: dict[str, BinaryIO] = {}
         self._places: npt.NDArray[np.int64] | None = None  # the index, once it is looked at
         self._waiting: list[Record] = []
         self._waits = 0
@@ -230,7 +263,10 @@ class Spool:
         """Keep a record."""
         self.words += record.words
         self.draw_seconds += record.seconds
-        self.pairs += record.pairs.size
+        self.pairs += int(record.sizes.sum(dtype=np.int64))
+        if record.path:
+            self._index_run(np.cumsum(record.sizes, dtype=np.int64), record.at, record.path)
+            return
         self._waiting.append(record)
         self._waits += record.pairs.nbytes
         if self._waits >= SPOOLED:
@@ -239,6 +275,7 @@ class Spool:
     def flush(self) -> None:
         """Write what waits, by bucket; to be called after the last record."""
         if not self._waits:
+            self._index.flush()
             return
         sizes = np.zeros(self._buckets, np.int64)
         for record in self._waiting:
@@ -247,28 +284,35 @@ class Spool:
         ordered = in_order([(record.sizes, record.pairs) for record in self._waiting], ends - sizes, self._dtype)
         self._waiting.clear()
         self._waits = 0
-        # Where each bucket begins in the file, in pairs, and where the last one ends.
-        (np.concatenate([[0], ends]) + self._bytes // self._dtype.itemsize).tofile(self._index)
+        self._index_run(ends, self._bytes, "")
         ordered.tofile(self._file)
         self._bytes += ordered.nbytes
-        self._runs += 1
         self._index.flush()
         self._file.flush()
 
+    def _index_run(self, ends: Sizes, at: int, source: str) -> None:
+        """Note where each bucket of a run begins in its file, in pairs, and where the last one ends."""
+        (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
+        self._sources.append(source)
+
     def bucket(self, number: int) -> Numbers:
         """The pairs of a bucket, sorted."""
-        if not self._runs:
+        runs = len(self._sources)
+        if not runs:
             return np.empty(0, self._dtype)
-        if self._places is None or len(self._places) < self._runs:
-            self._places = np.memmap(self._index, np.int64, "r", shape=(self._runs, self._buckets + 1))
+        if self._places is None or len(self._places) < runs:
+            self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._buckets + 1))
         places = self._places[:, number : number + 2].tolist()
         pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
         at = 0
-        for begin, end in places:
+        for (begin, end), source in zip(places, self._sources, strict=True):
+            if begin == end:
+                continue
+            descriptor = self._file_of(source).fileno()
             room = pairs[at : at + end - begin].data.cast("B")
             offset = begin * self._dtype.itemsize
             while room:
-                count = os.preadv(self._file.fileno(), [room], offset)
+                count = os.preadv(descriptor, [room], offset)
                 assert count, "the file is as long as its index says"
                 room, offset = room[count:], offset + count
             at += end - begin
@@ -276,8 +320,19 @@ class Spool:
         pairs.sort()
         return pairs
 
+    def _file_of(self, source: str) -> BinaryIO:
+        if not source:
+            return self._file
+        if source not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[source] = open(source, "rb", buffering=0)  # noqa: SIM115  # close() closes it
+        return self._open[source]
+
     def close(self) -> None:
         """Let go of the files."""
+        for file in self._open.values():
+            file.close()
         self._file.close()
         self._index.close()
 

@@ -11,7 +11,16 @@ from spark_w2v.exchange.plan import share_blocks
 from spark_w2v.skipgram.pairs import Drawing, Layout
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.stages import training_pairs
-from spark_w2v.stages.training_pairs import Record, Spool, draw_records, in_order, piece_of, pieces_of, records_of
+from spark_w2v.stages.training_pairs import (
+    Record,
+    Spool,
+    draw_records,
+    file_pairs,
+    in_order,
+    piece_of,
+    pieces_of,
+    records_of,
+)
 
 WORDS, BLOCKS, EPOCH = 400, 5, 1
 EDGES = np.array([0.0, 0.3, 0.6, 1.0])
@@ -50,15 +59,21 @@ def expected(drawing: Drawing) -> dict[tuple[int, int, int], list[int]]:
 @pytest.mark.parametrize("tasks", [1, 2, 5])
 @pytest.mark.parametrize("spooled", [1, 3000, 1 << 20])
 @pytest.mark.parametrize("few", [0, 1000])
+@pytest.mark.parametrize("filed", [False, True])
 def test_each_task_finds_each_pair_of_its_buckets_once(
-    drawing: Drawing, tasks: int, spooled: int, few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    drawing: Drawing, tasks: int, spooled: int, few: int, filed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_pairs, "SPOOLED", spooled)
     monkeypatch.setattr(training_pairs, "FEW", few)
     monkeypatch.setattr(training_pairs, "USUAL_LOT", 2000)
     monkeypatch.setattr(training_pairs, "RECORD", 1)
+    monkeypatch.setattr(training_pairs, "OPEN_FILES", 2)
     layout, ranges = Layout.of(drawing.blocks), share_blocks(BLOCKS, tasks)
-    records = list(draw_records(rows_of_text(), drawing, EPOCH, EDGES, ranges))
+    records: list[Record] = []
+    for row in rows_of_text():  # a task of Spark's each
+        drawn = draw_records([row], drawing, EPOCH, EDGES, ranges)
+        for record in file_pairs(drawn, str(tmp_path)) if filed else drawn:
+            records += records_of(record.batch(), layout.dtype)
     assert len(records) > tasks
     wanted = expected(drawing)
     for task, (begin, end) in enumerate(ranges):
@@ -74,8 +89,9 @@ def test_each_task_finds_each_pair_of_its_buckets_once(
                     masked = (pairs & pairs.dtype.type((1 << 2 * layout.row) - 1)).tolist()
                     assert masked == wanted.get((sweep, center, context), [])
         spool.close()
-    assert sum(record.pairs.size for record in records) == sum(map(len, wanted.values()))
-    assert not list(tmp_path.iterdir())
+    assert sum(int(record.sizes.sum()) for record in records) == sum(map(len, wanted.values()))
+    assert sum(record.pairs.size for record in records) == (0 if filed else sum(map(len, wanted.values())))
+    assert len(list(tmp_path.iterdir())) == (len(rows_of_text()) if filed else 0)
 
 
 def test_words_are_counted_once_however_many_tasks_there_are(drawing: Drawing) -> None:
