@@ -143,7 +143,8 @@ def bucket_nanoseconds(count: int, size: int) -> float:
     blocks = assign_blocks(load, count)
     of, layout = blocks.of, Layout.of(blocks)
     load, noise = load[blocks.order], noise_distribution(counts, 0.75)[blocks.order]
-    center, context = initialise(VOCABULARY, DIMENSIONS, 1)
+    center, context = np.empty((2, VOCABULARY, DIMENSIONS), np.float32)
+    initialise(center, context, 1)
     context += center[::-1]
     step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
     noises = [descent.BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
