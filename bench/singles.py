@@ -23,7 +23,7 @@ from spark_w2v.stages.training import kept_words
 
 SUBSAMPLE, DIMENSIONS = 1e-4, 300  # as conf/cluster.toml
 ENOUGH = 2.0  # seconds that one kind is measured, or MOST_BUCKETS; the first bucket does not count
-MOST_BUCKETS, LEAST_BUCKETS = 60, 4
+MOST_BUCKETS, LEAST_BUCKETS = 60, 3
 
 
 class Single(NamedTuple):

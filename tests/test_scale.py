@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 from pyspark.sql import SparkSession
 
-from bench import costs, scale
+from bench import costs, scale, singles
 from bench.synthetic import write_text, zipf_counts
 from bench.work import Buckets, Work, expected_groups, work_of
 from spark_w2v.config import Config
@@ -223,6 +223,63 @@ def test_a_training_is_the_sum_of_its_parts() -> None:
     # The parameters of an epoch go out and come back; every round but the last of an epoch waits for a message.
     assert exchange.exchange == pytest.approx(3 + work.driver_bytes * 1e-9 + 0.5 * work.waited_for, rel=0.05)
     assert exchange.kernel == kernels.kernel
+
+
+def free() -> costs.Constants:
+    """Constants of a world in which nothing costs anything."""
+    return {part: [0.0] * len(terms) for part, terms in costs.PARTS.items()} | {"kernel": [0.0] * len(costs.KERNEL)}
+
+
+def with_buckets_of(seconds: float) -> costs.Constants:
+    """Constants of a world in which only a bucket costs something."""
+    return free() | {"kernel": [0.0] * (len(costs.KERNEL) - 1) + [seconds]}
+
+
+def test_a_cluster_takes_what_its_disks_and_its_network_take() -> None:
+    model = costs.Model(with_buckets_of(1e-9), free() | {"shuffled": [0.5]}, [(1e-9, 0.0)])
+    found = costs.on_cluster(10**7, 20_000, 64, model)
+    assert found.work.snapshots, "conf/cluster.toml has parameters back after each sweep"
+    pairs = found.work.pairs * found.work.width / 4  # bytes of each of four machines
+    # Written for the shuffle; read there and written to the spools; read from these.
+    assert found.drawing * 3600 == pytest.approx((0.5 * pairs + 1.5 * pairs + pairs) / costs.DISK)
+    assert found.shuffled == pytest.approx(0.5 * pairs * 3 / 4 / 3)
+    assert found.kernels == found.waiting == found.others == 0
+    # Out and back in each epoch, what comes back after each sweep, and blocks, as nothing hides them here.
+    driver, blocks = (size / costs.NETWORK for size in (found.work.driver_bytes, found.work.block_bytes))
+    assert driver < found.exchange * 3600 <= driver + found.work.rounds * blocks
+    assert found.hours == pytest.approx(found.drawing + found.exchange)
+    assert found.most() == "drawing"
+
+
+def test_buckets_differ_as_single_ones_do_that_take_as_long() -> None:
+    work = work_of(zipf_counts(200_000, 4_000), 100, 2, 2)
+    model = costs.Model(with_buckets_of(1e-2), free(), [(1e-3, 0.2), (1e-1, 0.1)])
+    assert model.spread(work) == pytest.approx(0.15)
+
+
+def test_buckets_that_are_measured_alone_are_those_of_a_usual_block() -> None:
+    single = singles.Single(True, 10**6, 5_000, 4)
+    found = singles.run_single(single, 0.0)
+    pairs = round(singles.typical(singles.single_work(single)).pairs)
+    assert [size for size, _ in found] == [pairs] * (singles.LEAST_BUCKETS - 1)
+    assert all(seconds > 0 for _, seconds in found)
+    work = singles.single_work(single)
+    assert pairs == pytest.approx(work.epoch_pairs * work.shares(1)[0] / 4**2, rel=0.01)
+
+
+def test_a_goal_says_whether_it_is_met_and_what_is_in_the_way() -> None:
+    model = costs.Model(with_buckets_of(1e-9), free(), [(1e-9, 0.0)])
+    some = costs.on_cluster(10**7, 20_000, 64, model)
+    met, missed = (
+        some._replace(kernels=hours, waiting=0.01, drawing=0.002, exchange=0.0, others=0.0) for hours in (0.03, 0.15)
+    )
+    keys = {goal[:3] for goal in scale.GOALS}
+    lines = scale.goals_table(dict.fromkeys(keys, met)).splitlines()[2:]
+    assert [line.split(" | ")[3] for line in lines] == ["met", "met", "met", "**missed**", "**missed**"]
+    assert lines[3].endswith("waiting, 24% of all |")
+    lines = scale.goals_table(dict.fromkeys(keys, missed)).splitlines()[2:]
+    assert [line.split(" | ")[3] for line in lines] == ["**missed**", "**missed**", "met", "met", "met"]
+    assert lines[0].endswith("kernels, 93% of all |")
 
 
 def test_the_event_log_says_how_long_the_pairs_were_drawn_and_what_was_shuffled() -> None:
