@@ -1,8 +1,8 @@
 """Ours next to MLlib on a cluster, and next to itself on one machine: python -m bench.cluster.
 
 The cluster is Spark's standalone one: a master and two workers of one core, processes of their own on loopback. The
-text is synthetic (bench.scale), one epoch of ours against one iteration of MLlib. Runs are interleaved, and every ratio
-is taken within a round.
+text is synthetic (bench.synthetic), one epoch of ours against one iteration of MLlib. Runs are interleaved, and every
+ratio is taken within a round.
 
 V words of the vocabulary, D dimensions, B blocks of ours or partitions of MLlib's.
 """
@@ -22,8 +22,9 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench import measure, page
-from bench.scale import table, write_text, zipf_counts
+from bench.scale import table
 from bench.standalone import Cluster, environment
+from bench.synthetic import write_text, zipf_counts
 from bench.systems import DIMENSIONS, Facts, facts, mllib_command, train_command
 
 OUTPUT = measure.ROOT / "build" / "bench"

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import psutil
 
 from bench import measure
-from bench.scale import write_text, zipf_counts
 from bench.standalone import Cluster, environment, with_descendants
+from bench.synthetic import write_text, zipf_counts
 from bench.systems import facts, train_command
 
 OUTPUT = measure.ROOT / "build" / "bench"

@@ -21,8 +21,8 @@ from typing import NamedTuple
 
 from bench import measure
 from bench.namespaces import DRIVER, GIGABIT, WORKERS, Network, RefusedError, address
-from bench.scale import write_text, zipf_counts
 from bench.standalone import Cluster, environment
+from bench.synthetic import write_text, zipf_counts
 from bench.systems import facts, train_command
 
 OUTPUT = measure.ROOT / "build" / "bench"

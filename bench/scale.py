@@ -1,61 +1,65 @@
 """Time and memory against words, dimensions, vocabulary and blocks: python -m bench.scale writes docs/scale.md.
 
-The real job runs on synthetic text, whose word counts follow Zipf's law, one quantity varied at a time. A small linear
-cost model is fitted on the small runs, checked on the larger ones, and asked about clusters that nobody here has.
+The real job runs on synthetic text, whose word counts follow Zipf's law, one quantity varied at a time, and the kernel
+runs on single buckets of the sizes that clusters have. A small linear cost model is fitted on the small runs and on
+some of the buckets, checked on the others, and asked about clusters that nobody here has: their epochs are simulated.
 
-W words of the corpus, V of the vocabulary, D dimensions, B blocks, C cores, P pairs and R rounds of a run, M bytes of
-the model.
+W words of the corpus, V of the vocabulary, D dimensions, B blocks, T tasks, C cores, P pairs.
 """
 
 import argparse
-import heapq
 import json
-import math
 import os
 import platform
+import re
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
-from functools import cache
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import psutil
-import pyarrow as pa
-import pyarrow.compute as pc
-from scipy.optimize import nnls
-from scipy.special import gammainc
 
-from bench import measure, text
-from spark_w2v.config import Config, load
-from spark_w2v.skipgram.descent import GROUP, frequent_rows
-from spark_w2v.skipgram.pairs import enough_sweeps, epoch_edges
-from spark_w2v.skipgram.parameters import deal_blocks
-from spark_w2v.skipgram.sampling import noise_distribution
-from spark_w2v.stages.corpus import SPLIT_BYTES
+from bench import measure, page, text
+from bench.costs import (
+    ABOUT,
+    CORES_PER_MACHINE,
+    DISK,
+    KERNEL,
+    NETWORK,
+    PARTS,
+    Cluster,
+    Constants,
+    KernelTerm,
+    Model,
+    Parts,
+    Sample,
+    Term,
+    Trained,
+    Training,
+    fit,
+    fit_kernel,
+    kernel_seconds,
+    on_cluster,
+    predict,
+    train,
+    waiting,
+)
+from bench.singles import DIMENSIONS, ENOUGH, SUBSAMPLE, Single, measured_single, single_work, typical
+from bench.synthetic import write_text, zipf_counts
+from bench.work import Work, work_of
+from spark_w2v.config import Config
 from spark_w2v.stages.memory import Need, needed
-from spark_w2v.stages.training import MOST_PAIRS, expected_pairs, kept_words
-from spark_w2v.stages.training_pairs import lot_of
-
-Counts = npt.NDArray[np.int64]
 
 OUTPUT = measure.ROOT / "build" / "bench"
 DOCUMENT, PICTURE = measure.ROOT / "docs" / "scale.md", measure.ROOT / "docs" / "scale.svg"
-BEGIN, END = "<!-- what python -m bench.scale writes -->\n", "<!-- its end -->\n"
 CORES = 2
 QUIET = 0.2  # cores that others may use while we measure
-LINE = 1000  # words a line: so long that the ends of lines cost few pairs
-BYTES_A_WORD = 6  # of text
-NETWORK = 1.25e9  # bytes a second and machine, 10 Gbit/s: assumed
-DISK = 0.5e9  # bytes a second and machine: assumed
-CORES_A_MACHINE = 16  # assumed
-MESSAGE = 1 << 31  # bytes that Python can hand to the JVM in one piece
 
 
 class Case(NamedTuple):
@@ -64,7 +68,8 @@ class Case(NamedTuple):
     Args:
         varied: the panel of the picture that it belongs to; "" for those that vary several things.
         fitted: whether the model is fitted on it, or only checked.
-        cluster: on two executors that are processes of their own, so that pairs and rows travel through Spark.
+        cluster: on two executors that are processes of their own.
+        snapshots: the driver gets the parameters after each sweep.
     """
 
     varied: str
@@ -75,6 +80,7 @@ class Case(NamedTuple):
     blocks: int = 2
     synthetic: bool = True
     cluster: bool = False
+    snapshots: bool = False
 
 
 M = 1_000_000
@@ -83,7 +89,7 @@ BASE = Case("base", True)
 # The base case three times, apart, shows how far the machine itself changes meanwhile.
 FULL = [
     BASE,
-    *[Case("words", n < 8 * M, words=n) for n in (1 * M, 2 * M, 8 * M, 16 * M)],
+    *[Case("words", n < 8 * M, words=n) for n in (1 * M, 8 * M, 16 * M)],
     *[Case("dimensions", n < 400, dimensions=n) for n in (50, 200, 400)],
     BASE,
     *[Case("vocabulary", n < M, vocabulary=n) for n in (10_000, 200_000, M)],
@@ -92,13 +98,15 @@ FULL = [
     Case("cluster", True, words=16 * M, cluster=True),
     Case("cluster", True, vocabulary=200_000, cluster=True),
     Case("cluster", True, blocks=4, cluster=True),
-    Case("cluster", True, dimensions=400, cluster=True),
+    Case("cluster", True, vocabulary=200_000, blocks=8, cluster=True),
     Case("", False, words=0, vocabulary=0, blocks=4, synthetic=False),
     Case("", False, words=8 * M, vocabulary=200_000, dimensions=200, blocks=4),
     BASE,
     Case("blocks", False, blocks=16),
-    Case("cluster", True, blocks=8, cluster=True),
     Case("blocks", False, blocks=32),
+    Case("cluster", False, blocks=16, cluster=True),
+    Case("cluster", False, vocabulary=M, cluster=True),
+    Case("cluster", False, vocabulary=200_000, blocks=4, cluster=True, snapshots=True),
 ]
 SMALL = Case("base", True, words=200_000, vocabulary=2_000)
 QUICK = [
@@ -112,208 +120,17 @@ QUICK = [
 ]
 
 
-@cache
-def zipf_counts(words: int, vocabulary: int) -> Counts:
-    """(V,) how often each word occurs: in proportion to 1 / rank, once at least, about W in all; falling."""
-    rank = np.arange(1, vocabulary + 1)
-    least, most = 0.0, float(words)
-    for _ in range(60):
-        middle = (least + most) / 2
-        least, most = (middle, most) if np.maximum(1, middle / rank).sum() < words else (least, middle)
-    return np.maximum(1, np.rint(least / rank)).astype(np.int64)
-
-
-def write_text(counts: Counts, path: Path) -> None:
-    """Every word as often as its count says, in random order, LINE words a line."""
-    ids = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
-    np.random.default_rng(1).shuffle(ids)
-    spellings = pa.array([f"w{i}" for i in range(counts.size)])
-    with path.open("w") as file:
-        for start in range(0, ids.size, LINE * 1000):
-            found = spellings.take(pa.array(ids[start : start + LINE * 1000]))
-            ends = np.minimum(np.arange(0, len(found) + LINE, LINE), len(found)).astype(np.int32)
-            lines = pc.binary_join(pa.ListArray.from_arrays(np.unique(ends), found), " ")
-            file.write("\n".join(lines.to_pylist()) + "\n")
-
-
-class Work(NamedTuple):
-    """What a run has to do, from its configuration and the counts of its words; sums over its epochs.
-
-    Args:
-        pairs, groups: that the kernels train.
-        rounds, tasks: of training, all epochs; buckets: of the largest epoch.
-        records: of the shuffle: a bucket's pairs of one lot; lots are what a task draws and sorts at a time.
-        width: bytes of a pair.
-        span: seconds of a round's slowest core for each core-second of its work; 1 / C at best.
-        draw_span: the same of reading and drawing, which have a task for each SPLIT_BYTES of text.
-    """
-
-    words: float
-    vocabulary: float
-    dimensions: float
-    model: float
-    epochs: float
-    pairs: float
-    groups: float
-    rounds: float
-    tasks: float
-    buckets: float
-    records: float
-    width: float
-    span: float
-    draw_span: float
-    cores: float
-
-    @property
-    def doublings(self) -> float:
-        """How often a block of one matrix doubles above 1 MB: its rows are then farther away than the nearest cache."""
-        blocks = self.tasks / self.rounds
-        return math.log2(1 + self.model / 2 / blocks / (1 << 20))
-
-
-def expected_groups(pairs: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Groups that the kernel cuts of a center's pairs, in the mean, where they are Poisson with this mean.
-
-    The mean of ceil(n / GROUP) is the sum over j of the probability of n > j GROUP; far out, n / GROUP and the half
-    that rounding up adds.
-    """
-    many = pairs / GROUP + (GROUP - 1) / (2 * GROUP)
-    few = sum(gammainc(j * GROUP + 1, pairs) for j in range(16))
-    return np.where(pairs > 8 * GROUP, many, few)
-
-
-def span_of(load: npt.NDArray[Any], cores: int) -> float:
-    """Time until the last of some tasks ends, started in their order, as a share of their load."""
-    free = [0.0] * cores
-    for task in load:
-        heapq.heappush(free, heapq.heappop(free) + float(task))
-    return max(free) / float(load.sum())
-
-
-def work_of(
-    counts: Counts, dimensions: int, blocks: int, cores: int, epochs: int = 1, subsample: float | None = None
-) -> Work:
-    """What a run of scheme blocks has to do, with the defaults for all that is not said."""
-    c = Config()
-    load = kept_words(counts, c.vocabulary.subsample if subsample is None else subsample)
-    pairs = expected_pairs(float(load.sum()), c.training.window)
-    slices = max(enough_sweeps(blocks), math.ceil(pairs / blocks**2 / MOST_PAIRS))
-    edges = [epoch_edges(epoch, blocks, slices) for epoch in range(min(epochs, 2))]
-    repeats = [1, epochs - 1][: len(edges)]
-    # Frequent words one by one, rare ones by the thousand: there may be ten million.
-    load = -np.sort(-load)
-    first = np.unique(np.geomspace(1, load.size, 2000).astype(np.int64)) - 1
-    stands_for = np.diff(np.append(first, load.size))
-    of_center = load[first] * pairs / load.sum()
-    # A block is much like every B-th word. Its pairs are trained in two parts, by context, each in groups of its own.
-    noise = noise_distribution(-np.sort(-counts), c.training.noise_exponent)[::blocks]
-    frequent = load[::blocks][: frequent_rows(noise, dimensions)].sum() / load[::blocks].sum()
-    parts = [part for part in (frequent, 1 - frequent) if part]
-    groups, rounds, records = 0.0, 0, 0.0
-    draws = math.ceil(counts.sum() * BYTES_A_WORD / SPLIT_BYTES)
-    for edge, times in zip(edges, repeats, strict=True):
-        for share, alike in zip(*np.unique(np.diff(edge).round(9), return_counts=True), strict=True):
-            of_part = [expected_groups(of_center * share / blocks * part) for part in parts]
-            groups += times * alike * blocks * float(stands_for @ sum(of_part))
-        rounds += times * (edge.size - 1) * blocks
-        lots = max(draws, pairs / lot_of((edge.size - 1) * blocks**2))
-        records += times * min(pairs, lots * (edge.size - 1) * blocks**2)
-    dealt = deal_blocks(load, blocks)
-    width = 4 if dealt.bits <= 16 else 8
-    # Any round: each center block meets some context block, and those differ little beside the heaviest center.
-    of_block = np.bincount(dealt.block, load, blocks)
-    return Work(
-        float(counts.sum()), counts.size, dimensions, 8.0 * counts.size * dimensions, epochs, epochs * pairs, groups,
-        rounds, rounds * blocks, max(edge.size - 1 for edge in edges) * blocks**2, records, width,
-        span_of(of_block, cores), math.ceil(draws / cores) / draws, cores,
-    )  # fmt: skip
-
-
-class Term(NamedTuple):
-    """A constant of the model: what it is a price of, its unit, and how often it is paid."""
-
-    of: str
-    unit: str
-    scale: float
-    times: Callable[[Work], float]
-
-
-NS, US, MS, S, GB, B = ("ns", 1e9), ("µs", 1e6), ("ms", 1e3), ("s", 1.0), ("s a GB", 1e9), ("bytes", 1.0)
-# Core-seconds of kernel, take and draw, which the cores share; seconds of the others, which they do not; bytes.
-PARTS: dict[str, list[Term]] = {
-    "kernel": [
-        Term("a pair", *NS, lambda w: w.pairs),
-        Term("a pair and dimension", *NS, lambda w: w.pairs * w.dimensions),
-        Term("a group", *NS, lambda w: w.groups),
-        Term("a group and dimension", *NS, lambda w: w.groups * w.dimensions),
-        Term("the same for each doubling of a block above 1 MB", *NS, lambda w: w.groups * w.dimensions * w.doublings),
-        Term("a task", *MS, lambda w: w.tasks),
-    ],
-    "take": [
-        Term("a pair", *NS, lambda w: w.pairs),
-        Term("a task", *MS, lambda w: w.tasks),
-        Term("the model, a round", *GB, lambda w: w.rounds * w.model),
-    ],
-    "draw": [
-        Term("an epoch", *S, lambda w: w.epochs),
-        Term("a pair", *NS, lambda w: w.pairs),
-        Term("a record", *US, lambda w: w.records),
-    ],
-    "rounds": [
-        Term("a round", *MS, lambda w: w.rounds),
-        Term("a task", *MS, lambda w: w.tasks),
-        Term("the model, a round", *GB, lambda w: w.rounds * w.model),
-    ],
-    "prepare": [
-        Term("a run", *S, lambda w: 1),
-        Term("a word", *NS, lambda w: w.words * w.draw_span),
-        Term("a word of the vocabulary", *US, lambda w: w.vocabulary),
-    ],
-    "rest": [Term("a run", *S, lambda w: 1), Term("the model", *GB, lambda w: w.model)],
-    "shuffled": [Term("a byte of a pair", *B, lambda w: w.pairs * w.width)],
-}
-ABOUT = {
-    "kernel": "core-seconds in the kernels",
-    "take": "core-seconds of a task before its kernel: its pairs read and sorted, its rows unpacked",
-    "draw": "core-seconds of drawing the pairs, and of writing or shuffling them",
-    "rounds": "seconds that rounds take beyond the work of their slowest core",
-    "prepare": "seconds of reading, counting and encoding",
-    "rest": "seconds of starting, the held-out loss, writing and stopping",
-    "shuffled": "bytes of the shuffle",
-}
-Constants = dict[str, list[float]]
-Parts = dict[str, float]
-
-
-def fit(runs: Sequence[tuple[Work, Parts]]) -> Constants:
-    """The constants, none negative, that make the sum of squared relative errors of each part least."""
-    found = {}
-    for part, terms in PARTS.items():
-        values = np.array([max(parts[part], 0.0) for _, parts in runs])
-        # A part may be next to nothing in one run, and its relative error there is noise.
-        size = np.maximum(values, max(0.1 * float(np.median(values)), 1e-9))
-        a = np.array([[term.times(work) for term in terms] for work, _ in runs]) / size[:, None]
-        each = np.maximum(a.max(axis=0), 1e-300)
-        found[part] = (nnls(a / each, values / size)[0] / each).tolist()
-    return found
-
-
-def predict(work: Work, constants: Constants) -> Parts:
-    """Every part, in the unit of ABOUT."""
-    return {
-        part: sum(each * term.times(work) for each, term in zip(constants[part], terms, strict=True))
-        for part, terms in PARTS.items()
-    }
-
-
-def training(work: Work, parts: Parts) -> float:
-    """Seconds of training on so many cores."""
-    return parts["draw"] * work.draw_span + (parts["kernel"] + parts["take"]) * work.span + parts["rounds"]
-
-
-def whole(work: Work, parts: Parts) -> float:
-    """Seconds of the run, from text to vectors."""
-    return parts["prepare"] + training(work, parts) + parts["rest"]
+SINGLES = [
+    Single(True, 10**9, 10**6, 64),
+    Single(False, 10**9, 10**6, 512),
+    Single(False, 10**9, 10**5, 64),
+    Single(True, 10**9, 10**5, 390),
+    Single(False, 10**9, 10**7, 64),
+    Single(True, 10**9, 10**7, 512),
+    Single(False, 10**11, 10**6, 64),
+    Single(True, 10**11, 10**6, 512),
+]
+QUICK_SINGLES = [Single(True, 10**8, 10**5, 64), Single(False, 10**8, 10**5, 128)]
 
 
 # Measuring
@@ -350,7 +167,7 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
         "training.partitions": case.blocks,
         "training.dimensions": case.dimensions,
         "training.epochs": 1,
-        "output.checkpoint": "none",
+        "output.checkpoint": "sweep" if case.snapshots else "none",
     }
     submit = [str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf"]
     submit += ["--master", f"local-cluster[{CORES},1,2048]" if case.cluster else f"local[{CORES}]"]
@@ -369,96 +186,165 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
     ran = measure.run(command, variables, scratch / "log.txt")
     if ran.code:
         raise RuntimeError((scratch / "log.txt").read_text(errors="replace")[-3000:])
-    run = json.loads((output / "run.json").read_text())
+    numbers, often = np.unique(counts, return_counts=True)
     epoch = json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])
-    work = work_of(counts, case.dimensions, case.blocks, CORES)
-    spark = of_events(next(events.iterdir()).read_text().splitlines())
-    parts = {
-        "kernel": epoch["kernel_seconds"],
-        "take": epoch["pair_seconds"] - spark["draw_seconds"],
-        "draw": spark["draw_seconds"] / work.draw_span,
-        "rounds": 0.0,
-        "prepare": run["prepare_seconds"],
-        "rest": ran.seconds - run["prepare_seconds"] - epoch["seconds"],
-    }
-    parts["shuffled"] = spark.pop("shuffled_bytes")
-    parts["rounds"] = epoch["seconds"] - training(work, parts)
     return {
         "case": case._asdict(),
-        "work": work._asdict(),
-        "parts": parts,
+        "counts": None if case.synthetic else [numbers.tolist(), often.tolist()],
+        "epoch": epoch,
+        "epoch_seconds": epoch["seconds"],
+        "prepare_seconds": json.loads((output / "run.json").read_text())["prepare_seconds"],
         "seconds": ran.seconds,
-        "training_seconds": epoch["seconds"],
-        "pairs": epoch["pairs"],
-        "kept": epoch["words"],
-        "rounds": epoch["rounds"],
         "peak_bytes": ran.peak_bytes,
         "others": others,
         "load": os.getloadavg()[0],
-        **spark,
+        **of_events(next(events.iterdir()).read_text().splitlines()),
     }
 
 
 def of_events(lines: Iterable[str]) -> dict[str, float]:
-    """What Spark's event log says: seconds of drawing, bytes of the shuffle."""
-    jobs: dict[int, int] = {}
+    """What Spark's event log says of the epochs: core-seconds of drawing, bytes of the shuffle."""
     stages: set[int] = set()
-    seconds, size = 0.0, 0
+    milliseconds, size = 0, 0
     for line in lines:
         event = json.loads(line)
         match event["Event"]:
             case "SparkListenerJobStart":
-                if event["Properties"].get("spark.job.description", "").endswith("drawing the pairs"):
-                    jobs[event["Job ID"]] = event["Submission Time"]
+                if re.match(r"epoch \d+ of", event["Properties"].get("spark.job.description", "")):
                     stages.update(event["Stage IDs"])
-            case "SparkListenerJobEnd" if event["Job ID"] in jobs:
-                seconds += (event["Completion Time"] - jobs[event["Job ID"]]) / 1000
-            case "SparkListenerTaskEnd" if event["Stage ID"] in stages and "Task Metrics" in event:
+            case "SparkListenerTaskEnd" if event["Stage ID"] in stages and event["Task Type"] == "ShuffleMapTask":
+                milliseconds += event["Task Metrics"]["Executor Run Time"]
                 size += event["Task Metrics"]["Shuffle Write Metrics"]["Shuffle Bytes Written"]
-    return {"draw_seconds": seconds, "shuffled_bytes": size}
+    return {"drawing_seconds": milliseconds / 1000, "shuffled_bytes": size}
 
 
 # Telling
 
 
 class Told(NamedTuple):
-    """A run, or the median of those of one case, beside what the model says of it."""
+    """A run, or those of one case, next to what the model says of it; each measured value is a median."""
 
     case: Case
     work: Work
     runs: list[dict[str, Any]]
     parts: Parts
     predicted: Parts
+    training: Training
 
     def of(self, name: str) -> float:
-        """The median of a field of the runs."""
-        return float(median(run[name] for run in self.runs))
+        """A field of the runs, or of their epoch."""
+        return float(median(run[name] if name in run else run["epoch"][name] for run in self.runs))
+
+    @property
+    def whole(self) -> float:
+        """Seconds of the run that are predicted."""
+        return self.predicted["prepare"] + self.training.seconds + self.predicted["rest"]
 
     @property
     def need(self) -> Need:
         """What the memory check of the job asks for."""
         w = self.work
-        alone = not self.case.cluster
-        return needed(int(w.vocabulary), int(w.dimensions), self.case.blocks, "blocks", w.pairs, one_machine=alone)
+        return needed(w.vocabulary, w.dimensions, w.blocks, "blocks", w.pairs, w.tasks, w.snapshots)
 
 
-def told(runs: Sequence[dict[str, Any]]) -> tuple[list[Told], Constants, Constants]:
-    """The runs by case; the constants of those that are fitted, of one machine and of a cluster."""
-    cases = list(dict.fromkeys(Case(**run["case"]) for run in runs))
-    mine = [[run for run in runs if Case(**run["case"]) == case] for case in cases]
-    works = [Work(**some[0]["work"]) for some in mine]
-    parts = [{part: float(median(run["parts"][part] for run in some)) for part in PARTS} for some in mine]
-    of_machine, of_cluster = (
-        fit([(w, p) for case, w, p in zip(cases, works, parts, strict=True) if case.fitted and case.cluster is cluster])
-        for cluster in (False, True)
+class ToldSingle(NamedTuple):
+    """Buckets of one kind, measured and predicted.
+
+    Args:
+        seconds: of one, in the mean of all cores.
+        spread: standard deviation of a bucket's seconds, as a share of them, in the mean of the cores.
+        predicted: seconds of one.
+    """
+
+    single: Single
+    work: Work
+    seconds: float
+    spread: float
+    predicted: float
+
+
+def work_of_case(case: Case, counts: list[list[int]] | None) -> Work:
+    """What a run here has to do."""
+    known = (
+        zipf_counts(case.words, case.vocabulary) if counts is None else np.repeat(np.array(counts[0]), counts[1])[::-1]
     )
-    # The kernels do the same work, of which the runs on one machine tell more; all else differs.
-    of_cluster = {**of_cluster, "kernel": of_machine["kernel"]}
-    all_told = [
-        Told(case, work, found, part, predict(work, of_cluster if case.cluster else of_machine))
-        for case, work, found, part in zip(cases, works, mine, parts, strict=True)
+    return work_of(known, case.dimensions, case.blocks, CORES, snapshots=case.snapshots)
+
+
+def parts_of(run: dict[str, Any], work: Work, constants: Constants | None = None) -> Parts:
+    """What a run says of its parts.
+
+    Args:
+        constants: of the kernel and of taking pairs; without them, what tasks wait is not divided.
+    """
+    epoch = run["epoch"]
+    take = epoch["pair_seconds"] - epoch["draw_seconds"]
+    tasks = epoch["tasks"]
+    waits = epoch["wait_seconds"] / tasks
+    if constants is not None:
+        waits -= waiting(work, constants, CORES)
+    return {
+        "kernel": epoch["kernel_seconds"],
+        "take": take,
+        "draw": run["drawing_seconds"],
+        "start": epoch["seconds"]
+        - run["drawing_seconds"] * work.draw_span
+        - (epoch["kernel_seconds"] + take + epoch["wait_seconds"]) / tasks,
+        "exchange": waits,
+        "prepare": run["prepare_seconds"],
+        "rest": run["seconds"] - run["prepare_seconds"] - epoch["seconds"],
+        "shuffled": run["shuffled_bytes"],
+    }
+
+
+def told(found: dict[str, Any]) -> tuple[list[Told], list[ToldSingle], Model]:
+    """The runs by case, the single buckets, and the constants of those that are fitted."""
+    cases = list(dict.fromkeys(Case(**run["case"]) for run in found["runs"]))
+    mine = [[run for run in found["runs"] if Case(**run["case"]) == case] for case in cases]
+    works = [work_of_case(case, some[0]["counts"]) for case, some in zip(cases, mine, strict=True)]
+    singles = [
+        (Single(**one["single"]), np.array(one["buckets"][0] + one["buckets"][1]), one) for one in found["singles"]
     ]
-    return all_told, of_machine, of_cluster
+    of_singles = [typical(single_work(single)) for single, _, _ in singles]
+    # The kernels do the same work on a cluster, of which the runs on one machine tell more; all else differs.
+    alone: list[tuple[Trained, float]] = [
+        (work, float(median(run["epoch"]["kernel_seconds"] for run in some)))
+        for case, work, some in zip(cases, works, mine, strict=True)
+        if case.fitted and not case.cluster
+    ]
+    alone += [
+        (Sample(each, DIMENSIONS), float(values[:, 1].mean()))
+        for (single, values, _), each in zip(singles, of_singles, strict=True)
+        if single.fitted
+    ]
+    kernel = fit_kernel(alone)
+    constants = []
+    for cluster in (False, True):
+        some = [(c, w, r) for c, w, r in zip(cases, works, mine, strict=True) if c.fitted and c.cluster is cluster]
+        # What a task waits for others follows from the other parts, so it is fitted last.
+        first = fit([(work, _median(runs, work)) for _, work, runs in some])
+        first["kernel"] = kernel
+        constants.append(fit([(work, _median(runs, work, first)) for _, work, runs in some]) | {"kernel": kernel})
+    told_singles = [
+        ToldSingle(
+            single, single_work(single), float(values[:, 1].mean()),
+            mean(float(np.std(core, axis=0)[1] / np.mean(core, axis=0)[1]) for core in one["buckets"]),
+            kernel_seconds(Sample(each, DIMENSIONS), kernel),
+        )
+        for (single, values, one), each in zip(singles, of_singles, strict=True)
+    ]  # fmt: skip
+    model = Model(constants[0], constants[1], sorted((one.seconds, one.spread) for one in told_singles))
+    all_told = []
+    for case, work, runs in zip(cases, works, mine, strict=True):
+        own = model.cluster if case.cluster else model.machine
+        trained = train(work, own, model.spread(work), CORES, 0.0)
+        all_told.append(Told(case, work, runs, _median(runs, work, own), predict(work, own), trained))
+    return all_told, told_singles, model
+
+
+def _median(runs: Sequence[dict[str, Any]], work: Work, constants: Constants | None = None) -> Parts:
+    parts = [parts_of(run, work, constants) for run in runs]
+    return {part: float(median(one[part] for one in parts)) for part in parts[0]}
 
 
 def table(heading: str, rows: Iterable[Sequence[str]]) -> str:
@@ -471,8 +357,8 @@ def table(heading: str, rows: Iterable[Sequence[str]]) -> str:
 def _name(case: Case) -> str:
     if not case.synthetic:
         return f"the demo's text, {case.blocks} blocks"
-    through = ", through Spark" if case.cluster else ""
-    return f"{case.words / 1e6:g} M words, V {case.vocabulary:,}, D {case.dimensions}, B {case.blocks}{through}"
+    more = (", two executors" if case.cluster else "") + (", snapshots" if case.snapshots else "")
+    return f"{case.words / 1e6:g} M words, V {case.vocabulary:,}, D {case.dimensions}, B {case.blocks}{more}"
 
 
 def _error(predicted: float, found: float) -> str:
@@ -483,32 +369,36 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:,.2f}" if size < 1e10 else f"{size / 1e9:,.0f}"
 
 
-def constants_table(of_machine: Constants, of_cluster: Constants) -> str:
+def _use(fitted: bool) -> str:
+    return "fitted" if fitted else "**checked**"
+
+
+def constants_table(model: Model) -> str:
     """What everything costs."""
-    return table(
-        "constant | one machine | through Spark",
-        [
-            (
-                f"{ABOUT[part]}: {term.of}",
-                f"{value * term.scale:,.3g} {term.unit}",
-                "the same" if value == other else f"{other * term.scale:,.3g} {term.unit}",
-            )
-            for part, terms in PARTS.items()
-            for term, value, other in zip(terms, of_machine[part], of_cluster[part], strict=True)
-        ],
-    )
+
+    def row(part: str, term: Term | KernelTerm, value: float, other: str) -> Sequence[str]:
+        return f"{ABOUT[part]}: {term.of}", f"{value * term.scale:,.3g} {term.unit}", other
+
+    rows = [row("kernel", term, value, "the same") for term, value in zip(KERNEL, model.machine["kernel"], strict=True)]
+    rows += [
+        row(part, term, value, f"{other * term.scale:,.3g} {term.unit}")
+        for part, terms in PARTS.items()
+        for term, value, other in zip(terms, model.machine[part], model.cluster[part], strict=True)
+    ]
+    return table("constant | one machine | two executors", rows)
 
 
 def times_table(all_told: Sequence[Told]) -> str:
     """Predicted against measured, seconds."""
     rows = []
     for t in all_told:
-        trains, takes = training(t.work, t.predicted), whole(t.work, t.predicted)
-        found, all_found = t.of("training_seconds"), t.of("seconds")
-        use = "fitted" if t.case.fitted else "**checked**"
+        found, all_found = t.of("epoch_seconds"), t.of("seconds")
         others = max(run["others"] for run in t.runs)
-        cells = [f"{all_found:.1f}", f"{takes:.1f}", _error(takes, all_found), f"{others:.1f}"]
-        rows.append([_name(t.case), use, f"{found:.1f}", f"{trains:.1f}", _error(trains, found), *cells])
+        trains = t.training.seconds
+        cells = [f"{all_found:.1f}", f"{t.whole:.1f}", _error(t.whole, all_found), f"{others:.1f}"]
+        rows.append(
+            [_name(t.case), _use(t.case.fitted), f"{found:.1f}", f"{trains:.1f}", _error(trains, found), *cells]
+        )
     return table("run | | training, s | predicted | error | whole, s | predicted | error | others' cores", rows)
 
 
@@ -516,37 +406,56 @@ def parts_table(all_told: Sequence[Told]) -> str:
     """The parts of training, measured and, in brackets, predicted."""
     rows = []
     for t in all_told:
-        w, both = t.work, (t.parts, t.predicted)
-        pairs = (t.of("pairs"), w.pairs)
-        cells = [
-            [parts["kernel"] / p * 1e9 for parts, p in zip(both, pairs, strict=True)],
-            [parts["take"] / p * 1e9 for parts, p in zip(both, pairs, strict=True)],
-            [parts["draw"] / p * 1e9 for parts, p in zip(both, pairs, strict=True)],
-            [parts["shuffled"] / p for parts, p in zip(both, pairs, strict=True)],
-            [parts["rounds"] / w.rounds * 1e3 for parts in both],
-        ]
-        memory = t.need.driver + CORES * t.need.task + t.need.heap
+        w, pairs = t.work, (t.of("pairs"), t.work.pairs)
+
+        def cell(values: Sequence[float], decimals: int) -> str:
+            return "{:,.{d}f} ({:,.{d}f})".format(*values, d=decimals)
+
+        memory = t.need.driver + w.tasks * t.need.task + t.need.heap
+        each = [[parts[part] / p * 1e9 for parts, p in zip((t.parts, t.predicted), pairs, strict=True)]
+                for part in ("kernel", "take", "draw")]  # fmt: skip
+        waits = t.of("wait_seconds") / t.of("tasks")
         rows.append(
-            [_name(t.case), f"{pairs[0] / 1e6:.1f} ({pairs[1] / 1e6:.1f})", f"{w.rounds:.0f}"]
-            + [f"{a:,.{d}f} ({b:,.{d}f})" for (a, b), d in zip(cells, (0, 0, 0, 1, 0), strict=True)]
+            [_name(t.case), cell([p / 1e6 for p in pairs], 1), f"{t.of('sweeps') * w.blocks:.0f} ({w.rounds})"]
+            + [cell(values, 0) for values in each]
+            + [cell([t.parts["start"], t.predicted["start"]], 1)]
+            + [cell([waits, t.training.exchange + t.training.waiting], 1)]
+            + [cell([t.of("driver_bytes") / 1e6, w.driver_bytes / 1e6], 0)]
+            + [cell([t.of("task_bytes") / 1e6, w.task_bytes / 1e6], 0)]
             + [f"{_gb(t.of('peak_bytes'))} ({_gb(memory)})"]
         )
-    heading = "run | pairs, M | rounds | kernel, ns a pair | take, ns a pair | draw, ns a pair | shuffle, bytes a pair"
-    return table(f"{heading} | a round beyond the work, ms | memory, GB", rows)
+    heading = "run | pairs, M | rounds | kernel, ns per pair | take, ns per pair | draw, ns per pair | starting, s"
+    return table(f"{heading} | a task waits, s | driver, MB | between tasks, MB | memory, GB", rows)
 
 
-def errors(all_told: Sequence[Told]) -> str:
+def singles_table(singles: Sequence[ToldSingle]) -> str:
+    """The kernel alone, on buckets as clusters have them."""
+    rows = []
+    for one in singles:
+        name = f"{one.single.words / 1e9:g} G words, V {one.single.vocabulary / 1e6:g} M, B {one.single.blocks}"
+        pairs = typical(one.work).pairs
+        each = [f"{seconds / pairs * 1e9:,.0f}" for seconds in (one.seconds, one.predicted)]
+        sizes = [f"{pairs:,.0f}", f"{one.work.rows.mean():,.0f}"]
+        off = [_error(one.predicted, one.seconds), f"{one.spread:.1%}"]
+        rows.append([name, _use(one.single.fitted), *sizes, *each, *off])
+    return table("bucket of | | pairs | rows of a block | ns per pair | predicted | error | differ by", rows)
+
+
+def errors(all_told: Sequence[Told], singles: Sequence[ToldSingle]) -> str:
     """How far off the model is."""
     said = []
     for name, fitted in (("fitted", True), ("checked", False)):
         mine = [t for t in all_told if t.case.fitted is fitted]
-        for what, field, total in (("training", "training_seconds", training), ("the whole run", "seconds", whole)):
-            if not mine:
-                continue
-            off = [abs(total(t.work, t.predicted) / t.of(field) - 1) for t in mine]
-            said.append(
-                f"{what} of the {len(mine)} {name} cases: {median(off):.0%} in the median, {max(off):.0%} at worst"
-            )
+        of = {
+            f"training of the {len(mine)} {name} runs": [t.training.seconds / t.of("epoch_seconds") for t in mine],
+            f"the {len(mine)} {name} runs as a whole": [t.whole / t.of("seconds") for t in mine],
+        }
+        some = [one for one in singles if one.single.fitted is fitted]
+        of[f"the kernel on the {len(some)} {name} single buckets"] = [one.predicted / one.seconds for one in some]
+        for what, ratios in of.items():
+            if ratios:
+                off = [abs(ratio - 1) for ratio in ratios]
+                said.append(f"{what}: {median(off):.0%} in the median, {max(off):.0%} at worst")
     return "Off by: " + "; ".join(said) + "."
 
 
@@ -560,88 +469,110 @@ def growth(all_told: Sequence[Told]) -> str:
         least, most = mine[0], mine[-1]
         more = getattr(most.case, varied) / getattr(least.case, varied)
         kernel = (most.parts["kernel"] / most.of("pairs")) / (least.parts["kernel"] / least.of("pairs"))
-        time_ratio = most.of("training_seconds") / least.of("training_seconds")
+        ratio = most.of("epoch_seconds") / least.of("epoch_seconds")
         ends = f"{getattr(least.case, varied):,} to {getattr(most.case, varied):,}"
-        rows.append(
-            (f"{varied}, {ends}", f"{more:.0f}", f"{time_ratio:.2f}", f"{time_ratio / more:.2f}", f"{kernel:.2f}")
-        )
-    return table("varied | times more | training takes times | of which a straight line | kernel a pair, times", rows)
-
-
-class Cluster(NamedTuple):
-    """A run that nobody here can do: hours, bytes."""
-
-    work: Work
-    hours: float
-    kernels: float
-    waiting: float
-    drawing: float
-    scheduling: float
-    traffic: float
-    need: Need
-    shuffled: float  # in the largest epoch
-
-    @property
-    def bound(self) -> str:
-        """What takes most of the time; or what forbids the run."""
-        if self.work.model / self.work.cores > MESSAGE:
-            return "fails"
-        named = ("kernels", "waiting", "drawing", "scheduling", "traffic")
-        return max(named, key=lambda name: float(getattr(self, name)))
-
-
-def on_cluster(words: int, vocabulary: int, cores: int, constants: Constants) -> Cluster:
-    """As conf/cluster.toml trains, with a block for each core."""
-    settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
-    t, subsample = settings.training, settings.vocabulary.subsample
-    w = work_of(zipf_counts(words, vocabulary), t.dimensions, cores, cores, t.epochs, subsample)
-    parts = predict(w, constants)
-    machines = -(-cores // CORES_A_MACHINE)
-    # Written to disk and read again; all but what stays on its machine crosses the network.
-    wire = parts["shuffled"] / machines * (2 / DISK + (1 - 1 / machines) / NETWORK)
-    # The model leaves the driver and comes back in every round, through one network card.
-    traffic = constants["rounds"][2] * w.rounds * w.model + 2 * w.rounds * w.model / NETWORK
-    even = (parts["kernel"] + parts["take"]) / cores
-    need = needed(vocabulary, t.dimensions, cores, "blocks", w.pairs / w.epochs)
-    scheduling = parts["rounds"] - constants["rounds"][2] * w.rounds * w.model
-    pieces = [even, even * (w.span * cores - 1), parts["draw"] * w.draw_span + wire, scheduling, traffic]
-    seconds = sum(pieces) + parts["prepare"] + parts["rest"]
-    kernels, waiting, drawing, planning, moving = (s / 3600 for s in pieces)
-    shuffled = parts["shuffled"] / w.epochs
-    return Cluster(w, seconds / 3600, kernels, waiting, drawing, planning, moving, need, shuffled)
+        rows.append((f"{varied}, {ends}", f"{more:.0f}", f"{ratio:.2f}", f"{ratio / more:.2f}", f"{kernel:.2f}"))
+    return table("varied | times more | training takes times | of which a straight line | kernel per pair, times", rows)
 
 
 CLUSTERS = f"""\
-Predicted, as conf/cluster.toml trains: D 300, 3 epochs, subsample 1e-4, here with a block for each core. Cores as fast
-as the ones measured. Assumed, not measured: {CORES_A_MACHINE} cores a machine, a network of {NETWORK * 8e-9:g} Gbit/s,
-disks of {DISK / 1e9:g} GB/s. Hours: in all; in the kernels, if all cores always had work; waiting for the heaviest
-block; drawing and shuffling; starting rounds and tasks; the model on its way between driver and tasks. Memory is what
-the job's own check asks for. "Fails": the rows of a task are more than the {MESSAGE >> 30} GB of one message."""
+Predicted, as conf/cluster.toml trains: D 300, 3 epochs, subsample 1e-4, parameters back after each sweep, here with a
+block for each core. Cores as fast as the ones measured. Assumed, not measured: {CORES_PER_MACHINE} cores per machine, a
+network card of {NETWORK * 8e-9:g} Gbit/s in each machine and in the driver's, disks of {DISK / 1e9:g} GB/s. Hours: in
+all; in the kernels, if all cores always had work, and that as a share of all; waiting for the heaviest blocks and for
+the bucket that takes longest; drawing pairs, shuffling, spooling and taking them; parameters out of the driver and
+back, and blocks as far as training does not hide them; the rest: reading, counting, starting, writing. Parameters and
+pairs: what a machine sends in an epoch through its card. Memory is what the job's own check asks for."""
+
+SIZES = [(words, vocabulary) for words in (10**9, 10**11) for vocabulary in (10**5, 10**6, 10**7)]
+AMOUNTS = (8, 64, 512)
+Clusters = dict[tuple[int, int, int], Cluster]
 
 
-def clusters_table(constants: Constants) -> str:
+def _name_of(words: int, vocabulary: int, cores: int) -> str:
+    return f"{words / 1e9:g} G words, V {vocabulary / 1e6:g} M, {cores} cores"
+
+
+def clusters_table(clusters: Clusters) -> str:
     """The predictions."""
     rows = []
-    for words in (10**9, 10**11):
-        for vocabulary in (10**5, 10**6, 10**7):
-            for cores in (8, 64, 512):
-                c = on_cluster(words, vocabulary, cores, constants)
-                hours = (c.hours, c.kernels, c.waiting, c.drawing, c.scheduling, c.traffic)
-                rows.append(
-                    [f"{words / 1e9:g} G words, V {vocabulary / 1e6:g} M, {cores} cores"]
-                    + [f"{h:,.1f}" for h in hours]
-                    + [c.bound, f"{c.work.rounds:,.0f}", f"{c.work.buckets:,.0f}", f"{c.shuffled / 1e12:,.2f}"]
-                    + [_gb(c.need.driver), _gb(c.need.heap), _gb(c.need.task)]
-                )
-    heading = "run | hours | kernels | waiting | drawing | scheduling | traffic | most of it | rounds | buckets"
-    return table(f"{heading} | shuffle an epoch, TB | driver, GB | its JVM, GB | a task, GB", rows)
+    for key, c in clusters.items():
+        blocks = "" if c.work.blocks == key[2] else f", {c.work.blocks} blocks"
+        rows.append(
+            [_name_of(*key) + blocks, f"{c.hours:,.3f}", f"{c.kernels:,.3f}", f"{c.efficiency:.0%}"]
+            + [f"{h:,.3f}" for h in (c.waiting, c.drawing, c.exchange, c.others)]
+            + [c.most(), f"{(c.work.edges[-1].size - 1)}"]
+            + [_gb(size) for size in (c.sent, c.shuffled, c.need.driver, c.need.heap, c.need.task)]
+        )
+    heading = "run | hours | kernels | of all | waiting | drawing | exchange | others | most of it | sweeps"
+    return table(f"{heading} | parameters, GB | pairs, GB | driver, GB | its JVM, GB | a task, GB", rows)
+
+
+class Goal(NamedTuple):
+    """What a run should come to: hours at most, or a share of the kernels at least."""
+
+    words: int
+    vocabulary: int
+    cores: int
+    hours: float | None = None
+    efficiency: float | None = None
+
+
+GOALS = [
+    Goal(10**9, 10**6, 64, hours=0.1),
+    Goal(10**9, 10**6, 512, hours=0.05),
+    Goal(10**9, 10**6, 64, efficiency=0.6),
+    Goal(10**11, 10**6, 64, efficiency=0.85),
+    Goal(10**11, 10**6, 512, efficiency=0.75),
+]
+
+
+def goals_table(clusters: Clusters) -> str:
+    """The goals, and what stands in the way of those that are missed."""
+    rows = []
+    for goal in GOALS:
+        c = clusters[goal.words, goal.vocabulary, goal.cores]
+        if goal.hours is not None:
+            wanted, found, met = f"at most {goal.hours:g} h", f"{c.hours:.3f} h", c.hours <= goal.hours
+        else:
+            assert goal.efficiency is not None
+            wanted, found = f"kernels at least {goal.efficiency:.0%}", f"{c.efficiency:.0%}"
+            met = c.efficiency >= goal.efficiency
+        names = ("waiting", "drawing", "exchange", "others")
+        most = c.most(names if goal.hours is None else ("kernels", *names))
+        why = "" if met else f"{most}, {getattr(c, most) / c.hours:.0%} of all"
+        rows.append([_name_of(*goal[:3]), wanted, found, "met" if met else "**missed**", why])
+    return table("run | goal | predicted | | most in the way", rows)
+
+
+def blocks_table(clusters: Clusters, model: Model) -> str:
+    """Hours with fewer blocks than cores, as many, and more."""
+    rows = []
+    for words, vocabulary in ((10**9, 10**6), (10**11, 10**6)):
+        for cores in (64, 512):
+            found = {
+                times: on_cluster(words, vocabulary, cores, model, round(cores * times))
+                for times in (0.5, 0.75, 1.5, 2)
+            } | {1: clusters[words, vocabulary, cores]}
+            best = min(found, key=lambda times: found[times].hours)
+            rows.append(
+                [_name_of(words, vocabulary, cores)]
+                + [f"{found[times].hours:,.3f}" for times in sorted(found)]
+                + [f"{found[best].work.blocks}"]
+            )
+    return table("run | B = C / 2 | 3/4 C | C | 3/2 C | 2 C | best B", rows)
 
 
 def report(found: dict[str, Any]) -> str:
     """All that is measured and computed, as Markdown."""
-    all_told, of_machine, of_cluster = told(found["runs"])
+    all_told, singles, model = told(found)
+    clusters = {
+        (words, vocabulary, cores): on_cluster(words, vocabulary, cores, model)
+        for words, vocabulary in SIZES
+        for cores in AMOUNTS
+    }
     base = next(t for t in all_told if t.case.varied == "base")
-    spread = sorted(run["training_seconds"] for run in base.runs)
+    spread = sorted(run["epoch_seconds"] for run in base.runs)
     others, load = ([run[name] for run in found["runs"]] for name in ("others", "load"))
     versions = ", ".join(f"{name} {value}" for name, value in found["versions"].items())
     loaded = "**Provisional: the machine was busy with other work, so all times are too long.** "
@@ -652,18 +583,27 @@ def report(found: dict[str, Any]) -> str:
             f"{versions}. Other processes used {median(others):.1f} cores just before a run in the median, "
             f"{max(others):.1f} at most; the load average after it was {median(load):.1f} in the median. The base "
             f"case, measured {len(spread)} times, trained in {', '.join(f'{s:.1f}' for s in spread)} s.",
+            "### Goals",
+            goals_table(clusters),
+            "### Clusters",
+            CLUSTERS,
+            clusters_table(clusters),
+            "### Blocks and cores",
+            "Hours in all.",
+            blocks_table(clusters, model),
             "### Predicted against measured",
             times_table(all_told),
-            errors(all_told),
+            errors(all_told, singles),
             parts_table(all_told),
             "In brackets: predicted; of memory, what the check before training asks for.",
+            "### The kernel on buckets of clusters",
+            f"D {DIMENSIONS}, subsample {SUBSAMPLE:g}, in {CORES} processes at the same time. Differ by: the standard "
+            "deviation of buckets that are alike, which the simulation gives to buckets that take as long.",
+            singles_table(singles),
             "### Growth",
             growth(all_told),
             "### Constants",
-            constants_table(of_machine, of_cluster),
-            "### Clusters",
-            CLUSTERS,
-            clusters_table(of_cluster),
+            constants_table(model),
         ]
     )
 
@@ -679,10 +619,10 @@ def draw(all_told: Sequence[Told], path: Path) -> None:
         mine = [t for t in all_told if t.case.varied in (varied, "base")]
         mine.sort(key=lambda t: float(getattr(t.case, varied)))
         at = [getattr(t.case, varied) for t in mine]
-        axes.plot(at, [training(t.work, t.predicted) for t in mine], color="0.5", label="predicted")
+        axes.plot(at, [t.training.seconds for t in mine], color="0.5", label="predicted")
         for fitted, color in ((True, "tab:blue"), (False, "tab:orange")):
             some = [t for t in mine if t.case.fitted is fitted]
-            seconds = [t.of("training_seconds") for t in some]
+            seconds = [t.of("epoch_seconds") for t in some]
             label = f"measured, {'fitted' if fitted else 'checked'}"
             axes.plot([getattr(t.case, varied) for t in some], seconds, "o", color=color, label=label)
         axes.set(xscale="log", yscale="log", xlabel=varied, ylabel="training, s")
@@ -697,19 +637,44 @@ def options_of() -> argparse.Namespace:
     parser.add_argument(
         "--report", action="store_true", help="only the tables, from the runs of build/bench/scale.json"
     )
+    parser.add_argument("--resume", action="store_true", help="go on after the runs that build/bench/scale.json has")
     parser.add_argument("--wait", type=float, default=0, metavar="MINUTES", help="at most, for quiet before each run")
     return parser.parse_args()
+
+
+def measure_all(found: dict[str, Any], path: Path, quick: bool, wait: float) -> None:
+    """Do what is not done yet; each run is written as soon as it has ended."""
+
+    def keep(name: str, one: dict[str, Any], started: float) -> None:
+        found[name].append(one)
+        found["minutes"] += (time.monotonic() - started) / 60
+        path.write_text(json.dumps(found, allow_nan=False) + "\n")
+
+    for single in (QUICK_SINGLES if quick else SINGLES)[len(found["singles"]) :]:
+        wait_for_quiet(wait)
+        print(f"{single} ...", end=" ", flush=True)
+        started = time.monotonic()
+        keep("singles", measured_single(single, CORES, 0.2 if quick else ENOUGH), started)
+        print(f"{time.monotonic() - started:.1f} s", flush=True)
+    variables = measure.environment()
+    with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
+        for case in (QUICK if quick else FULL)[len(found["runs"]) :]:
+            wait_for_quiet(wait)
+            print(f"{_name(case)} ...", end=" ", flush=True)
+            started = time.monotonic()
+            keep("runs", measured(case, Path(scratch), variables), started)
+            run = found["runs"][-1]
+            print(f"{run['seconds']:.1f} s, training {run['epoch_seconds']:.1f} s", flush=True)
 
 
 def main() -> int:
     options = options_of()
     name = "scale-quick" if options.quick else "scale"
     path = OUTPUT / f"{name}.json"
-    if options.report:
+    if options.report or options.resume:
         found = json.loads(path.read_text())
     else:
         OUTPUT.mkdir(parents=True, exist_ok=True)
-        variables = measure.environment()
         found = {
             "command": "python -m bench.scale" + (" --quick" if options.quick else ""),
             "machine": platform.machine(),
@@ -717,30 +682,20 @@ def main() -> int:
                 "python": platform.python_version(),
                 **{package: version(package) for package in ("numpy", "pyspark", "scipy")},
             },
+            "minutes": 0.0,
+            "singles": [],
             "runs": [],
         }
-        seconds = 0.0
-        with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
-            for case in QUICK if options.quick else FULL:
-                wait_for_quiet(options.wait)
-                print(f"{_name(case)} ...", end=" ", flush=True)
-                started = time.monotonic()
-                found["runs"].append(measured(case, Path(scratch), variables))
-                seconds += time.monotonic() - started
-                found["minutes"] = seconds / 60
-                path.write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")
-                run = found["runs"][-1]
-                print(f"{run['seconds']:.1f} s, training {run['training_seconds']:.1f} s", flush=True)
+    if not options.report:
+        measure_all(found, path, options.quick, options.wait)
     said = report(found)
     (OUTPUT / f"{name}.md").write_text(said + "\n")
     if options.quick:
         print(said)
         return 0
-    before, _, rest = DOCUMENT.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
     picture = f"![Training time against words, dimensions, vocabulary and blocks]({PICTURE.name})"
-    DOCUMENT.write_text(f"{before}{BEGIN}\n{picture}\n\n{said}\n\n{END}{after}")
-    draw(told(found["runs"])[0], PICTURE)
+    page.renew(DOCUMENT, "python -m bench.scale", f"{picture}\n\n{said}")
+    draw(told(found)[0], PICTURE)
     return 0
 
 
