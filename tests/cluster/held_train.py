@@ -1,12 +1,19 @@
 """jobs/train.py, except that it waits at the moments that HELD_AT names, until a test kills it there or lets it go on.
 
-HELD_AT is JSON, {"directory": where who waits says so, "stops": [[moment, number], ...]}. Moments:
+HELD_AT is JSON, {"directory": where who waits says so, "stops": [[moment, number], ...], "pause": seconds that a task
+of `blocks` takes longer for each bucket}. The secrets of attempts go to the file "secrets" in the directory, one a
+line, in hex. Moments:
 
-    reading, vocabulary, pairs, round    tasks of the number-th job of this kind: each waits with its work done and
-                                         nothing of it handed over
-    checkpoint, publication              the driver, before the number-th change that it makes to files there; in the
-                                         middle of a file is one, too
-    published                            the driver, once the output stands where readers find it
+    reading, vocabulary, pairs    tasks of the number-th job of this kind: each waits with its work done and nothing of
+                                  it handed over
+    round                         likewise: of `replicas` tasks of the number-th sync; of `blocks` tasks that have
+                                  trained their first bucket of the number-th round, counted from the first round of the
+                                  run. The thread that trains waits; the exchange goes on
+    rows                          the driver, before the number-th block of parameters comes back; its exchange waits
+    sweep                         the driver, when all parameters of the end of the number-th sweep have come back
+    checkpoint, publication       the driver, before the number-th change that it makes to files there; in the middle of
+                                  a file is one, too
+    published                     the driver, once the output stands where readers find it
 
 Who waits has a file in the directory, and goes on when that is gone, or when there is one that lets go of the stop.
 """
@@ -16,6 +23,7 @@ import json
 import os
 import runpy
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +32,7 @@ from typing import Any
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
-from spark_w2v.stages import corpus, publication, training, training_pairs, vocabulary
+from spark_w2v.stages import block_epochs, corpus, publication, replicas, vocabulary
 
 HELD_AT = json.loads(os.environ["HELD_AT"])
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -67,11 +75,115 @@ def hold_tasks(module: Any, name: str, moment: str) -> None:
     setattr(module, name, make_held)
 
 
+def hold_drawing(draw: Callable[..., Iterator[Any]], number: int) -> Callable[..., Iterator[Any]]:
+    """The drawing of pairs of the number-th attempt at an epoch."""
+    directory = HELD_AT["directory"]
+
+    def held(*arguments: Any) -> Iterator[Any]:
+        records = draw(*arguments)
+        first = list(itertools.islice(records, 1))
+        context = TaskContext.get()
+        assert context is not None
+        wait_here(directory, "pairs", number, stage=context.stageId(), task=context.taskAttemptId())
+        yield from first
+        yield from records
+
+    return held if ["pairs", number] in HELD_AT["stops"] else draw
+
+
+def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[..., Iterator[Any]]:
+    """The training of an attempt at an epoch.
+
+    Args:
+        before: rounds of the run before the first round of the epoch.
+    """
+    directory = HELD_AT["directory"]
+    numbers = [number for moment, number in HELD_AT["stops"] if moment == "round"]
+    pause = HELD_AT["pause"]
+
+    def held(batches: Any) -> Iterator[Any]:
+        import spark_w2v.stages.block_task
+
+        module: Any = spark_w2v.stages.block_task
+        context = TaskContext.get()
+        assert context is not None
+        facts = {"stage": context.stageId(), "task": context.taskAttemptId()}
+        train_bucket, descend, left = module._Worker._train, module.descend, set(numbers)
+
+        def train_and_wait(self: Any, bucket: Any, *more: Any) -> None:
+            def descend_and_wait(*arguments: Any) -> Any:
+                walk = descend(*arguments)
+                time.sleep(pause)
+                if (number := before + bucket.number + 1) in left:
+                    left.remove(number)
+                    wait_here(directory, "round", number, **facts)
+                return walk
+
+            module.descend = descend_and_wait
+            train_bucket(self, bucket, *more)
+
+        # The process may do other tasks later.
+        module._Worker._train = train_and_wait
+        try:
+            yield from train(batches)
+        finally:
+            module._Worker._train, module.descend = train_bucket, descend
+
+    return held if numbers or pause else train
+
+
+def hold_epochs() -> None:
+    """Make the tasks of all attempts at an epoch of `blocks` wait where a stop is."""
+    module: Any = block_epochs
+    frame, draw, train_with = module.BlockEpoch._frame, module.draw_records, module.train_with
+    attempts, epochs, rounds = itertools.count(1), list[int](), 0
+    before = 0
+
+    def held_frame(self: Any, spec: Any, sweep: int) -> Any:
+        nonlocal before, rounds
+        ring = spec.exchange.ring
+        if spec.epoch not in epochs:
+            before = rounds if epochs else -spec.exchange.first
+            rounds = before + ring.rounds
+            epochs.append(spec.epoch)
+        module.draw_records = hold_drawing(draw, next(attempts))
+        module.train_with = lambda *arguments: hold_training(train_with(*arguments), before)
+        return frame(self, spec, sweep)
+
+    module.BlockEpoch._frame = held_frame
+
+
 # The driver
 
 
+def hold_calls(owner: Any, name: str, moment: str) -> None:
+    """Wait before the n-th call of a function of the driver, where that is a stop."""
+    function, calls = getattr(owner, name), itertools.count(1)
+
+    def held(*arguments: Any) -> Any:
+        if [moment, number := next(calls)] in HELD_AT["stops"]:
+            wait_here(HELD_AT["directory"], moment, number)
+        return function(*arguments)
+
+    setattr(owner, name, held)
+
+
+def tell_secrets() -> None:
+    """Write the secrets of all attempts to a file, for a test that attacks as somebody would who knows them."""
+    module: Any = block_epochs
+    make = module.Node
+    path = Path(HELD_AT["directory"], "secrets")
+
+    def made(secret: bytes, listener: Any) -> Any:
+        with open(path, "a") as file:
+            file.write(f"{secret.hex()}\n")
+        return make(secret, listener)
+
+    module.Node = made
+
+
 class Files:
-    """Counts what the driver changes while it is in one of its functions."""
+    """Counts what the driver's main thread changes while it is in one of its functions."""
 
     def __init__(self) -> None:
         self._moment = ""
@@ -84,7 +196,9 @@ class Files:
             wait_here(HELD_AT["directory"], moment, number, what=what, path=path)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self._moment and event in CHANGES and ".working/" in str(arguments[0]):
+        # Meanwhile the exchange makes files for what comes next, on its own thread.
+        is_here = self._moment and threading.current_thread() is threading.main_thread()
+        if is_here and event in CHANGES and ".working/" in str(arguments[0]):
             is_only_read = event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)
             if not is_only_read:
                 self.arrive(self._moment, event, str(arguments[0]))
@@ -137,9 +251,11 @@ def flushed_table(writer: Any) -> str:
 if __name__ == "__main__":
     hold_tasks(corpus, "_cut_with", "reading")
     hold_tasks(vocabulary, "_encode_with", "vocabulary")
-    hold_tasks(training_pairs, "_route", "pairs")
-    hold_tasks(training, "_bucket_task", "round")
-    hold_tasks(training, "_replica_task", "round")
+    hold_tasks(replicas, "_replica_task", "round")
+    hold_epochs()
+    hold_calls(block_epochs.FileStore, "write", "rows")
+    hold_calls(block_epochs, "_refuse_infinite", "sweep")
+    tell_secrets()
     files = Files()
     files.within(publication, "write_checkpoint", "checkpoint")
     files.within(publication.Run, "publish", "publication")

@@ -4,11 +4,12 @@ import contextlib
 import json
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -17,13 +18,13 @@ import pyarrow.parquet as pq
 from tests.cluster.standalone import PATIENCE, PROGRAMS, QUICK_JVM, ROOT, end, environment, with_descendants
 
 
-def planted_corpus(directory: Path, files: int, sentences: int) -> Path:
-    """Files of sentences of 20 words, each sentence of one of 48 groups of 20 words: 960 words, enough for 3 blocks."""
+def planted_corpus(directory: Path, files: int, sentences: int, groups: int = 48) -> Path:
+    """Files of sentences of 20 words, each sentence of one group of 20 words: with 48 of them enough for 3 blocks."""
     rng = np.random.default_rng(7)
     directory.mkdir()
     for number in range(files):
-        groups, words = rng.integers(48, size=sentences), rng.integers(20, size=(sentences, 20))
-        lines = (" ".join(f"w{g}x{w}" for w in row) for g, row in zip(groups, words, strict=True))
+        drawn, words = rng.integers(groups, size=sentences), rng.integers(20, size=(sentences, 20))
+        lines = (" ".join(f"w{g}x{w}" for w in row) for g, row in zip(drawn, words, strict=True))
         (directory / f"{number:02d}.txt").write_text("\n".join(lines) + "\n")
     return directory
 
@@ -44,9 +45,16 @@ def assert_same_bits(output: Path, expected: list[np.ndarray]) -> None:
 JOBS = {
     "reading": "corpus: reading the text",
     "vocabulary": "vocabulary: turning words into ids",
-    "pairs": r"epoch \d of \d: drawing the pairs",
-    "round": r"epoch \d of \d: (round|sync) \d+ of",
+    "pairs": r"epoch \d of \d: \d+ blocks",
+    "round": r"epoch \d of \d: (\d+ blocks|sync \d+ of)",
 }
+
+
+# An epoch of `blocks` takes the slots that there are: all executors have to be there when the first job begins.
+ALL_EXECUTORS = (
+    "--conf", "spark.scheduler.minRegisteredResourcesRatio=1.0",
+    "--conf", "spark.scheduler.maxRegisteredResourcesWaitingTime=20s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,15 @@ class Task:
     reason: str
 
 
+class Epoch(NamedTuple):
+    """An attempt at an epoch of `blocks`, or a sync of `replicas`; epochs and syncs from 0."""
+
+    epoch: int
+    tasks: int
+    sweeps: int  # that were to be trained
+    sync: int
+
+
 class Submission:
     """A run of jobs/train.py.
 
@@ -103,6 +120,7 @@ class Submission:
         arguments: of jobs/train.py.
         python: of driver and executors.
         stops: where it waits.
+        pause: seconds that a task of `blocks` takes longer for each bucket.
     """
 
     def __init__(
@@ -113,6 +131,7 @@ class Submission:
         options: Sequence[str | Path],
         python: Path,
         stops: Sequence[Stop] = (),
+        pause: float = 0.0,
     ) -> None:
         self._events = directory / "events"
         self._events.mkdir(parents=True)
@@ -121,7 +140,7 @@ class Submission:
         self._found: list[dict[str, Any]] = []
         self._read = 0
         self.log = directory / "printed"
-        program = Path(__file__).with_name("held_train.py") if stops else ROOT / "jobs" / "train.py"
+        program = Path(__file__).with_name("held_train.py") if stops or pause else ROOT / "jobs" / "train.py"
         command = [
             PROGRAMS / "spark-submit", "--master", master, "--driver-memory", "600m",
             "--driver-java-options", QUICK_JVM,
@@ -131,12 +150,17 @@ class Submission:
             "--conf", "spark.sql.shuffle.partitions=3", *options,
             program, ROOT / "conf" / "local.toml", *arguments,
         ]  # fmt: skip
+        # Ours imports this checkout, wherever the one is that is installed; another finds only what is shipped.
+        checkout = {"PYTHONPATH": str(ROOT)} if str(python) == sys.executable else {}
         variables = environment(
+            **checkout,
             SPARK_LOCAL_IP="127.0.0.1",
             SPARK_LOCAL_DIRS=str(directory / "local"),
             PYSPARK_PYTHON=str(python),
             PYSPARK_DRIVER_PYTHON=str(python),
-            HELD_AT=json.dumps({"directory": str(self._waiting), "stops": [astuple(stop) for stop in stops]}),
+            HELD_AT=json.dumps(
+                {"directory": str(self._waiting), "stops": [astuple(stop) for stop in stops], "pause": pause}
+            ),
         )
         with open(self.log, "wb") as log:
             self.jvm = psutil.Popen(
@@ -146,6 +170,12 @@ class Submission:
     @property
     def is_over(self) -> bool:
         return self.jvm.poll() is not None
+
+    @property
+    def secrets(self) -> list[bytes]:
+        """Of the attempts at epochs so far; only a run that may wait somewhere tells them."""
+        path = self._waiting / "secrets"
+        return [bytes.fromhex(line) for line in path.read_text().split()] if path.exists() else []
 
     @property
     def printed(self) -> str:
@@ -215,10 +245,19 @@ class Submission:
                     found.setdefault(stage, event["Properties"].get("spark.job.description", ""))
         return found
 
-    def rounds(self) -> list[tuple[int, int]]:
-        """(epoch, round), from 0, of those that have begun, in order."""
-        found = [re.search(r"epoch (\d+) of \d+: (?:round|sync) (\d+) of", job) for job in self.job_of_stage().values()]
-        return list(dict.fromkeys((int(match[1]) - 1, int(match[2]) - 1) for match in found if match))
+    def epochs(self) -> list[Epoch]:
+        """Attempts at an epoch, or syncs, that have begun, in order."""
+        pattern = r"epoch (\d+) of \d+: (?:(\d+) blocks, (\d+) tasks, (\d+) sweeps|sync (\d+) of)"
+        jobs: dict[tuple[str, str], None] = {}
+        for event in self.events():
+            if event["Event"] == "SparkListenerJobStart":
+                found = event["Properties"]
+                jobs[found.get("spark.job.description", ""), found.get("spark.jobGroup.id", "")] = None
+        matches = [match for job, _ in jobs if (match := re.match(pattern, job))]
+        return [
+            Epoch(int(m[1]) - 1, 0, 0, int(m[5]) - 1) if m[5] else Epoch(int(m[1]) - 1, int(m[3]), int(m[4]), 0)
+            for m in matches
+        ]
 
     def tasks(self) -> dict[int, Task]:
         """Attempts that have ended, by their id."""
