@@ -334,7 +334,7 @@ def work_of(
     window = c.training.window
     load = kept_words(counts, c.vocabulary.subsample if subsample is None else subsample)
     total = float(load.sum())
-    blocks = min(blocks, most_partitions("blocks", counts.size, total))
+    blocks = min(blocks, most_partitions("blocks", counts.size, total, c.training.window))
     pairs = expected_pairs(total, window)
     least = math.ceil(pairs / blocks**2 / MOST_PAIRS)
     count = max(sweeps or auto_sweeps(blocks, pairs), least)

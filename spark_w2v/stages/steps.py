@@ -135,7 +135,7 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Pa
     partitions = plan["partitions"]
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
     present = int(np.count_nonzero(vocabulary.counts))
-    if (most := most_partitions(plan["scheme"], present, load)) < partitions:
+    if (most := most_partitions(plan["scheme"], present, load, t.window)) < partitions:
         log.warning(
             "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
             present, load, partitions, plan["scheme"], most,

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
+# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (docs/decisions.md),
+# so that twice the cores gain nothing.
+SMALLEST_BUCKET = 2_000
 SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
 MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more sweeps. = 256 MB while a task takes them apart
 HELD_OUT_SHARE = 0.01  # of the sentences at most
@@ -149,14 +152,17 @@ def kept_share(counts: npt.NDArray[np.int64], subsample: float) -> Floats:
     return keep_probability(counts, total, frequent_share(subsample, total))
 
 
-def most_partitions(scheme: str, vocabulary: int, load: float) -> int:
+def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> int:
     """Partitions that a corpus is large enough for.
 
     Args:
         vocabulary: V.
         load: words that subsampling leaves.
     """
-    return max(1, vocabulary // SMALLEST_BLOCK if scheme == "blocks" else int(load) // SMALLEST_REPLICA)
+    if scheme == "replicas":
+        return max(1, int(load) // SMALLEST_REPLICA)
+    by_pairs = math.isqrt(int(expected_pairs(load, window) / SMALLEST_BUCKET))
+    return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
 
 
 @dataclass

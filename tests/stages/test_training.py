@@ -250,8 +250,10 @@ def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_pa
 
 
 def test_a_small_corpus_gets_fewer_partitions() -> None:
-    assert most_partitions("blocks", 1750, 1e9) == 6
-    assert most_partitions("blocks", 10, 1e9) == 1
-    assert most_partitions("blocks", 70_000, 1e9) >= 256
-    assert most_partitions("replicas", 10, 90_000.0) == 4
-    assert most_partitions("replicas", 10**6, 10.0) == 1
+    assert most_partitions("blocks", 1750, 1e9, 5) == 6
+    assert most_partitions("blocks", 10, 1e9, 5) == 1
+    assert most_partitions("blocks", 70_000, 1e9, 5) >= 256
+    assert most_partitions("blocks", 70_000, 60_000.0, 5) == 13  # of 2,130 pairs a bucket
+    assert most_partitions("blocks", 70_000, 10.0, 5) == 1
+    assert most_partitions("replicas", 10, 90_000.0, 5) == 4
+    assert most_partitions("replicas", 10**6, 10.0, 5) == 1
