@@ -4,6 +4,7 @@ The constants are fitted on runs. W words of the corpus, V of the vocabulary, D 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -296,6 +297,16 @@ class Cluster(NamedTuple):
         return max(names, key=lambda name: float(getattr(self, name)))
 
 
+@cache
+def cluster_work(words: int, vocabulary: int, cores: int, blocks: int) -> Work:
+    """What a run by conf/cluster.toml has to do."""
+    settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
+    return work_of(
+        zipf_counts(words, vocabulary), settings.training.dimensions, blocks, cores, epochs=settings.training.epochs,
+        subsample=settings.vocabulary.subsample, snapshots=settings.output.checkpoint == "sweep",
+    )  # fmt: skip
+
+
 def on_cluster(
     words: int,
     vocabulary: int,
@@ -311,17 +322,12 @@ def on_cluster(
         blocks: B; a block for each core, if it is not said.
         disk, memory: of each machine.
     """
-    settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
-    t = settings.training
-    w = work_of(
-        zipf_counts(words, vocabulary), t.dimensions, blocks or cores, cores, epochs=t.epochs,
-        subsample=settings.vocabulary.subsample, snapshots=settings.output.checkpoint == "sweep",
-    )  # fmt: skip
+    w = cluster_work(words, vocabulary, cores, blocks or cores)
     constants = model.cluster
     parts = predict(w, constants)
     trained = train(w, constants, model.spread(w), CORES_PER_MACHINE, 1 / NETWORK)
     machines = -(-cores // CORES_PER_MACHINE)
-    need = needed(vocabulary, t.dimensions, w.blocks, "blocks", w.epoch_pairs, w.tasks, w.snapshots)
+    need = needed(vocabulary, w.dimensions, w.blocks, "blocks", w.epoch_pairs, w.tasks, w.snapshots)
     # What a machine writes to its disk goes on while its cores draw, and while they take pairs; a bucket is read when
     # it is to be trained. What an epoch writes and memory has room for is not waited for.
     written, spooled = parts["shuffled"] / machines, w.pairs * w.width / machines
