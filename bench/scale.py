@@ -538,7 +538,7 @@ def goals_table(clusters: Clusters) -> str:
             wanted, found, met = f"at most {goal.hours:g} h", f"{c.hours:.3f} h", c.hours <= goal.hours
         else:
             assert goal.efficiency is not None
-            wanted, found = f"kernels at least {goal.efficiency:.0%}", f"{c.efficiency:.0%}"
+            wanted, found = f"kernels at least {goal.efficiency:.0%}", f"{c.efficiency:.1%}"
             met = c.efficiency >= goal.efficiency
         names = ("waiting", "drawing", "exchange", "others")
         most = c.most(names if goal.hours is None else ("kernels", *names))
