@@ -4,6 +4,7 @@ The constants are fitted on runs. W words of the corpus, V of the vocabulary, D 
 """
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from spark_w2v.stages.memory import Need, needed
 
 NETWORK = 1.25e9  # bytes per second and machine in each direction, 10 Gbit/s: assumed
 DISK = 0.5e9  # bytes per second and machine: assumed
+MEMORY = 64e9  # bytes per machine: assumed; what tasks leave of it keeps what was just written
 CORES_PER_MACHINE = 16  # assumed
 
 
@@ -295,30 +297,46 @@ class Cluster(NamedTuple):
         return max(names, key=lambda name: float(getattr(self, name)))
 
 
-def on_cluster(words: int, vocabulary: int, cores: int, model: Model, blocks: int | None = None) -> Cluster:
+@cache
+def cluster_work(words: int, vocabulary: int, cores: int, blocks: int) -> Work:
+    """What a run by conf/cluster.toml has to do."""
+    settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
+    return work_of(
+        zipf_counts(words, vocabulary), settings.training.dimensions, blocks, cores, epochs=settings.training.epochs,
+        subsample=settings.vocabulary.subsample, snapshots=settings.output.checkpoint == "sweep",
+    )  # fmt: skip
+
+
+def on_cluster(
+    words: int,
+    vocabulary: int,
+    cores: int,
+    model: Model,
+    blocks: int | None = None,
+    disk: float = DISK,
+    memory: float = MEMORY,
+) -> Cluster:
     """As conf/cluster.toml trains.
 
     Args:
         blocks: B; a block for each core, if it is not said.
+        disk, memory: of each machine.
     """
-    settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
-    t = settings.training
-    w = work_of(
-        zipf_counts(words, vocabulary), t.dimensions, blocks or cores, cores, epochs=t.epochs,
-        subsample=settings.vocabulary.subsample, snapshots=settings.output.checkpoint == "sweep",
-    )  # fmt: skip
+    w = cluster_work(words, vocabulary, cores, blocks or cores)
     constants = model.cluster
     parts = predict(w, constants)
     trained = train(w, constants, model.spread(w), CORES_PER_MACHINE, 1 / NETWORK)
     machines = -(-cores // CORES_PER_MACHINE)
+    need = needed(vocabulary, w.dimensions, w.blocks, "blocks", w.epoch_pairs, w.tasks, w.snapshots)
     # What a machine writes to its disk goes on while its cores draw, and while they take pairs; a bucket is read when
-    # it is to be trained.
+    # it is to be trained. What an epoch writes and memory has room for is not waited for.
     written, spooled = parts["shuffled"] / machines, w.pairs * w.width / machines
-    draw = max(trained.draw, written / DISK)
-    moved = max((written + spooled) / DISK, written * (1 - 1 / machines) / NETWORK)
-    taking = max(trained.take, moved) + spooled / DISK
+    room = max(0.0, memory - min(w.tasks, CORES_PER_MACHINE) * need.task)
+    per_byte = max(0.0, 1 - room / ((written + spooled) / w.epochs)) / disk
+    draw = max(trained.draw, written * per_byte)
+    moved = max((written + spooled) * per_byte, written * (1 - 1 / machines) / NETWORK)
+    taking = max(trained.take, moved) + spooled * per_byte
     others = trained.start + parts["prepare"] + parts["rest"]
-    need = needed(vocabulary, t.dimensions, w.blocks, "blocks", w.epoch_pairs, w.tasks, w.snapshots)
     return Cluster(
         w, trained.kernel / 3600, trained.waiting / 3600, (draw + taking) / 3600, trained.exchange / 3600,
         others / 3600, trained.sent, written * (1 - 1 / machines) / w.epochs, need,
