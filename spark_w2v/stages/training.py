@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Floats = npt.NDArray[np.float32]
 
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
-# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (docs/decisions.md),
+# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
 # so that twice the cores gain nothing.
 SMALLEST_BUCKET = 2_000
 SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
