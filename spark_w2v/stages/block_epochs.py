@@ -26,7 +26,7 @@ from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_b
 from spark_w2v.skipgram.parameters import Blocks
 from spark_w2v.skipgram.sampling import RING, generator
 from spark_w2v.skipgram.schedule import Ring
-from spark_w2v.stages.block_task import RESULT, TaskSpec, is_finite, train_with
+from spark_w2v.stages.block_task import RESULT, WILDCARDS, TaskSpec, is_finite, train_with
 from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training_pairs import RECORDS, Edges, Plan, draw_records, file_pairs, keep_modules, pieces_of
 
@@ -51,7 +51,6 @@ ENCRYPTING = (
     "spark.ssl.rpc.enabled",
     "spark.io.encryption.enabled",
 )
-WILDCARDS = ("", "0.0.0.0", "::", "[::]")
 
 
 class SparkLostError(RuntimeError):

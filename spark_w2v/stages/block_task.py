@@ -23,6 +23,7 @@ from spark_w2v.stages.training_pairs import Edges, Plan, Spool, keep_modules, re
 
 LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
 RESULT = "result string"
+WILDCARDS = ("", "0.0.0.0", "::", "[::]")  # all addresses of a machine, on which nothing here listens
 
 TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
@@ -67,11 +68,22 @@ def train_with(plan: "Broadcast[Plan]", spec: TaskSpec) -> TaskFunction:
         keep_modules()
         context = BarrierTaskContext.get()
         task = context.partitionId()
-        host = context.getTaskInfos()[task].address.rpartition(":")[0]
+        host = own_host(context.getTaskInfos()[task].address.rpartition(":")[0])
         failure = run_task(plan.value, spec, task, host, batches)
         yield pa.RecordBatch.from_pydict({"result": [json.dumps({"task": task, "failure": failure})]})
 
     return train
+
+
+def own_host(seen: str) -> str:
+    """The address of this machine that Spark uses.
+
+    Args:
+        seen: that from which the driver sees this executor. It is another one where addresses are translated on the
+            way, or where a machine has several and SPARK_LOCAL_IP says which to use.
+    """
+    given = os.environ.get("SPARK_LOCAL_IP", "")
+    return (seen if given in WILDCARDS else given).strip("[]")
 
 
 def run_task(plan: Plan, spec: TaskSpec, task: int, host: str, batches: Iterator[pa.RecordBatch]) -> str | None:

@@ -23,23 +23,28 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SETTINGS = [
     "--set", "training.partitions=2", "--set", "training.dimensions=50", "--set", "training.epochs=3",
-    "--set", "training.sweeps_per_epoch=1", "--set", "training.syncs_per_epoch=2", "--set", "vocabulary.subsample=0",
+    "--set", "training.sweeps_per_epoch=2", "--set", "training.syncs_per_epoch=2", "--set", "vocabulary.subsample=0",
 ]  # fmt: skip
 # As the README's runs log: no stack trace where one sentence will do.
 QUIET = ["--driver-java-options", f"{QUICK_JVM} -Dlog4j2.configurationFile={ROOT}/conf/log4j2.properties"]
 # How often to kill in each. Those before "anywhere" come in any order.
 KILLS = {
     "blocks": {
-        "reading": 1, "vocabulary": 1, "pairs": 2, "round": 3, "checkpoint": 3,
-        "anywhere": 2, "publication": 2, "published": 1,
+        "reading": 1, "vocabulary": 1, "pairs": 1, "round": 2, "rows": 1, "sweep": 2, "checkpoint": 2,
+        "anywhere": 2, "publication": 1, "published": 1,
     },
     "replicas": {"reading": 1, "vocabulary": 1, "round": 1, "checkpoint": 1, "anywhere": 1, "publication": 1},
 }  # fmt: skip
 CHECKPOINT = {"blocks": "sweep", "replicas": "epoch"}
-# Which changes of files, from the first that a run makes. Of its first checkpoint: the manifest, the name, and the
-# removal of the checkpoint before. Those of its publication, from the first table on.
-STEPS = {"round": (1, 2), "checkpoint": (1, 3), "publication": (4, 13)}
-OF_THE_CLOCK = {"seconds", "pair_seconds", "kernel_seconds", "words_per_second", "words_per_second_per_core"}
+# Rounds, of which a sweep of two blocks has two; blocks of parameters, of which a sweep ends with four. Which changes
+# of files, from the first that a run makes: of a checkpoint the manifest, its directory's name, and the removal of the
+# checkpoint before; those of its publication, from the first table on.
+STEPS = {"round": (1, 3), "rows": (2, 7), "sweep": (1, 2), "checkpoint": (1, 5), "publication": (4, 13)}
+# What differs from run to run: seconds, and what has passed through an epoch that was begun again.
+OF_THE_CLOCK = {
+    "seconds", "draw_seconds", "pair_seconds", "kernel_seconds", "wait_seconds", "words_per_second",
+    "words_per_second_per_core", "driver_bytes", "task_bytes", "slowest_host", "most_task_pairs", "least_task_pairs",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -76,9 +81,9 @@ class Runs:
             run.kill()
 
     def position(self) -> tuple[int, int]:
-        """(epoch, round) of the newest complete checkpoint."""
+        """(epoch, sweep) of the newest complete checkpoint."""
         found = newest_checkpoint(self.working / "checkpoints")
-        return (found.position["epoch"], found.position["round"]) if found else (0, 0)
+        return (found.position["epoch"], found.position["sweep"]) if found else (0, 0)
 
 
 @pytest.fixture
@@ -148,9 +153,9 @@ def kill(run: Submission, doomed: list[psutil.Process]) -> None:
 
 def kill_in(phase: str, runs: Runs, chance: random.Random) -> Submission:
     """Kill a run in a phase, at a moment drawn at random, and prove that it was there."""
-    number = chance.randint(*STEPS.get(phase, (1, 1)))
-    if phase == "checkpoint" and runs.position() == (0, 0):
-        number = min(number, STEPS[phase][1] - 1)
+    number, kept = chance.randint(*STEPS.get(phase, (1, 1))), runs.position()
+    if phase == "checkpoint" and runs.checkpoint == "epoch" and kept != (0, 0):
+        number = min(number, 4)  # there is only one to come
     stop = Stop(phase, number)
     run = runs.start(stop)
     held = run.wait_until_held(stop)
@@ -163,21 +168,31 @@ def kill_in(phase: str, runs: Runs, chance: random.Random) -> Submission:
     else:
         assert held[0].pid == driver.pid
         kill(run, chance.choice([[driver], [driver, run.jvm]]))  # the JVM alone would not be noticed while it waits
-        check_files(phase, held[0], runs)
+        check_files(phase, held[0], runs, number, kept)
     assert held[0] in run.held(stop), "it was let go"
     print(f"killed in {phase} {number} {held[0].what} {held[0].path.rpartition('.working/')[2]}")
     return run
 
 
-def check_files(phase: str, held: Held, runs: Runs) -> None:
+def check_files(phase: str, held: Held, runs: Runs, number: int, kept: tuple[int, int]) -> None:
     """What lies there is what a driver leaves that was killed before, or in the middle of, what it said."""
     checkpoints = runs.working / "checkpoints"
     unfinished, complete = sorted(checkpoints.glob(".*.unfinished")), sorted(checkpoints.glob("[0-9]*"))
+    if phase == "rows":
+        # Of every sweep that came back in whole or in part there are files, and of the parameters that it began with.
+        assert len(unfinished) >= 1
+        return
+    if phase == "sweep":
+        # Of those before it at most the last is no checkpoint yet.
+        assert len(unfinished) >= 1
+        assert kept < runs.position() if number > 1 else kept == runs.position()
+        return
     path = Path(held.path)
-    assert path.exists() == (held.what in {"half", "os.rename", "shutil.rmtree"}) or phase == "published"
+    is_there = held.what in {"half", "os.rename", "os.rmdir", "shutil.rmtree"}
+    assert path.exists() == is_there or phase == "published"
     if phase == "checkpoint":
         assert path.is_relative_to(checkpoints)
-        assert len(unfinished) == 1 or len(complete) == 2
+        assert unfinished or len(complete) == 2
     elif phase == "publication":
         assert path.is_relative_to(runs.working / "staged")
         assert not runs.output.exists()
@@ -206,19 +221,23 @@ def kill_anywhere(runs: Runs, chance: random.Random, seconds: float) -> Submissi
 
 
 def check_what_is_left(run: Submission, runs: Runs) -> None:
-    """Nothing but the round, or the epoch, that was going on is lost."""
-    rounds = run.rounds()
-    if rounds and not runs.output.exists():
-        epoch, number = rounds[-1]
-        assert runs.position() >= ((epoch, number) if runs.checkpoint == "sweep" else (epoch, 0))
+    """Nothing but what was going on is lost: of the epochs before it everything."""
+    if (epochs := run.epochs()) and not runs.output.exists():
+        assert runs.position() >= (epochs[-1].epoch, 0)
 
 
-def check_where_it_went_on(run: Submission, kept: tuple[int, int]) -> None:
-    """From the newest complete checkpoint, and no other was even looked at."""
+def check_where_it_went_on(run: Submission, kept: tuple[int, int], sweeps: list[int]) -> None:
+    """From the newest complete checkpoint, and no other was even looked at.
+
+    Args:
+        sweeps: or syncs, of each epoch.
+    """
     assert "damaged" not in run.printed
-    if rounds := run.rounds():
-        assert rounds[0] == kept
-        assert (f"resumed after epoch {kept[0]}, round {kept[1]}" in run.printed) == (kept != (0, 0))
+    if epochs := run.epochs():
+        first = epochs[0]
+        begun = sweeps[first.epoch] - first.sweeps if first.sweeps else first.sync
+        assert (first.epoch, begun) == kept
+        assert (f"resumed after epoch {kept[0]}, sweep {kept[1]}" in run.printed) == (kept != (0, 0))
 
 
 @pytest.mark.parametrize("scheme", list(KILLS))
@@ -226,6 +245,7 @@ def test_a_driver_killed_again_and_again_ends_with_the_same_bits(
     scheme: str, runs_of: Callable[[str], Runs], undisturbed: Callable[[str], Undisturbed]
 ) -> None:
     expected = undisturbed(scheme)
+    sweeps = [line["sweeps"] for line in expected.metrics]
     runs = runs_of(scheme)
     chance = random.Random(11)
     phases = [phase for phase, times in KILLS[scheme].items() for _ in range(times)]
@@ -235,13 +255,13 @@ def test_a_driver_killed_again_and_again_ends_with_the_same_bits(
     for phase in [*early, *phases[anywhere:]]:
         kept = runs.position()
         run = kill_anywhere(runs, chance, expected.seconds) if phase == "anywhere" else kill_in(phase, runs, chance)
-        check_where_it_went_on(run, kept)
+        check_where_it_went_on(run, kept, sweeps)
         check_what_is_left(run, runs)
         assert runs.output.exists() == (phase == "published")
     kept = runs.position()
     run = runs.start()
     assert run.finish() == 0, run.printed
-    check_where_it_went_on(run, kept)
+    check_where_it_went_on(run, kept, sweeps)
     assert_same_bits(runs.output, expected.matrices)
     assert metrics(runs.output) == expected.metrics
     assert not runs.working.exists()
@@ -251,14 +271,24 @@ def test_there_are_enough_kills() -> None:
     assert sum(sum(times.values()) for times in KILLS.values()) >= 20
 
 
+def held_after_a_sweep(runs: Runs) -> Submission:
+    """A run whose tasks wait in the second sweep that it trains; the first is a checkpoint."""
+    (epoch, sweep), stop = runs.position(), Stop("round", 3)
+    run = runs.start(stop)
+    run.wait_until_held(stop, 2)
+    run.wait_for(lambda: runs.position() == (epoch, sweep + 1), "the sweep is a checkpoint")
+    return run
+
+
 def test_sigterm_ends_a_run_in_10_seconds_and_it_can_be_resumed(
     runs_of: Callable[[str], Runs], undisturbed: Callable[[str], Undisturbed]
 ) -> None:
+    expected = undisturbed("blocks")
+    sweeps = [line["sweeps"] for line in expected.metrics]
     runs = runs_of("blocks")
     for whom in ("spark-submit", "python", "both"):
         kept = runs.position()
-        run = runs.start(Stop("round", 2))
-        run.wait_until_held(Stop("round", 2))
+        run = held_after_a_sweep(runs)
         family, driver = run.family(), driver_of(run)
         began = time.monotonic()
         for process in {"spark-submit": [run.jvm], "python": [driver], "both": [run.jvm, driver]}[whom]:
@@ -271,16 +301,15 @@ def test_sigterm_ends_a_run_in_10_seconds_and_it_can_be_resumed(
         assert "Traceback" not in run.printed
         assert os.listdir(runs.working) == ["checkpoints"]  # neither a lock nor half an output
         assert runs.position() == (0, kept[1] + 1)
-        check_where_it_went_on(run, kept)
+        check_where_it_went_on(run, kept, sweeps)
     run = runs.start()
     assert run.finish() == 0, run.printed
-    assert_same_bits(runs.output, undisturbed("blocks").matrices)
+    assert_same_bits(runs.output, expected.matrices)
 
 
 def test_another_configuration_or_another_corpus_is_not_resumed(corpus: Path, runs_of: Callable[[str], Runs]) -> None:
     runs = runs_of("blocks")
-    run = runs.start(Stop("round", 2))
-    run.wait_until_held(Stop("round", 2))
+    run = held_after_a_sweep(runs)
     kill(run, [driver_of(run)])
     kept = runs.position()
     assert kept == (0, 1)
