@@ -4,23 +4,28 @@ n words of some sentences, P pairs, B blocks.
 
 A pair is one unsigned 64-bit number: slice, center block, context block, center row, context row, from the highest
 bits down. So sorting plain numbers brings pairs to their buckets, and there to the order by center that the kernel
-wants, whatever order they arrived in. NumPy sorts them at 8 ns a number where the processor has AVX-512.
+wants, whatever order they arrived in.
 """
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from spark_w2v.skipgram.parameters import Blocks, Floats, Ints
+from spark_w2v.skipgram.rows import counting_sort
 from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 
 Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
 
+COUNTED = 4  # pairs per row of a bucket from which on counting may be cheaper than sorting
+SLOW = 12e-9  # seconds per number
 SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
 
 
@@ -63,6 +68,25 @@ class Layout:
         short: Numbers = pairs.astype(self.dtype)
         return short
 
+    def sort(self, pairs: Numbers, centers: int, contexts: int) -> Numbers:
+        """The pairs of one bucket, sorted; the array that is given may be changed.
+
+        Args:
+            pairs: (P,) in any order.
+            centers, contexts: rows.
+        """
+        if pairs.size < COUNTED * max(centers, contexts) or not is_sorting_slow():
+            pairs.sort()
+            return pairs
+        # By context, then by center: the second sort keeps the order of the first.
+        row, mask = pairs.dtype.type(self.row), pairs.dtype.type((1 << self.row) - 1)
+        above = pairs[0] >> (row + row) << (row + row) if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
+        context, center = (pairs & mask).astype(np.int32), (pairs >> row & mask).astype(np.int32)
+        both = above | center.astype(pairs.dtype) << row | context.astype(pairs.dtype)
+        _, both = counting_sort(context, contexts, both)
+        ordered: Numbers = counting_sort((both >> row & mask).astype(np.int32), centers, both)[1]
+        return ordered
+
     def contexts(self, pairs: Numbers) -> Ints:
         """Context row of each pair, whatever stands in the higher bits."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
@@ -101,6 +125,22 @@ class Layout:
         # Sums that would not fit the type are those that are not wanted.
         middle = np.searchsorted(pairs, least + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
         return _runs_between(begins, middle), _runs_between(middle, ends)
+
+
+@cache
+def is_sorting_slow() -> bool:
+    """Whether NumPy sorts slowly on this processor, which decides how pairs are sorted, and no bit of the result.
+
+    With AVX-512 NumPy sorts 32-bit numbers at 3 ns each on Intel's processors, and at 30 on AMD's Zen 4, whose
+    instruction that it relies on is slow; with AVX2 at 5.
+    """
+    numbers = np.arange(1 << 15, dtype=np.uint32) * np.uint32(2654435761)
+    best = 1.0
+    for _ in range(3):
+        begun = time.perf_counter()
+        np.sort(numbers)
+        best = min(best, time.perf_counter() - begun)
+    return best > SLOW * numbers.size
 
 
 def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Runs:

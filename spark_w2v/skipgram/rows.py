@@ -1,7 +1,9 @@
-"""Many updates of many rows, applied once, in a fixed order.
+"""Many updates of many rows, applied once, in a fixed order; and many values brought to their groups.
 
 R rows of the matrix, D dimensions, G sources, n updates.
 """
+
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,24 @@ from scipy.sparse import _sparsetools
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+def counting_sort(groups: Ints, count: int, values: npt.NDArray[Scalar]) -> tuple[Ints, npt.NDArray[Scalar]]:
+    """Values by their group, those of one group in the order that they have.
+
+    Args:
+        groups: (n,) group of each value, all in [0, count); not checked.
+        values: (n,) numbers.
+
+    Returns:
+        (count + 1,) where each group begins, and where the last one ends; (n,) the values.
+    """
+    # What SciPy does to make a CSR matrix of coordinates: 2 ns per value where there are some hundred groups, 10 where
+    # there are half a million.
+    begins, unused, ordered = np.empty(count + 1, np.int32), np.empty_like(groups), np.empty_like(values)
+    _sparsetools.coo_tocsr(count, 1, groups.size, groups, groups, values, begins, unused, ordered)
+    return begins, ordered
 
 
 def add_rows(matrix: Floats, rows: Ints, weights: Floats, sources: Floats, each: int = 1) -> None:

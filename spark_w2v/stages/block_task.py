@@ -166,6 +166,8 @@ class _Worker:
         sweep = number // count
         begun = time.monotonic()
         pairs = spool.bucket((sweep * len(centers) + center - centers.start) * count + context)
+        if pairs.size:
+            pairs = self._layout.sort(pairs, len(bucket.center), len(bucket.context))
         if context not in self._noise:
             self._noise[context] = BlockNoise.of(self._blocks.of(self._plan.noise, context), part.plan.dimensions)
         ready = time.monotonic()

@@ -1,14 +1,15 @@
 """ENCODED → the pairs of one epoch, at the task that trains them.
 
-Whoever draws sorts a lot of pairs at a time and cuts it by task: a record is one task's pairs of one lot, with how many
-of them belong to each of its buckets. Spark shuffles the records. A task writes them to its local disk as they come and
-reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
+Whoever draws brings a lot of pairs at a time to their buckets, and cuts it by task: a record is one task's pairs of one
+lot, with how many of them belong to each of its buckets. Spark shuffles the records. A task writes them to its local
+disk as they come and reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
 
 B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep
 s whose center is in its center block c and whose context is in block j.
 """
 
 import gc
+import math
 import os
 import tempfile
 import time
@@ -23,11 +24,12 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout, Numbers
+from spark_w2v.skipgram.rows import counting_sort
 
 Sizes = npt.NDArray[np.int64]
 Edges = npt.NDArray[np.float64]
 
-# Pairs that a task sorts at a time, at most. = 64 MB with the copy
+# Pairs that a task brings to their buckets at a time, at most. = 64 MB with the copy
 LOT = 4_000_000
 # Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns per pair.
 USUAL_LOT = 1_000_000
@@ -161,7 +163,7 @@ def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
 
 
 def lot_of(buckets: int) -> int:
-    """Pairs that are sorted at a time and cut for so many buckets."""
+    """Pairs that are brought to so many buckets at a time."""
     return min(LOT, max(USUAL_LOT, RECORD * buckets))
 
 
@@ -211,17 +213,13 @@ def _cut(
     layout, blocks = Layout.of(drawing.blocks), drawing.blocks.count
     keys = np.concatenate(waiting)
     waiting.clear()
-    keys.sort()
-    # Bits of a pair's number: sweep, center block, context block. B need not be a power of two.
-    number = np.arange(first * blocks * blocks, sweeps * blocks * blocks, dtype=np.uint64)
-    part, pair = np.divmod(number, np.uint64(blocks * blocks))
-    center, context = np.divmod(pair, np.uint64(blocks))
-    bits = np.uint64(layout.block)
-    prefix = ((part << bits | center) << bits | context) << np.uint64(2 * layout.row)
-    cuts = np.append(np.searchsorted(keys, prefix), keys.size)
-    sizes = np.diff(cuts).reshape(sweeps - first, blocks, blocks)
-    starts = cuts[:-1].reshape(sizes.shape)
-    pairs = layout.shortened(keys)
+    # A pair's number without its rows: sweep, center block, context block. B need not be a power of two, so some
+    # numbers are of no bucket.
+    codes = (keys >> np.uint64(2 * layout.row)).astype(np.int32)
+    grid = (sweeps, 1 << layout.block, 1 << layout.block)
+    begins, pairs = counting_sort(codes, math.prod(grid), layout.shortened(keys))
+    sizes = np.diff(begins).reshape(grid)[first:, :blocks, :blocks]
+    starts = begins[:-1].reshape(grid)[first:, :blocks, :blocks]
     width = np.min_scalar_type(int(sizes.max(initial=0)))
     seconds = time.monotonic() - begun
     for task, (begin, end) in enumerate(ranges):
@@ -296,7 +294,7 @@ class Spool:
         self._sources.append(source)
 
     def bucket(self, number: int) -> Numbers:
-        """The pairs of a bucket, sorted."""
+        """The pairs of a bucket, in any order, as records come out of a shuffle."""
         runs = len(self._sources)
         if not runs:
             return np.empty(0, self._dtype)
@@ -316,8 +314,6 @@ class Spool:
                 assert count, "the file is as long as its index says"
                 room, offset = room[count:], offset + count
             at += end - begin
-        # Records come out of a shuffle in any order. Sorting the pairs puts them in one order, and in groups.
-        pairs.sort()
         return pairs
 
     def _file_of(self, source: str) -> BinaryIO:

@@ -312,3 +312,19 @@ def test_pairs_are_the_same_at_the_same_place_and_others_in_another_epoch_or_pla
     assert draw(PLACE, 0) == draw(PLACE, 0)
     assert draw(PLACE, 0) != draw(PLACE, 1)
     assert draw(PLACE, 0) != draw((3, 0, 7), 0)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize(("words", "count", "size"), [(500, 3, 5000), (500, 3, 30), (200_000, 2, 900_000)])
+def test_pairs_of_a_bucket_are_sorted_however_fast_numpy_sorts(
+    words: int, count: int, size: int, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pairs, "is_sorting_slow", lambda: slow)
+    blocks, rng = some_blocks(words, count), np.random.default_rng(size)
+    layout, (centers, contexts) = Layout.of(blocks), np.diff(blocks.ends)[[count - 1, 0]].tolist()
+    rows = rng.integers(0, centers, size, np.uint64) << np.uint64(layout.row) | rng.integers(
+        0, contexts, size, np.uint64
+    )
+    keys = np.uint64((1 << layout.block | 1) << 2 * layout.row) | rows
+    expected = np.sort(layout.shortened(keys))
+    assert np.array_equal(layout.sort(layout.shortened(keys), centers, contexts), expected)

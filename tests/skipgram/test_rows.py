@@ -1,11 +1,13 @@
 """Many updates of one row against np.add.at."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.rows import add_rows, add_sums
+from spark_w2v.skipgram.rows import add_rows, add_sums, counting_sort
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
@@ -78,3 +80,12 @@ def test_each_row_gets_the_sum_of_its_own_sources(sums: int, more: int, width: i
     np.add.at(wanted, np.arange(sums).repeat(each), weights[:, None].astype(np.float64) * source)
     add_sums(matrix, weights, source, each)
     np.testing.assert_allclose(matrix, wanted, rtol=1e-5, atol=5e-6)
+
+
+@given(st.integers(1, 40), st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_values_come_to_their_groups_in_the_order_that_they_have(count: int, size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups, values = rng.integers(0, count, size).astype(np.int32), rng.integers(0, 2**63, size, np.uint64)
+    begins, ordered = counting_sort(groups, count, values)
+    expected = [[int(value) for value, group in zip(values, groups, strict=True) if group == g] for g in range(count)]
+    assert [ordered[a:b].tolist() for a, b in pairwise(begins)] == expected
