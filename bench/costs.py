@@ -94,7 +94,6 @@ PARTS: dict[str, list[Term]] = {
     "draw": [
         Term("per epoch", *S, lambda w: w.epochs),
         Term("per pair", *NS, lambda w: w.pairs),
-        Term("per record", *US, lambda w: w.records),
     ],
     "start": [
         Term("per epoch", *S, lambda w: w.epochs),
@@ -147,13 +146,25 @@ def fit_kernel(runs: Sequence[tuple[Trained, float]]) -> list[float]:
     return _fit([[term.times(trained) for term in KERNEL] for trained, _ in runs], [seconds for _, seconds in runs])
 
 
-def fit(runs: Sequence[tuple[Work, Parts]]) -> Constants:
-    """The constants of PARTS."""
-    # A part may be next to nothing in one run, and its relative error there is noise.
-    return {
-        part: _fit([[term.times(work) for term in terms] for work, _ in runs], [parts[part] for _, parts in runs], 0.1)
-        for part, terms in PARTS.items()
-    }
+def fit(runs: Sequence[tuple[Work, Parts]], record_seconds: float) -> Constants:
+    """The constants of PARTS.
+
+    Args:
+        record_seconds: of a record, in drawing and taking; as measured alone, because runs of two tasks have records as
+            they have pairs.
+    """
+    constants = {}
+    for part, terms in PARTS.items():
+        known = [record_seconds if (part, term.of) == ("take", "per record") else None for term in terms]
+        free = [term for term, value in zip(terms, known, strict=True) if value is None]
+        rest = [
+            parts[part] - sum((value or 0.0) * term.times(work) for term, value in zip(terms, known, strict=True))
+            for work, parts in runs
+        ]
+        # A part may be next to nothing in one run, and its relative error there is noise.
+        found = iter(_fit([[term.times(work) for term in free] for work, _ in runs], rest, 0.1))
+        constants[part] = [next(found) if value is None else value for value in known]
+    return constants
 
 
 def kernel_seconds(trained: Trained, constants: Sequence[float]) -> float:

@@ -100,7 +100,9 @@ def train_command(options: Sequence[str], text: Path, output: Path, settings: Ma
 def mllib_command(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
     """What starts MLlib: options of spark-submit, arguments of main()."""
     # It trains in the JVM, which is to compile as well as it can: Java's own default.
-    return [*SUBMIT, *options, "--driver-java-options", "-XX:TieredStopAtLevel=4", "bench/systems.py", *arguments]
+    full = "-XX:TieredStopAtLevel=4"
+    executors = ["--conf", f"spark.executor.extraJavaOptions={full}"]
+    return [*SUBMIT, *options, "--driver-java-options", full, *executors, "bench/systems.py", *arguments]
 
 
 def facts(name: str, output: Path) -> Facts:

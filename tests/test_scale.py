@@ -200,7 +200,7 @@ def test_the_fit_finds_the_constants_that_made_the_runs() -> None:
     true = {part: [1e-6 * (k + 1) for k in range(len(terms))] for part, terms in costs.PARTS.items()}
     true["kernel"] = [1e-6 * (k + 1) for k in range(len(costs.KERNEL))]
     works = some_works()
-    found = costs.fit([(work, costs.predict(work, true)) for work in works])
+    found = costs.fit([(work, costs.predict(work, true)) for work in works], true["take"][2])
     found["kernel"] = costs.fit_kernel([(work, costs.kernel_seconds(work, true["kernel"])) for work in works])
     other = work_of(zipf_counts(1_000_000, 30_000), 300, 8, 2)
     expected = costs.predict(other, true)
