@@ -47,28 +47,33 @@ class Bench:
 
     def __init__(self, network: Network, cluster: Cluster, scratch: Path, text: Path) -> None:
         self.network, self.cluster = network, cluster
-        self._scratch, self._text = scratch, text
+        self.output, self.log = scratch / "output", scratch / "log.txt"  # of the last run
+        self._text = text
 
-    def train(self, blocks: int, epochs: int, dimensions: int = DIMENSIONS) -> Ran:
-        """Run the job from the driver's machine, once."""
-        settings = {
+    def train(self, blocks: int, epochs: int, dimensions: int = DIMENSIONS, **more: object) -> Ran:
+        """Run the job from the driver's machine, once.
+
+        Args:
+            more: settings, by key with __ for the point.
+        """
+        settings: dict[str, object] = {
             "vocabulary.min_count": 1,
             "training.scheme": "blocks",
             "training.partitions": blocks,
             "training.dimensions": dimensions,
             "training.epochs": epochs,
             "output.checkpoint": "none",
+            **{key.replace("__", "."): value for key, value in more.items()},
         }
-        output, log = self._scratch / "output", self._scratch / "log.txt"
-        shutil.rmtree(output, ignore_errors=True)
+        shutil.rmtree(self.output, ignore_errors=True)
         options = ["--master", self.cluster.url, "--executor-memory", "2g"]
-        command = train_command(options, self._text, output, settings)
+        command = train_command(options, self._text, self.output, settings)
         before = self.network.bytes_through(DRIVER)
         variables = environment() | {"SPARK_LOCAL_IP": address(DRIVER)}
-        ran = measure.run([*self.network.prefix(DRIVER), *command], variables, log)
+        ran = measure.run([*self.network.prefix(DRIVER), *command], variables, self.log)
         if ran.code:
-            raise RuntimeError(log.read_text(errors="replace")[-TAIL:])
-        return Ran(facts("ours-2", output).train_seconds, self.network.bytes_through(DRIVER) - before)
+            raise RuntimeError(self.log.read_text(errors="replace")[-TAIL:])
+        return Ran(facts("ours-2", self.output).train_seconds, self.network.bytes_through(DRIVER) - before)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,9 @@
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from bench import network
 from bench.namespaces import DRIVER, WORKERS, Network, RefusedError, address
 from bench.standalone import wait_until
+from tests.cluster.submission import assert_same_bits, matrices
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
@@ -86,20 +89,6 @@ def answer(machines: Network, source: str, target: str) -> str:
     return subprocess.run(connect, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
 
 
-def apart_in_the_middle(
-    bench: network.Bench, is_in_the_middle: Callable[[], object], until: Callable[[], object]
-) -> None:
-    """Cut the link between the two workers in the middle of an epoch; both reach the driver all the time.
-
-    Args:
-        is_in_the_middle: whether the epoch has come to where the link is to be cut.
-        until: whether what was waited for has happened, and the link is to be joined again.
-    """
-    wait_until(is_in_the_middle, "the epoch is in the middle", pause=0.02)
-    with bench.network.workers_apart():
-        wait_until(until, "the cut has been noticed")
-
-
 def test_a_link_passes_its_rate_and_the_kernel_counts_every_byte_once(machines: Network) -> None:
     before = machines.bytes_through(DRIVER)
     machines.shape("200mbit")
@@ -139,3 +128,26 @@ def test_the_model_passes_the_driver_once_each_way_per_epoch(bench: network.Benc
     print(f"models in the first epoch and in the second: {models}; {thin}, {one}, {two}")
     assert min(models) > 1.9, "the parameters took another way, which this test does not see"
     assert max(models) <= MOST_MODELS
+
+
+def test_workers_cut_apart_in_the_middle_of_a_run_are_noticed_and_change_no_bit(bench: network.Bench) -> None:
+    run = partial(bench.train, 8, 3, 50, exchange__timeout=5, output__checkpoint="sweep")
+    run()
+    print(bench.output.joinpath("metrics.jsonl").read_text())
+    expected = matrices(bench.output)
+    bench.log.unlink()
+
+    def said(words: str) -> bool:
+        return bench.log.exists() and words in bench.log.read_text(errors="replace")
+
+    def cut() -> None:
+        wait_until(lambda: said("epoch 1/3"), "the second epoch begins", pause=0.02)
+        with bench.network.workers_apart():
+            wait_until(lambda: said("attempt 1 of 4 failed"), "the cut has been noticed", patience=120)
+
+    with ThreadPoolExecutor(1) as threads:
+        cutting = threads.submit(cut)
+        run()
+        cutting.result()
+    assert said("epoch 2: attempt 1 of 4 failed"), "it was not the second epoch that was cut"
+    assert_same_bits(bench.output, expected)
