@@ -298,8 +298,9 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         Meta(
             description=(
-                "Parameters may travel unencrypted although spark.network.crypto.enabled or spark.ssl.enabled is set; "
-                "without it such a run is refused."
+                "Parameters may travel, and pairs lie on local disks, unencrypted although Spark's own are encrypted "
+                "(spark.network.crypto.enabled, spark.ssl.enabled, spark.io.encryption.enabled); without it such a run "
+                "is refused."
             ),
         ),
     ] = False

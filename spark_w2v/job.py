@@ -35,8 +35,12 @@ from spark_w2v.stages.watching import Curves, JsonLines, board
 
 log = logging.getLogger("spark_w2v")
 
-# Executors that are lost between counting the slots and asking for them are noticed in half a minute, not in ten.
-BARRIER = {
+# What Spark is to do where the user says nothing.
+OURS = {
+    # All tasks of a barrier stage start together, and by default they prefer the hosts with most of the shuffle's
+    # files: on two hosts each epoch waited 3 s for two slots of the same one.
+    "spark.locality.wait": "0s",
+    # Executors that are lost between counting the slots and asking for them are noticed in half a minute, not in ten.
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "3s",
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "10",
 }
@@ -227,7 +231,7 @@ def _session() -> SparkSession:
             "spark.cores.max (%s)",
             count,
         )
-    for key, value in BARRIER.items():
+    for key, value in OURS.items():
         if key not in given:
             builder = builder.config(key, value)
     return builder.getOrCreate()

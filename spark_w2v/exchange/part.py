@@ -1,6 +1,7 @@
 """What the driver's and a task's part have in common: an outbox, heartbeats, and the end of an attempt."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +18,7 @@ from spark_w2v.exchange.plan import (
 )
 
 
-class Part:
+class Part(ABC):
     """One process's part in an attempt. It has no clock and no sockets: who drives it says what time it is, gives it
     what arrives, and sends what is in its outbox.
 
@@ -90,13 +91,13 @@ class Part:
         """The message that tells a process who connects to it, before all others."""
         return None
 
+    @abstractmethod
     def identify(self, message: Message) -> int:
         """Who has connected, from its first message.
 
         Raises:
             ProtocolError: nobody whom this part waits for.
         """
-        raise NotImplementedError
 
     def room_for(self, source: int, message: Message, size: int) -> Any:
         """Where the payload of a message goes, of which the rest is there: a buffer of that size.
@@ -108,10 +109,10 @@ class Part:
             raise ProtocolError(f"{message.kind!r} of {size} bytes")
         return bytearray(size)
 
+    @abstractmethod
     def receive(self, source: int, message: Message, now: float) -> None:
         """A whole message has come.
 
         Raises:
             ProtocolError: it is not expected.
         """
-        raise NotImplementedError

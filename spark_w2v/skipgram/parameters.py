@@ -156,6 +156,11 @@ def initialise(center: Floats, context: Floats, seed: int, places: Ints | None =
     context[:] = 0
 
 
+def is_finite(rows: Floats) -> bool:
+    """Whether no number of the rows is infinite or none."""
+    return bool(np.isfinite(rows).all())
+
+
 def average(copies: Iterable[tuple[Floats, Floats]], before: Floats) -> Floats:
     """Mean of every row over the copies, weighted by the updates that each copy made to it.
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyspark import BarrierTaskContext, Broadcast
 from threadpoolctl import threadpool_limits
@@ -180,8 +179,3 @@ class _Worker:
         self._stats["task_bytes"], self._stats["refused"] = sum(peers), self._node.refused
         with part.changed:
             part.trained(bucket, float(walk.loss), walk.loss_pairs, walk.pairs)
-
-
-def is_finite(rows: "np.ndarray[Any, np.dtype[np.float32]]") -> bool:
-    """Whether no number of the rows is infinite or none."""
-    return bool(np.isfinite(rows).all())

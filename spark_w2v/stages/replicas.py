@@ -15,9 +15,8 @@ from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.descent import BlockNoise, Step, Walk, descend
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
-from spark_w2v.skipgram.parameters import average
+from spark_w2v.skipgram.parameters import average, is_finite
 from spark_w2v.skipgram.sampling import KERNEL, generator
-from spark_w2v.stages.block_task import is_finite
 from spark_w2v.stages.training_pairs import LOT, Plan, keep_modules, piece_of
 
 if TYPE_CHECKING:

@@ -56,7 +56,7 @@ def submit(
             ["--input", corpus, "--output", tmp_path / "out", *SETTINGS, *settings],
             [
                 "--py-files", package, "--executor-memory", "512m", "--conf", f"spark.cores.max={executors}",
-                "--conf", f"spark.executor.extraJavaOptions={QUICK_JVM}", "--conf", "spark.locality.wait=0",
+                "--conf", f"spark.executor.extraJavaOptions={QUICK_JVM}",
                 *ALL_EXECUTORS, *options,
             ],
             python_without_checkout, stops, pause,
@@ -118,6 +118,8 @@ def test_the_bits_are_the_same_on_clusters(
     assert run.finish() == 0, run.printed
     assert [epoch.tasks for epoch in run.epochs()] == [executors] * EPOCHS
     assert len({task.executor for task in run.tasks().values()}) == executors
+    (environment,) = [event for event in run.events() if event["Event"] == "SparkListenerEnvironmentUpdate"]
+    assert environment["Spark Properties"]["spark.locality.wait"] == "0s"
     assert_same_bits(tmp_path / "out", undisturbed)
 
 
