@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import obstore
 from obstore import exceptions
@@ -44,8 +44,14 @@ class ObjectStore:
         try:
             self._store = from_url(
                 self.uri,
-                client_options={"timeout": timedelta(seconds=60), "connect_timeout": timedelta(seconds=10)},
-                retry_config={"retry_timeout": timedelta(seconds=RETRY_SECONDS)},
+                # Plain HTTP is the user's to choose: an endpoint has the scheme that it is given with.
+                client_options={
+                    "timeout": timedelta(seconds=60),
+                    "connect_timeout": timedelta(seconds=10),
+                    "allow_http": True,
+                },
+                # The library counts tries too, and 10 are over in seconds where nobody answers.
+                retry_config={"retry_timeout": timedelta(seconds=RETRY_SECONDS), "max_retries": 1000},
             )
         except (exceptions.BaseError, ValueError) as error:
             raise UserError(f"{self.uri}: cannot be opened ({_reason(error)}).") from None
@@ -77,11 +83,11 @@ class ObjectStore:
             found = self._tried("read", name, lambda: obstore.get(self._store, name))
         except FileNotFoundError:
             return False
-        version = found.meta
+        version: dict[str, Any] = found.meta
         if bytes(found.bytes()) != before:
             return False
         try:
-            expected = {"e_tag": version["e_tag"], "version": version["version"]}
+            expected = {name: version[name] for name in ("e_tag", "version") if version[name] is not None}
             self._tried("write", name, lambda: obstore.put(self._store, name, content, mode=expected))
         except exceptions.PreconditionError:
             return self.read(name) == content
@@ -144,7 +150,7 @@ class ObjectStore:
         except FileNotFoundError as error:
             if NO_BUCKET.search(str(error)):
                 raise UserError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
-            raise
+            raise FileNotFoundError(place) from None
         except FINAL as error:
             raise UserError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
         except exceptions.BaseError as error:
@@ -157,7 +163,7 @@ class ObjectStore:
 
 def _reason(error: Exception) -> str:
     """Return the first line of an error, without queries of URLs, which may hold a signature or a token."""
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()).partition(" Debug source:")[0]
     text = re.sub(r"\?[^\s\"')]+", "?...", text)
     text = re.sub(SECRET, r"\1...", text)
     return text[:200].rstrip(". ")
