@@ -256,8 +256,12 @@ class Training:
         return ByWord(self.state.center, self._places), ByWord(self.state.context, self._places)
 
     def _create(self, name: str) -> ParameterFiles:
-        """Parameters of zeros, to be written to."""
-        return ParameterFiles.create(self.folder / f".{name}.unfinished", self.counts.size, self.settings.dimensions)
+        """Parameters of zeros, to be written to.
+
+        Of a name that no other run has: one may have taken this run's folder over, as its host seemed dead.
+        """
+        directory = self.folder / f".{name}-{uuid.uuid4().hex[:8]}.unfinished"
+        return ParameterFiles.create(directory, self.counts.size, self.settings.dimensions)
 
     @contextmanager
     def _new_parameters(self, epoch: int, number: int) -> Iterator[ParameterFiles]:
@@ -348,7 +352,7 @@ class Training:
         edges = epoch_edges(epoch, self.blocks.count, s.slices, self._pairs)
         trained = BlockEpoch(
             self.encoded, plan, epoch, s.epochs, edges, s.dimensions, s.learning_rate, self.snapshots, self.exchange,
-            lambda sweep: self._create(f"{epoch}-{sweep + 1}-{uuid.uuid4().hex[:8]}"),
+            lambda sweep: self._create(f"{epoch}-{sweep + 1}"),
         )  # fmt: skip
         sweeps, begun = edges.size - 1, time.monotonic()
         for event in trained.run(self.state.parameters, self.state.sweep):
