@@ -3,7 +3,6 @@
 import errno
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
@@ -138,14 +137,6 @@ def _remove_empty(directory: Path) -> None:
     except OSError as error:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
             raise
-
-
-def remove(path: Path) -> None:
-    """Remove a file or a directory with all that is in it; nothing to do where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:
