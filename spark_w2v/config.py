@@ -100,7 +100,7 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             ge=0,
             le=LARGEST_INT,
-            description="Words to keep, the most frequent first; 0 keeps all that min_count lets through.",
+            description="Words to keep, the most frequent first, 2 or more; 0 keeps all that min_count lets through.",
         ),
     ] = 0
     subsample: Annotated[
@@ -578,6 +578,12 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "corpus.tokenizer",
             'corpus.tokenizer = "none" is for ready-made words, which corpus.format = "text" cannot hold; '
             'use "whitespace", or corpus.format = "jsonl" or "parquet".',
+        )
+    if config.vocabulary.max_words == 1:
+        yield (
+            "vocabulary.max_words",
+            "vocabulary.max_words = 1 leaves one word, which cannot be trained, as it has no other word near it; it "
+            "must be at least 2, or 0 for all words.",
         )
     exchange = config.exchange
     if not exchange.first_port <= exchange.last_port or (exchange.last_port and not exchange.first_port):

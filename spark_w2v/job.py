@@ -291,7 +291,11 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             position, parameters = checkpoint
             training.resume(position, parameters)
             log.info("resumed after epoch %d, sweep %d", position["epoch"], position["sweep"])
-        last = _epochs(training, run, settings, options, screen)
+        try:
+            last = _epochs(training, run, settings, options, screen)
+        except NoPairsError:  # nor would there be any after a checkpoint
+            run.leave_nothing()
+            raise
         center, context = training.vectors()
         versions = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
         versions["pyspark"] = session.version  # a Spark that pip did not install has no metadata

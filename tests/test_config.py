@@ -238,6 +238,11 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(write: 
             'corpus.pattern = "[a-z]+" is not used by corpus.tokenizer = "words"; it needs corpus.tokenizer = "regex".',
         ),
         (
+            "[vocabulary]\nmax_words = 1\n",
+            "vocabulary.max_words = 1 leaves one word, which cannot be trained, as it has no other word near it; it "
+            "must be at least 2, or 0 for all words.",
+        ),
+        (
             '[corpus]\ntokenizer = "none"\n',
             'corpus.tokenizer = "none" is for ready-made words, which corpus.format = "text" cannot hold; '
             'use "whitespace", or corpus.format = "jsonl" or "parquet".',

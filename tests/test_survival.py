@@ -293,7 +293,7 @@ def test_numbers_that_cannot_be_right_are_refused(run: Callable[..., Outcome], k
         ("yes no\n" * 200, 2),
         ("same same same same\n" * 200, 1),
         ("\n".join(GOOD.decode().split()), "no pair to train on: every sentence has fewer than two words"),
-        ("hello", "no pair to train on: every sentence has fewer than two words"),
+        ("hello", "no pair to train on: every sentence has fewer than two words of the vocabulary, which is one word"),
     ],
     ids=["one sentence", "two words", "one word again and again", "sentences of one word", "one word"],
 )
@@ -308,6 +308,15 @@ def test_tiny_corpora_give_sound_vectors_or_one_sentence(
     else:
         assert outcome.code == 2
         assert words in outcome.said[0]
+
+
+def test_a_run_without_a_pair_leaves_nothing_that_no_run_could_go_on_from(
+    run: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "tiny.txt").write_text("\n".join(GOOD.decode().split()))
+    outcome = run(training__sweeps_per_epoch=2, training__scheme="blocks", output__checkpoint="sweep")
+    assert outcome.code == 2
+    assert not (tmp_path / ".out.working").exists()
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])

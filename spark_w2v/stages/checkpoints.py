@@ -9,7 +9,6 @@ No byte of the parameters is copied: their directory gets its manifest and then 
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import logging
@@ -23,8 +22,8 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from spark_w2v.config import ConfigError
-from spark_w2v.stages.files import StorageError, fsync, reason, remove
-from spark_w2v.stages.parameter_files import NAMES, ParameterFiles, paths
+from spark_w2v.stages.files import ABSENT, StorageError, fsync, open_file, reason, remove_written
+from spark_w2v.stages.parameter_files import NAMES, WRITTEN, ParameterFiles, paths
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +31,6 @@ FORMAT = 2  # 1 had the arrays in .npy files
 PIECE = 16 << 20  # bytes read at a time, of each file; whole float32s
 LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
 NAME = re.compile(r"[0-9]{8}")
-# What a checkpoint answers that is not whole. Any other error may pass: of the disk (EIO), of too many open files
-# (EMFILE), of permissions (EACCES), of memory (ENOMEM).
-INCOMPLETE = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP}
-
 BODY = ("position", "fingerprint", "metrics_bytes", "words", "dimensions", "digests")  # of a manifest
 
 Position = dict[str, Any]
@@ -51,12 +46,15 @@ class Checkpoint(NamedTuple):
     metrics_bytes: int
 
 
-def write_checkpoint(directory: Path, number: int, checkpoint: Checkpoint) -> None:
+def write_checkpoint(
+    directory: Path, number: int, checkpoint: Checkpoint, assert_held: Callable[[], None] = lambda: None
+) -> None:
     """Make parameters a checkpoint, and then remove all others; at no moment is there none.
 
     Args:
         directory: of all checkpoints.
         checkpoint: its parameters are temporary, in this directory, and written to no more.
+        assert_held: raises where the directory has become another run's, as it may while a large file is looked at.
 
     Raises:
         ValueError: a parameter is not finite, or they are a checkpoint already.
@@ -82,15 +80,17 @@ def write_checkpoint(directory: Path, number: int, checkpoint: Checkpoint) -> No
             file.flush()
             os.fsync(file.fileno())
         fsync(parameters.directory)
+        assert_held()
         parameters.move_to(directory / f"{number:08d}")
     except BaseException:
         with contextlib.suppress(OSError):
             manifest.unlink(missing_ok=True)
         raise
     fsync(directory)
+    assert_held()
     for path in numbered(directory):
         if path != parameters.directory:
-            remove(path)
+            remove_written(path, WRITTEN)
 
 
 def newest_checkpoint(directory: Path) -> Checkpoint | None:
@@ -106,9 +106,9 @@ def newest_checkpoint(directory: Path) -> Checkpoint | None:
         except _DamageError as damage:
             log.warning("%s: is passed over, as it is damaged: %s", path, damage)
         except (OSError, MemoryError) as error:
-            if not isinstance(error, OSError) or error.errno not in INCOMPLETE:
+            if not isinstance(error, OSError) or error.errno not in ABSENT:
                 raise StorageError(f"{path}: the checkpoint could not be read: {reason(error)}.") from None
-            log.warning("%s: is passed over, as it is damaged: %s", path, error)
+            log.warning("%s: is passed over, as it is damaged: %s", path, reason(error))
     return None
 
 
@@ -125,7 +125,7 @@ def remove_unfinished(directory: Path) -> None:
     """Remove what a run left that is no checkpoint."""
     for path in _entries(directory):
         if path.name.endswith(".unfinished"):
-            remove(path)
+            remove_written(path, WRITTEN)
 
 
 def to_json(value: Any) -> str:
@@ -169,7 +169,7 @@ def _digest(path: Path) -> str:
 def _pieces(path: Path) -> Iterator[memoryview]:
     """A file's bytes, PIECE at a time, each to be used before the next."""
     room = memoryview(bytearray(PIECE))
-    with open(path, "rb", buffering=0) as file:
+    with open_file(path) as file:
         while size := _fill(file.readinto, room):
             yield room[:size]
 
@@ -212,7 +212,7 @@ def _read(path: Path) -> Checkpoint:
 
 def _body(path: Path) -> dict[str, Any]:
     """What a manifest says, its checksum right."""
-    with open(path / "manifest.json", "rb") as file:
+    with open_file(path / "manifest.json") as file:
         text = file.read(LARGEST_MANIFEST + 1)
     try:
         manifest = json.loads(text, parse_constant=_refuse_constant)

@@ -4,6 +4,9 @@
     OUTPUT/context/      word_id int32, vector: the other matrix, without which training cannot go on later
     OUTPUT/vocabulary/   word_id int32, word string, count int64
 
+Every file says in its metadata how many rows each table of its run has, and their digests: a reader notices a part that
+is missing, there twice or of another run, and a changed bit.
+
 Spark reads a fixed-size list as array<float>, so does the loader of MLlib's Word2VecModel; DuckDB as FLOAT[], pandas as
 arrays, polars and PyArrow without a copy. Spark itself can write variable lists only, so PyArrow writes, on the driver,
 which has the parameters anyway, in files.
@@ -22,15 +25,22 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
+from spark_w2v.stages.files import ABSENT, StorageError, exists, kind_of, reason
 
 # Of vectors: what writing holds of a matrix; Arrow holds two to three times as much, and keeps some of it.
 ROW_GROUP_BYTES = 8 << 20
 BATCH_BYTES = 4 << 20  # of vectors: what is read at a time, also of the larger row groups that earlier versions wrote
 BUFFER_BYTES = 1 << 20  # of a column of a file, compressed
 FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then share a large table
-METADATA_KEY = b"spark_w2v"  # in the schema's metadata: the run's facts, as JSON
+# In the schema's metadata, as JSON: the run's facts; rows of each table, and sha256 of the facts, of words with counts,
+# and of both matrices. Earlier versions had the facts alone.
+METADATA_KEY, SEAL_KEY = b"spark_w2v", b"spark_w2v.seal"
+TABLES = {"embeddings": "center", "context": "context", "vocabulary": ""}  # and the matrix that is in it
+WORDS = 1 << 16  # that go into a digest at a time
 # Readings of a table that a publication replaces meanwhile; a publication takes milliseconds, a reading a second.
 ATTEMPTS = 5
 
@@ -87,11 +97,9 @@ class Stored:
         dimensions: D.
     """
 
-    def __init__(
-        self, output: Path, words: pa.StringArray, counts: Ints, tables: Mapping[str, list[pq.ParquetFile]]
-    ) -> None:
+    def __init__(self, output: Path, words: pa.StringArray, counts: Ints, tables: Mapping[str, "_Table"]) -> None:
         self.words, self.counts = words, counts
-        self.dimensions = _dimensions(tables["center"])
+        self.dimensions = tables["center"].dimensions
         self._output, self._tables = output, tables
 
     def rows(self, *names: str) -> Iterator[tuple[Floats, ...]]:
@@ -122,19 +130,19 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
     """
     shape = _checked_shapes(words, counts, center, context)
     text = json.dumps(dict(facts), ensure_ascii=False, allow_nan=False, sort_keys=True)
+    digests = {"facts": hashlib.sha256(text.encode()), "words": words_digest(words, counts)}
     # A file is named after everything that was written. A reader that listed one run's files and opens them when
     # those of another stand there finds them gone; under plain names it would take rows from each and not notice.
     # The same run twice gives the same names.
-    digest = hashlib.sha256(text.encode())
     for name, matrix in (("center", center), ("context", context)):
+        digests[name] = hashlib.sha256()
         for start, stop in _slices(*shape):
             rows = np.ascontiguousarray(matrix[start:stop])
             _refuse_infinite(name, words, rows, start)
-            digest.update(rows.data)
-    digest.update(counts.tobytes())
-    for start, stop in _slices(*shape):
-        digest.update("\0".join(words[start:stop].to_pylist()).encode())
-    tag = digest.hexdigest()[:16]
+            digests[name].update(rows.data)
+    sealed = {"rows": shape[0], **{name: digest.hexdigest() for name, digest in digests.items()}}
+    seal = json.dumps(sealed, sort_keys=True)
+    tag = hashlib.sha256(seal.encode()).hexdigest()[:16]
 
     ids = np.arange(shape[0], dtype=np.int32)
     vector = pa.field("vector", pa.list_(pa.field("element", pa.float32(), nullable=False), shape[1]), nullable=False)
@@ -143,7 +151,7 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
         pa.field("word_id", pa.int32(), nullable=False),
         pa.field("count", pa.int64(), nullable=False),
     )
-    metadata = {METADATA_KEY: text.encode()}
+    metadata = {METADATA_KEY: text.encode(), SEAL_KEY: seal.encode()}
 
     def vectors(matrix: Rows, start: int, stop: int) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=vector.type)
@@ -176,12 +184,14 @@ def read(output: Path) -> Embeddings:
 
     def attempt() -> Embeddings:
         columns = {"word": pa.string(), "word_id": pa.int32(), "count": pa.int64()}
-        files = _open(output, "embeddings", columns)
-        vectors, (words, counts) = _read_vectors(output, files, ["word", "count"])
+        table = _open(output, "embeddings", columns)
+        vectors, (words, pieces) = _read_vectors(output, table, ["word", "count"])
         strings = pa.chunked_array(words, pa.string()).combine_chunks()
         if len(strings.unique()) != len(strings):
             raise OutputError(f"{output}: embeddings has a word twice; train again.")
-        return Embeddings(strings, np.concatenate([np.zeros(0, np.int64), *map(np.asarray, counts)]), vectors)
+        counts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, pieces)])
+        _check_words(output, table, strings, counts)
+        return Embeddings(strings, counts, vectors)
 
     return _retried(output, attempt)
 
@@ -220,28 +230,23 @@ def _stored(output: Path, names: Collection[str]) -> Stored:
     tables = {"center": _open(output, "embeddings", columns)}
     if "context" in names:
         tables["context"] = _open(output, "context", {"word_id": pa.int32()})
-    sizes = {sum(file.metadata.num_rows for file in table) for table in tables.values()}
-    if len(sizes) > 1 or len({_dimensions(table) for table in tables.values()}) > 1:
+    if len({(table.rows, table.dimensions) for table in tables.values()}) > 1:
         raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
     with _damage_named(output):
-        batches = [batch for file in tables["center"] for batch in _batches(file, ["word", "count"])]
+        batches = [batch for file in tables["center"].files for batch in _batches(file, ["word", "count"])]
     words = pa.chunked_array([batch["word"] for batch in batches], pa.string()).combine_chunks()
     counts = pa.chunked_array([batch["count"] for batch in batches], pa.int64()).combine_chunks()
     if words.null_count or counts.null_count or len(words.unique()) != len(words):
         raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
+    _check_words(output, tables["center"], words, counts.to_numpy())
     return Stored(output, words, counts.to_numpy(), tables)
-
-
-def _dimensions(files: list[pq.ParquetFile]) -> int:
-    """D of an opened table."""
-    return int(files[0].schema_arrow.field("vector").type.list_size)
 
 
 def facts(output: Path) -> dict[str, Fact]:
     """What the run wrote about itself into the metadata of its tables."""
 
     def attempt() -> dict[str, Fact]:
-        metadata = _open(output, "embeddings", {})[0].schema_arrow.metadata or {}
+        metadata = _open(output, "embeddings", {}).files[0].schema_arrow.metadata or {}
         try:
             found = json.loads(metadata[METADATA_KEY])
         except (KeyError, ValueError, RecursionError):
@@ -251,6 +256,16 @@ def facts(output: Path) -> dict[str, Fact]:
         return found
 
     return _retried(output, attempt)
+
+
+def words_digest(words: pa.Array, counts: NDArray[np.int64]) -> Any:
+    """sha256 of the words of a run and how often they occur, in order."""
+    digest = hashlib.sha256(np.ascontiguousarray(counts, "<i8").data)
+    for start in range(0, len(words), WORDS):
+        some = words[start : start + WORDS]
+        digest.update(np.ascontiguousarray(pc.binary_length(some), "<i4").data)  # ab, c are not a, bc
+        digest.update("".join(some.to_pylist()).encode())
+    return digest
 
 
 # Writing
@@ -349,32 +364,113 @@ def _damage_named(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise OutputError(f"{path}: cannot be read, perhaps it is damaged ({reason[:200].rstrip('.')}).") from None
+        # Arrow gives what is wrong with a file no number, what the system answered its own.
+        code = error.errno if isinstance(error, OSError) else None
+        if isinstance(error, MemoryError) or (code is not None and code not in ABSENT):
+            why = os.strerror(code) if code else reason(error)
+            raise StorageError(f"{path}: could not be read: {why}.") from None
+        text = str(error).partition("\n")[0] or type(error).__name__
+        raise OutputError(f"{path}: cannot be read, perhaps it is damaged ({text[:200].rstrip('.')}).") from None
 
 
-def _open(output: Path, table: str, columns: Mapping[str, pa.DataType]) -> list[pq.ParquetFile]:
-    """The files of one table of a finished run, their columns checked."""
+class _Table(NamedTuple):
+    """The opened files of one table.
+
+    Args:
+        rows: V.
+        dimensions: D.
+        seal: what SEAL_KEY says; empty for an output of an earlier version.
+    """
+
+    name: str
+    files: list[pq.ParquetFile]
+    rows: int
+    dimensions: int
+    seal: dict[str, Any]
+
+
+def _open(output: Path, table: str, columns: Mapping[str, pa.DataType]) -> _Table:
+    """One table of a finished run, its columns, its rows and its run checked."""
     with _damage_named(output):
         if not output.is_dir():
             raise OutputError(f"{output}: no such directory; give the OUTPUT of a finished run of jobs/train.py.")
-        if not (output / "_SUCCESS").exists():
+        if not exists(output / "_SUCCESS"):
             raise OutputError(f"{output}: has no _SUCCESS, so it is not the output of a finished run.")
-        paths = sorted((output / table).glob("part-*.parquet"))
+    paths = _parts(output / table)
     if not paths:
         raise OutputError(f"{output / table}: has no part-*.parquet; it is not the output of a finished run.")
     files: list[pq.ParquetFile] = []
     for path in paths:
-        with _damage_named(path):
-            file = pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER_BYTES)
-            schema = file.schema_arrow
+        file = _open_part(path)
+        schema = file.schema_arrow
         for name, kind in columns.items():
             _refuse_column(path, schema, name, kind.equals, str(kind))
         _refuse_column(path, schema, "vector", _is_vector, "fixed_size_list<float>")
         if files and schema.field("vector").type != files[0].schema_arrow.field("vector").type:
             raise OutputError(f"{path}: its vectors have another length than those of {paths[0].name}; train again.")
         files.append(file)
-    return files
+    seal = _seal_of_all(output, dict(zip(paths, files, strict=True)), table)
+    rows = sum(file.metadata.num_rows for file in files)
+    if seal and rows != seal["rows"]:
+        raise OutputError(
+            f"{output / table}: has {rows:,} rows in {len(files)} files and the run wrote {seal['rows']:,}, so a file "
+            "is missing or there twice; copy the output again, or train again."
+        )
+    return _Table(table, files, rows, int(files[0].schema_arrow.field("vector").type.list_size), seal)
+
+
+def _parts(directory: Path) -> list[Path]:
+    """The files of a table, in order. Not by glob, which takes what it may not list for empty."""
+    with _damage_named(directory):
+        try:
+            names = os.listdir(directory)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+    return sorted(directory / name for name in names if name.startswith("part-") and name.endswith(".parquet"))
+
+
+def _open_part(path: Path) -> pq.ParquetFile:
+    with _damage_named(path):
+        if (kind := kind_of(os.stat(path).st_mode)) != "a file":  # a FIFO would be waited for
+            raise OutputError(f"{path}: is {kind}, not a file; it is not the output of a finished run.")
+        return pq.ParquetFile(path, page_checksum_verification=True, buffer_size=BUFFER_BYTES)
+
+
+def _seal_of_all(output: Path, files: Mapping[Path, pq.ParquetFile], table: str) -> dict[str, Any]:
+    """The seal that all files of a table have, and those of the other tables; empty where none has."""
+    others = [parts[0] for name in TABLES if name != table and (parts := _parts(output / name))]
+    seals = {path: _seal(path, file) for path, file in files.items()}
+    seals |= {path: _seal(path, _open_part(path)) for path in others}
+    (first, seal), *rest = seals.items()
+    for path, found in rest:
+        if found != seal:
+            raise OutputError(
+                f"{output}: {path.relative_to(output)} and {first.relative_to(output)} are of two runs; copy the "
+                "output again, or train again."
+            )
+    return seal
+
+
+def _seal(path: Path, file: pq.ParquetFile) -> dict[str, Any]:
+    metadata = file.schema_arrow.metadata or {}
+    if (text := metadata.get(SEAL_KEY)) is None:
+        return {}
+    try:
+        seal = dict(json.loads(text))
+        is_whole = isinstance(seal["rows"], int) and {"facts", "words", "center", "context"} <= seal.keys()
+    except (ValueError, TypeError, KeyError, RecursionError):
+        is_whole = False
+    if not is_whole or hashlib.sha256(metadata.get(METADATA_KEY, b"")).hexdigest() != seal["facts"]:
+        raise OutputError(f"{path}: its metadata has been changed; copy the output again, or train again.")
+    return seal
+
+
+def _check_words(output: Path, table: _Table, words: pa.StringArray, counts: Ints) -> None:
+    if table.seal and words_digest(words, counts).hexdigest() != table.seal["words"]:
+        raise OutputError(
+            f"{output}: words or counts of {table.name} are not those that the run wrote; copy the output again, or "
+            "train again."
+        )
 
 
 def _is_vector(kind: pa.DataType) -> bool:
@@ -392,14 +488,13 @@ def _refuse_column(
         raise OutputError(f"{path}: column {name} is {kind}; it must be {required}.")
 
 
-def _read_vectors(output: Path, files: list[pq.ParquetFile], names: list[str]) -> tuple[Floats, list[list[pa.Array]]]:
+def _read_vectors(output: Path, table: _Table, names: list[str]) -> tuple[Floats, list[list[pa.Array]]]:
     """(V, D) vectors in order, and the other columns in pieces; the rows checked on the way."""
-    dimensions = _dimensions(files)
     others: list[list[pa.Array]] = [[] for _ in names]
     with _damage_named(output):
-        vectors: Floats = np.empty((sum(file.metadata.num_rows for file in files), dimensions), np.float32)
+        vectors: Floats = np.empty((table.rows, table.dimensions), np.float32)
         row = 0
-        for values, columns in _checked_batches(output, files, names):
+        for values, columns in _checked_batches(output, table, names):
             vectors[row : row + len(values)] = values
             for pieces, column in zip(others, columns, strict=True):
                 pieces.append(column)
@@ -417,15 +512,13 @@ def _sums(output: Path, rows: Iterator[tuple[Floats, ...]]) -> Iterator[Floats]:
         yield total
 
 
-def _checked_batches(
-    output: Path, files: list[pq.ParquetFile], names: list[str]
-) -> Iterator[tuple[Floats, list[pa.Array]]]:
-    """(n, D) vectors at a time, in order, and the other columns; every row checked."""
-    dimensions = _dimensions(files)
+def _checked_batches(output: Path, table: _Table, names: list[str]) -> Iterator[tuple[Floats, list[pa.Array]]]:
+    """(n, D) vectors at a time, in order, and the other columns; every row checked, and at the end all of them."""
+    dimensions, total = table.dimensions, table.rows
+    digest = hashlib.sha256()
     with _damage_named(output):
-        total = sum(file.metadata.num_rows for file in files)
         row = 0
-        for file in files:
+        for file in table.files:
             for batch in _batches(file, ["word_id", "vector", *names]):
                 if any(column.null_count for column in batch.columns):
                     raise OutputError(f"{output}: a table has nulls; train again.")
@@ -439,9 +532,15 @@ def _checked_batches(
                 if not np.isfinite(block).all():
                     raise OutputError(f"{output}: a table has vectors that are not finite; train again.")
                 row += len(ids)
+                digest.update(np.ascontiguousarray(block, "<f4").data)
                 yield block, [batch[name] for name in names]
         if row != total:
             raise OutputError(f"{output}: a table promises {total} rows and has {row}; train again.")
+        if table.seal and digest.hexdigest() != table.seal[TABLES[table.name]]:
+            raise OutputError(
+                f"{output}: the vectors of {table.name} are not those that the run wrote; copy the output again, or "
+                "train again."
+            )
 
 
 def _batches(file: pq.ParquetFile, columns: list[str]) -> Iterator[pa.RecordBatch]:

@@ -6,7 +6,8 @@
     safetensors  vectors.safetensors with one tensor, vectors; words.txt
     npy          vectors.npy; words.txt
 
-words.txt has one word a line; line i is row i of the vectors.
+words.txt has one word a line; line i is row i of the vectors. metadata.tsv is read by the projector, which knows tabs
+and line ends alone, and as CSV with tabs, where a quote at the start of a field means more: see _as_fields.
 
 Letters: V words, D dimensions.
 """
@@ -14,7 +15,7 @@ Letters: V words, D dimensions.
 import contextlib
 import json
 import os
-import shutil
+import re
 import tempfile
 import time
 import uuid
@@ -29,7 +30,7 @@ import pyarrow.parquet as pq
 
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import Floats, Ints, Walk
-from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.files import StorageError, kind_of, open_file, reason, remove_written, strangers
 from spark_w2v.stages.publication import UserError, _Local
 
 # What is written for each format; none: the target is one file.
@@ -46,6 +47,7 @@ PIECE_BYTES = 4 << 20  # of vectors written at a time; as text they are 5 times 
 SPARK_VERSION = "4.3.0"  # whose layout of a saved Word2VecModel this is; earlier ones since 2.2 read it too
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+SIZES = re.compile(rb"[0-9]{1,19} [0-9]{1,19}\n")  # how a file of word2vec begins
 LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"  # where str.splitlines cuts
 
 Rows = Iterator[tuple[pa.StringArray, Ints, Floats]]
@@ -79,19 +81,20 @@ def export(
     try:
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target}: cannot be made ({error.strerror}).") from None
+        raise UserError(f"{target}: cannot be made ({reason(error)}).") from None
     try:
         staged = working / "staged"
         _write(form, staged, walk, words)
         _check(output, target, form, overwrite)  # again, as this took a while
         if FILES[form]:
-            _Local(str(target), target).publish(staged)
+            _Local(str(target), target, _written(form)).publish(staged)
         else:
             os.replace(staged, target)
     except OSError as error:
-        raise StorageError(f"{target}: could not be written ({error.strerror or error}).") from None
+        raise StorageError(f"{target}: could not be written ({reason(error)}).") from None
     finally:
-        shutil.rmtree(working, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove_written(working, re.compile(rf"staged(?:/(?:{_written(form).pattern})?)?"))
     return Exported(len(words), walk.dimensions, replaced)
 
 
@@ -109,22 +112,31 @@ def _check(output: Path, target: Path, form: str, overwrite: bool) -> None:
         if FILES[form]:
             if not target.is_dir():
                 raise UserError(f"{target}: is a file, and {form} is a directory; give another path.")
-            found = {
-                os.path.relpath(os.path.join(root, name), target)
-                for root, _, names in os.walk(target)
-                for name in names
-            }
-            if strangers := sorted(found - set(FILES[form])):
+            if found := strangers(target, _written(form)):
                 raise UserError(
-                    f"{target}: holds {strangers[0]}, which no export to {form} wrote, so it is not touched, even with "
+                    f"{target}: holds {found[0]}, which no export to {form} wrote, so it is not touched, even with "
                     "--overwrite; give another path."
                 )
-        elif not target.is_file():
-            raise UserError(f"{target}: is no file, and {form} is one; give another path.")
+        elif (kind := kind_of(os.lstat(target).st_mode)) != "a file":
+            raise UserError(f"{target}: is {kind}, and {form} is a file; give another path.")
+        elif overwrite:
+            with open_file(target) as file:
+                beginning = file.readline(50)
+            if beginning and not SIZES.fullmatch(beginning):
+                raise UserError(
+                    f"{target}: does not begin as a file of word2vec does, so no export wrote it, and it is not "
+                    "touched, even with --overwrite; give another path."
+                )
     except OSError as error:
-        raise UserError(f"{target}: cannot be looked at ({error.strerror}).") from None
+        raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
     if not overwrite:
         raise UserError(f"{target}: exists already; give --overwrite to replace it, or another path.")
+
+
+def _written(form: str) -> re.Pattern[str]:
+    """What an export writes into its directory, as files.strangers has it."""
+    folders = {f"{name.partition('/')[0]}/" for name in FILES[form] if "/" in name}
+    return re.compile("|".join(map(re.escape, sorted({*FILES[form], *folders}))))
 
 
 # Words
@@ -255,7 +267,18 @@ def _write_projector(directory: Path, rows: Rows) -> None:
         metadata.write(b"word\tcount\n")  # the projector expects a heading when there are two columns or more
         for words, counts, block in rows:
             tensors.write(_lines(_decimals(block, "\t")))
-            metadata.write(_lines(pc.binary_join_element_wise(words, pc.cast(pa.array(counts), pa.string()), "\t")))
+            columns = _as_fields(words), pc.cast(pa.array(counts), pa.string())
+            metadata.write(_lines(pc.binary_join_element_wise(*columns, "\t")))
+
+
+def _as_fields(words: pa.StringArray) -> pa.StringArray:
+    """Words as fields of CSV: one that begins with a quote is quoted, and its quotes are doubled.
+
+    To a reader of CSV nothing else at its start means the character, and unquoted it would read on through rows to the
+    next quote. The projector shows the quotes; no field of both would be read as the same word.
+    """
+    quoted = pc.binary_join_element_wise('"', pc.replace_substring(words, '"', '""'), '"', "")
+    return pc.if_else(pc.starts_with(words, '"'), quoted, words)
 
 
 def _write_matrix(path: Path, header: bytes, list_of_words: Path, rows: Rows) -> None:

@@ -1,8 +1,11 @@
-"""Files of the driver: written through to the disk, removed, and what the storage refuses as one sentence."""
+"""Files of the driver: read, written through to the disk, removed, and what the storage refuses as one sentence."""
 
 import errno
 import os
-import shutil
+import re
+import stat
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 FULL = {
@@ -10,25 +13,130 @@ FULL = {
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "a file may not be so large",
 }
+# What the system answers where something is not there, or is something else. It will answer so again.
+ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
+# What it answers to a path that the user has to change. All other errors may pass: of the disk (EIO), of too many open
+# files (EMFILE), of memory (ENOMEM), of a network (ESTALE, ETIMEDOUT).
+MISTAKES = ABSENT | {
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTEMPTY,
+    errno.EXDEV, errno.ENOSYS, errno.ENOTSUP,
+}  # fmt: skip
 
 
 class StorageError(RuntimeError):
     """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why a call of the system failed, without the path that Python adds."""
     if isinstance(error, OSError):
         return FULL.get(error.errno or 0) or error.strerror or str(error).partition("\n")[0]
+    if isinstance(error, MemoryError):
+        return "not enough memory"
     return str(error) or type(error).__name__
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a directory with all that is in it; nothing to do where there is none."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
+def exists(path: Path) -> bool:
+    """Whether there is anything of that name, be it a link that leads nowhere.
+
+    Path.exists answers False where nobody knows, for some errors or, since Python 3.14, for all.
+
+    Raises:
+        OSError: nobody knows.
+    """
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
+def open_file(path: Path) -> BufferedReader:
+    """Open a file to be read, without waiting for somebody to write to a FIFO that stands in its place.
+
+    Raises:
+        IsADirectoryError: it is something else than a file.
+        OSError: what open does.
+    """
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
+    kind = kind_of(os.fstat(file.fileno()).st_mode)
+    if kind != "a file":
+        file.close()
+        raise IsADirectoryError(errno.EISDIR, f"it is {kind}, not a file", str(path))
+    return file
+
+
+def kind_of(mode: int) -> str:
+    """What stands there, in words."""
+    kinds = {
+        stat.S_IFREG: "a file",
+        stat.S_IFDIR: "a directory",
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFIFO: "a FIFO",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a socket or a device")
+
+
+def strangers(directory: Path, written: re.Pattern[str]) -> list[str]:
+    """The paths below a directory that nothing of ours has, in order; what is in a directory of others is not listed.
+
+    Args:
+        written: the paths that are ours, relative to the directory, with "/" between names. Files are ours under such a
+            path; directories where it ends with "/"; links, FIFOs and whatever else there is never are.
+
+    Raises:
+        OSError: it could not be listed.
+    """
+    return [path for path, is_ours in _listed(directory, "", written) if not is_ours]
+
+
+def remove_written(directory: Path, written: re.Pattern[str]) -> list[str]:
+    """Remove what is ours in a directory, and the directory if it is empty then; the strangers that are left.
+
+    Nothing else is removed, also where it appeared just now. Nothing to do where there is no such directory.
+
+    Args:
+        written: as strangers has it.
+    """
+    if not exists(directory):
+        return []
+    if directory.is_symlink() or not directory.is_dir():
+        return ["."]
+    left = []
+    for path, is_ours in _listed(directory, "", written):
+        if not is_ours:
+            left.append(path)
+        elif path.endswith("/"):
+            _remove_empty(directory / path)
+        else:
+            (directory / path).unlink(missing_ok=True)
+    _remove_empty(directory)
+    return left
+
+
+def _listed(directory: Path, prefix: str, written: re.Pattern[str]) -> Iterator[tuple[str, bool]]:
+    """Every path below a directory, those in a directory before itself, and whether it is ours."""
+    with os.scandir(directory / prefix) as entries:
+        found = sorted(entries, key=lambda entry: entry.name)
+    for entry in found:
+        path = prefix + entry.name
+        if not entry.is_dir(follow_symlinks=False):
+            yield path, entry.is_file(follow_symlinks=False) and written.fullmatch(path) is not None
+        elif written.fullmatch(f"{path}/"):
+            yield from _listed(directory, f"{path}/", written)
+            yield f"{path}/", True
+        else:
+            yield f"{path}/", False
+
+
+def _remove_empty(directory: Path) -> None:
+    try:
+        directory.rmdir()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def fsync(path: Path) -> None:

@@ -7,8 +7,9 @@ A directory is removed by whoever made it, for as long as it is temporary. One t
 where it stood, belongs to the run that keeps the checkpoints.
 """
 
+import contextlib
 import os
-import shutil
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,8 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 
 NAMES = ("center", "context")
+# What is in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had arrays of NumPy's.
+WRITTEN = re.compile(r"(?:center|context)\.(?:f32|npy)|manifest\.json")
 
 
 @dataclass
@@ -56,7 +59,8 @@ class ParameterFiles:
                         _allocate(file.fileno(), words * dimensions * 4)
                 made = cls.open(directory, words, dimensions, "r+")
             except BaseException:
-                shutil.rmtree(directory, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    files.remove_written(directory, WRITTEN)
                 raise
         except FileExistsError:
             raise
@@ -90,7 +94,8 @@ class ParameterFiles:
 
     def remove(self) -> None:
         """Remove the directory; what is mapped stays readable until it is let go."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            files.remove_written(self.directory, WRITTEN)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ While a run lives, everything that it writes is in a hidden sibling of its outpu
       lock             who is at work here: process, host, since when; touched while that process lives
       checkpoints/     the newest complete state of training, and the parameters while they are trained
       metrics.jsonl    one object an epoch
-      staged/          the output, complete before it is moved to NAME in one step
+      staged.TOKEN/    the output, complete before it is moved to NAME in one step; of one run alone
 
 A finished output keeps no checkpoints: context/ has the other matrix, which is all that going on with training needs.
+
+What a run writes has the names of OUTPUT and WORKING. Nothing else is ever removed or overwritten: a run that would
+have to is refused before it begins. What appears in an output while its successor is trained goes to NAME.kept-TIME.
 
 A path without a scheme, or file:, is a directory that the driver sees. s3: and gs: go through PyArrow, any other scheme
 through Hadoop's file systems in the running JVM; the working directory is then in the temporary directory of the
@@ -45,6 +48,7 @@ from urllib.parse import unquote, urlsplit
 from pyarrow import fs
 
 from spark_w2v.config import ConfigError
+from spark_w2v.stages import parameter_files
 from spark_w2v.stages.checkpoints import (
     Checkpoint,
     Position,
@@ -54,13 +58,26 @@ from spark_w2v.stages.checkpoints import (
     to_json,
     write_checkpoint,
 )
-from spark_w2v.stages.files import FULL, StorageError, fsync, fsync_tree, reason, remove
+from spark_w2v.stages.files import (
+    ABSENT,
+    MISTAKES,
+    StorageError,
+    exists,
+    fsync,
+    fsync_tree,
+    kind_of,
+    open_file,
+    reason,
+    remove_written,
+    strangers,
+)
 from spark_w2v.stages.parameter_files import ParameterFiles
 
 log = logging.getLogger(__name__)
 
 UserError = ConfigError  # one sentence, exit code 2
 
+UNKNOWN = "unknown"
 HEARTBEAT = 15.0  # seconds between two touches of the lock
 # Seconds without a touch after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
 # driver that collects garbage stands still.
@@ -71,7 +88,21 @@ GS_PATIENCE = 20, 900  # seconds that a request to gs is tried again for: at the
 # Object stores that Hadoop knows, once their jars are there.
 HADOOP_STORES = {"s3a", "s3n", "abfs", "abfss", "wasb", "wasbs", "oss", "cosn", "obs"}
 POINTER = re.compile(rb"runs/[0-9a-z-]{1,80}\n?")
-OURS = {"lock", "checkpoints", "metrics.jsonl", "staged", "replaced"}  # what a working directory may hold
+RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # a run in an object store
+# What runs write into an output, and jobs/report.py, as files.strangers has it; parts of earlier versions had no tag.
+OUTPUT = re.compile(
+    r"_SUCCESS|run\.json|metrics\.jsonl|report\.html|\.report\.html\.[0-9a-f]{8}"
+    r"|(?:embeddings|context|vocabulary)/(?:part-[0-9]{5}(?:-[0-9a-f]{16})?\.parquet)?"
+)
+# Likewise into a working directory.
+WORKING = re.compile(
+    r"lock|metrics\.jsonl"
+    rf"|checkpoints/(?:(?:[0-9]{{8}}|\.[^/]+\.unfinished)/(?:{parameter_files.WRITTEN.pattern})?)?"
+    rf"|(?:staged(?:\.[0-9a-f]{{32}})?|replaced)/(?:{OUTPUT.pattern})?"
+)
+ANY_CHECKPOINT = re.compile(r"checkpoints/[0-9]{8}/[^/]+")  # another version's may have other files
+LARGEST_RUN_FACTS = 256 << 20  # bytes of run.json; the fingerprint of a corpus may name a million files
+LARGEST_GAP = 64 << 20  # bytes of metrics that are gone, for which room is left
 
 
 class BusyError(UserError):
@@ -107,6 +138,8 @@ def local_path(output: str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in MISTAKES:
+            raise StorageError(f"{output}: cannot be looked at now ({reason(error)}).") from None
         raise UserError(f"{output}: cannot be an output directory ({reason(error)}).") from None
     if not target.name:
         raise UserError(f"{output}: is the root of a file system; give a directory below it.")
@@ -115,14 +148,17 @@ def local_path(output: str) -> Path:
 
 def check(output: str, *, overwrite: bool, resume: bool = False) -> None:
     """Refuse an output that no run may write to; writes nothing itself and needs no Spark, unless Hadoop must look."""
-    _check(_place(output), overwrite=overwrite, resume=resume)
+    place = _place(output)
+    _check(place, overwrite=overwrite, resume=resume)
+    _check_written(place, overwrite=overwrite, resume=resume)
 
 
 class _Local(NamedTuple):
-    """A directory that this host sees."""
+    """A directory that this host sees; what may be removed from it is what matches `written`."""
 
     output: str
     target: Path
+    written: re.Pattern[str] = OUTPUT
 
     @property
     def working(self) -> Path:
@@ -141,12 +177,23 @@ class _Local(NamedTuple):
         except NotADirectoryError:
             raise UserError(f"{self.output}: is not a directory, or is inside of something that is none.") from None
         except OSError as error:
-            raise UserError(f"{self.output}: cannot be read ({reason(error)}).") from None
+            raise StorageError(f"{self.output}: cannot be read ({reason(error)}).") from None
+
+    def strangers(self) -> list[str]:
+        """What no run wrote in a finished output."""
+        try:
+            return strangers(self.target, self.written)
+        except FileNotFoundError:  # replaced meanwhile
+            return []
+        except OSError as error:
+            raise StorageError(f"{self.output}: cannot be read ({reason(error)}).") from None
 
     def run_facts(self) -> bytes:
-        return (self.target / "run.json").read_bytes()
+        with open_file(self.target / "run.json") as file:
+            return file.read(LARGEST_RUN_FACTS)
 
-    def publish(self, staged: Path) -> None:
+    def publish(self, staged: Path, assert_held: Callable[[], None] = lambda: None) -> None:
+        assert_held()
         if self.entries() is None:
             os.rename(staged, self.target)
         elif not _exchange(staged, self.target):
@@ -160,6 +207,16 @@ class _Local(NamedTuple):
                 os.rename(replaced, self.target)
                 raise
         fsync(self.target.parent)
+        for former in (staged, staged.parent / "replaced"):
+            with contextlib.suppress(OSError):  # the new output is in place; the next run looks after the old one
+                self.discard(former)
+
+    def discard(self, former: Path) -> None:
+        """Remove an output that was replaced; what no run wrote is kept next to the new one, whenever it came."""
+        if found := remove_written(former, self.written):
+            kept = self.target.with_name(f"{self.target.name}.kept-{_run_name()}")
+            os.rename(former, kept)
+            log.warning("%s: no run wrote %s, so it is now in %s", self.output, _first(found), kept)
 
 
 def _working_elsewhere(output: str) -> Path:
@@ -229,22 +286,32 @@ class _Store(NamedTuple):
         # What a run left that died while it wrote is no output, and is removed by the next.
         return names if found or set(names) - {"runs"} else None
 
+    def strangers(self) -> list[str]:
+        """None that a publication could remove: it removes runs, and looks at them first."""
+        return []
+
     def run_facts(self) -> bytes:
         with self._files()[0].open_input_stream(f"{self.current()}/run.json") as stream:
-            return bytes(stream.read())
+            return bytes(stream.read(LARGEST_RUN_FACTS))
 
-    def publish(self, staged: Path) -> None:
+    def publish(self, staged: Path, assert_held: Callable[[], None]) -> None:
         files, path = self._files(has_output=True)
         before, run = self.current(), _run_name()
         for file in _success_last(staged):
             name = f"{path}/runs/{run}/{file.relative_to(staged).as_posix()}"
             with open(file, "rb") as source, files.open_output_stream(name) as to:
                 shutil.copyfileobj(source, to, PIECE)
+        assert_held()
         with files.open_output_stream(f"{path}/CURRENT") as to:
             to.write(f"runs/{run}\n".encode())
         for info in files.get_file_info(fs.FileSelector(f"{path}/runs")):
-            if info.base_name != run and info.path != before:
-                files.delete_dir(info.path)
+            if info.base_name != run and info.path != before and RUN.fullmatch(info.base_name):
+                below = files.get_file_info(fs.FileSelector(info.path, recursive=True))
+                names = [f"{i.path[len(info.path) + 1 :]}{'' if i.is_file else '/'}" for i in below]
+                if found := [name for name in names if not OUTPUT.fullmatch(name)]:
+                    log.warning("%s: is kept, as no run wrote %s", info.path, _first(found))
+                else:
+                    files.delete_dir(info.path)
 
 
 def _run_name() -> str:
@@ -313,48 +380,105 @@ class _Remote(NamedTuple):
         except (Py4JJavaError, CapturedException) as error:
             raise UserError(f"{self.output}: cannot be opened ({_java_reason(error)}).") from None
 
-    def run_facts(self) -> bytes:
-        files, path, path_class = self._current()
-        stream = files.open(path_class(path, "run.json"))
-        try:
-            return bytes(stream.readAllBytes())
-        finally:
-            stream.close()
+    def strangers(self) -> list[str]:
+        """What no run wrote in a finished output that would be removed."""
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors.exceptions.captured import CapturedException
 
-    def publish(self, staged: Path) -> None:
+        if self.is_store:  # as in _Store
+            return []
+        try:
+            files, path, _ = self._hadoop()
+            return _hadoop_strangers(files, path)
+        except (Py4JJavaError, CapturedException) as error:
+            raise StorageError(f"{self.output}: cannot be listed ({_java_reason(error)}).") from None
+
+    def run_facts(self) -> bytes:
+        from py4j.protocol import Py4JJavaError
+        from pyspark.errors.exceptions.captured import CapturedException
+
+        try:
+            files, path, path_class = self._current()
+            stream = files.open(path_class(path, "run.json"))
+            try:
+                return bytes(stream.readNBytes(LARGEST_RUN_FACTS))
+            finally:
+                stream.close()
+        except (Py4JJavaError, CapturedException) as error:
+            raise StorageError(f"{self.output}: run.json cannot be read ({_java_reason(error)}).") from None
+
+    def publish(self, staged: Path, assert_held: Callable[[], None]) -> None:
         from py4j.protocol import Py4JJavaError
         from pyspark.errors.exceptions.captured import CapturedException
 
         try:
             files, path, path_class = self._hadoop()
             if self.is_store:
-                self._point(staged)
+                self._point(staged, assert_held)
                 return
-            beside = path_class(path.getParent(), f".{path.getName()}.{uuid.uuid4().hex[:8]}")
+            name = f".{path.getName()}.{uuid.uuid4().hex[:8]}"
+            beside, former = path_class(path.getParent(), name), path_class(path.getParent(), f"{name}.former")
             (staged / "_SUCCESS").unlink()
             files.mkdirs(path.getParent())
             files.copyFromLocalFile(False, True, path_class(staged.as_uri()), beside)
-            if files.exists(path):
-                files.delete(path, True)
+            assert_held()
+            has_former = files.exists(path)
+            if has_former and not files.rename(path, former):
+                raise StorageError(f"{self.output}: could not be replaced; the new output is in {beside}.")
             if not files.rename(beside, path):
+                if has_former:
+                    files.rename(former, path)
                 raise StorageError(f"{self.output}: could not be moved into place; the new output is in {beside}.")
             files.create(path_class(path, "_SUCCESS")).close()
+            if has_former:
+                self._discard(files, former, path_class(path.getParent(), f"{path.getName()}.kept-{_run_name()}"))
         except (Py4JJavaError, CapturedException) as error:
             raise StorageError(f"{self.output}: could not be written ({_java_reason(error)}).") from None
 
-    def _point(self, staged: Path) -> None:
+    def _discard(self, files: Any, former: Any, kept: Any) -> None:
+        """As _Local.discard; an output with anything of others is kept whole."""
+        if found := _hadoop_strangers(files, former):
+            files.rename(former, kept)
+            log.warning("%s: no run wrote %s, so the former output is now in %s", self.output, _first(found), kept)
+        else:
+            files.delete(former, True)
+
+    def _point(self, staged: Path, assert_held: Callable[[], None]) -> None:
         files, path, path_class = self._hadoop()
         before, run = self._current()[1].getName(), _run_name()
         to = path_class(path, f"runs/{run}")
         for file in _success_last(staged):
             part = path_class(to, file.relative_to(staged).as_posix())
             files.copyFromLocalFile(False, True, path_class(file.as_uri()), part)
+        assert_held()
         stream = files.create(path_class(path, "CURRENT"), True)
         stream.write(f"runs/{run}\n".encode())
         stream.close()
         for status in files.listStatus(path_class(path, "runs")):
-            if status.getPath().getName() not in (run, before):
-                files.delete(status.getPath(), True)
+            old = status.getPath()
+            if old.getName() not in (run, before) and RUN.fullmatch(old.getName()):
+                if found := _hadoop_strangers(files, old):
+                    log.warning("%s: is kept, as no run wrote %s", old, _first(found))
+                else:
+                    files.delete(old, True)
+
+
+def _hadoop_strangers(files: Any, directory: Any, prefix: str = "") -> list[str]:
+    """As files.strangers, on a file system of Hadoop's."""
+    found: list[str] = []
+    for status in files.listStatus(directory):
+        name = f"{prefix}{status.getPath().getName()}{'/' if status.isDirectory() else ''}"
+        if status.isSymlink() or not OUTPUT.fullmatch(name):
+            found.append(name)
+        elif status.isDirectory():
+            found += _hadoop_strangers(files, status.getPath(), name)
+    return found
+
+
+def _first(names: list[str]) -> str:
+    """The first few of some names, as one text without what a terminal would obey."""
+    shown = [name if name.isprintable() else name.encode("unicode_escape").decode() for name in names[:3]]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 Place = _Local | _Store | _Remote
@@ -392,20 +516,43 @@ def _check(place: Place, *, overwrite: bool, resume: bool) -> None:
             f"{place.output}: holds a finished output; give --overwrite to replace it, or another directory."
         )
     if isinstance(place, _Local) and entries is None:
-        parent = next(p for p in place.target.parents if p.exists())
+        try:
+            parent = next(p for p in place.target.parents if exists(p))
+        except OSError as error:
+            raise StorageError(f"{place.output}: cannot be looked at now ({reason(error)}).") from None
         if not parent.is_dir():
             raise UserError(f"{place.output}: cannot be made, as {parent} is not a directory.")
         if not os.access(parent, os.W_OK | os.X_OK):
             raise UserError(f"{place.output}: cannot be made, as {parent} may not be written to.")
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            strangers = sorted(set(os.listdir(place.working)) - OURS)
-        except OSError as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            raise UserError(f"{place.working}: the working directory cannot be read ({reason(error)}).") from None
-        if strangers:
-            raise UserError(f"{place.working}: holds {strangers[0]}, which no run wrote; move it away.")
+
+
+def _check_written(place: Place, *, overwrite: bool, resume: bool) -> None:
+    """Refuse what a run would have to remove though no run wrote it, in the output and in the working directory."""
+    if overwrite and place.entries() and (found := place.strangers()):
+        raise UserError(
+            f"{place.output}: holds {_first(found)}, which no run wrote, so --overwrite does not replace it; move that "
+            "away, or give another directory."
+        )
+    working = place.working
+    try:
+        if not exists(working):
+            return
+        if (kind := kind_of(os.lstat(working).st_mode)) != "a directory":
+            raise UserError(f"{working}: is {kind}, and runs work in a directory of that name; move it away.")
+        # What was being replaced is moved back, with all that is in it.
+        found = [name for name in strangers(working, WORKING) if not name.startswith("replaced/")]
+        if resume:
+            found = [name for name in found if not (ANY_CHECKPOINT.fullmatch(name) and (working / name).is_file())]
+        if found:
+            # Of a name that is ours it is something else: a directory, a FIFO.
+            is_named = any(WORKING.fullmatch(found[0].rstrip("/") + end) for end in ("", "/"))
+            what = f" ({kind_of(os.lstat(working / found[0]).st_mode)})" if is_named else ""
+            raise UserError(f"{working}: holds {_first(found)}{what}, which no run wrote; move it away.")
+    except FileNotFoundError:  # a run that ends removes it
+        pass
+    except OSError as error:
+        error_class = UserError if error.errno in MISTAKES - {errno.EACCES, errno.EPERM} else StorageError
+        raise error_class(f"{working}: the working directory cannot be read ({reason(error)}).") from None
 
 
 # A run
@@ -427,6 +574,7 @@ def open_run(output: str, *, overwrite: bool, resume: bool, fingerprint: Mapping
     """
     place = _place(output)
     _check(place, overwrite=overwrite, resume=resume)
+    _check_written(place, overwrite=overwrite, resume=resume)
     return Run(place, overwrite=overwrite, resume=resume, fingerprint=fingerprint)
 
 
@@ -463,10 +611,10 @@ class Run:
     def _begin(self, resume: bool) -> None:
         self._restore_replaced()
         _check(self._place, overwrite=self._overwrite, resume=resume)  # again, now that nobody else can be at work
-        remove(self.working / "staged")
+        _check_written(self._place, overwrite=self._overwrite, resume=resume)
+        self._remove_staged()
         if not resume:
-            remove(self.parameters_folder)
-            remove(self._metrics)
+            self._remove_training()
             return
         remove_unfinished(self.parameters_folder)
         self._checkpoint = newest_checkpoint(self.parameters_folder)
@@ -478,7 +626,8 @@ class Run:
             self._leaves_nothing = self._stored in (None, published)
             self._stored = published
             return
-        self._cut_metrics(self._checkpoint.metrics_bytes if self._checkpoint else 0)
+        with self._storage("metrics.jsonl could not be read"):
+            self._keep_metrics(self._checkpoint.metrics_bytes if self._checkpoint else 0)
 
     @property
     def parameters_folder(self) -> Path:
@@ -488,6 +637,9 @@ class Run:
     @property
     def _metrics(self) -> Path:
         return self.working / "metrics.jsonl"
+
+    def _metrics_size(self) -> int:
+        return os.stat(self._metrics).st_size if exists(self._metrics) else 0
 
     def identify(self, facts: Mapping[str, Any]) -> None:
         """Add to the fingerprint what became known after the start; refused where a checkpoint says otherwise."""
@@ -538,16 +690,16 @@ class Run:
         """
         self._lock.assert_held()
         with self._storage("a checkpoint could not be written"):
-            size = self._metrics.stat().st_size if self._metrics.exists() else 0
-            checkpoint = Checkpoint(position, parameters, self._fingerprint, size)
-            write_checkpoint(self.parameters_folder, self._next, checkpoint)
+            checkpoint = Checkpoint(position, parameters, self._fingerprint, self._metrics_size())
+            write_checkpoint(self.parameters_folder, self._next, checkpoint, self._lock.assert_held)
         self._next += 1
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl, on the disk when this returns."""
         line = (to_json(metrics) + "\n").encode()
+        self._lock.assert_held()
         with self._storage("metrics.jsonl could not be written"):
-            size = self._metrics.stat().st_size if self._metrics.exists() else 0
+            size = self._metrics_size()
             try:
                 with open(self._metrics, "ab") as file:
                     file.write(line)
@@ -560,9 +712,15 @@ class Run:
 
     def metrics(self) -> list[dict[str, Any]]:
         """What append_metrics was given, also before the run was resumed."""
-        if not self._metrics.exists():
-            return []
-        return [json.loads(line) for line in self._metrics.read_text(encoding="utf-8").splitlines()]
+        return [json.loads(line) for line in self._metrics_lines()]
+
+    def _metrics_lines(self) -> list[bytes]:
+        """Without those that were lost."""
+        with self._storage("metrics.jsonl could not be read"):
+            if not exists(self._metrics):
+                return []
+            with open_file(self._metrics) as file:
+                return [line for line in file.read().split(b"\n") if _is_object(line)]
 
     def publish(self, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
         """Let write fill a directory, add metrics.jsonl, run.json and _SUCCESS, and make it the output in one step.
@@ -572,16 +730,13 @@ class Run:
             facts: for run.json, to which the fingerprint is added.
         """
         self._lock.assert_held()
-        staged = self.working / "staged"
+        # Of this run alone: one whose host stood still may wake up here after another has taken the output over.
+        staged = self.working / f"staged.{self._lock.token}"
         with self._storage("the output could not be written"):
-            remove(staged)
             staged.mkdir()
             try:
                 write(staged)
-                if self._metrics.exists():
-                    shutil.copyfile(self._metrics, staged / "metrics.jsonl")
-                else:
-                    (staged / "metrics.jsonl").touch()
+                (staged / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in self._metrics_lines()))
                 text = json.dumps(
                     {**facts, "fingerprint": self._fingerprint}, indent=2, ensure_ascii=False, allow_nan=False
                 )
@@ -593,27 +748,32 @@ class Run:
                 fsync(staged)
                 self._lock.assert_held()
                 _check(self._place, overwrite=self._overwrite, resume=False)
-                self._place.publish(staged)
+                self._place.publish(staged, self._lock.assert_held)
             except BaseException:
                 with contextlib.suppress(OSError):
-                    remove(staged)
+                    remove_written(staged, OUTPUT)
                 raise
         self.is_published = self._leaves_nothing = True
         self.close()
 
+    def leave_nothing(self) -> None:
+        """Let close remove checkpoints and metrics too: no run can go on from them."""
+        self._leaves_nothing = True
+
     def close(self) -> None:
         """Let go of the output. What a resumed run needs stays, unless the output is published."""
-        if not self._lock.is_held():
+        try:
+            self._lock.assert_held()
+        except StorageError:  # another run's, or nobody knows: nothing is removed
+            self._lock.stop()
             return
         with contextlib.suppress(OSError):
-            remove(self.working / "staged")
+            self._remove_staged()
             self._restore_replaced()
         with contextlib.suppress(OSError, StorageError):  # of what cannot be listed, nothing is removed
             remove_unfinished(self.parameters_folder)
             if self._leaves_nothing or not numbered(self.parameters_folder):
-                for path in (self.parameters_folder, self._metrics):
-                    with contextlib.suppress(OSError):
-                        remove(path)
+                self._remove_training()
         self._lock.release()
         self._remove_made()
 
@@ -630,41 +790,95 @@ class Run:
             with contextlib.suppress(OSError):  # not empty: something is kept
                 directory.rmdir()
 
+    def _remove_staged(self) -> None:
+        """Remove what was staged and not published, or replaced by what was."""
+        for path in self.working.iterdir():
+            if path.name.startswith("staged"):
+                remove_written(path, OUTPUT)
+
+    def _remove_training(self) -> None:
+        """Remove checkpoints and metrics."""
+        for path in numbered(self.parameters_folder):
+            remove_written(path, parameter_files.WRITTEN)
+        remove_unfinished(self.parameters_folder)
+        with contextlib.suppress(OSError):  # not there, or not empty: something of others came meanwhile
+            self.parameters_folder.rmdir()
+        self._metrics.unlink(missing_ok=True)
+
     def _restore_replaced(self) -> None:
         replaced = self.working / "replaced"
-        if isinstance(self._place, _Local) and replaced.exists():
+        if isinstance(self._place, _Local) and exists(replaced):
             if self._place.entries() is None:
                 log.warning("%s: moved back, as a run died while it replaced it", self.output)
                 os.rename(replaced, self._place.target)
             else:
-                remove(replaced)
+                self._place.discard(replaced)
 
-    def _cut_metrics(self, size: int) -> None:
-        """Drop lines that a run wrote after the checkpoint that it is resumed from."""
-        if not self._metrics.exists():
+    def _keep_metrics(self, size: int) -> None:
+        """Drop the lines that came after the checkpoint that a run is resumed from, and say how many others are lost.
+
+        Those become blanks, as the checkpoint goes on saying how many bytes are its own.
+        """
+        there = self._metrics_size()
+        if not there and not size:
             return
-        with open(self._metrics, "r+b") as file:
-            kept = file.read(size)
-            file.truncate(kept.rfind(b"\n") + 1)
+        with open(self._metrics, "r+b" if exists(self._metrics) else "w+b") as file:
+            kept = file.read(min(size, there))
+            gap = size - len(kept)
+            lines = (kept + b" " * gap if gap <= LARGEST_GAP else kept).split(b"\n")
+            if lines[-1]:
+                lines[-1] = lines[-1][:-1]  # which makes room for the end of a line
+                lines.append(b"")
+            lost = [number for number, line in enumerate(lines[:-1]) if line.strip(b" ") and not _is_object(line)]
+            for number in lost:
+                lines[number] = b" " * len(lines[number])
+            if lost or gap:
+                log.warning(
+                    "%s: %d of its lines cannot be read and %d bytes are gone, so the metrics of epochs before the "
+                    "checkpoint are lost; training goes on", self._metrics, len(lost), gap,
+                )  # fmt: skip
+            text = b"\n".join(lines)
+            if text != kept:
+                file.seek(0)
+                file.write(text)
+            file.truncate(len(text))
+            file.flush()
             os.fsync(file.fileno())
 
     @contextlib.contextmanager
     def _storage(self, what: str, error_class: type[Exception] = StorageError) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
-            error_class = StorageError if error.errno in FULL else error_class
+        except (OSError, MemoryError) as error:
+            if isinstance(error, MemoryError) or error.errno not in MISTAKES:
+                error_class = StorageError
             raise error_class(f"{self.output}: {what}: {reason(error)}.") from None
+
+
+def _is_object(line: bytes) -> bool:
+    """Whether a line is a JSON object."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 # The fingerprint
 
 
 def _fingerprint_of(place: Place) -> dict[str, Any]:
-    """What the run that wrote a finished output was."""
+    """What the run that wrote a finished output was; {} where nothing there says so.
+
+    Raises:
+        OSError, StorageError: it could not be read now.
+    """
     try:
         found = json.loads(place.run_facts())["fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
         return {}
     return found if isinstance(found, dict) else {}
 
@@ -693,8 +907,8 @@ class _Lock:
 
     def __init__(self, working: Path, output: str) -> None:
         self.path = working / "lock"
-        self._token = uuid.uuid4().hex
-        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "token": self._token}
+        self.token = uuid.uuid4().hex
+        content = {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time(), "token": self.token}
         content |= {"system": _system(), "started": _started(os.getpid())}
         with _guarded(working) as alone:
             self._take(content, output, alone)
@@ -703,11 +917,11 @@ class _Lock:
         self._thread.start()
 
     def _take(self, content: Mapping[str, Any], output: str, alone: bool) -> None:
-        if self.path.exists():
-            holder = _read_lock(self.path)
+        if (text := _read_lock(self.path)) is not None:
+            holder = _holder(text)
             who = f"process {holder.get('pid', '?')} on {holder.get('host', '?')}"
             # Locks are written under the guard, so who left half of one was killed while writing it.
-            is_abandoned = alone and not holder and _is_half_written(self.path)
+            is_abandoned = alone and not holder and not text.endswith(b"\n")
             if not is_abandoned and not _is_stale(self.path, holder):
                 raise BusyError(
                     f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
@@ -726,26 +940,33 @@ class _Lock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, StorageError):
                 if self.is_held():
                     os.utime(self.path)
 
     def is_held(self) -> bool:
         """Whether the lock still is this run's: a machine that slept for long may have lost it."""
-        return _read_lock(self.path).get("token") == self._token
+        return _holder(_read_lock(self.path) or b"").get("token") == self.token
 
     def assert_held(self) -> None:
+        """Raises:
+        StorageError: another run holds it, or nobody knows now.
+        """
         if not self.is_held():
             raise StorageError(f"{self.path}: another run has taken over this output, so this one stops.")
 
     def release(self) -> None:
         """Remove the lock, and the working directory where nothing else is in it."""
-        self._stop.set()
-        self._thread.join()
-        with contextlib.suppress(OSError), _guarded(self.path.parent):
+        self.stop()
+        with contextlib.suppress(OSError, StorageError), _guarded(self.path.parent):
             if self.is_held():
                 self.path.unlink()
                 self.path.parent.rmdir()
+
+    def stop(self) -> None:
+        """Touch the lock no more."""
+        self._stop.set()
+        self._thread.join()
 
 
 @contextlib.contextmanager
@@ -786,28 +1007,35 @@ def _guarded(working: Path) -> Iterator[bool]:
             os.close(descriptor)
 
 
-def _read_lock(path: Path) -> dict[str, Any]:
+def _read_lock(path: Path) -> bytes | None:
+    """The text of a lock; None where there is none.
+
+    Raises:
+        StorageError: nobody knows now.
+    """
     try:
-        with open(path, "rb") as file:
-            found = json.loads(file.read(1 << 16))
-    except (OSError, ValueError, RecursionError):
+        with open_file(path) as file:
+            return file.read(1 << 16)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: the lock could not be read: {reason(error)}.") from None
+
+
+def _holder(text: bytes) -> dict[str, Any]:
+    """What a lock says; {} where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _is_half_written(path: Path) -> bool:
-    """Whether a lock can be read, as another user's perhaps cannot, and does not end as one does."""
-    try:
-        return not path.read_bytes().endswith(b"\n")
-    except OSError:
-        return False
-
-
 def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
     pid = holder.get("pid")
-    if holder.get("system") == _system() and isinstance(pid, int):
+    if isinstance(pid, int) and pid > 0 and holder.get("system") == _system():
         started = _started(pid)
-        return started is None or started != holder.get("started")
+        return started is None or (started != UNKNOWN and holder.get("started") not in (None, UNKNOWN, started))
     try:
         return time.time() - path.stat().st_mtime > STALE
     except FileNotFoundError:
@@ -815,29 +1043,45 @@ def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
 
 
 def _system() -> str:
-    """Where process ids mean the same: host, boot and, as containers may share a host's name, the id namespace."""
+    """Where process ids mean the same: host, boot and, as containers may share a host's name, the id namespace.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
     parts = [socket.gethostname()]
-    with contextlib.suppress(OSError):
+    try:
         parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
         parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError as error:  # a system that has no such file, or shows it to nobody
+        if error.errno not in MISTAKES:
+            raise
     return " ".join(parts)
 
 
 def _started(pid: int) -> str | None:
-    """When a process started, as ids are used again; None for one that is gone."""
+    """When a process started, as ids are used again; None for one that is gone, UNKNOWN for one that does not show it.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
-    except (OSError, IndexError):
-        if Path("/proc/self/stat").exists():
-            return None
-    try:  # no /proc: macOS
-        os.kill(pid, 0)
     except ProcessLookupError:
         return None
-    except (OSError, OverflowError):
+    except IndexError:
         pass
-    return "unknown"
+    except OSError as error:
+        if error.errno not in MISTAKES:
+            raise
+    # Gone, or another user's on a system that hides those, or a system without /proc: macOS.
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except OSError:
+        pass
+    return UNKNOWN
 
 
 # Files

@@ -26,12 +26,14 @@ from numpy.typing import NDArray
 
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import OutputError, Rows
-from spark_w2v.stages.files import StorageError
+from spark_w2v.stages.files import ABSENT, StorageError, exists, kind_of, open_file, reason
 from spark_w2v.stages.layout import layout
 from spark_w2v.stages.neighbors import Floats, Ints, nearest_rows, unit_vectors
 from spark_w2v.stages.publication import UserError, local_path
 
 NAME = "report.html"
+# How a page begins, and the JSON of an evaluation: what may be replaced.
+BEGINNINGS = (b"<!doctype html>\n<html", b'{\n "restrict":')
 LARGEST = 2_000_000  # bytes of a page, whatever the words
 # What 10,000 words take: 10 neighbours of 2 + 1 bytes, a third more in base64 = 400 kB, and some 150 kB of spellings
 # and counts. Ids of two bytes end at 65,536.
@@ -139,11 +141,15 @@ def finished(output: Path) -> Finished:
     found = embeddings.walk(output)
     vectors = _first_rows(found.blocks, _most_shown(len(found.words), found.dimensions))
     try:
-        run = _parsed((output / "run.json").read_bytes())
-        metrics = [_parsed(line) for line in (output / "metrics.jsonl").read_bytes().splitlines()]
+        with open_file(output / "run.json") as file:
+            run = _parsed(file.read())
+        with open_file(output / "metrics.jsonl") as file:
+            metrics = [_parsed(line) for line in file.read().splitlines()]
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else type(error).__name__
-        raise OutputError(f"{output}: run.json or metrics.jsonl cannot be read ({reason}).") from None
+        if isinstance(error, OSError) and error.errno not in ABSENT:
+            raise StorageError(f"{output}: run.json or metrics.jsonl could not be read: {reason(error)}.") from None
+        why = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise OutputError(f"{output}: run.json or metrics.jsonl cannot be read ({why}).") from None
     if not isinstance(run, dict) or not all(isinstance(one, dict) for one in metrics):
         raise OutputError(f"{output}: run.json or metrics.jsonl is not what a run writes.")
     return Finished(output.name, found.words, found.counts, vectors, run, metrics)
@@ -182,8 +188,7 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
             raise ValueError("it is larger than 8 MB")
         found = msgspec.json.decode(content, type=Evaluation)
     except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{path}: is no report that jobs/evaluate.py --json wrote ({reason}).") from None
+        raise UserError(f"{path}: is no report that jobs/evaluate.py --json wrote ({reason(error)}).") from None
     if (found.this.words, found.this.dimensions) != (words, dimensions):
         raise UserError(
             f"{path}: is the evaluation of {found.this.words:,} words of {found.this.dimensions} dimensions, and this "
@@ -204,7 +209,7 @@ def target_of(path: str, *outputs: Path) -> Path:
         outputs: of runs, in which nothing is to be written.
 
     Raises:
-        UserError: nothing can be written there, or what is there is no file or part of a run.
+        UserError: nothing can be written there, or what is there is no file, part of a run, or not of these commands.
     """
     target = local_path(path)
     for output in outputs:
@@ -213,15 +218,36 @@ def target_of(path: str, *outputs: Path) -> Path:
     is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
     if is_taken or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
         raise UserError(f"{path}: nothing can be written there; give a file in a directory that may be written to.")
+    _check_replaced(target)
     return target
+
+
+def _check_replaced(target: Path) -> None:
+    """Refuse to replace what these commands did not write."""
+    try:
+        if not exists(target):
+            return
+        beginning = None
+        if kind_of(os.lstat(target).st_mode) == "a file":
+            with open_file(target) as file:
+                beginning = file.read(max(map(len, BEGINNINGS)))
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
+    if beginning is None or (beginning and not beginning.startswith(BEGINNINGS)):
+        raise UserError(
+            f"{target}: is neither a page nor a report that these commands wrote, so it is not replaced; move it away, "
+            "or give another path."
+        )
 
 
 def write(target: Path, text: str) -> None:
     """Write a file in one step: whoever looks meanwhile sees the old one or the new one.
 
     Raises:
+        UserError: what stands there is not a page or a report.
         StorageError: the storage refused; what stood there is as it was.
     """
+    _check_replaced(target)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         try:

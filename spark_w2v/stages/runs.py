@@ -8,12 +8,14 @@ The link is relative, so that DIR may be copied, moved or mounted elsewhere.
 """
 
 import contextlib
+import errno
 import os
 import re
 import uuid
 from pathlib import Path
 
-from spark_w2v.stages.files import StorageError
+from spark_w2v.stages import files
+from spark_w2v.stages.files import StorageError, fsync, reason
 from spark_w2v.stages.publication import UserError, is_local, local_path
 
 CURRENT, RUNS = "current", "runs"
@@ -44,7 +46,7 @@ def output_of(directory: str, run_id: str) -> str:
             "elsewhere keeps runs, and a pointer to the current one, of its own."
         )
     root = local_path(directory)
-    if (root / "_SUCCESS").exists():
+    if _exists(root / "_SUCCESS"):
         raise UserError(f"{directory}: is itself the output of a run; give a directory to keep runs in.")
     _linked(root)
     return str(root / RUNS / run_id)
@@ -56,7 +58,12 @@ def current(directory: str) -> str | None:
 
 
 def is_finished(output: str) -> bool:
-    return all((local_path(output) / name).exists() for name in ("_SUCCESS", "run.json"))
+    """Whether a run of this id has finished.
+
+    Raises:
+        StorageError: nobody knows now.
+    """
+    return all(_exists(local_path(output) / name) for name in ("_SUCCESS", "run.json"))
 
 
 def move_current(directory: str, run_id: str) -> str | None:
@@ -74,7 +81,9 @@ def move_current(directory: str, run_id: str) -> str | None:
     if before != run_id:
         _link(root, run_id)
     with contextlib.suppress(OSError):
-        _marker(output).unlink()
+        marker = _marker(output)
+        if marker.is_file() and not marker.stat().st_size:  # ours are empty
+            marker.unlink()
     return before
 
 
@@ -88,9 +97,9 @@ def _link(root: Path, run_id: str) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
-        _fsync(root)
+        fsync(root)
     except OSError as error:
-        raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({error.strerror}).") from None
+        raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({reason(error)}).") from None
 
 
 def mark_pending(output: str) -> None:
@@ -100,11 +109,11 @@ def mark_pending(output: str) -> None:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
     except OSError as error:
-        raise StorageError(f"{marker}: could not be written ({error.strerror}).") from None
+        raise StorageError(f"{marker}: could not be written ({reason(error)}).") from None
 
 
 def is_pending(output: str) -> bool:
-    return _marker(output).exists()
+    return _exists(_marker(output))
 
 
 def directory_of(output: str) -> Path:
@@ -118,7 +127,7 @@ def directory_of(output: str) -> Path:
     if not is_local(output):
         raise UserError(f"{output}: is not on this host; copy it here, or mount it.")
     root = local_path(output)
-    if not (root / "_SUCCESS").exists() and (root / CURRENT).exists():
+    if not _exists(root / "_SUCCESS") and _exists(root / CURRENT):
         return local_path(str(root / CURRENT))
     return root
 
@@ -126,7 +135,7 @@ def directory_of(output: str) -> Path:
 def holds_runs(output: str) -> bool:
     """Whether this is a directory of runs that has no current one yet."""
     root = local_path(output)
-    return (root / RUNS).is_dir() and _linked(root) is None
+    return _exists(root / RUNS) and _linked(root) is None
 
 
 def _marker(output: str) -> Path:
@@ -141,17 +150,18 @@ def _linked(root: Path) -> str | None:
         target = os.readlink(link)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError:
-        target = ""
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise StorageError(f"{link}: cannot be read ({reason(error)}).") from None
+        target = ""  # no link
     run_id = target.removeprefix(RUNS + os.sep)
     if run_id == target or not RUN_ID.fullmatch(run_id):
         raise UserError(f"{link}: is not a link to one of {root / RUNS}, so it is not replaced; move it away.")
     return run_id
 
 
-def _fsync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
+def _exists(path: Path) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return files.exists(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be looked at now ({reason(error)}).") from None

@@ -256,8 +256,12 @@ class Training:
         return ByWord(self.state.center, self._places), ByWord(self.state.context, self._places)
 
     def _create(self, name: str) -> ParameterFiles:
-        """Parameters of zeros, to be written to."""
-        return ParameterFiles.create(self.folder / f".{name}.unfinished", self.counts.size, self.settings.dimensions)
+        """Parameters of zeros, to be written to.
+
+        Of a name that no other run has: one may have taken this run's folder over, as its host seemed dead.
+        """
+        directory = self.folder / f".{name}-{uuid.uuid4().hex[:8]}.unfinished"
+        return ParameterFiles.create(directory, self.counts.size, self.settings.dimensions)
 
     @contextmanager
     def _new_parameters(self, epoch: int, number: int) -> Iterator[ParameterFiles]:
@@ -348,7 +352,7 @@ class Training:
         edges = epoch_edges(epoch, self.blocks.count, s.slices, self._pairs)
         trained = BlockEpoch(
             self.encoded, plan, epoch, s.epochs, edges, s.dimensions, s.learning_rate, self.snapshots, self.exchange,
-            lambda sweep: self._create(f"{epoch}-{sweep + 1}-{uuid.uuid4().hex[:8]}"),
+            lambda sweep: self._create(f"{epoch}-{sweep + 1}"),
         )  # fmt: skip
         sweeps, begun = edges.size - 1, time.monotonic()
         for event in trained.run(self.state.parameters, self.state.sweep):
@@ -363,7 +367,7 @@ class Training:
             if self.state.sweep < sweeps:
                 yield self._progress(epoch, float(edges[self.state.sweep]), is_saved=True)
             elif not self.state.pairs:
-                raise NoPairsError()
+                raise NoPairsError(self.counts.size)
             else:
                 yield self._end_epoch(epoch, sweeps, _about_tasks(event.tasks))
 
@@ -392,7 +396,7 @@ class Training:
             self._context.setJobGroup(name, f"{name} of {s.epochs}: sync {number + 1} of {syncs}")
             walked, parts = replicas.sync(self.state.center, self.state.context, step, (epoch, number), edges)
             if not self.state.pairs + sum(walk.pairs for walk in walked) and number == syncs - 1:
-                raise NoPairsError()
+                raise NoPairsError(self.counts.size)
             if not all(walk.finite and math.isfinite(walk.loss) for walk in [*walked, *parts]):
                 raise DivergedError("a parameter or the loss is not finite")
             with self._new_parameters(epoch, number + 1) as new:
@@ -437,8 +441,9 @@ def _about_tasks(tasks: list[dict[str, Any]]) -> dict[str, Any]:
 class NoPairsError(ValueError):
     """The corpus has words, and no two of them stand together."""
 
-    def __init__(self) -> None:
+    def __init__(self, words: int) -> None:
+        one = ", which is one word alone" if words == 1 else ""
         super().__init__(
-            "no pair to train on: every sentence has fewer than two words of the vocabulary. Lower "
+            f"no pair to train on: every sentence has fewer than two words of the vocabulary{one}. Lower "
             "vocabulary.min_count, or check that the corpus has one sentence a line."
         )

@@ -1,5 +1,6 @@
 """jobs/export.py: every format opened by its own reader, and what must not be written is not."""
 
+import csv
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from jobs import export
 from spark_w2v.stages import embeddings
 from spark_w2v.stages import export as formats
 from spark_w2v.stages.export import FILES
+from tests.stages.test_publication import STRANGERS, everything, make_stranger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -77,7 +79,10 @@ def load(form: str, target: Path) -> tuple[list[str], Floats]:
         heading, *lines = (target / "metadata.tsv").read_text(encoding="utf-8").removesuffix("\n").split("\n")
         assert heading == "word\tcount"
         rows = (target / "tensors.tsv").read_text(encoding="ascii").removesuffix("\n").split("\n")
-        return [line.split("\t")[0] for line in lines], np.array([row.split("\t") for row in rows]).astype(np.float32)
+        words = [line.split("\t")[0] for line in lines]
+        # It shows the quotes of CSV, and a row for each word.
+        words = [word[1:-1].replace('""', '"') if word.startswith('"') else word for word in words]
+        return words, np.array([row.split("\t") for row in rows]).astype(np.float32)
     words = (target / "words.txt").read_text(encoding="utf-8").splitlines()
     if form == "npy":
         return words, np.load(target / "vectors.npy", allow_pickle=False)
@@ -166,6 +171,19 @@ def test_words_with_white_space_are_refused_or_replaced_and_counted(
         assert found[:2] == ["_", "New_York_"]
 
 
+def test_a_table_of_words_is_read_whole_by_readers_of_csv(output: Path, tmp_path: Path) -> None:
+    assert export_to(output, "projector", tmp_path / "to") == 0
+    with open(tmp_path / "to" / "metadata.tsv", encoding="utf-8", newline="") as file:
+        heading, *rows = csv.reader(file, delimiter="\t")
+    assert heading == ["word", "count"]
+    assert [row[0] for row in rows] == WORDS
+    table = pd.read_csv(tmp_path / "to" / "metadata.tsv", sep="\t", keep_default_na=False)
+    # pandas ends every string at a NUL.
+    assert table["word"].tolist() == [word.partition("\0")[0] for word in WORDS]
+    assert table["count"].tolist() == [int(row[1]) for row in rows] == list(range(len(WORDS) * 1000, 0, -1000))
+    assert len(pd.read_csv(tmp_path / "to" / "metadata.tsv", sep="\t")) == len(WORDS)
+
+
 def test_mllib_loads_it_and_answers_as_we_do(spark: "SparkSession", tmp_path: Path) -> None:
     from pyspark.ml.feature import Word2VecModel
 
@@ -217,6 +235,37 @@ def test_an_existing_target_is_replaced_only_when_asked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "to"]
 
 
+@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
+def test_a_file_that_no_export_wrote_is_not_replaced(
+    output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "thesis.tex"
+    target.write_text("\\documentclass{book}\n")
+    assert export_to(output, form, target, "--overwrite") == 2
+    assert "does not begin as a file of word2vec does" in capsys.readouterr().err
+    assert target.read_text() == "\\documentclass{book}\n"
+    target.write_text("")  # as mktemp leaves it
+    assert export_to(output, form, target, "--overwrite") == 0
+    assert load(form, target)[0] == WORDS
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("form", [form for form in FILES if FILES[form]])
+def test_a_directory_with_anything_that_no_export_wrote_is_not_replaced(
+    output: Path, tmp_path: Path, form: str, kind: str
+) -> None:
+    target = tmp_path / "to"
+    assert export_to(output, form, target) == 0
+    for place in [target, *(path for path in target.iterdir() if path.is_dir())]:
+        make_stranger(place / "mine", kind)
+        before = everything(target)
+        assert export_to(output, form, target, "--overwrite") == 2
+        assert everything(target) == before
+        if kind == "full directory":
+            (place / "mine" / "mine").unlink()
+        (place / "mine").rmdir() if "directory" in kind and "link" not in kind else (place / "mine").unlink()
+
+
 @pytest.mark.parametrize("form", [form for form in FILES if FILES[form]])
 def test_files_of_others_are_never_removed(output: Path, tmp_path: Path, form: str) -> None:
     target = tmp_path / "to"
@@ -242,7 +291,7 @@ def test_a_walk_that_fails_leaves_what_was_there(
 
     monkeypatch.setattr(os, "fsync", fails)
     assert export_to(output, form, target, "--overwrite") == 75
-    assert capsys.readouterr().err == f"export.py: {target}: could not be written (No space left on device).\n"
+    assert capsys.readouterr().err == f"export.py: {target}: could not be written (the disk is full).\n"
     monkeypatch.undo()
     after = load(form, target)
     assert (before[0], before[1].tobytes()) == (after[0], after[1].tobytes())
@@ -265,7 +314,7 @@ def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.Captu
     for path in (other / "context").iterdir():
         path.rename(output / "context" / path.name)
     assert export_to(output, "npy", tmp_path / "to", "--vectors", "sum") == 2
-    assert "embeddings and context differ" in capsys.readouterr().err
+    assert "are of two runs" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -283,7 +332,10 @@ def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.Captu
         (["OUT", "--format", "npy", "--to", "DIR/file/to"], "is no directory"),
         (["OUT", "--format", "npy", "--to", "DIR/file", "--overwrite"], "is a file, and npy is a directory"),
         (["OUT", "--format", "npy", "--to", "DIR/full", "--overwrite"], "holds mine, which no export to npy wrote"),
-        (["OUT", "--format", "word2vec-text", "--to", "DIR/full", "--overwrite"], "is no file"),
+        (
+            ["OUT", "--format", "word2vec-text", "--to", "DIR/full", "--overwrite"],
+            "is a directory, and word2vec-text is a file",
+        ),
         (["OUT", "--format", "word2vec-text", "--to", "DIR/to.gz"], "readers would take it for a packed file"),
         (["OUT", "--format", "word2vec-text", "--to", "OUT/to"], "is inside of"),
         (["OUT", "--format", "npy", "--to", "OUT", "--overwrite"], "is inside of"),

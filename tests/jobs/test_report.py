@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,32 @@ def test_the_page_may_go_elsewhere(output: Path, tmp_path: Path) -> None:
     assert job.main([str(output), "--to", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").exists()
     assert not (output / "report.html").exists()
+
+
+def test_a_file_that_no_command_wrote_is_not_replaced(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("w1\tw2\t1\nw3\tw4\t2\n")
+    evaluated = [str(output), "--pairs", str(tmp_path / "pairs.tsv")]
+    target = tmp_path / "thesis.tex"
+    target.write_text("mine")
+    commands: list[Callable[[], int]] = [
+        lambda: job.main([str(output), "--to", str(target)]),
+        lambda: evaluate.main([*evaluated, "--json", str(target)]),
+    ]
+    for run in commands:
+        assert run() == 2
+        assert "is neither a page nor a report that these commands wrote" in capsys.readouterr().err
+        assert target.read_text() == "mine"
+        target.write_text("")
+        assert run() == 0
+        assert run() == 0  # its own is
+        target.write_text("mine")
+    (output / "report.html").symlink_to(target)
+    commands = [lambda: job.main([str(output)]), lambda: evaluate.main([*evaluated, "--report"])]
+    for run in commands:
+        assert run() == 2
+        assert (output / "report.html").is_symlink()
 
 
 def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) -> None:

@@ -246,7 +246,7 @@ def test_an_error_that_may_pass_is_no_damage_and_costs_no_checkpoint(
     before = tree(tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(owner, name, fail)
-        with pytest.raises(StorageError, match=r"checkpoints? could not be (read|listed): "):
+        with pytest.raises(StorageError, match=r"checkpoint could not be read: |cannot be prepared: "):
             start(tmp_path / "out", resume=True)
     assert tree(tmp_path) == before
     with start(tmp_path / "out", resume=True) as run:
@@ -267,6 +267,20 @@ def test_a_checkpoint_of_another_version_is_refused_and_not_touched(tmp_path: Pa
     with pytest.raises(ConfigError, match=r"written by another version of spark_w2v \(format \d+, and") as refused:
         start(tmp_path / "out", resume=True)
     assert str(refused.value).endswith("so it is not touched; resume with that version, or start without --resume.")
+    assert tree(tmp_path) == before
+
+
+def test_a_checkpoint_of_a_newer_version_may_have_other_files_and_loses_none(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        folder = run.parameters_folder / "00000000"
+        (folder / "manifest.json").write_bytes(b'{"format":3,"shards":[]}')
+        (folder / "center.f32").rename(folder / "center-0.shard")
+    before = tree(tmp_path)
+    with pytest.raises(ConfigError, match="written by another version"):
+        start(tmp_path / "out", resume=True)
+    with pytest.raises(ConfigError, match=r"holds checkpoints/00000000/center-0\.shard, which no run wrote"):
+        start(tmp_path / "out")
     assert tree(tmp_path) == before
 
 
@@ -329,6 +343,30 @@ def test_files_of_any_bytes_are_read_only_as_what_the_manifest_says(tmp_path: Pa
     else:
         assert found.parameters.center.shape == (words, dimensions)
         assert found.parameters.center.tobytes() == found.parameters.context.tobytes() == content
+
+
+def test_a_manifest_that_claims_more_metrics_than_any_disk_has_costs_no_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+        manifest = run.parameters_folder / "00000000" / "manifest.json"
+        body = json.loads(manifest.read_bytes())["body"] | {"metrics_bytes": 2**61}
+        manifest.write_bytes(signed(body))
+    with start(tmp_path / "out", resume=True) as run:
+        assert "so the metrics of epochs before the checkpoint are lost" in caplog.text
+        assert run.load_checkpoint() is not None
+        assert run.metrics() == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "center.f32", "context.f32"])
+def test_a_fifo_is_passed_over_and_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
+    path = one_checkpoint(tmp_path) / name
+    path.unlink()
+    os.mkfifo(path)
+    assert newest_checkpoint(tmp_path) is None
+    assert "is passed over, as it is damaged: " in caplog.text
 
 
 def body_of(**parts: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,10 +17,12 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from spark_w2v.stages import embeddings
+from spark_w2v.stages import embeddings, warm_start
 from spark_w2v.stages.embeddings import Facts, OutputError, facts, read, read_context, write
+from spark_w2v.stages.files import StorageError, reason
 from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.publication import open_run
+from tests.stages.test_publication import CODES, faults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -328,8 +331,18 @@ def test_parameters_that_do_not_fit_together_are_refused(tmp_path: Path, change:
 
 
 def replace_table(output: Path, change: Any) -> None:
+    """Change a table of an earlier version, which no digest guards."""
+    unseal(output)
     (path,) = (output / "embeddings").iterdir()
     pq.write_table(change(pq.read_table(path)), path)
+
+
+def unseal(output: Path) -> None:
+    """Make an output what an earlier version wrote."""
+    for path in output.rglob("*.parquet"):
+        table = pq.read_table(path)
+        kept = {embeddings.METADATA_KEY: table.schema.metadata[embeddings.METADATA_KEY]}
+        pq.write_table(table.replace_schema_metadata(kept), path)
 
 
 def set_column(name: str, values: pa.Array) -> Any:
@@ -407,6 +420,162 @@ def test_a_damaged_file_is_an_error_of_one_sentence_or_reads_as_it_was_written(t
             assert bits(found.vectors) == bits(given.center)
     assert len(sentences) > 200
     assert all(map(str.isprintable, sentences))
+
+
+def rewrite(path: Path, change: Any) -> None:
+    """Change a table and leave its metadata, as no flipped bit of a disk could, and a program can."""
+    table = pq.read_table(path)
+    pq.write_table(change(table), path, row_group_size=3)
+
+
+def swap(one: Path, other: Path) -> None:
+    one.rename(one.with_suffix(".swapped"))
+    other.rename(one)
+    one.with_suffix(".swapped").rename(other)
+
+
+def files_of(output: Path, table: str) -> list[Path]:
+    return sorted((output / table).iterdir())
+
+
+@pytest.mark.parametrize("table", ["embeddings", "context"])
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        ("missing first", "so a file is missing or there twice"),
+        ("missing last", "so a file is missing or there twice"),
+        ("doubled", "so a file is missing or there twice"),
+        ("swapped part", "are of two runs"),
+        ("swapped table", "are of two runs"),
+        ("changed vector", "are not those that the run wrote"),
+        ("changed facts", "its metadata has been changed"),
+        ("no seal", "are of two runs"),
+        ("FIFO", "is a FIFO, not a file"),
+        ("directory", "is a directory, not a file"),
+    ],
+)
+def test_an_output_that_is_not_whole_is_refused_whatever_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: str, harm: str, sentence: str
+) -> None:
+    small_pieces(monkeypatch)
+    output, other = finish(tmp_path / "out", parameters()), finish(tmp_path / "other", parameters(seed=2))
+    first, *_, last = files_of(output, table)
+    match harm:
+        case "missing first":
+            first.unlink()
+        case "missing last":
+            last.unlink()
+        case "doubled":
+            (output / table / "part-00000-copy.parquet").write_bytes(first.read_bytes())
+        case "swapped part":
+            swap(first, files_of(other, table)[0])
+        case "swapped table":
+            swap(output / table, other / table)
+        case "changed vector":
+            changed = pa.array([[1.0] * 6] * 6, first_type(first))
+            rewrite(
+                first,
+                lambda found: found.set_column(
+                    found.schema.get_field_index("vector"), found.schema.field("vector"), changed
+                ),
+            )
+        case "changed facts":
+            metadata = pq.read_schema(first).metadata
+            metadata[embeddings.METADATA_KEY] = metadata[embeddings.METADATA_KEY].replace(b"2.25", b"2.26")
+            rewrite(first, lambda found: found.replace_schema_metadata(metadata))
+        case "no seal":
+            rewrite(first, lambda found: found.replace_schema_metadata(None))
+        case "FIFO":
+            first.unlink()
+            os.mkfifo(first)
+        case "directory":
+            first.unlink()
+            first.mkdir()
+    readers: dict[str, Callable[[], Any]] = {
+        "read": lambda: read(output) if table == "embeddings" else read_context(output),
+        "walk": lambda: list(embeddings.walk(output, "sum").blocks),
+        "stored": lambda: [list(embeddings.stored(output).rows(name)) for name in ("center", "context")],
+        "warm start": lambda: warm_start.read(output, 6),
+    }
+    for name, reader in readers.items():
+        with pytest.raises(OutputError) as refused:
+            reader()
+        assert sentence in str(refused.value), name
+        assert str(output) in str(refused.value)
+
+
+def first_type(path: Path) -> pa.DataType:
+    return pq.read_schema(path).field("vector").type
+
+
+@pytest.mark.parametrize("column", ["word", "count"])
+def test_words_and_counts_that_were_changed_are_refused(tmp_path: Path, column: str) -> None:
+    output = finish(tmp_path, parameters())
+    (path,) = files_of(output, "embeddings")
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[1], values[2] = values[2], values[1]
+        field = table.schema.field(column)
+        return table.set_column(table.schema.get_field_index(column), field, pa.array(values, field.type))
+
+    rewrite(path, change)
+    for reader in (read, embeddings.stored):
+        with pytest.raises(OutputError, match="words or counts of embeddings are not those that the run wrote"):
+            reader(output)
+
+
+def test_an_output_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    given = parameters()
+    output = finish(tmp_path, given)
+    unseal(output)
+    assert bits(read(output).vectors) == bits(given.center)
+    assert bits(read_context(output)) == bits(given.context)
+    assert facts(output) == FACTS
+
+
+def test_the_digest_of_words_knows_where_one_ends() -> None:
+    counts = np.ones(2, np.int64)
+    digests = {
+        embeddings.words_digest(pa.array(words), counts).hexdigest()
+        for words in (["ab", "c"], ["a", "bc"], ["", "abc"])
+    }
+    assert len(digests) == 3
+
+
+@pytest.mark.parametrize("error", [*(OSError(code, os.strerror(code)) for code in CODES), MemoryError()])
+@pytest.mark.parametrize("table", ["embeddings", "context"])
+@pytest.mark.parametrize("what", ["ParquetFile", "_batches"])
+def test_an_error_that_may_pass_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, table: str, what: str
+) -> None:
+    output = finish(tmp_path, parameters())
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pq if what == "ParquetFile" else embeddings, what, fail)
+        with pytest.raises(StorageError, match=f"could not be read: {reason(error)}"):
+            _ = read(output) if table == "embeddings" else read_context(output)
+    for name in ("_SUCCESS", table):
+        if isinstance(error, OSError):
+            with faults(monkeypatch, name, error.errno or 0), pytest.raises(StorageError, match=reason(error)):
+                _ = read(output) if table == "embeddings" else read_context(output)
+    read(output)
+
+
+def test_too_many_open_files_are_no_damage(tmp_path: Path) -> None:
+    output = finish(tmp_path, parameters())
+    read(output)  # what libraries open once
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) - 1, hard))
+    try:
+        with pytest.raises(StorageError, match="Too many open files"):
+            read(output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    read(output)
 
 
 def test_a_full_disk_stops_writing_with_the_systems_own_error(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ PROGRAM = """
 import sys, threading, time
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from spark_w2v.skipgram.parameters import deal_blocks, initialise
+from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.stages import embeddings, warm_start
 from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.publication import open_run
@@ -115,7 +115,7 @@ def sample():
 
 threading.Thread(target=sample, daemon=True).start()
 words, dimensions, output = 200_000, 300, Path(sys.argv[1]) / "out"
-blocks = deal_blocks(1 / np.arange(1.0, words + 1), 8)
+blocks = assign_blocks(1 / np.arange(1.0, words + 1), 8)
 places = np.argsort(blocks.order).astype(np.int32)
 strings, counts = pa.array(map(str, range(words))), np.ones(words, np.int64)
 vocabulary = Vocabulary(strings.cast(pa.large_string()), counts, 0, 0)

@@ -1,12 +1,16 @@
 """An output is there whole or not at all, whatever happens to the run: the harm is done for real."""
 
+import builtins
+import contextlib
 import errno
+import io
 import json
 import os
 import random
 import resource
 import shutil
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -19,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pyarrow import fs
 
-from spark_w2v.stages import publication
+from spark_w2v.stages import checkpoints, publication
 from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.publication import Run, UserError, check, current, is_local, local_path, open_run
@@ -40,7 +44,7 @@ def writing(content: str, parts: int = 3) -> Callable[[Path], None]:
     def write(directory: Path) -> None:
         (directory / "embeddings").mkdir()
         for part in range(parts):
-            (directory / "embeddings" / f"part-{part}").write_text(content)
+            (directory / "embeddings" / f"part-{part:05d}.parquet").write_text(content)
 
     return write
 
@@ -80,7 +84,9 @@ def contents(output: Path) -> set[str]:
             return file.read()
 
     try:
-        found = {json.loads(text("run.json"))["content"]} | {text(f"embeddings/part-{part}") for part in range(3)}
+        found = {json.loads(text("run.json"))["content"]} | {
+            text(f"embeddings/part-{part:05d}.parquet") for part in range(3)
+        }
         text("_SUCCESS")
         return found
     finally:
@@ -142,7 +148,7 @@ def test_a_published_output_is_complete_and_nothing_is_left_beside_it(tmp_path: 
         run.publish(writing("1"), {"content": "1"})
     assert os.listdir(tmp_path) == ["out"]
     found = tree(tmp_path / "out")
-    parts = {f"embeddings/part-{part}" for part in range(3)}
+    parts = {f"embeddings/part-{part:05d}.parquet" for part in range(3)}
     assert set(found) == {"_SUCCESS", "embeddings", "metrics.jsonl", "run.json"} | parts
     assert found["metrics.jsonl"] == b'{"epoch":1,"loss":2.5}\n'
     assert json.loads(found["run.json"] or b"") == {"content": "1", "fingerprint": FINGERPRINT}
@@ -224,7 +230,7 @@ def test_a_run_killed_at_any_moment_of_publishing_leaves_a_whole_output(tmp_path
 def write(directory):
     (directory / "embeddings").mkdir()
     for part in range(3):
-        (directory / "embeddings" / f"part-{part}").write_text(str(number))
+        (directory / "embeddings" / f"part-{part:05d}.parquet").write_text(str(number))
 
 for number in range(int(sys.argv[2]), 1 << 30):
     with open_run(sys.argv[1], overwrite=True, resume=False, fingerprint={}) as run:
@@ -611,13 +617,6 @@ def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_ap
     publish(tmp_path / "out")
 
 
-def test_a_lock_that_cannot_be_read_is_not_taken_for_half_of_one(tmp_path: Path) -> None:
-    # Root reads every file; what nobody reads is a directory.
-    (tmp_path / ".out.working" / "lock").mkdir(parents=True)
-    with pytest.raises(UserError, match="another run is at work"):
-        start(tmp_path / "out")
-
-
 def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publication, "HEARTBEAT", 0.02)
     with start(tmp_path / "out") as run:
@@ -669,6 +668,17 @@ def test_an_output_of_hadoops_file_systems_is_published_and_guarded(
         assert run.is_published
     names = {name for name in os.listdir(tmp_path / "far" / "deep") if not name.endswith(".crc")}
     assert names == {"out"}
+    (tmp_path / "far" / "deep" / "out" / "embeddings" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"holds embeddings/notes\.txt, which no run wrote"):
+        start(output, overwrite=True)
+    (tmp_path / "far" / "deep" / "out" / "embeddings" / "notes.txt").unlink()
+    with start(output, overwrite=True) as run:
+        (tmp_path / "far" / "deep" / "out" / "my-analysis").mkdir()
+        run.publish(writing("3"), {"content": "3"})
+    assert contents(tmp_path / "far" / "deep" / "out") == {"3"}
+    assert not (tmp_path / "far" / "deep" / "out" / "my-analysis").exists()
+    (kept,) = (tmp_path / "far" / "deep").glob("out.kept-*")
+    assert (kept / "my-analysis").is_dir()
     (tmp_path / "far" / "mine").mkdir()
     (tmp_path / "far" / "mine" / "file").touch()
     with pytest.raises(UserError, match="files that no finished run wrote"):
@@ -747,17 +757,34 @@ def test_a_run_that_dies_while_it_writes_to_an_object_store_is_not_seen(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     output = bucket.replace("PATH", "dies")
     store, _ = fs.FileSystem.from_uri(output)
-    with store.open_output_stream("bucket/dies/runs/19700101-000000-0/embeddings/part-0") as stream:
+    with store.open_output_stream("bucket/dies/runs/19700101-000000-00000000/embeddings/part-00000.parquet") as stream:
         stream.write(b"half")
     assert current(output) is None
     publish(output, "1")
     assert pointed(output) == {"1"}
-    with store.open_output_stream("bucket/dies/runs/19700101-000000-1/embeddings/part-0") as stream:
+    with store.open_output_stream("bucket/dies/runs/19700101-000000-00000001/embeddings/part-00000.parquet") as stream:
         stream.write(b"half")
     assert pointed(output) == {"1"}
     publish(output, "2", overwrite=True)
     assert pointed(output) == {"2"}
     assert len(store.get_file_info(fs.FileSelector("bucket/dies/runs"))) == 2
+
+
+def test_no_run_of_others_is_removed_from_an_object_store(
+    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    output = bucket.replace("PATH", "shared")
+    store, _ = fs.FileSystem.from_uri(output)
+    mine = ["runs/experiment-1/model.bin", "runs/notes.txt", "runs/20261126-000000-0123abcd/embeddings/notes.txt"]
+    for name in mine:
+        with store.open_output_stream(f"bucket/shared/{name}") as stream:
+            stream.write(b"mine")
+    for content in "123":
+        publish(output, content, overwrite=content != "1")
+    assert pointed(output) == {"3"}
+    for name in mine:
+        assert store.open_input_stream(f"bucket/shared/{name}").read() == b"mine"
 
 
 def test_a_reader_of_an_object_store_sees_the_old_output_or_the_new_one(
@@ -808,7 +835,428 @@ def test_an_object_store_of_hadoop_has_a_pointer_too(
         assert current(output) == f"{output}/{run}"
         assert contents(target / run) == {content}
     assert len(list((target / "runs").iterdir())) == 2
+    mine = [target / "runs" / name / "mine" for name in ("experiment-1", "20261126-000000-0123abcd")]
+    for path in mine:
+        path.parent.mkdir()
+        path.write_text("mine")
+    publish(output, "4", overwrite=True)
+    assert all(path.exists() for path in mine)
     with pytest.raises(UserError, match="holds a finished output"):
         start(output)
     with start(output, resume=True) as run_again:
         assert run_again.is_published
+
+
+# What no run wrote
+
+
+def make_stranger(path: Path, kind: str) -> None:
+    """Something that no run writes; "NAME/" is a directory with something in it."""
+    match kind:
+        case "file":
+            path.write_text("mine")
+        case "directory":
+            path.mkdir()
+        case "full directory":
+            path.mkdir()
+            (path / "mine").write_text("mine")
+        case "link":
+            path.symlink_to(path.parent / "nowhere")
+        case "link to a directory":
+            elsewhere = next(parent for parent in path.parents if parent.name.startswith("test_")) / "precious"
+            elsewhere.mkdir(exist_ok=True)
+            path.symlink_to(elsewhere)
+        case "FIFO":
+            os.mkfifo(path)
+
+
+STRANGERS = ["file", "directory", "full directory", "link", "link to a directory", "FIFO"]
+
+
+def everything(directory: Path) -> dict[str, Any]:
+    """As tree, with links as what they lead to and other files as what they are."""
+    return {
+        str(path.relative_to(directory)): os.readlink(path)
+        if path.is_symlink()
+        else path.read_bytes()
+        if path.is_file()
+        else stat.S_IFMT(path.stat().st_mode)
+        for path in sorted(directory.rglob("*"))
+    }
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize("place", [".", "embeddings"])
+def test_an_output_with_anything_that_no_run_wrote_is_not_replaced(tmp_path: Path, place: str, kind: str) -> None:
+    publish(tmp_path / "deep" / "out", "1")
+    make_stranger(tmp_path / "deep" / "out" / place / "mine", kind)
+    before = everything(tmp_path)
+    named = "mine" if place == "." else f"{place}/mine"
+    with pytest.raises(UserError, match=f"holds {named}/?, which no run wrote, so --overwrite does not replace it"):
+        start(tmp_path / "deep" / "out", overwrite=True)
+    assert everything(tmp_path) == before
+    with start(tmp_path / "deep" / "out", resume=True) as run:  # which removes nothing
+        assert run.is_published
+    assert everything(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["run.json", "report.html", "embeddings"])
+def test_a_link_in_place_of_a_part_of_an_output_is_not_removed(tmp_path: Path, name: str) -> None:
+    publish(tmp_path / "out", "1")
+    (tmp_path / "out" / "report.html").touch()
+    (tmp_path / "out" / name).rename(tmp_path / "elsewhere")
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    before = everything(tmp_path)
+    with pytest.raises(UserError, match=f"holds {name}, which no run wrote"):
+        start(tmp_path / "out", overwrite=True)
+    assert everything(tmp_path) == before
+
+
+def test_all_that_runs_and_reports_write_is_replaced(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    for name in ("report.html", ".report.html.0123abcd", "embeddings/part-00000-0123456789abcdef.parquet"):
+        (tmp_path / "out" / name).touch()
+    publish(tmp_path / "out", "2", overwrite=True)
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_what_comes_into_an_output_while_its_successor_is_trained_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, can_exchange: bool
+) -> None:
+    if not can_exchange:
+        monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+    publish(tmp_path / "out", "1")
+    with start(tmp_path / "out", overwrite=True) as run:
+        (tmp_path / "out" / "notes.txt").write_text("mine")
+        (tmp_path / "out" / "my-analysis").mkdir()
+        run.publish(writing("2"), {"content": "2"})
+    assert contents(tmp_path / "out") == {"2"}
+    (kept,) = tmp_path.glob("out.kept-*")
+    assert set(os.listdir(tmp_path)) == {"out", kept.name}
+    assert everything(kept) == {"notes.txt": b"mine", "my-analysis": stat.S_IFDIR}
+    assert f"no run wrote my-analysis/, notes.txt, so it is now in {kept}" in caplog.text
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize(
+    "place", [".", "checkpoints", "checkpoints/00000000", "checkpoints/.a.unfinished", f"staged.{'a' * 32}"]
+)
+def test_a_dead_run_is_not_cleared_away_with_what_no_run_wrote(tmp_path: Path, place: str, kind: str) -> None:
+    output = tmp_path / "deep" / "out"
+    with start(output) as run:
+        save(run, 1)
+    working = output.parent / ".out.working"
+    (working / place).mkdir(exist_ok=True)
+    make_stranger(working / place / "mine", kind)
+    before = everything(tmp_path)
+    for resume in (False, True):
+        if resume and kind == "file" and place.endswith("00000000"):  # a newer version may have other files
+            continue
+        with pytest.raises(UserError, match=r"\.out\.working: holds (\S+/)?mine/?, which no run wrote"):
+            start(output, resume=resume)
+        assert everything(tmp_path) == before
+
+
+def test_a_file_of_others_in_a_checkpoint_outlives_it(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+    notes = tmp_path / ".out.working" / "checkpoints" / "00000000" / "notes.txt"
+    notes.write_text("mine")
+    with start(tmp_path / "out", resume=True) as run:
+        save(run, 2)
+        run.publish(writing("1"), {"content": "1"})
+    assert list(tree(tmp_path / ".out.working")) == [
+        "checkpoints", "checkpoints/00000000", "checkpoints/00000000/notes.txt",
+    ]  # fmt: skip
+    assert contents(tmp_path / "out") == {"1"}
+
+
+@pytest.mark.parametrize("kind", ["directory", "full directory", "link", "FIFO"])
+@pytest.mark.parametrize(
+    "name",
+    ["lock", "metrics.jsonl", "checkpoints", "checkpoints/00000000", "checkpoints/00000000/manifest.json",
+     "checkpoints/00000000/center.f32"],
+)  # fmt: skip
+def test_something_else_in_place_of_a_file_of_a_run_is_named_and_not_waited_for(
+    tmp_path: Path, name: str, kind: str
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+    path = tmp_path / ".out.working" / name
+    if path.exists():
+        path.rename(tmp_path / "moved")
+    make_stranger(path, "full directory" if kind == "directory" and name.startswith("checkpoints") else kind)
+    before = everything(tmp_path)
+    if kind.endswith("directory") and name in ("checkpoints", "checkpoints/00000000"):
+        return  # which these are
+    for resume in (False, True):
+        with pytest.raises(
+            UserError, match=rf"holds {name}/? \(a (directory|symbolic link|FIFO)\), which no run wrote"
+        ):
+            start(tmp_path / "out", resume=resume)
+        assert everything(tmp_path) == before
+
+
+def test_a_working_directory_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for kind in ("file", "link", "FIFO"):
+        make_stranger(tmp_path / ".out.working", kind)
+        with pytest.raises(
+            UserError, match=r"\.out\.working: is a (file|symbolic link|FIFO), and runs work in a directory"
+        ):
+            start(tmp_path / "out")
+        (tmp_path / ".out.working").unlink()
+
+
+# What may pass
+
+CODES = [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES]
+
+
+@contextlib.contextmanager
+def faults(monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, when: str = "open") -> Iterator[None]:
+    """The system fails where a file or directory of this name is opened, listed or looked at; or where it is read."""
+
+    class Unreadable(io.BufferedReader):
+        def read(self, *_: Any) -> Any:
+            raise OSError(code, os.strerror(code))
+
+        readinto = readline = read1 = read
+
+    def failing(function: Any) -> Any:
+        def call(path: Any, *arguments: Any, **more: Any) -> Any:
+            is_it = isinstance(path, str | os.PathLike) and os.path.basename(os.fspath(path)) == name
+            if is_it and when == "open":
+                raise OSError(code, os.strerror(code), str(path))
+            found = function(path, *arguments, **more)
+            return Unreadable(found.detach()) if is_it and isinstance(found, io.BufferedIOBase) else found
+
+        return call
+
+    with monkeypatch.context() as patched:
+        looks = ((os, function) for function in ("open", "listdir", "scandir", "stat", "lstat"))
+        for owner, function in ((builtins, "open"), (io, "open"), *looks):
+            patched.setattr(owner, function, failing(getattr(owner, function)))
+        yield
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [
+        *((name, "open") for name in ("lock", "metrics.jsonl", ".out.working", "checkpoints", "00000000")),
+        *((name, when) for name in ("manifest.json", "center.f32", "context.f32") for when in ("open", "read")),
+        ("metrics.jsonl", "read"),
+    ],
+)
+def test_an_error_that_may_pass_costs_a_resumed_run_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, when: str, code: int
+) -> None:
+    output = tmp_path / "out"
+    with start(output) as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+    before = tree(tmp_path)
+    with faults(monkeypatch, name, code, when=when), pytest.raises(StorageError, match=os.strerror(code)):
+        start(output, resume=True)
+    assert tree(tmp_path) == before
+    with start(output, resume=True) as run:
+        assert run.load_checkpoint() is not None
+        assert run.metrics() == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("when", ["open", "read"])
+def test_a_lock_that_cannot_be_read_now_is_not_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, when: str
+) -> None:
+    path = tmp_path / ".out.working" / "lock"
+    path.parent.mkdir()
+    path.write_text('{"pid": 1, "host": "far"}\n')
+    os.utime(path, (1, 1))
+    before = tree(tmp_path)
+    with faults(monkeypatch, "lock", code, when=when), pytest.raises(StorageError, match="the lock could not be read"):
+        start(tmp_path / "out")
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("name", ["stat", "boot_id"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ENOMEM])
+def test_a_run_that_lives_keeps_its_lock_where_nobody_can_look_whether_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    with start(tmp_path / "out"):
+        os.utime(tmp_path / ".out.working" / "lock", (1, 1))
+        before = tree(tmp_path)
+        with faults(monkeypatch, name, code), pytest.raises(StorageError, match=os.strerror(code)):
+            start(tmp_path / "out")
+        assert tree(tmp_path) == before
+
+
+def test_a_process_that_is_hidden_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(pid: int, signal: int) -> None:
+        raise PermissionError
+
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        with faults(monkeypatch, "stat", errno.ENOENT), monkeypatch.context() as patched:
+            patched.setattr(os, "kill", refuse)
+            assert publication._started(process.pid) == "unknown"
+    finally:
+        process.communicate()
+    assert publication._started(process.pid) is None
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("name", ["lock", "metrics.jsonl"])
+def test_an_error_that_may_pass_stops_a_run_and_costs_it_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+        made = parameters(run.parameters_folder, 2)
+        before = tree(tmp_path)
+        writes: list[Callable[[], None]] = [
+            lambda: run.append_metrics({"epoch": 2}),
+            lambda: run.save_checkpoint({"epoch": 2}, made),
+            lambda: run.publish(writing("1"), {"content": "1"}),
+        ]
+        with faults(monkeypatch, name, code):
+            for write in writes:
+                with pytest.raises(StorageError, match=rf"could not be \w+: {os.strerror(code)}"):
+                    write()
+        assert tree(tmp_path) == before
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.load_checkpoint() is not None
+        assert run.metrics() == [{"epoch": 1}]
+
+
+@pytest.mark.parametrize("code", CODES)
+@pytest.mark.parametrize("when", ["open", "read"])
+def test_a_finished_output_that_cannot_be_read_now_is_not_taken_for_another_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, when: str
+) -> None:
+    publish(tmp_path / "out", "1")
+    before = tree(tmp_path)
+    with faults(monkeypatch, "run.json", code, when=when), pytest.raises(StorageError, match=os.strerror(code)):
+        start(tmp_path / "out", resume=True)
+    if code != errno.EACCES:  # which of a path is the user's to change
+        with faults(monkeypatch, "out", code), pytest.raises(StorageError, match=os.strerror(code)):
+            start(tmp_path / "out", resume=True)
+    assert tree(tmp_path) == before
+    with start(tmp_path / "out", resume=True) as run:
+        assert run.is_published
+
+
+# A run that wakes up after another has taken over
+
+
+def take_over(output: Path) -> Run:
+    """A run of another host, to which the one at work seems dead."""
+    lock = output.parent / f".{output.name}.working" / "lock"
+    lock.write_text(json.dumps(json.loads(lock.read_text()) | {"host": "far", "system": "far"}) + "\n")
+    os.utime(lock, (1, 1))
+    return start(output, resume=True)
+
+
+def test_a_run_that_was_taken_over_adds_no_metrics(tmp_path: Path) -> None:
+    with start(tmp_path / "out") as one:
+        save(one, 1)
+        with take_over(tmp_path / "out") as other:
+            other.append_metrics({"epoch": 2})
+            with pytest.raises(StorageError, match="another run has taken over"):
+                one.append_metrics({"epoch": 2, "late": True})
+            assert other.metrics() == [{"epoch": 2}]
+
+
+def test_a_run_that_is_taken_over_while_it_makes_a_checkpoint_leaves_those_of_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with start(tmp_path / "out") as one:
+        save(one, 1)
+        made = parameters(one.parameters_folder, 2)
+        digest = checkpoints._digest
+        others: list[Run] = []
+
+        def slow(path: Path) -> str:
+            found = digest(path)
+            if path.parent == made.directory and path.name == "center.f32":
+                others.append(take_over(tmp_path / "out"))
+                others[0].append_metrics({"epoch": 2})
+                save(others[0], 2)
+            return found
+
+        monkeypatch.setattr(checkpoints, "_digest", slow)
+        with pytest.raises(StorageError, match=r"another run has taken over|could not be written"):
+            one.save_checkpoint({"epoch": 3}, made)
+    (other,) = others
+    assert os.listdir(other.parameters_folder) == ["00000001"]
+    other.close()
+    with start(tmp_path / "out", resume=True) as run:
+        loaded = run.load_checkpoint()
+        assert loaded is not None
+        assert loaded[0] == {"epoch": 2}
+
+
+def test_a_run_that_is_taken_over_while_it_stages_its_output_leaves_that_of_the_other(tmp_path: Path) -> None:
+    is_waiting, goes_on = threading.Event(), threading.Event()
+    errors: list[BaseException] = []
+
+    def stand_still(directory: Path) -> None:
+        is_waiting.set()
+        goes_on.wait()
+        writing("1")(directory)
+
+    def publish_slowly() -> None:
+        try:
+            one.publish(stand_still, {"content": "1"})
+        except BaseException as error:
+            errors.append(error)
+
+    def write(directory: Path) -> None:
+        writing("2")(directory)
+        goes_on.set()
+        thread.join()
+
+    with start(tmp_path / "out") as one:
+        thread = threading.Thread(target=publish_slowly)
+        thread.start()
+        is_waiting.wait()
+        with take_over(tmp_path / "out") as other:
+            other.publish(write, {"content": "2"})
+    assert [type(error) for error in errors] == [StorageError]
+    assert contents(tmp_path / "out") == {"2"}
+    assert os.listdir(tmp_path) == ["out"]
+
+
+# Metrics that are lost
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\0" * 24, b"\xff" * 24, b'{"epoch":1}\n{"\xe9poch":2\n', b'{"epoch":1}\n\0\0', b"[1]"]
+)
+def test_metrics_that_are_lost_are_reported_and_cost_nothing_else(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: bytes
+) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        run.append_metrics({"epoch": 2})
+        save(run, 2)
+        (run.working / "metrics.jsonl").write_bytes(damage)
+    left = [{"epoch": 1}] if damage.startswith(b"{") else []
+    with start(tmp_path / "out", resume=True) as run:
+        assert "so the metrics of epochs before the checkpoint are lost; training goes on" in caplog.text
+        assert run.load_checkpoint() is not None
+        assert run.metrics() == left
+        run.append_metrics({"epoch": 3})
+    caplog.clear()
+    with start(tmp_path / "out", resume=True) as run:  # which died before it saved a checkpoint
+        assert "lost" not in caplog.text
+        assert run.metrics() == left
+        run.append_metrics({"epoch": 3})
+        run.publish(writing("1"), {"content": "1"})
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == [*left, {"epoch": 3}]

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from jobs import export, neighbors, publish
 from spark_w2v.stages import embeddings, runs
 from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.publication import UserError
+from tests.stages.test_publication import CODES, faults
 
 
 def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
@@ -198,3 +200,40 @@ def test_a_mistake_of_publish_costs_one_sentence_and_exit_code_2(
     assert sentence in told.err
     assert told.err.count("\n") == 1
     assert told.out == ""
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_an_error_that_may_pass_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    output = str(finish(tmp_path, "1"))
+    runs.move_current(str(tmp_path), "1")
+    runs.mark_pending(output)
+    asked: list[tuple[str, Callable[[], object]]] = [
+        ("_SUCCESS", lambda: runs.is_finished(output)),
+        ("_SUCCESS", lambda: runs.directory_of(str(tmp_path))),
+        ("_SUCCESS", lambda: runs.output_of(str(tmp_path), "2")),
+        (".1.pending", lambda: runs.is_pending(output)),
+        ("runs", lambda: runs.holds_runs(str(tmp_path))),
+    ]
+    for name, ask in asked:
+        with faults(monkeypatch, name, code), pytest.raises(StorageError, match=os.strerror(code)):
+            ask()
+    with faults(monkeypatch, "_SUCCESS", code):
+        assert neighbors.main([str(tmp_path), "apple"]) == 75
+
+    def fail(path: Path) -> str:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "readlink", fail)
+        with pytest.raises(StorageError, match=os.strerror(code)):
+            runs.move_current(str(tmp_path), "1")
+    assert runs.current(str(tmp_path)) == "1"
+    assert neighbors.main([str(tmp_path), "apple"]) == 0
+
+
+def test_a_marker_that_is_not_empty_is_not_ours(tmp_path: Path) -> None:
+    finish(tmp_path, "1")
+    marker = tmp_path / "runs" / ".1.pending"
+    marker.write_text("mine")
+    runs.move_current(str(tmp_path), "1")
+    assert marker.read_text() == "mine"
