@@ -36,16 +36,17 @@ TAIL = 3000  # characters that a failed run may say
 
 
 class Size(NamedTuple):
-    """Words of the text, the two vocabularies, and blocks where they are many."""
+    """Words of the short text and of the long one, the two vocabularies, and blocks where they are many."""
 
     words: int
+    long: int
     small: int
     large: int
     many: int
 
 
-FULL = Size(4_000_000, 50_000, 200_000, 32)
-QUICK = Size(100_000, 1_000, 4_000, 4)
+FULL = Size(4_000_000, 16_000_000, 50_000, 200_000, 32)
+QUICK = Size(100_000, 200_000, 1_000, 4_000, 4)
 
 
 class Case(NamedTuple):
@@ -53,13 +54,15 @@ class Case(NamedTuple):
 
     system: str  # "ours" or "mllib"
     place: str  # "cluster" or "local"
+    words: int
     vocabulary: int
     blocks: int
 
     def __str__(self) -> str:
         system = "ours" if self.system == "ours" else "MLlib"
         parts = "blocks" if self.system == "ours" else "partitions"
-        return f"{system}, {self.place}, V {self.vocabulary:,}, {self.blocks} {parts}"
+        text = f"{self.words / 1e6:g} M words, V {self.vocabulary:,}"
+        return f"{system}, {self.place}, {text}, {self.blocks} {parts}"
 
 
 class Goal(NamedTuple):
@@ -75,26 +78,27 @@ class Goal(NamedTuple):
 
 def goals_of(size: Size) -> list[Goal]:
     """What the figures have to show; the cases are theirs."""
-    small, large = size.small, size.large
+    w, small, large = size.words, size.small, size.large
     goals = [
-        Goal(f"MLlib / ours, B {b}, V {large:,}: {about}", value, Case("mllib", "cluster", large, b),
-             Case("ours", "cluster", large, b), 4, at_least=True)
+        Goal(f"MLlib / ours, {text / 1e6:g} M words, B {b}, V {large:,}: {about}", value,
+             Case("mllib", "cluster", text, large, b), Case("ours", "cluster", text, large, b), 4, at_least=True)
+        for text in (w, size.long)
         for b in (2, 8)
         for value, about in (("fit", "counting words and training"), ("seconds", "the whole process"))
     ]  # fmt: skip
     goals += [
-        Goal(f"cluster / local, B 2, V {v:,}: training", "train_seconds", Case("ours", "cluster", v, 2),
-             Case("ours", "local", v, 2), 1.3)
+        Goal(f"cluster / local, B 2, V {v:,}: training", "train_seconds", Case("ours", "cluster", w, v, 2),
+             Case("ours", "local", w, v, 2), 1.3)
         for v in (small, large)
     ]  # fmt: skip
     goals += [
-        Goal(f"8 blocks / 2 blocks, cluster, V {v:,}: training", "train_seconds", Case("ours", "cluster", v, 8),
-             Case("ours", "cluster", v, 2), 1.4)
+        Goal(f"8 blocks / 2 blocks, cluster, V {v:,}: training", "train_seconds", Case("ours", "cluster", w, v, 8),
+             Case("ours", "cluster", w, v, 2), 1.4)
         for v in (small, large)
     ]  # fmt: skip
-    most = Case("ours", "local", small, size.many)
+    most = Case("ours", "local", w, small, size.many)
     about = f"{size.many} blocks / 2 blocks, local, V {small:,}: training"
-    return [*goals, Goal(about, "train_seconds", most, Case("ours", "local", small, 2), 3)]
+    return [*goals, Goal(about, "train_seconds", most, Case("ours", "local", w, small, 2), 3)]
 
 
 def command_of(case: Case, master: str, text: Path, output: Path, seed: int) -> list[str]:
@@ -161,7 +165,7 @@ def ratios_of(runs: Sequence[Mapping[str, Any]], goal: Goal) -> list[float]:
 
 def report(found: Mapping[str, Any], cases: Sequence[Case], goals: Sequence[Goal]) -> str:
     """The figures as Markdown."""
-    runs, size = found["runs"], Size(**found["size"])
+    runs = found["runs"]
     rows = [
         [str(case)] + [_shown(_of(runs, case, value), 1) for value in ("seconds", "fit")]
         + [_shown(_of(runs, case, "train_seconds"), 1) if case.system == "ours" else "–"]
@@ -175,7 +179,7 @@ def report(found: Mapping[str, Any], cases: Sequence[Case], goals: Sequence[Goal
         compared.append([goal.about, _shown(values, 2), bound, "yes" if is_met else "**no**"])
     versions = ", ".join(f"{name} {value}" for name, value in found["versions"].items())
     about = (
-        f"Made by `{found['command']}` in {found['minutes']:.0f} minutes: {size.words:,} words of synthetic text, "
+        f"Made by `{found['command']}` in {found['minutes']:.0f} minutes: synthetic text, "
         f"D {DIMENSIONS}, one epoch of ours, one iteration of MLlib; the cluster is a standalone master and {CORES} "
         f"workers of one core on this machine, local mode has as many cores. {found['cores']} cores of "
         f"{found['machine']}; {versions}. Medians of {found['repeats']} interleaved rounds, in brackets the least and "
@@ -195,6 +199,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, metavar="N", help="rounds; without it 1 with --quick, 3 else")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
     parser.add_argument("--no-mllib", action="store_true", help="leave out MLlib, which takes longest")
+    parser.add_argument("--only", metavar="WORD", help="only the ratios that name this word, such as MLlib or local")
     parser.add_argument("--publish", action="store_true", help="renew the table in docs/bench.md")
     return parser.parse_args()
 
@@ -203,6 +208,7 @@ def main() -> int:
     options = _options()
     size = QUICK if options.quick else FULL
     goals = [goal for goal in goals_of(size) if not (options.no_mllib and goal.over.system == "mllib")]
+    goals = [goal for goal in goals if options.only is None or options.only in goal.about]
     cases = list(dict.fromkeys(case for goal in goals for case in (goal.under, goal.over)))
     name = "cluster-quick" if options.quick else "cluster"
     OUTPUT.mkdir(parents=True, exist_ok=True)
@@ -221,16 +227,17 @@ def main() -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as directory:
         scratch = Path(directory)
-        texts = {vocabulary: scratch / f"text-{vocabulary}.txt" for vocabulary in (size.small, size.large)}
-        for vocabulary, path in texts.items():
-            write_text(zipf_counts(size.words, vocabulary), path)
+        texts = {(c.words, c.vocabulary): scratch / f"text-{c.words}-{c.vocabulary}.txt" for c in cases}
+        for (words, vocabulary), path in texts.items():
+            write_text(zipf_counts(words, vocabulary), path)
         cluster = Cluster(scratch / "cluster", environment(), CORES, WORKER_MEMORY)
         try:
             for number in range(found["repeats"]):
                 turn = number % len(cases)  # nobody is always the first, or always after the same other
                 for case in [*cases[turn:], *cases[:turn]]:
                     print(f"bench: round {number + 1}/{found['repeats']}, {case} ...", end=" ", flush=True)
-                    run = measured(case, cluster.url, texts[case.vocabulary], scratch, options.seed + number)
+                    text = texts[case.words, case.vocabulary]
+                    run = measured(case, cluster.url, text, scratch, options.seed + number)
                     found["runs"].append(run)
                     found["minutes"] = (time.monotonic() - began) / 60
                     (OUTPUT / f"{name}.json").write_text(json.dumps(found, indent=1, allow_nan=False) + "\n")

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -206,7 +207,7 @@ def test_an_error_that_may_pass_is_no_answer(tmp_path: Path, monkeypatch: pytest
     output = str(finish(tmp_path, "1"))
     runs.move_current(str(tmp_path), "1")
     runs.mark_pending(output)
-    asked = [
+    asked: list[tuple[str, Callable[[], object]]] = [
         ("_SUCCESS", lambda: runs.is_finished(output)),
         ("_SUCCESS", lambda: runs.directory_of(str(tmp_path))),
         ("_SUCCESS", lambda: runs.output_of(str(tmp_path), "2")),
