@@ -111,13 +111,17 @@ class StoreLock:
 
     def release(self) -> None:
         """Let go; nothing of the lock is left."""
-        self._stop.set()
-        self._thread.join()
+        self.stop()
         with contextlib.suppress(StorageError, UserError):
             if self.is_held():
                 # First what names no holder without the chain's beginning.
                 self._store.delete([f"{FOLDER}lock"])
                 self._store.delete(self._files)
+
+    def stop(self) -> None:
+        """Give no more signs of life."""
+        self._stop.set()
+        self._thread.join()
 
     def _take(self) -> None:
         for _ in range(10):  # as often as others come and go in between

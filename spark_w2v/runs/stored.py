@@ -1,51 +1,82 @@
 """An output in a store: whole runs, a pointer to the current one, and what a run needs to be resumed on another host.
 
-    CURRENT                            "runs/ID"; readers follow it, so they find the old run or the new one
-    runs/ID/                           a finished output, never changed
-    .working/lock, ...                 store_lock.py
-    .working/checkpoints/ID/N-TOKEN/   the files of a checkpoint, the metrics up to it, and last the manifest
-
-N counts the checkpoints, TOKEN is the lock's of the run that wrote them, so that a run that was taken over cannot write
-over what its successor does. The ID of a run without --run-id is "run" as long as it lives.
+    CURRENT                   "runs/ID"; readers follow it, so they find the old run or the new one
+    runs/ID/                  a finished output, never changed
+    .working/lock, ...        store_lock.py
+    .working/checkpoints/     stored_checkpoints.py
 """
 
+import contextlib
+import json
 import logging
 import re
+import shutil
 import tempfile
-import time
 import uuid
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.names import OUTPUT, POINTER, first_of
+from spark_w2v.runs.checkpoints import Checkpoint
+from spark_w2v.runs.local import run_name
+from spark_w2v.runs.names import OUTPUT, first_of
+from spark_w2v.runs.processes import describe_holder, is_alive
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
+from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
 CURRENT, RUNS = "CURRENT", "runs/"
+POINTER = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\n?")
 RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # of runs without an id, which the next but one removes
-CHECKPOINT = re.compile(r"([0-9]{8})-[0-9a-f]{32}/(center\.f32|context\.f32|metrics\.jsonl|manifest\.json)")
-LARGEST_POINTER = 200  # bytes
+SCRATCH = "spark_w2v-run-"  # begins the names of directories of this host
 
 
 class StoredOutput:
-    """A directory of a store as runs and readers see it.
+    """A directory of a store, as runs write it and readers see it.
 
     Args:
         output: a URI.
         run_id: of the run that is to be written; None for a new name.
+        move_pointer: whether readers get the new run.
     """
 
-    def __init__(self, output: str, run_id: str | None = None) -> None:
+    def __init__(self, output: str, run_id: str | None = None, *, move_pointer: bool = True) -> None:
         self.output = output
+        self.working = Path()  # of this host, made by prepare
         self._store: Store = open_store(output)
         self._run_id = run_id
+        self._moves = move_pointer
+        self._checkpoints: StoredCheckpoints | None = None  # while the lock is held
+
+    def check(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse an output that no run may write to; a file is written and deleted to find out.
+
+        Raises:
+            UserError: it holds something else, or a finished run, or the store does not let us write.
+            StorageError: nobody knows now.
+        """
+        entries = self._store.entries()
+        if found := [name for name in sorted(entries) if not _is_ours(name)]:
+            raise UserError(
+                f"{self.output}: holds {first_of(found)}, which no run wrote, so it is not touched, even with "
+                "--overwrite; give another directory, or empty this one."
+            )
+        if self._run_id is not None and overwrite and self.has_run(self._run_id):
+            raise UserError(
+                f"{self.output}: holds a finished run {self._run_id}, which others may be reading; give another "
+                "--run-id, as a run in a store is never changed."
+            )
+        if self.is_finished() and not overwrite and not resume:
+            raise UserError(
+                f"{self.output}: holds a finished output; give --overwrite to replace it, or another directory."
+            )
+        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
+        self._store.write(name, b"")
+        self._store.delete([name])
 
     def current(self) -> str | None:
-        """Return the id of the finished run that the pointer names; None where there is none.
+        """Return the id of the run that the pointer names; None where there is none.
 
         Raises:
             UserError: the pointer file names no run.
@@ -53,58 +84,99 @@ class StoredOutput:
         content = self._store.read(CURRENT)
         if content is None:
             return None
-        if len(content) > LARGEST_POINTER or not POINTER.fullmatch(content):
+        if not POINTER.fullmatch(content):
             raise UserError(f"{self.output}: its file CURRENT names no run; give another directory, or remove it.")
         return content.decode().strip().removeprefix(RUNS)
 
-    def is_finished(self, run: str) -> bool:
-        """Whether there is a whole output of this id."""
-        return {f"{RUNS}{run}/_SUCCESS", f"{RUNS}{run}/run.json"} <= self._store.entries(f"{RUNS}{run}/").keys()
+    def has_run(self, run: str) -> bool:
+        """Whether there is a finished run of this id."""
+        names = self._store.entries(f"{RUNS}{run}/")
+        return f"{RUNS}{run}/_SUCCESS" in names and f"{RUNS}{run}/run.json" in names
 
-    def run_facts(self, run: str) -> bytes | None:
-        """Return the run.json of a run."""
-        return self._store.read(f"{RUNS}{run}/run.json")
+    def is_finished(self) -> bool:
+        """Whether there is what is to be written: the run of the id, or without one any run that readers get."""
+        run = self._run_id or self.current()
+        return run is not None and self.has_run(run)
 
-    def strangers(self) -> list[str]:
-        """Return the names of files that no run wrote, in order."""
-        return [name for name in sorted(self._store.entries()) if not _is_ours(name)]
+    def run_facts(self) -> bytes:
+        """Return the run.json of the finished run."""
+        return self._store.read(f"{RUNS}{self._run_id or self.current()}/run.json") or b""
 
-    def assert_writable(self) -> None:
-        """Write and delete a file.
-
-        Raises:
-            UserError: the store does not let us, or there is no such bucket.
-            StorageError: it cannot now.
-        """
-        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
-        self._store.write(name, b"")
-        self._store.delete([name])
+    def prepare(self) -> list[Path]:
+        """Make the working directory, of this process alone; those of processes that died are removed."""
+        root = Path(tempfile.gettempdir()).resolve()
+        for left in root.glob(f"{SCRATCH}*"):
+            with contextlib.suppress(OSError, ValueError):
+                if is_alive(json.loads((left / "holder").read_bytes())) is False:
+                    shutil.rmtree(left)
+        self.working = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+        (self.working / "holder").write_text(json.dumps(describe_holder()))
+        return []
 
     def lock(self) -> StoreLock:
         """Make the output this run's own, and finish the publication of a run that died in the middle of it."""
-        lock = StoreLock(self._store)
-        if lock.published is not None and self.is_finished(lock.published):
+        try:
+            lock = StoreLock(self._store)
+        except BaseException:
+            self.leave()
+            raise
+        if lock.published is not None and self.has_run(lock.published):
             log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
             self._point(lock.published)
+        folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
+        self._checkpoints = StoredCheckpoints(self._store, folder, lock)
         return lock
 
-    def publish(self, staged: Path, lock: StoreLock, *, move_pointer: bool = True) -> str:
-        """Upload a finished output and move the pointer there; the id of the run.
+    def recover(self) -> None:
+        """Nothing to do: no output is ever moved away."""
+
+    def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:
+        """Copy the newest whole checkpoint to a folder of this host, and its metrics."""
+        assert self._checkpoints is not None, "the lock is held"
+        return self._checkpoints.fetch_newest(folder, metrics)
+
+    def keep(self, checkpoint: Path, metrics: Path) -> None:
+        """Begin to upload a checkpoint, which stays as it is until `wait`."""
+        assert self._checkpoints is not None, "the lock is held"
+        self._checkpoints.begin(checkpoint, metrics.read_bytes() if metrics.exists() else b"")
+
+    def wait(self) -> None:
+        """Return when what is uploaded is there.
+
+        Raises:
+            StorageError: it is not.
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+
+    def forget(self) -> None:
+        """Delete all checkpoints in the store."""
+        if self._checkpoints is not None:
+            self._checkpoints.delete()
+
+    def leave(self) -> None:
+        """Wait for what is uploaded, and remove the working directory."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        shutil.rmtree(self.working, ignore_errors=True)
+
+    def publish(self, staged: Path, lock: StoreLock) -> None:
+        """Upload a finished output and move the pointer there.
 
         Raises:
             LostError: another run has taken over, and the pointer is as it was.
         """
-        run = self._run_id or f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
+        run = self._run_id or run_name()
         before = self.current()
         files = [path for path in staged.rglob("*") if path.is_file()]
         for file in sorted(files, key=lambda path: (path.name == "_SUCCESS", path)):
             self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
         lock.assert_held()
-        if move_pointer:
+        if self._moves:
             lock.claim(run)
             self._point(run)
             self._remove_old({run, before})
-        return run
+        shutil.rmtree(staged)
 
     def runs(self) -> list[str]:
         """Return the ids of all finished runs, the oldest first."""
@@ -124,6 +196,22 @@ class StoredOutput:
             return
         self._store.delete(names)
 
+    def move_pointer(self, run: str) -> str | None:
+        """Let readers get a finished run; the id of the one before.
+
+        Raises:
+            UserError: there is no such run.
+        """
+        if not self.has_run(run):
+            raise UserError(f"{self.output}: has no finished run {run}, so CURRENT is not moved there.")
+        before = self.current()
+        lock = StoreLock(self._store)
+        try:
+            self._point(run)
+        finally:
+            lock.release()
+        return before
+
     def download(self, run: str, directory: Path) -> None:
         """Copy the files of a run that runs write to a directory of this host."""
         prefix = f"{RUNS}{run}/"
@@ -134,9 +222,9 @@ class StoredOutput:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._store.download(name, path)
 
-    def checkpoints(self, token: str) -> "StoredCheckpoints":
-        """Return the checkpoints of this run, to be written by the holder of a lock's token."""
-        return StoredCheckpoints(self._store, f"{FOLDER}checkpoints/{self._run_id or 'run'}/", token)
+    def upload(self, run: str, name: str, path: Path) -> None:
+        """Add a file to a run, such as its report."""
+        self._store.upload(f"{RUNS}{run}/{name}", path)
 
     def _point(self, run: str) -> None:
         content = f"{RUNS}{run}\n".encode()
@@ -150,79 +238,6 @@ class StoredOutput:
         for run in names - keep:
             if RUN.fullmatch(run):
                 self.remove(run)
-
-
-class StoredCheckpoints:
-    """Checkpoints of one run in a store, uploaded while it goes on.
-
-    Args:
-        folder: where they are, ending with a slash.
-        token: of the lock.
-    """
-
-    def __init__(self, store: Store, folder: str, token: str) -> None:
-        self._store, self._folder, self._token = store, folder, token
-        self._thread = ThreadPoolExecutor(1, "checkpoint upload")
-        self._upload: Future[None] | None = None
-
-    def wait(self) -> None:
-        """Return when the upload that was begun has ended.
-
-        Raises:
-            StorageError: it failed.
-        """
-        upload, self._upload = self._upload, None
-        if upload is not None:
-            upload.result()
-
-    def begin(self, number: int, directory: Path, metrics: bytes, lock: StoreLock) -> None:
-        """Upload a checkpoint in the background; the ones before are deleted when it is complete.
-
-        Args:
-            directory: stays as it is until `wait`.
-        """
-        self.wait()
-        self._upload = self._thread.submit(self._put, number, directory, metrics, lock)
-
-    def _put(self, number: int, directory: Path, metrics: bytes, lock: StoreLock) -> None:
-        place = f"{self._folder}{number:08d}-{self._token}/"
-        self._store.write(f"{place}metrics.jsonl", metrics)
-        for name in ("center.f32", "context.f32", "manifest.json"):
-            self._store.upload(place + name, directory / name)
-        lock.assert_held()
-        self._store.delete([name for name in self._files() if not name.startswith(place)])
-
-    def newest_first(self) -> Iterator[tuple[int, str]]:
-        """The number and the folder of each complete checkpoint."""
-        whole = {name.rpartition("/")[0] for name in self._files() if name.endswith("/manifest.json")}
-        for place in sorted(whole, reverse=True):
-            yield int(place.removeprefix(self._folder)[:8]), f"{place}/"
-
-    def fetch(self, place: str, directory: Path) -> bytes:
-        """Copy a checkpoint to a new directory of this host; the metrics up to it."""
-        directory.mkdir(parents=True)
-        for name in ("center.f32", "context.f32", "manifest.json"):
-            self._store.download(place + name, directory / name)
-        return self._store.read(f"{place}metrics.jsonl") or b""
-
-    def close(self, *, remove: bool) -> None:
-        """Wait for the upload, and remove all checkpoints if that is wanted."""
-        try:
-            self.wait()
-        except StorageError as error:
-            log.warning("the last checkpoint was not uploaded: %s", error)
-        self._thread.shutdown()
-        if remove:
-            self._store.delete(self._files())
-
-    def _files(self) -> list[str]:
-        names = self._store.entries(self._folder)
-        return [name for name in names if CHECKPOINT.fullmatch(name.removeprefix(self._folder))]
-
-
-def scratch_directory() -> Path:
-    """Return a new directory of this host, where a run keeps what it uploads."""
-    return Path(tempfile.mkdtemp(prefix="spark_w2v-"))
 
 
 def _is_ours(name: str) -> bool:
