@@ -1,22 +1,28 @@
 """Runs of every night in one directory, and the one that readers get.
 
     DIR/
-      runs/RUN_ID/     outputs of finished runs, each as publication.py wrote it
+      runs/RUN_ID/     outputs of finished runs
       current          symbolic link to runs/RUN_ID; moved in one step, never absent once it was there
 
-The link is relative, so that DIR may be copied, moved or mounted elsewhere.
+The link is relative, so that DIR may be copied, moved or mounted elsewhere. In a store, where there are no links, the
+file CURRENT is in its place (stored.py).
 """
 
+import atexit
 import contextlib
 import errno
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
-from spark_w2v.stages import files
-from spark_w2v.stages.files import StorageError, fsync, reason
-from spark_w2v.stages.publication import UserError, is_local, local_path
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.stored import StoredOutput
+from spark_w2v.storage import files
+from spark_w2v.storage.files import fsync, reason
 
 CURRENT, RUNS = "current", "runs"
 # What every file system, shell and reader takes as it is: Spark takes no colon in a path, and Hadoop hides what begins
@@ -34,17 +40,12 @@ def check_run_id(run_id: str) -> None:
 
 
 def output_of(directory: str, run_id: str) -> str:
-    """Where a run of this id writes.
+    """Where a run of this id writes in a directory of this host.
 
     Raises:
         UserError: for a run id that is none, and for a directory in which no runs can be kept.
     """
     check_run_id(run_id)
-    if not is_local(directory):
-        raise UserError(
-            f"{directory}: runs with ids are kept in directories of this host only; leave --run-id out: an output "
-            "elsewhere keeps runs, and a pointer to the current one, of its own."
-        )
     root = local_path(directory)
     if _exists(root / "_SUCCESS"):
         raise UserError(f"{directory}: is itself the output of a run; give a directory to keep runs in.")
@@ -54,6 +55,8 @@ def output_of(directory: str, run_id: str) -> str:
 
 def current(directory: str) -> str | None:
     """The id of the run that readers get; None where there is none yet."""
+    if not is_local(directory):
+        return StoredOutput(directory).current()
     return _linked(local_path(directory))
 
 
@@ -73,6 +76,9 @@ def move_current(directory: str, run_id: str) -> str | None:
         UserError: when there is no such finished run, or current is not ours.
         StorageError: when the storage refuses; current is as it was.
     """
+    if not is_local(directory):
+        check_run_id(run_id)
+        return StoredOutput(directory).move_pointer(run_id)
     output = output_of(directory, run_id)
     if not is_finished(output):
         raise UserError(f"{output}: has no finished run, so current is not moved there.")
@@ -119,21 +125,52 @@ def is_pending(output: str) -> bool:
 def directory_of(output: str) -> Path:
     """The directory to read: the output of a run, or of the current run where a directory of runs is given.
 
-    Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads.
+    Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads. A run in a
+    store is copied to a temporary directory, which is removed when the process ends.
 
     Raises:
-        UserError: it is not on this host.
+        UserError: there is no finished run in the store.
     """
     if not is_local(output):
-        raise UserError(f"{output}: is not on this host; copy it here, or mount it.")
+        return _fetched(output)
     root = local_path(output)
     if not _exists(root / "_SUCCESS") and _exists(root / CURRENT):
         return local_path(str(root / CURRENT))
     return root
 
 
+def _fetched(output: str) -> Path:
+    stored = StoredOutput(output)
+    scratch = Path(tempfile.mkdtemp(prefix="spark_w2v-read-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    for _ in range(3):
+        run = stored.current()
+        if run is None or not stored.has_run(run):
+            raise UserError(f"{output}: has no finished run; give the output of one.")
+        directory = scratch / run
+        try:
+            stored.download(run, directory)
+        except FileNotFoundError:  # it was replaced twice meanwhile
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        return directory
+    raise StorageError(f"{output}: is replaced faster than it can be read; try again.")
+
+
+def add_file(output: str, path: Path) -> None:
+    """Add a file, such as a report, to the current run of an output in a store."""
+    stored = StoredOutput(output)
+    run = stored.current()
+    if run is None:
+        raise UserError(f"{output}: has no finished run; give the output of one.")
+    stored.upload(run, path.name, path)
+
+
 def holds_runs(output: str) -> bool:
     """Whether this is a directory of runs that has no current one yet."""
+    if not is_local(output):
+        stored = StoredOutput(output)
+        return stored.current() is None and bool(stored.runs())
     root = local_path(output)
     return _exists(root / RUNS) and _linked(root) is None
 

@@ -15,8 +15,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import ids, parameter_files
 from spark_w2v.runs import metrics as metrics_file
-from spark_w2v.runs import parameter_files
 from spark_w2v.runs.checkpoints import (
     Checkpoint,
     Position,
@@ -43,10 +43,14 @@ def output_of(output: str, run_id: str | None = None, *, move_pointer: bool = Tr
 
     Args:
         output: a path or a URI.
-        run_id, move_pointer: of an output in a store, which keeps its runs itself.
+        run_id: of the run, in a directory of runs.
+        move_pointer: whether readers get it, for an output in a store.
     """
     if is_local(output):
-        return LocalOutput(output, local_path(output))
+        path = output if run_id is None else ids.output_of(output, run_id)
+        return LocalOutput(path, local_path(path))
+    if run_id is not None:
+        ids.check_run_id(run_id)
     return StoredOutput(output, run_id, move_pointer=move_pointer)
 
 
