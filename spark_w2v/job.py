@@ -23,7 +23,7 @@ import spark_w2v
 from spark_w2v import config as configuration
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start, workers
+from spark_w2v.stages import corpus, embeddings, inputs, publication, report, runs, steps, warm_start, workers
 from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.files import StorageError
@@ -104,6 +104,10 @@ def train(arguments: Sequence[str] | None = None) -> int:
             publication.check(options.output, overwrite=options.overwrite, resume=resume)
         if options.tensorboard is not None:
             board(options.tensorboard)
+        written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
+        options.outputs = [
+            str(publication.local_path(path)) if publication.is_local(path) else path.rstrip("/") for path in written
+        ]
         session = _session()
         _train(session, settings, options, screen)
         if options.run_id is not None:
@@ -266,14 +270,16 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     ) as run:
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")
-        files = corpus.list_files(session, options.input)
-        run.identify({"files": corpus.identity(files)})
+        found = corpus.list_files(session, options.input, settings.corpus.format, options.outputs)
+        run.identify({"files": inputs.identity(found.files)})
         if run.is_published:
             log.info("%s is finished already: nothing to do.", options.output)
             return
         log.info("reading %s", " ".join(options.input))
+        for line in inputs.summary(found):
+            log.info(line)
         known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings, known)
+        text = steps.prepare(corpus.read(session, options.input, settings.corpus, found), settings, known)
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
@@ -300,6 +306,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             "configuration": configuration.as_dict(settings),
             "resolved": {**plan, "partitions_used": training.settings.partitions},
             "seed": settings.training.seed,
+            "files": inputs.facts(found),
             "corpus": facts,
             "init": init,
             "last_epoch": last,
