@@ -87,6 +87,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
     try:
+        _check_names(sys.argv[1:] if arguments is None else arguments)
         settings = configuration.load(options.config, options.set)
         corpus.check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
@@ -156,6 +157,31 @@ def _refuse_passwords(paths: Sequence[str]) -> None:
             )
 
 
+def _check_names(arguments: Sequence[str]) -> None:
+    """Refuse arguments that spark-submit's Java could not read.
+
+    Where its locale is not UTF-8 it hands over one ? for each byte beyond ASCII, so at least two for each character.
+    """
+    lost = [argument for argument in arguments if "??" in argument or "\N{REPLACEMENT CHARACTER}" in argument]
+    if not lost or "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return
+    encoding = _system_property("sun.jnu.encoding")
+    if not inputs.is_utf8(encoding):
+        raise UserError(
+            f"{lost[0]}: is what Java made of a name or a word in this locale, whose encoding is {encoding}; set "
+            "LC_ALL=C.UTF-8 in the environment of spark-submit."
+        )
+
+
+def _system_property(name: str) -> str:
+    """A property of the JVM that spark-submit started, before Spark starts in it."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    assert SparkContext._jvm is not None, "it is there now"
+    return str(SparkContext._jvm.System.getProperty(name))
+
+
 def _is_interruption(error: BaseException | None) -> bool:
     """Whether an error came while an interruption was handled: what cleans up then may find no JVM."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
@@ -213,6 +239,8 @@ def _lost(error: Exception) -> str | None:
 def _session() -> SparkSession:
     """The session that spark-submit configured; alone, Spark on all cores of this machine."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
+        os.environ["LC_ALL"] = "C.UTF-8"
     builder = SparkSession.builder
     given = _given()
     if "spark.master" not in given:
