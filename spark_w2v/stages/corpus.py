@@ -40,6 +40,7 @@ PIECE_WORDS = 250_000
 # Splits of this many bytes, for files that can be split. Part of a piece's identity, as PIECE_WORDS is.
 SPLIT_BYTES = 16 << 20
 
+MOST_PIECES = 500  # that go to the JVM together, = 250 kB of small ones
 LISTING_TASKS = 16  # at most, that list files given one by one
 
 # Words of a bucket of a DataFrame's rows, which stands for a file. Part of a piece's identity, as PIECE_WORDS is.
@@ -371,14 +372,15 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
     """
     place: tuple[int, int] | None = None
     cutter = Cutter()
-    number = 0
+    number = words = 0
+    waiting: list[tuple[tuple[int, int, int], Piece]] = []
 
-    def rows(pieces: Sequence[Piece]) -> pa.RecordBatch:
-        nonlocal number
+    def keep(piece: Piece) -> None:
+        nonlocal number, words
         assert place is not None
-        numbers = range(number, number + len(pieces))
-        number += len(pieces)
-        return _rows(files[place[0]], place[1], numbers, pieces)
+        waiting.append(((files[place[0]], place[1], number), piece))
+        number += 1
+        words += len(piece.codes) // 4
 
     for batch in batches:
         lines = tokenize(batch.column("value"), tokenizer, batch.column("reason").to_numpy().astype(np.int64))
@@ -392,25 +394,32 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
                 continue  # a file that was not there when they were listed
             if here != place:
                 if place is not None:
-                    yield rows([cutter.finish()])
+                    keep(cutter.finish())
                 place, cutter, number = here, Cutter(), 0
             for piece in cutter.add(lines, first, end):
-                yield rows([piece])
+                keep(piece)
+            # Small pieces go together, as each batch costs more than what is in it.
+            if words >= PIECE_WORDS or len(waiting) >= MOST_PIECES:
+                yield _rows(waiting)
+                waiting, words = [], 0
     if place is not None:
-        yield rows([cutter.finish()])
+        keep(cutter.finish())
+        yield _rows(waiting)
 
 
-def _rows(file: int, start: int, numbers: range, pieces: Sequence[Piece]) -> pa.RecordBatch:
-    n = len(pieces)
+def _rows(pieces: Sequence[tuple[tuple[int, int, int], Piece]]) -> pa.RecordBatch:
+    """Rows of PIECES."""
+    places, found = zip(*pieces, strict=True)
+    files, starts, numbers = zip(*places, strict=True)
     columns = {
-        "file": pa.array([file] * n, pa.int32()),
-        "start": pa.array([start] * n, pa.int64()),
+        "file": pa.array(files, pa.int32()),
+        "start": pa.array(starts, pa.int64()),
         "piece": pa.array(numbers, pa.int32()),
-        "words": _lists([piece.words for piece in pieces]),
-        "counts": _lists([pa.array(piece.counts) for piece in pieces]),
-        "codes": pa.array([piece.codes for piece in pieces], pa.binary()),
-        "lengths": pa.array([piece.lengths for piece in pieces], pa.binary()),
-        "tallies": _lists([pa.array(piece.tallies) for piece in pieces]),
+        "words": _lists([piece.words for piece in found]),
+        "counts": _lists([pa.array(piece.counts) for piece in found]),
+        "codes": pa.array([piece.codes for piece in found], pa.binary()),
+        "lengths": pa.array([piece.lengths for piece in found], pa.binary()),
+        "tallies": _lists([pa.array(piece.tallies) for piece in found]),
     }
     return pa.RecordBatch.from_pydict(columns)
 
