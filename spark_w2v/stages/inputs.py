@@ -121,7 +121,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
                 walk.add(path)
             else:
                 elsewhere.append(path)
-        _check_output(name, [*walk.roots, *elsewhere], outputs)
+    _check_outputs(given, [*walk.roots, *elsewhere], outputs)
     walk.follow_links()
     hadoop.check_names(walk.files)
     _check_directories(
@@ -361,12 +361,8 @@ class _Hadoop:
         self._path = context._jvm.org.apache.hadoop.fs.Path
         self._uri = context._jvm.java.net.URI
         self._conf = context._jsc.hadoopConfiguration()
-        self._system = context._jvm.System
-
-    @property
-    def encoding(self) -> str:
-        """What Java takes the names of this machine's files for, by the locale in which the JVM was started."""
-        return str(self._system.getProperty("sun.jnu.encoding"))
+        # What Java takes the names of this machine's files for, by the locale in which the JVM was started.
+        self._encoding = str(context._jvm.System.getProperty("sun.jnu.encoding"))
 
     def open(self, uri: str) -> Any:
         """A stream of Java's."""
@@ -415,22 +411,19 @@ class _Hadoop:
 
     def _check_pattern(self, name: str) -> None:
         """Refuse a name, or a pattern, of which Java would see less than there is."""
-        if self._knows_unicode():
+        if is_utf8(self._encoding):
             return
         # Java cannot say what it does not see. Braces are not Python's, so this may see more than the pattern fits.
         pattern = re.sub(r"\{[^}]*\}", "*", re.sub(r"\\(.)", lambda found: glob.escape(found[1]), name))
         self.check_names(map(os.path.abspath, glob.glob(pattern)))
 
-    def _knows_unicode(self) -> bool:
-        return is_utf8(self.encoding)
-
     def check_names(self, paths: Iterable[str]) -> None:
         """Refuse names that Java cannot open."""
-        if self._knows_unicode():
+        if is_utf8(self._encoding):
             return
         if lost := [path for path in paths if not path.isascii()]:
             refuse(
-                f"{some(lost)}: not a name that Java can open in this locale, whose encoding is {self.encoding}; set "
+                f"{some(lost)}: not a name that Java can open in this locale, whose encoding is {self._encoding}; set "
                 "LC_ALL=C.UTF-8 in the environment of spark-submit."
             )
 
@@ -513,19 +506,22 @@ def _check_unlisted(paths: Sequence[str], walk: _Walk) -> None:
         walk.skip(CHANGED, path)
 
 
-def _check_output(name: str, roots: Sequence[str], outputs: Sequence[str]) -> None:
+def _check_outputs(given: Sequence[str], roots: Sequence[str], outputs: Sequence[str]) -> None:
     """Refuse to write where the next run would read."""
-    pattern = os.path.abspath(name).split("/") if _is_pattern(name) and ":/" not in name else []
+    read = {_alike(root): root for root in roots}
+    patterns = [(name, os.path.abspath(name).split("/")) for name in given if _is_pattern(name) and ":/" not in name]
     for output in outputs:
         inside = [output, *_above([output])]
-        read = next((root for root in roots if any(_alike(root) == _alike(path) for path in inside)), None)
-        if read is None and any(
-            len(parts := path.split("/")) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
-            for path in inside
-        ):
-            read = name
-        if read is not None:
-            refuse(f"{output}: is inside of --input {shown(read)}, so the next run would read it; give another place.")
+        found = [read[_alike(path)] for path in inside if _alike(path) in read]
+        found += [name for name, pattern in patterns if any(_fits(path.split("/"), pattern) for path in inside)]
+        if found:
+            refuse(
+                f"{output}: is inside of --input {shown(found[0])}, so the next run would read it; give another place."
+            )
+
+
+def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
 
 
 def _alike(path: str) -> str:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -205,7 +206,13 @@ def test_names_beyond_ascii_are_refused_where_java_cannot_open_them(
     text(folder / "ö.txt")
     text(folder / "日本.txt")
     assert len(listed(spark, folder).files) == 3
-    monkeypatch.setattr(inputs._Hadoop, "encoding", property(lambda self: "ANSI_X3.4-1968"))
+    whole = inputs._Hadoop.__init__
+
+    def in_posix(hadoop: inputs._Hadoop, session: "SparkSession") -> None:
+        whole(hadoop, session)
+        hadoop._encoding = "ANSI_X3.4-1968"
+
+    monkeypatch.setattr(inputs._Hadoop, "__init__", in_posix)
     for path in (folder, f"{folder}/*.txt", folder / "{ö,a}.txt", folder / "ö.txt"):
         sentence = refused(spark, path)
         assert f"{folder}/ö.txt" in sentence
@@ -370,6 +377,14 @@ def test_elsewhere_too_what_is_hidden_is_told_and_tables_are_refused(spark: "Spa
 
 
 # Many
+
+
+def test_many_names_take_no_longer_than_their_number(tmp_path: Path) -> None:
+    # 20,000 names that the shell made of a pattern; with all pairs of them looked at it took minutes.
+    roots = [f"{tmp_path}/{number}.txt" for number in range(20_000)]
+    started = time.monotonic()
+    inputs._check_outputs(roots, roots, [f"{tmp_path}/out"])
+    assert time.monotonic() - started < 5
 
 
 def test_small_files_share_tasks_and_packed_ones_count_what_they_hold(spark: "SparkSession", folder: Path) -> None:
