@@ -5,15 +5,11 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 """
 
 import difflib
-import hashlib
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
-from urllib.parse import unquote
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +18,7 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
-from spark_w2v.stages import packed
+from spark_w2v.stages import inputs
 from spark_w2v.stages.schemas import BAD_LINES, PIECES, TALLIES
 
 if TYPE_CHECKING:
@@ -44,17 +40,11 @@ PIECE_WORDS = 250_000
 # Splits of this many bytes, for files that can be split. Part of a piece's identity, as PIECE_WORDS is.
 SPLIT_BYTES = 16 << 20
 
-# What a file counts beyond its bytes when tasks are filled up to SPLIT_BYTES: at most 8 files a task, few of them .gz.
-OPEN_BYTES = 2 << 20
+MOST_PIECES = 500  # that go to the JVM together, = 250 kB of small ones
+LISTING_TASKS = 16  # at most, that list files given one by one
 
 # Words of a bucket of a DataFrame's rows, which stands for a file. Part of a piece's identity, as PIECE_WORDS is.
 BUCKET_WORDS = 10 * PIECE_WORDS
-
-AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
-MOST_CHECKED = 2 << 30  # bytes of .bz2 that the driver looks through, = 40 s
-
-# Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
-MOST_NAMED = 1000
 
 NO_REASON = -1
 LARGEST_WORD = 2**31 - 1  # characters: no limit
@@ -378,18 +368,19 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
     """The PIECES of some splits, from batches of LINES; batches may end anywhere.
 
     Args:
-        files: place of each file among the sorted paths, by the hash of its path.
+        files: place of each file among the sorted paths, by the hash of its path. Lines of other files are left out.
     """
     place: tuple[int, int] | None = None
     cutter = Cutter()
-    number = 0
+    number = words = 0
+    waiting: list[tuple[tuple[int, int, int], Piece]] = []
 
-    def rows(pieces: Sequence[Piece]) -> pa.RecordBatch:
-        nonlocal number
+    def keep(piece: Piece) -> None:
+        nonlocal number, words
         assert place is not None
-        numbers = range(number, number + len(pieces))
-        number += len(pieces)
-        return _rows(files[place[0]], place[1], numbers, pieces)
+        waiting.append(((files[place[0]], place[1], number), piece))
+        number += 1
+        words += len(piece.codes) // 4
 
     for batch in batches:
         lines = tokenize(batch.column("value"), tokenizer, batch.column("reason").to_numpy().astype(np.int64))
@@ -399,27 +390,36 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
         bounds = [0, *changes.tolist(), len(hashes)]
         for first, end in pairwise(bounds):
             here = (int(hashes[first]), int(starts[first])) if end > first else place
+            if here is not None and here[0] not in files:
+                continue  # a file that was not there when they were listed
             if here != place:
                 if place is not None:
-                    yield rows([cutter.finish()])
+                    keep(cutter.finish())
                 place, cutter, number = here, Cutter(), 0
             for piece in cutter.add(lines, first, end):
-                yield rows([piece])
+                keep(piece)
+            # Small pieces go together, as each batch costs more than what is in it.
+            if words >= PIECE_WORDS or len(waiting) >= MOST_PIECES:
+                yield _rows(waiting)
+                waiting, words = [], 0
     if place is not None:
-        yield rows([cutter.finish()])
+        keep(cutter.finish())
+        yield _rows(waiting)
 
 
-def _rows(file: int, start: int, numbers: range, pieces: Sequence[Piece]) -> pa.RecordBatch:
-    n = len(pieces)
+def _rows(pieces: Sequence[tuple[tuple[int, int, int], Piece]]) -> pa.RecordBatch:
+    """Rows of PIECES."""
+    places, found = zip(*pieces, strict=True)
+    files, starts, numbers = zip(*places, strict=True)
     columns = {
-        "file": pa.array([file] * n, pa.int32()),
-        "start": pa.array([start] * n, pa.int64()),
+        "file": pa.array(files, pa.int32()),
+        "start": pa.array(starts, pa.int64()),
         "piece": pa.array(numbers, pa.int32()),
-        "words": _lists([piece.words for piece in pieces]),
-        "counts": _lists([pa.array(piece.counts) for piece in pieces]),
-        "codes": pa.array([piece.codes for piece in pieces], pa.binary()),
-        "lengths": pa.array([piece.lengths for piece in pieces], pa.binary()),
-        "tallies": _lists([pa.array(piece.tallies) for piece in pieces]),
+        "words": _lists([piece.words for piece in found]),
+        "counts": _lists([pa.array(piece.counts) for piece in found]),
+        "codes": pa.array([piece.codes for piece in found], pa.binary()),
+        "lengths": pa.array([piece.lengths for piece in found], pa.binary()),
+        "tallies": _lists([pa.array(piece.tallies) for piece in found]),
     }
     return pa.RecordBatch.from_pydict(columns)
 
@@ -456,44 +456,20 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(message)
 
 
-class File(NamedTuple):
-    """One file of the corpus, as it was when it was listed."""
-
-    path: str
-    path_hash: int
-    bytes: int
-    modified: int  # milliseconds since 1970
-
-
-def list_files(spark: "SparkSession", paths: Sequence[str]) -> list[File]:
-    """All files with content under the paths, by path.
+def list_files(
+    spark: "SparkSession", paths: Sequence[str], kind: str = "text", outputs: Sequence[str] = ()
+) -> inputs.Inputs:
+    """All files with content under the paths, as inputs.list_files finds them.
 
     Raises:
-        ConfigError: nothing to read.
+        ConfigError: as there; and what Hadoop says of a path that it cannot open.
     """
     session = _session(spark)
-    return _explained(lambda: _files(session, paths))
-
-
-def identity(files: Sequence[File]) -> dict[str, Any]:
-    """What tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
-    if len(files) <= MOST_NAMED:
-        return {file.path: f"{file.bytes} bytes of {_moment(file.modified)}" for file in files}
-    digest = hashlib.sha256(repr([(file.path, file.bytes, file.modified) for file in files]).encode())
-    return {
-        "count": len(files),
-        "bytes": sum(file.bytes for file in files),
-        "newest": _moment(max(file.modified for file in files)),
-        "digest": digest.hexdigest()[:16],
-    }
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return _explained(lambda: inputs.list_files(session, paths, kind, outputs))
 
 
 def read(
-    spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", files: Sequence[File] | None = None
+    spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", found: inputs.Inputs | None = None
 ) -> "DataFrame":
     """PIECES of all files under the paths. Lists the files and reads Parquet's schemas; the rest is lazy.
 
@@ -501,16 +477,17 @@ def read(
 
     Args:
         paths: files, directories (read with everything below them) or globs, of any file system that Hadoop knows.
-        files: of list_files, where the paths are listed already.
+        found: of list_files, where the paths are listed already.
 
     Raises:
         ConfigError: nothing to read, no such column, a pattern that is none.
     """
     check_tokenizer(corpus_config)
     session = _session(spark)
-    files = list_files(spark, paths) if files is None else files
-    lines = _explained(lambda: _lines(session, paths, corpus_config))
-    hashes = [file.path_hash for file in files]
+    found = list_files(spark, paths, corpus_config.format) if found is None else found
+    session.conf.set("spark.sql.files.openCostInBytes", min(found.open_bytes, SPLIT_BYTES))
+    lines = _explained(lambda: _lines(session, found, corpus_config))
+    hashes = [file.path_hash for file in found.files]
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
     tokenizer = Tokenizer(
@@ -567,7 +544,9 @@ def _session(spark: "SparkSession") -> "SparkSession":
     # every piece, whatever is drawn for it, and in the end the embeddings.
     session.conf.set("spark.sql.files.maxPartitionBytes", SPLIT_BYTES)
     session.conf.set("spark.sql.files.minPartitionNum", 1)
-    session.conf.set("spark.sql.files.openCostInBytes", OPEN_BYTES)
+    session.conf.set("spark.sql.files.openCostInBytes", inputs.OPEN_BYTES)
+    # Where files are given one by one, Spark lists them with a task for each, or in 10,000 tasks.
+    session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", LISTING_TASKS)
     # A file that ends too early must not pass for one that ends there.
     session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
     session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
@@ -581,6 +560,10 @@ def _explained(step: Callable[[], Result]) -> Result:
     """What a step returns; what Spark says of the user's files becomes one sentence."""
     try:
         return step()
+    except inputs.UnreadablePathError as error:
+        cause = error.__cause__
+        assert cause is not None, "it is raised from one"
+        _refuse(explain(cause) or f"{error.path}: cannot be opened ({_reason(_text_of(cause))}).")
     except Exception as error:
         sentence = explain(error)
         if sentence is None:
@@ -588,100 +571,19 @@ def _explained(step: Callable[[], Result]) -> Result:
         _refuse(sentence)
 
 
-def _files(session: "SparkSession", paths: Sequence[str]) -> list[File]:
-    """All files with content, sorted; rows of text carry the hash, 8 bytes, in place of the path."""
-    _check_paths(session, paths)
-    listed = session.read.format("binaryFile").option("recursiveFileLookup", True).load(list(paths))
-    path = F.col("_metadata.file_path")
-    size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
-    found = listed.select(path, F.xxhash64(path), size, modified).collect()
-    if not found:
-        where = _some(list(paths))
-        empty = listed.inputFiles()
-        if empty:
-            _refuse(f"{where}: holds nothing, {len(empty):,} files of 0 bytes; give --input files with text.")
-        _refuse(f"{where}: has no files; give --input a directory with files in it, or a file.")
-    files = sorted(File(*row) for row in found)
-    _check_packed(session, files)
-    return files
-
-
-def _check_packed(session: "SparkSession", files: Sequence[File]) -> None:
-    """Refuse packed files of which Hadoop would read less than there is, and not say so."""
-    bzip2 = [file for file in files if file.path.lower().endswith(".bz2")]
-    blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
-    if sum(file.bytes for file in bzip2) > MOST_CHECKED:
-        log.warning(
-            "%d .bz2 files are too large to be looked through for damage, which Hadoop passes over in silence: "
-            "test them with bzip2 -t",
-            len(bzip2),
-        )
-        bzip2 = []
-    if bzip2:
-        log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
-    if blocks:
-        log.warning("%d files are .lz4 or .snappy: where one is cut short, Hadoop does not notice", len(blocks))
-    context = session.sparkContext
-    assert context._jvm is not None, "a context has its JVM"
-    for file in [*bzip2, *blocks]:
-        path = context._jvm.org.apache.hadoop.fs.Path(context._jvm.java.net.URI(file.path))
-        stream = path.getFileSystem(context._jsc.hadoopConfiguration()).open(path)
-        try:
-            if file in blocks:
-                reason = packed.damage_of_blocks(bytes(stream.readNBytes(4)))
-            else:
-                reason = packed.damage_of_bzip2(_pieces_of(stream))
-        finally:
-            stream.close()
-        if reason is not None:
-            _refuse(
-                f"{_shown(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
-            )
-
-
-def _pieces_of(stream: Any) -> Iterator[bytes]:
-    while piece := bytes(stream.readNBytes(AT_A_TIME)):
-        yield piece
-
-
-def _shown(path: str) -> str:
-    """A path of Spark's, as a user writes it."""
-    return unquote(re.sub("^file:/+", "/", path))
-
-
-def _check_paths(session: "SparkSession", paths: Sequence[str]) -> None:
-    """Refuse what is not there; Spark's own reader says so too, but first logs a warning with a stack trace."""
-    context = session.sparkContext
-    assert context._jvm is not None, "a context has its JVM"
-    for name in paths:
-        try:
-            path = context._jvm.org.apache.hadoop.fs.Path(name)
-            found = path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path)
-        except Exception as error:  # of whatever class, and whatever is wrong: it is this path
-            _refuse(explain(error) or f"{name}: cannot be opened ({_reason(_text_of(error))}).")
-        if not found:
-            if os.path.exists(name):
-                _refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
-            _refuse(f"{name}: no such file; give --input paths that exist.")
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _lines(session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
+def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus") -> "DataFrame":
     """LINES: path_hash and start of the split, value as `tokenize` wants it, and reason as it wants that."""
     column = corpus_config.column
     ready_made = corpus_config.tokenizer == "none"
     kind = T.ArrayType(T.StringType()) if ready_made else T.StringType()
     reason = F.lit(NO_REASON)
+    reader = session.read.options(**found.options).option("recursiveFileLookup", True)
     if corpus_config.format == "parquet":
-        lines = session.read.option("recursiveFileLookup", True).parquet(*paths)
+        lines = reader.parquet(*found.paths)
         _check_column(lines.schema, column, ready_made)
         value = F.col(f"`{column.replace('`', '``')}`")
     else:
-        lines = session.read.text(list(paths), recursiveFileLookup=True)
+        lines = reader.text(found.paths)
         value = F.col("value")
     if corpus_config.format == "text" and ready_made:
         _refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
@@ -690,15 +592,15 @@ def _lines(session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus
         field = T.StructType([T.StructField(column, T.VariantType()), T.StructField(CORRUPT, T.StringType())])
         parsed = F.from_json("value", field, {"columnNameOfCorruptRecord": CORRUPT})
         lines = lines.withColumn("parsed", parsed)
-        found = F.col("parsed").getField(column)
-        type_found = F.schema_of_variant(found)
+        field_found = F.col("parsed").getField(column)
+        type_found = F.schema_of_variant(field_found)
         fits = type_found.startswith("ARRAY") if ready_made else type_found == "STRING"
-        value = F.when(fits, F.try_variant_get(found, "$", kind.simpleString()))
+        value = F.when(fits, F.try_variant_get(field_found, "$", kind.simpleString()))
         reason = (
             F.when(F.trim("value") == "", TALLIES.index("blank_lines"))
             .when(F.col("value").contains("\0"), TALLIES.index("binary_lines"))
             .when(F.col("parsed").getField(CORRUPT).isNotNull(), TALLIES.index("malformed_lines"))
-            .when(found.isNull() | (type_found == "VOID"), TALLIES.index("missing_lines"))
+            .when(field_found.isNull() | (type_found == "VOID"), TALLIES.index("missing_lines"))
             .when(value.isNull(), TALLIES.index("wrong_type_lines"))
             .when(~F.is_valid_utf8("value"), TALLIES.index("invalid_utf8_lines"))
             .otherwise(NO_REASON)
@@ -717,7 +619,7 @@ CORRUPT = "_not_json"
 def _check_column(schema: T.StructType, column: str, ready_made: bool) -> None:
     if column not in schema.names:
         close = difflib.get_close_matches(column, schema.names, 1)
-        hint = f"did you mean {close[0]}?" if close else f"it has {_some(schema.names)}."
+        hint = f"did you mean {close[0]}?" if close else f"it has {inputs.some(schema.names)}."
         _refuse(f'corpus.column: the Parquet files have no column "{column}"; {hint}')
     found = schema[column].dataType
     if ready_made and found != T.ArrayType(T.StringType()):
@@ -786,6 +688,11 @@ MEANINGS = (
         r"COLUMN_ALREADY_EXISTS\] The column (?P<reason>\S+)",
         "corpus.column: the Parquet files have two columns {reason}, as Spark reads names; rename one.",
     ),
+    (  # with a character beyond ASCII in its name
+        r"FILE_NOT_EXIST\].*? reading file (?P<file>[^\n]*?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])[^\n]*?)\. File",
+        "was removed while it was read, or the workers' locale has no such name; start again, with "
+        "LC_ALL=C.UTF-8 there.",
+    ),
     (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
     (
         r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",
@@ -810,7 +717,7 @@ def explain(error: BaseException) -> str | None:
         if found is None:
             continue
         parts = found.groupdict()
-        file = _shown(parts.get("file") or "")
+        file = inputs.shown(parts.get("file") or "")
         reason = (parts.get("reason") or _reason(text)).strip()
         return f"{file}: {meaning}".removeprefix(": ").format(reason=reason)
     return None

@@ -1,7 +1,6 @@
 """Words of many scripts, sentences and pieces: without Spark first, then through it."""
 
 import gzip
-import os
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -293,27 +292,6 @@ def test_directories_compressed_files_and_strange_names_are_read(spark: "SparkSe
     assert all_words(rows) == ["byte", "order", "mark", "one", "two", "three", "four"]
     # A file that is reached twice is read once.
     assert read_rows(spark, sentences, sentences / "*.gz", sentences) == rows
-
-
-def test_what_identifies_a_corpus_names_each_file_with_size_and_time(spark: "SparkSession", sentences: Path) -> None:
-    file = sentences / "day=1" / "_hidden.txt"
-    before = corpus.identity(corpus.list_files(spark, [str(sentences)]))
-    assert len(before) == 2, "hidden and empty files are not read"
-    text = next(path for path in before if path.endswith(".txt"))
-    file.write_text("changed")
-    assert corpus.identity(corpus.list_files(spark, [str(sentences)])) == before
-    (read,) = (sentences / "day=1").glob("é*")
-    os.utime(read, (0, 1.5))
-    after = corpus.identity(corpus.list_files(spark, [str(sentences)]))
-    assert after == before | {text: f"{read.stat().st_size} bytes of 1970-01-01T00:00:01.500+00:00"}
-
-
-def test_a_corpus_of_very_many_files_is_identified_by_a_digest() -> None:
-    files = [corpus.File(f"file:/{number:06d}", number, 10, 1000) for number in range(corpus.MOST_NAMED + 1)]
-    before = corpus.identity(files)
-    assert len(before) == 4
-    for change in ({"path": "file:/a"}, {"bytes": 11}, {"modified": 999}):
-        assert corpus.identity([files[0]._replace(**change), *files[1:]]) != before
 
 
 def test_pieces_do_not_depend_on_cores_or_on_settings_of_the_session(
