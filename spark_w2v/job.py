@@ -273,12 +273,15 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             return
         log.info("reading %s", " ".join(options.input))
         known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings, known)
+        pieces = corpus.read(session, options.input, settings.corpus, files)
+        text = steps.prepare(pieces, settings, known, [file.path for file in files])
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
+        for line in steps.warnings(facts):
+            log.warning(line)
         training = steps.training_of(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
