@@ -307,12 +307,15 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         for line in inputs.summary(found):
             log.info(line)
         known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        text = steps.prepare(corpus.read(session, options.input, settings.corpus, found), settings, known)
+        pieces = corpus.read(session, options.input, settings.corpus, found)
+        text = steps.prepare(pieces, settings, known, [file.path for file in found.files])
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
+        for line in steps.warnings(facts):
+            log.warning(line)
         training = steps.training_of(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
