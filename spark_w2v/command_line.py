@@ -28,6 +28,16 @@ class Parser(argparse.ArgumentParser):
         complain(self.prog, f"{message}; --help shows the usage.")
         sys.exit(USERS_MISTAKE)
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        # Python reads names as UTF-8 in the locales C and POSIX too, unless it is told not to; PyArrow always does.
+        encoding = sys.getfilesystemencoding()
+        if encoding != "utf-8" and not all(map(str.isascii, sys.argv[1:] if args is None else args)):
+            complain(self.prog, f"names in this locale are {encoding}; set PYTHONUTF8=1, or LC_ALL=C.UTF-8.")
+            sys.exit(USERS_MISTAKE)
+        return super().parse_known_args(args, namespace)
+
 
 def complain(program: str, sentence: str) -> None:
     print(f"{program}: {shown(sentence)}", file=sys.stderr)

@@ -62,6 +62,16 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ),
         ),
     ] = ""
+    unspaced: Annotated[
+        Literal["whole", "characters", "bigrams"],
+        Meta(
+            description=(
+                'What tokenizer = "words" makes of letters that are written without spaces between the words (Chinese, '
+                "Japanese, Thai, Lao, Khmer, Burmese): one word of all up to the next other character, a word of each, "
+                "or a word of each two that follow each other."
+            ),
+        ),
+    ] = "whole"
     lower_case: Annotated[bool, Meta(description="Lower-case the text before it is cut in words.")] = True
     max_sentence_words: Annotated[
         int,
@@ -572,6 +582,12 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "corpus.pattern",
             f"corpus.pattern = {_shown(corpus.pattern)} is not used by corpus.tokenizer = {_shown(corpus.tokenizer)}; "
             'it needs corpus.tokenizer = "regex".',
+        )
+    if corpus.tokenizer != "words" and corpus.unspaced != "whole":
+        yield (
+            "corpus.unspaced",
+            f"corpus.unspaced = {_shown(corpus.unspaced)} is not used by corpus.tokenizer = "
+            f'{_shown(corpus.tokenizer)}; it needs corpus.tokenizer = "words".',
         )
     if corpus.tokenizer == "none" and corpus.format == "text":
         yield (

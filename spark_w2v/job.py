@@ -23,7 +23,7 @@ import spark_w2v
 from spark_w2v import config as configuration
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
 from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, publication, report, runs, steps, warm_start, workers
+from spark_w2v.stages import corpus, embeddings, inputs, publication, report, runs, steps, warm_start, workers
 from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.files import StorageError
@@ -87,6 +87,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
     try:
+        _check_names(sys.argv[1:] if arguments is None else arguments)
         settings = configuration.load(options.config, options.set)
         corpus.check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
@@ -104,6 +105,10 @@ def train(arguments: Sequence[str] | None = None) -> int:
             publication.check(options.output, overwrite=options.overwrite, resume=resume)
         if options.tensorboard is not None:
             board(options.tensorboard)
+        written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
+        options.outputs = [
+            str(publication.local_path(path)) if publication.is_local(path) else path.rstrip("/") for path in written
+        ]
         session = _session()
         _train(session, settings, options, screen)
         if options.run_id is not None:
@@ -150,6 +155,31 @@ def _refuse_passwords(paths: Sequence[str]) -> None:
                 f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
                 "configuration or to the environment."
             )
+
+
+def _check_names(arguments: Sequence[str]) -> None:
+    """Refuse arguments that spark-submit's Java could not read.
+
+    Where its locale is not UTF-8 it hands over one ? for each byte beyond ASCII, so at least two for each character.
+    """
+    lost = [argument for argument in arguments if "??" in argument or "\N{REPLACEMENT CHARACTER}" in argument]
+    if not lost or "PYSPARK_GATEWAY_PORT" not in os.environ:
+        return
+    encoding = _system_property("sun.jnu.encoding")
+    if not inputs.is_utf8(encoding):
+        raise UserError(
+            f"{lost[0]}: is what Java made of a name or a word in this locale, whose encoding is {encoding}; set "
+            "LC_ALL=C.UTF-8 in the environment of spark-submit."
+        )
+
+
+def _system_property(name: str) -> str:
+    """A property of the JVM that spark-submit started, before Spark starts in it."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    assert SparkContext._jvm is not None, "it is there now"
+    return str(SparkContext._jvm.System.getProperty(name))
 
 
 def _is_interruption(error: BaseException | None) -> bool:
@@ -209,6 +239,8 @@ def _lost(error: Exception) -> str | None:
 def _session() -> SparkSession:
     """The session that spark-submit configured; alone, Spark on all cores of this machine."""
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
+        os.environ["LC_ALL"] = "C.UTF-8"
     builder = SparkSession.builder
     given = _given()
     if "spark.master" not in given:
@@ -266,19 +298,24 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     ) as run:
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")
-        files = corpus.list_files(session, options.input)
-        run.identify({"files": corpus.identity(files)})
+        found = corpus.list_files(session, options.input, settings.corpus.format, options.outputs)
+        run.identify({"files": inputs.identity(found.files)})
         if run.is_published:
             log.info("%s is finished already: nothing to do.", options.output)
             return
         log.info("reading %s", " ".join(options.input))
+        for line in inputs.summary(found):
+            log.info(line)
         known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        text = steps.prepare(corpus.read(session, options.input, settings.corpus, files), settings, known)
+        pieces = corpus.read(session, options.input, settings.corpus, found)
+        text = steps.prepare(pieces, settings, known, [file.path for file in found.files])
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
         for line in steps.summary(facts):
             log.info(line)
+        for line in steps.warnings(facts):
+            log.warning(line)
         training = steps.training_of(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
@@ -304,6 +341,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
             "configuration": configuration.as_dict(settings),
             "resolved": {**plan, "partitions_used": training.settings.partitions},
             "seed": settings.training.seed,
+            "files": inputs.facts(found),
             "corpus": facts,
             "init": init,
             "last_epoch": last,

@@ -243,14 +243,13 @@ class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSee
             raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
         column, output = self.getInputCol(), self.getOutputCol()
         if column not in schema.names:
-            close = difflib.get_close_matches(column, schema.names, 1) or schema.names[:5]
-            hint = f"did you mean {close[0]}?" if len(close) == 1 else f"it has {', '.join(close) or 'none'}."
+            hint = corpus.name_hint(column, schema.names)
             raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
         kind = schema[column].dataType
-        if not isinstance(kind, T.ArrayType) or not isinstance(kind.elementType, T.StringType):
+        if not corpus.is_array_of_words(kind):
             raise ConfigError(
-                f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>; put a tokenizer '
-                "before this stage, or give another column."
+                f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>, or an array of '
+                "whole numbers; put a tokenizer before this stage, or give another column."
             )
         if output in schema.names:
             raise ConfigError(f'{self.uid}: the DataFrame has a column "{output}" already; give another outputCol.')
@@ -489,7 +488,7 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         self._check_columns(dataset.schema)
-        words = F.col(f"`{self.getInputCol().replace('`', '``')}`")
+        words = corpus.column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
         means = mean_vectors_with(self._broadcast(dataset.sparkSession.sparkContext), self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
         # The condition, because the JVM's function has no answer to null.

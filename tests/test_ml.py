@@ -124,6 +124,43 @@ def test_the_result_does_not_depend_on_how_rows_are_ordered_or_partitioned(
     assert vectors_of(SkipGram(**OPTIONS, seed=2).fit(sentences)) != vectors_of(model)
 
 
+def test_settings_of_the_users_session_do_not_change_the_result(
+    spark: SparkSession, sentences: DataFrame, model: SkipGramModel
+) -> None:
+    settings = {
+        "spark.sql.execution.arrow.useLargeVarTypes": "true",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "7",
+        "spark.sql.parser.quotedRegexColumnNames": "true",
+        "spark.sql.ansi.enabled": "false",
+    }
+    for key, value in settings.items():
+        spark.conf.set(key, value)
+    try:
+        fitted = SkipGram(**OPTIONS).fit(sentences)
+        assert vectors_of(fitted) == vectors_of(model)
+        assert (
+            fitted.transform(sentences).select("vector").first() == model.transform(sentences).select("vector").first()
+        )
+    finally:
+        for key in settings:
+            spark.conf.unset(key)
+
+
+@pytest.mark.parametrize("kind", ["tinyint", "smallint", "int", "bigint", "decimal(20,0)"])
+def test_whole_numbers_are_words_in_decimal(spark: SparkSession, kind: str) -> None:
+    rows = spark.createDataFrame([([1, 2, 3, 100],), ([2, 3, None],), (None,)] * 3, "ids array<int>")
+    strings = SkipGram(**OPTIONS | {"inputCol": "words", "minCount": 1, "maxIter": 1})
+    numbers = SkipGram(**OPTIONS | {"inputCol": "ids", "minCount": 1, "maxIter": 1})
+    frame = rows.selectExpr(f"cast(ids as array<{kind}>) as ids", "cast(ids as array<string>) as words")
+    fitted = numbers.fit(frame)
+    assert sorted(vectors_of(fitted)) == ["1", "100", "2", "3"]
+    if kind != "bigint":
+        return  # one is enough for the rest
+    assert vectors_of(fitted) == vectors_of(strings.fit(frame))
+    transformed = fitted.transform(frame).select("vector").collect()
+    assert transformed == fitted.copy({fitted.inputCol: "words"}).transform(frame).select("vector").collect()
+
+
 @pytest.mark.slow
 def test_the_job_gives_the_same_bits_on_files_that_hold_the_rows_in_this_order(
     sentences: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -5,12 +5,10 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 """
 
 import difflib
-import hashlib
 import logging
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TypeVar
 from urllib.parse import unquote
@@ -22,11 +20,11 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
-from spark_w2v.stages import packed
-from spark_w2v.stages.schemas import BAD_LINES, PIECES, TALLIES
+from spark_w2v.stages import inputs
+from spark_w2v.stages.schemas import BAD, BAD_LINES, PIECES, TALLIES
 
 if TYPE_CHECKING:
-    from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql import Column, DataFrame, SparkSession
 
     # Executors import this module, and need neither the configuration nor msgspec.
     from spark_w2v.config import Corpus
@@ -44,22 +42,24 @@ PIECE_WORDS = 250_000
 # Splits of this many bytes, for files that can be split. Part of a piece's identity, as PIECE_WORDS is.
 SPLIT_BYTES = 16 << 20
 
-# What a file counts beyond its bytes when tasks are filled up to SPLIT_BYTES: at most 8 files a task, few of them .gz.
-OPEN_BYTES = 2 << 20
+MOST_PIECES = 500  # that go to the JVM together, = 250 kB of small ones
+LISTING_TASKS = 16  # at most, that list files given one by one
 
 # Words of a bucket of a DataFrame's rows, which stands for a file. Part of a piece's identity, as PIECE_WORDS is.
 BUCKET_WORDS = 10 * PIECE_WORDS
 
-AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
-MOST_CHECKED = 2 << 30  # bytes of .bz2 that the driver looks through, = 40 s
+MOST_SCHEMAS = 100  # Parquet files that are looked at one by one, where something is wrong
 
-# Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
-MOST_NAMED = 1000
+# Bad lines of each kind that a split names, and bytes that it keeps of each.
+NAMED_OF_A_SPLIT = 3
+EXCERPT = 1000
 
 NO_REASON = -1
 LARGEST_WORD = 2**31 - 1  # characters: no limit
 # Of these, a line is counted in one.
 PLACES_OF_A_LINE = range(TALLIES.index("lines_with_words"), TALLIES.index("binary_lines") + 1)
+BAD_TYPE = pa.list_(pa.struct([("place", pa.int32()), ("line", pa.int64()), ("beginning", pa.binary())]))
+BAD_PLACES = [TALLIES.index(name) for name in BAD_LINES]
 
 
 class Tokenizer(NamedTuple):
@@ -70,6 +70,7 @@ class Tokenizer(NamedTuple):
     lower_case: bool
     max_sentence_words: int
     max_word_length: int
+    unspaced: str = "whole"
 
 
 class Lines(NamedTuple):
@@ -81,6 +82,7 @@ class Lines(NamedTuple):
     lengths: Ints  # (S,) words of each sentence, all > 0
     sentence_offsets: Ints  # (L + 1,) where each line's sentences start among all S
     tallies: Ints  # (L, len(TALLIES))
+    beginnings: pa.Array  # (L,) binary: how each line begins, to tell what is wrong with a bad one; may be null
 
 
 class Piece(NamedTuple):
@@ -91,6 +93,7 @@ class Piece(NamedTuple):
     codes: bytes
     lengths: bytes
     tallies: Ints
+    bad: Sequence[tuple[int, int, bytes]] = ()  # place in TALLIES, line and its beginning of the first bad lines
 
 
 # What a word is
@@ -104,9 +107,26 @@ NO_WORD = rf"[^\p{{L}}\p{{M}}\p{{N}}{INNER}]+|[{INNER}]{{2,}}"
 # A combining mark without a letter before it is no word.
 NO_START = rf"(^|\x01)[\p{{M}}{INNER}]+"
 NO_END = rf"[{INNER}]+(\x01|$)"
-# Not white space to `whitespace`, and never part of its words: control characters, zero-width space, directional
-# marks, word joiner, byte-order mark.
-HIDDEN = r"[\p{Cc}\x{200B}\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]+"
+# Not white space, and still the end of a word to `whitespace`: control characters, such as the field separators of
+# Hive, and the zero-width space, which is there to mark the words of scripts that are written without spaces.
+BREAK = r"[\p{Cc}\x{200B}]+"
+# Never part of a word of `whitespace`: directional marks, word joiner, byte-order mark.
+HIDDEN = r"[\x{200E}\x{200F}\x{202A}-\x{202E}\x{2060}-\x{2069}\x{FEFF}]+"
+# Letters that are written without spaces between the words, of Chinese and Japanese (the prolonged sound marks and 〆
+# belong to no script), and of Thai, Lao, Burmese and Khmer (whose digits and marks belong to the scripts, too).
+KANA = r"\p{Katakana}\x{30FC}\x{FF70}"
+EAST_ASIAN = rf"\p{{Han}}\p{{Hiragana}}\x{{3006}}{KANA}"
+SOUTH_EAST_ASIAN = "".join(
+    chr(code)
+    for block in ((0x0E00, 0x0F00), (0x1000, 0x10A0), (0x1780, 0x1800), (0xA9E0, 0xAA00), (0xAA60, 0xAA80))
+    for code in range(*block)
+    if unicodedata.category(chr(code)).startswith("L")
+)
+UNSPACED = rf"[{EAST_ASIAN}{SOUTH_EAST_ASIAN}]\p{{M}}*"
+# What is longer than a word of these scripts, and so must be several.
+CLAUSE = rf"[{EAST_ASIAN}]{{5,}}|[{SOUTH_EAST_ASIAN}\p{{M}}]{{16,}}"
+ONE_WORD = rf"^[{KANA}]+$"  # "electrocardiogram", perhaps
+CLAUSES_OF_A_LINE = 0.2  # of its words: segmented text has a long word now and then
 SEPARATOR = "\x01"  # stands between words while a pattern works; taken out of the text before
 
 
@@ -125,14 +145,21 @@ def _ascii_table(lower_case: bool) -> npt.NDArray[np.uint8]:
 ASCII_TABLES = {lower_case: _ascii_table(lower_case) for lower_case in (False, True)}
 
 
-def tokenize(values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None) -> Lines:
+def tokenize(
+    values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None, beginnings: pa.Array | None = None
+) -> Lines:
     """Cut L lines in words and sentences.
 
     Args:
-        values: (L,) strings or lists of strings, as the kind of tokenizer wants; null where there is nothing to read.
-            Strings need not be UTF-8.
+        values: (L,) strings or lists of strings, as the kind of tokenizer wants, of whichever of Arrow's types for
+            them; null where there is nothing to read. Strings need not be UTF-8.
         reasons: (L,) place in TALLIES of what is already known to be wrong with a line, NO_REASON elsewhere.
+        beginnings: (L,) binary, of lines that are not their own beginning: those of JSON.
     """
+    # The types are the user's choice (spark.sql.execution.arrow.useLargeVarTypes), and what follows reads offsets.
+    values = _cast(values, pa.list_(pa.string()) if tokenizer.kind == "none" else pa.string())
+    if beginnings is None:
+        beginnings = pa.nulls(len(values), pa.binary()) if tokenizer.kind == "none" else _cast(values, pa.binary())
     tallies = np.zeros((len(values), len(TALLIES)), np.int64)
     tallies[:, TALLIES.index("lines")] = 1
     missing = _booleans(values.is_null())
@@ -166,7 +193,18 @@ def tokenize(values: pa.Array, tokenizer: Tokenizer, reasons: Ints | None = None
     _mark(tallies, "blank_lines", unexplained & blank)
     _mark(tallies, "wordless_lines", unexplained & ~blank)
     _mark(tallies, "cut_lines", sentences_in_line > 1)
-    return Lines(words, codes, offsets, lengths, sentence_offsets, tallies)
+    return Lines(words, codes, offsets, lengths, sentence_offsets, tallies, beginnings)
+
+
+def _cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
+    """An array as another of Arrow's types for the same; strings that are not UTF-8 stay as they are."""
+    if array.type.equals(kind):
+        return array
+    # By way of bytes, because from one type of strings to another Arrow refuses what is not UTF-8.
+    if pa.types.is_string(kind) and not pa.types.is_binary(array.type):
+        array = array.cast(pa.large_binary()).cast(pa.binary())
+        return pa.StringArray.from_buffers(len(array), *array.buffers()[1:], array.buffers()[0], -1, array.offset)
+    return array.cast(kind)
 
 
 def _mark(tallies: Ints, name: str, lines: Bools) -> None:
@@ -272,6 +310,10 @@ def _cleaned(flat: pa.Array, offsets: Ints, tokenizer: Tokenizer, tallies: Ints)
     if tokenizer.kind == "none":
         empty = np.diff(begin) == 0
         tallies[:, TALLIES.index("null_words")] = np.diff(_offsets(empty[chunk_of])[offsets])
+    if tokenizer.kind != "none" and (is_clause := _are_clauses(parts)).any():
+        clauses = np.diff(_offsets(np.diff(_offsets(is_clause)[begin])[chunk_of])[offsets])
+        of_line = np.diff(_offsets(np.diff(begin)[chunk_of])[offsets])
+        _mark(tallies, "unspaced_lines", clauses > CLAUSES_OF_A_LINE * of_line)
     if long.any():
         line_of_part = np.diff(_offsets(long)[begin])  # long words of each chunk
         tallies[:, TALLIES.index("long_words")] = np.diff(_offsets(line_of_part[chunk_of])[offsets])
@@ -289,6 +331,17 @@ def _cleaned(flat: pa.Array, offsets: Ints, tokenizer: Tokenizer, tallies: Ints)
     return encoded.dictionary, code_of_part[part], word_offsets[offsets]
 
 
+def _are_clauses(words: pa.Array) -> Bools:
+    """Whether each of some words is several, of a script that is written without spaces."""
+    found = np.zeros(len(words), bool)
+    long = np.flatnonzero(pc.binary_length(words).to_numpy() >= 15)  # 5 letters of 3 bytes; few are
+    if len(long):
+        longer = words.take(pa.array(long))
+        is_one = pc.match_substring_regex(longer, ONE_WORD)
+        found[long] = _booleans(pc.and_not(pc.match_substring_regex(longer, CLAUSE), is_one))
+    return found
+
+
 def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
     """(n,) lists of words, from n distinct chunks."""
     if tokenizer.kind == "words":
@@ -298,15 +351,20 @@ def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
             rest = pc.utf8_lower(rest)
         rest = pc.replace_substring_regex(pc.utf8_normalize(rest, "NFC"), INVISIBLE, "")
         rest = pc.replace_substring_regex(rest, NO_WORD, SEPARATOR)
+        if tokenizer.unspaced != "whole":
+            rest = pc.replace_substring_regex(rest, f"((?:{UNSPACED})+)", SEPARATOR + r"\1" + SEPARATOR)
         rest = pc.replace_substring_regex(rest, NO_START, r"\1")
         rest = pc.replace_substring_regex(rest, NO_END, r"\1")
         chunks = pc.replace_with_mask(chunks, pc.invert(done), rest)
     elif tokenizer.kind == "whitespace":
-        chunks = pc.replace_substring_regex(pc.utf8_normalize(chunks, "NFC"), HIDDEN, "")
+        chunks = pc.replace_substring_regex(pc.utf8_normalize(chunks, "NFC"), BREAK, SEPARATOR)
+        chunks = pc.replace_substring_regex(chunks, HIDDEN, "")
         if tokenizer.lower_case:
             chunks = pc.utf8_lower(chunks)
-    if tokenizer.kind == "words":
+    if tokenizer.kind in ("words", "whitespace"):
         offsets, flat = _flattened(pc.split_pattern(chunks, SEPARATOR))
+        if tokenizer.unspaced != "whole":
+            offsets, flat = _without_spaces(flat, offsets, tokenizer.unspaced)
     else:
         offsets, flat = np.arange(len(chunks) + 1), chunks
     empty = _booleans(pc.fill_null(pc.equal(flat, ""), True))
@@ -314,6 +372,38 @@ def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
         offsets = _offsets(~empty)[offsets]
         flat = flat.filter(pa.array(~empty))
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+
+
+def _without_spaces(words: pa.Array, offsets: Ints, unspaced: str) -> tuple[Ints, pa.Array]:
+    """Offsets (n + 1,) and words of n chunks, with characters or pairs of them in place of text without spaces.
+
+    Args:
+        words: of the chunks; one that begins with a letter of these scripts has no others.
+        unspaced: "characters", each with its combining marks; or "bigrams", all pairs of neighbours among these.
+    """
+    is_run = _booleans(pc.match_substring_regex(words, f"^{UNSPACED}"))
+    if not is_run.any():
+        return offsets, words
+    runs = pc.replace_substring_regex(words.filter(pa.array(is_run)), f"({UNSPACED})", r"\1" + SEPARATOR)
+    begin, characters = _flattened(pc.split_pattern(pc.utf8_rtrim(runs, SEPARATOR), SEPARATOR))
+    sizes = np.diff(begin)
+    if unspaced == "bigrams":
+        has_next = np.ones(len(characters), bool)
+        has_next[begin[1:] - 1] = sizes == 1  # a character alone stays; of the others the last begins no pair
+        following = pc.if_else(
+            pa.array(np.repeat(sizes == 1, sizes)), "", pa.concat_arrays([characters[1:], pa.array([""])])
+        )
+        characters = pc.binary_join_element_wise(characters, following, "").filter(pa.array(has_next))
+        sizes = np.maximum(sizes - 1, 1)
+    lengths = np.ones(len(words), np.int64)
+    lengths[is_run] = sizes
+    # Words that are no runs first, then the runs' characters, taken from there in the order of the text.
+    others = words.filter(pa.array(~is_run))
+    source = np.arange(lengths.sum())
+    in_run = np.repeat(is_run, lengths)
+    source[~in_run] = np.arange(len(others))
+    source[in_run] = len(others) + np.arange(len(characters))
+    return _offsets(lengths)[offsets], pa.concat_arrays([others, characters]).take(pa.array(source))
 
 
 # Pieces
@@ -327,10 +417,18 @@ class Cutter:
         self._lengths: list[Ints] = []
         self._words = 0
         self._tallies = np.zeros(len(TALLIES), np.int64)
+        self._bad: list[tuple[int, int, bytes]] = []
 
     def add(self, lines: Lines, first: int, end: int) -> Iterator[Piece]:
         """Take lines first to end - 1 in, and hand out every piece that they complete."""
-        self._tallies += lines.tallies[first:end].sum(axis=0)
+        tallies = lines.tallies[first:end].sum(axis=0)
+        for place in BAD_PLACES:
+            if tallies[place] and self._tallies[place] < NAMED_OF_A_SPLIT:
+                found = first + np.flatnonzero(lines.tallies[first:end, place])
+                for line in found[: NAMED_OF_A_SPLIT - self._tallies[place]].tolist():
+                    beginning = _excerpt(lines.beginnings[line].as_py() or b"")
+                    self._bad.append((place, int(self._tallies[0]) + line - first, beginning))
+        self._tallies += tallies
         codes = lines.codes[lines.word_offsets[first] : lines.word_offsets[end]]
         lengths = lines.lengths[lines.sentence_offsets[first] : lines.sentence_offsets[end]]
         while len(lengths):
@@ -347,7 +445,7 @@ class Cutter:
 
     def finish(self) -> Piece:
         """The last piece of the split, which tells of all its lines."""
-        return self._piece(self._tallies)
+        return self._piece(self._tallies)._replace(bad=self._bad)
 
     def _piece(self, tallies: Ints) -> Piece:
         parts, lengths = self._parts, self._lengths
@@ -374,52 +472,75 @@ class Cutter:
         )
 
 
+def _excerpt(line: bytes) -> bytes:
+    """The beginning of a bad line; or, if it is not UTF-8, what is around the first place that is not."""
+    try:
+        line.decode()
+        start = 0
+    except UnicodeDecodeError as error:
+        start = max(0, error.start - EXCERPT // 4)
+    return line[start : start + EXCERPT]
+
+
 def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int, int]) -> Iterator[pa.RecordBatch]:
     """The PIECES of some splits, from batches of LINES; batches may end anywhere.
 
     Args:
-        files: place of each file among the sorted paths, by the hash of its path.
+        files: place of each file among the sorted paths, by the hash of its path. Lines of other files are left out.
     """
     place: tuple[int, int] | None = None
     cutter = Cutter()
-    number = 0
+    number = words = 0
+    waiting: list[tuple[tuple[int, int, int], Piece]] = []
 
-    def rows(pieces: Sequence[Piece]) -> pa.RecordBatch:
-        nonlocal number
+    def keep(piece: Piece) -> None:
+        nonlocal number, words
         assert place is not None
-        numbers = range(number, number + len(pieces))
-        number += len(pieces)
-        return _rows(files[place[0]], place[1], numbers, pieces)
+        waiting.append(((files[place[0]], place[1], number), piece))
+        number += 1
+        words += len(piece.codes) // 4
 
     for batch in batches:
-        lines = tokenize(batch.column("value"), tokenizer, batch.column("reason").to_numpy().astype(np.int64))
+        beginnings = batch.column("beginning") if "beginning" in batch.schema.names else None
+        reasons = batch.column("reason").to_numpy().astype(np.int64)
+        lines = tokenize(batch.column("value"), tokenizer, reasons, beginnings)
         hashes, starts = batch.column("path_hash").to_numpy(), batch.column("start").to_numpy()
         # One task reads several splits, one after the other.
         changes = np.flatnonzero((np.diff(hashes) != 0) | (np.diff(starts) != 0)) + 1
         bounds = [0, *changes.tolist(), len(hashes)]
         for first, end in pairwise(bounds):
             here = (int(hashes[first]), int(starts[first])) if end > first else place
+            if here is not None and here[0] not in files:
+                continue  # a file that was not there when they were listed
             if here != place:
                 if place is not None:
-                    yield rows([cutter.finish()])
+                    keep(cutter.finish())
                 place, cutter, number = here, Cutter(), 0
             for piece in cutter.add(lines, first, end):
-                yield rows([piece])
+                keep(piece)
+            # Small pieces go together, as each batch costs more than what is in it.
+            if words >= PIECE_WORDS or len(waiting) >= MOST_PIECES:
+                yield _rows(waiting)
+                waiting, words = [], 0
     if place is not None:
-        yield rows([cutter.finish()])
+        keep(cutter.finish())
+        yield _rows(waiting)
 
 
-def _rows(file: int, start: int, numbers: range, pieces: Sequence[Piece]) -> pa.RecordBatch:
-    n = len(pieces)
+def _rows(pieces: Sequence[tuple[tuple[int, int, int], Piece]]) -> pa.RecordBatch:
+    """Rows of PIECES."""
+    places, found = zip(*pieces, strict=True)
+    files, starts, numbers = zip(*places, strict=True)
     columns = {
-        "file": pa.array([file] * n, pa.int32()),
-        "start": pa.array([start] * n, pa.int64()),
+        "file": pa.array(files, pa.int32()),
+        "start": pa.array(starts, pa.int64()),
         "piece": pa.array(numbers, pa.int32()),
-        "words": _lists([piece.words for piece in pieces]),
-        "counts": _lists([pa.array(piece.counts) for piece in pieces]),
-        "codes": pa.array([piece.codes for piece in pieces], pa.binary()),
-        "lengths": pa.array([piece.lengths for piece in pieces], pa.binary()),
-        "tallies": _lists([pa.array(piece.tallies) for piece in pieces]),
+        "words": _lists([piece.words for piece in found]),
+        "counts": _lists([pa.array(piece.counts) for piece in found]),
+        "codes": pa.array([piece.codes for piece in found], pa.binary()),
+        "lengths": pa.array([piece.lengths for piece in found], pa.binary()),
+        "tallies": _lists([pa.array(piece.tallies) for piece in found]),
+        "bad": pa.array([[dict(zip(BAD.names, row, strict=True)) for row in piece.bad] for piece in found], BAD_TYPE),
     }
     return pa.RecordBatch.from_pydict(columns)
 
@@ -456,44 +577,20 @@ def _refuse(message: str) -> NoReturn:
     raise ConfigError(message)
 
 
-class File(NamedTuple):
-    """One file of the corpus, as it was when it was listed."""
-
-    path: str
-    path_hash: int
-    bytes: int
-    modified: int  # milliseconds since 1970
-
-
-def list_files(spark: "SparkSession", paths: Sequence[str]) -> list[File]:
-    """All files with content under the paths, by path.
+def list_files(
+    spark: "SparkSession", paths: Sequence[str], kind: str = "text", outputs: Sequence[str] = ()
+) -> inputs.Inputs:
+    """All files with content under the paths, as inputs.list_files finds them.
 
     Raises:
-        ConfigError: nothing to read.
+        ConfigError: as there; and what Hadoop says of a path that it cannot open.
     """
     session = _session(spark)
-    return _explained(lambda: _files(session, paths))
-
-
-def identity(files: Sequence[File]) -> dict[str, Any]:
-    """What tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
-    if len(files) <= MOST_NAMED:
-        return {file.path: f"{file.bytes} bytes of {_moment(file.modified)}" for file in files}
-    digest = hashlib.sha256(repr([(file.path, file.bytes, file.modified) for file in files]).encode())
-    return {
-        "count": len(files),
-        "bytes": sum(file.bytes for file in files),
-        "newest": _moment(max(file.modified for file in files)),
-        "digest": digest.hexdigest()[:16],
-    }
-
-
-def _moment(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
+    return _explained(lambda: inputs.list_files(session, paths, kind, outputs))
 
 
 def read(
-    spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", files: Sequence[File] | None = None
+    spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", found: inputs.Inputs | None = None
 ) -> "DataFrame":
     """PIECES of all files under the paths. Lists the files and reads Parquet's schemas; the rest is lazy.
 
@@ -501,16 +598,17 @@ def read(
 
     Args:
         paths: files, directories (read with everything below them) or globs, of any file system that Hadoop knows.
-        files: of list_files, where the paths are listed already.
+        found: of list_files, where the paths are listed already.
 
     Raises:
         ConfigError: nothing to read, no such column, a pattern that is none.
     """
     check_tokenizer(corpus_config)
     session = _session(spark)
-    files = list_files(spark, paths) if files is None else files
-    lines = _explained(lambda: _lines(session, paths, corpus_config))
-    hashes = [file.path_hash for file in files]
+    found = list_files(spark, paths, corpus_config.format) if found is None else found
+    session.conf.set("spark.sql.files.openCostInBytes", min(found.open_bytes, SPLIT_BYTES))
+    lines = _explained(lambda: _lines(session, found, corpus_config))
+    hashes = [file.path_hash for file in found.files]
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
     tokenizer = Tokenizer(
@@ -519,13 +617,16 @@ def read(
         corpus_config.lower_case,
         corpus_config.max_sentence_words,
         corpus_config.max_word_length,
+        corpus_config.unspaced,
     )
     return lines.mapInArrow(_cut_with(tokenizer, places), PIECES)
 
 
 def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> "DataFrame":
-    """PIECES of a column of ready-made words, `array<string>`. Counts the words; the rest is lazy, so the DataFrame is
-    computed twice.
+    """PIECES of a column of ready-made words. Counts the words; the rest is lazy, so the DataFrame is computed twice.
+
+    Args:
+        column: an array of strings or of whole numbers.
 
     Rows of a DataFrame have neither a place nor an order that hold until tomorrow, and whatever is drawn at random for
     a piece is seeded by its place. So rows are dealt to buckets by a hash of their words, and sorted there: the pieces
@@ -537,9 +638,15 @@ def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> 
     return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), PIECES)
 
 
+def column_named(name: str) -> "Column":
+    """The column of this name, whatever characters are in it."""
+    # Quoted only where it must be: spark.sql.parser.quotedRegexColumnNames takes what is quoted for a pattern.
+    return F.col(name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name.replace('`', '``')}`")
+
+
 def frame_in_order(sentences: "DataFrame", column: str) -> tuple["DataFrame", int]:
     """LINES of a DataFrame, partition b with the rows of bucket b in order, and how many buckets there are."""
-    value = F.col(f"`{column.replace('`', '``')}`")
+    value = column_named(column)
     words = sentences.select(value.cast(T.ArrayType(T.StringType())).alias("value"))
     counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), F.size("value"))), F.lit(0))).first()
     assert counted is not None, "an aggregate without groups has one row"
@@ -567,10 +674,18 @@ def _session(spark: "SparkSession") -> "SparkSession":
     # every piece, whatever is drawn for it, and in the end the embeddings.
     session.conf.set("spark.sql.files.maxPartitionBytes", SPLIT_BYTES)
     session.conf.set("spark.sql.files.minPartitionNum", 1)
-    session.conf.set("spark.sql.files.openCostInBytes", OPEN_BYTES)
+    session.conf.set("spark.sql.files.openCostInBytes", inputs.OPEN_BYTES)
+    session.conf.unset("spark.sql.files.maxPartitionNum")
+    # Where files are given one by one, Spark lists them with a task for each, or in 10,000 tasks.
+    session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", LISTING_TASKS)
     # A file that ends too early must not pass for one that ends there.
     session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
     session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
+    # As by default; what follows has other names of columns in mind, other types of Arrow's and other files.
+    session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
+    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
+    session.conf.set("spark.sql.files.archive.reader.enabled", "false")
+    session.conf.set("spark.sql.parquet.mergeSchema", "false")
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
     session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
@@ -581,6 +696,10 @@ def _explained(step: Callable[[], Result]) -> Result:
     """What a step returns; what Spark says of the user's files becomes one sentence."""
     try:
         return step()
+    except inputs.UnreadablePathError as error:
+        cause = error.__cause__
+        assert cause is not None, "it is raised from one"
+        _refuse(explain(cause) or f"{error.path}: cannot be opened ({_reason(_text_of(cause))}).")
     except Exception as error:
         sentence = explain(error)
         if sentence is None:
@@ -588,168 +707,253 @@ def _explained(step: Callable[[], Result]) -> Result:
         _refuse(sentence)
 
 
-def _files(session: "SparkSession", paths: Sequence[str]) -> list[File]:
-    """All files with content, sorted; rows of text carry the hash, 8 bytes, in place of the path."""
-    _check_paths(session, paths)
-    listed = session.read.format("binaryFile").option("recursiveFileLookup", True).load(list(paths))
-    path = F.col("_metadata.file_path")
-    size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
-    found = listed.select(path, F.xxhash64(path), size, modified).collect()
-    if not found:
-        where = _some(list(paths))
-        empty = listed.inputFiles()
-        if empty:
-            _refuse(f"{where}: holds nothing, {len(empty):,} files of 0 bytes; give --input files with text.")
-        _refuse(f"{where}: has no files; give --input a directory with files in it, or a file.")
-    files = sorted(File(*row) for row in found)
-    _check_packed(session, files)
-    return files
-
-
-def _check_packed(session: "SparkSession", files: Sequence[File]) -> None:
-    """Refuse packed files of which Hadoop would read less than there is, and not say so."""
-    bzip2 = [file for file in files if file.path.lower().endswith(".bz2")]
-    blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
-    if sum(file.bytes for file in bzip2) > MOST_CHECKED:
-        log.warning(
-            "%d .bz2 files are too large to be looked through for damage, which Hadoop passes over in silence: "
-            "test them with bzip2 -t",
-            len(bzip2),
-        )
-        bzip2 = []
-    if bzip2:
-        log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
-    if blocks:
-        log.warning("%d files are .lz4 or .snappy: where one is cut short, Hadoop does not notice", len(blocks))
-    context = session.sparkContext
-    assert context._jvm is not None, "a context has its JVM"
-    for file in [*bzip2, *blocks]:
-        path = context._jvm.org.apache.hadoop.fs.Path(context._jvm.java.net.URI(file.path))
-        stream = path.getFileSystem(context._jsc.hadoopConfiguration()).open(path)
-        try:
-            if file in blocks:
-                reason = packed.damage_of_blocks(bytes(stream.readNBytes(4)))
-            else:
-                reason = packed.damage_of_bzip2(_pieces_of(stream))
-        finally:
-            stream.close()
-        if reason is not None:
-            _refuse(
-                f"{_shown(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
-            )
-
-
-def _pieces_of(stream: Any) -> Iterator[bytes]:
-    while piece := bytes(stream.readNBytes(AT_A_TIME)):
-        yield piece
-
-
-def _shown(path: str) -> str:
-    """A path of Spark's, as a user writes it."""
-    return unquote(re.sub("^file:/+", "/", path))
-
-
-def _check_paths(session: "SparkSession", paths: Sequence[str]) -> None:
-    """Refuse what is not there; Spark's own reader says so too, but first logs a warning with a stack trace."""
-    context = session.sparkContext
-    assert context._jvm is not None, "a context has its JVM"
-    for name in paths:
-        try:
-            path = context._jvm.org.apache.hadoop.fs.Path(name)
-            found = path.getFileSystem(context._jsc.hadoopConfiguration()).globStatus(path)
-        except Exception as error:  # of whatever class, and whatever is wrong: it is this path
-            _refuse(explain(error) or f"{name}: cannot be opened ({_reason(_text_of(error))}).")
-        if not found:
-            if os.path.exists(name):
-                _refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
-            _refuse(f"{name}: no such file; give --input paths that exist.")
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
-
-
-def _lines(session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
-    """LINES: path_hash and start of the split, value as `tokenize` wants it, and reason as it wants that."""
+def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus") -> "DataFrame":
+    """LINES: path_hash and start of the split, value as `tokenize` wants it, reason and beginning as it wants them."""
     column = corpus_config.column
     ready_made = corpus_config.tokenizer == "none"
     kind = T.ArrayType(T.StringType()) if ready_made else T.StringType()
-    reason = F.lit(NO_REASON)
+    reason, beginning = F.lit(NO_REASON), None
+    reader = session.read.options(**found.options).option("recursiveFileLookup", True)
     if corpus_config.format == "parquet":
-        lines = session.read.option("recursiveFileLookup", True).parquet(*paths)
-        _check_column(lines.schema, column, ready_made)
-        value = F.col(f"`{column.replace('`', '``')}`")
+        lines = reader.parquet(*found.paths)
+        _check_column(lines.schema, column, ready_made, lambda: _schemas(session, found.files))
+        value = column_named(column).cast(kind)
     else:
-        lines = session.read.text(list(paths), recursiveFileLookup=True)
+        lines = reader.text(found.paths)
         value = F.col("value")
+    # Not F.col("_metadata"), which the column of that name of somebody's Parquet hides.
+    metadata = lines.metadataColumn("_metadata")
     if corpus_config.format == "text" and ready_made:
         _refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
     if corpus_config.format == "jsonl":
         # As variant, because as string a number or an object would pass for text.
-        field = T.StructType([T.StructField(column, T.VariantType()), T.StructField(CORRUPT, T.StringType())])
-        parsed = F.from_json("value", field, {"columnNameOfCorruptRecord": CORRUPT})
+        corrupt = f"not {column}"  # whatever the field is called, this is another
+        field = T.StructType([T.StructField(column, T.VariantType()), T.StructField(corrupt, T.StringType())])
+        parsed = F.from_json("value", field, {"columnNameOfCorruptRecord": corrupt})
         lines = lines.withColumn("parsed", parsed)
-        found = F.col("parsed").getField(column)
-        type_found = F.schema_of_variant(found)
-        fits = type_found.startswith("ARRAY") if ready_made else type_found == "STRING"
-        value = F.when(fits, F.try_variant_get(found, "$", kind.simpleString()))
+        field_found = F.col("parsed").getField(column)
+        type_found = F.schema_of_variant(field_found)
+        fits = _is_array_of_words(field_found) if ready_made else type_found == "STRING"
+        value = F.when(fits, F.try_variant_get(field_found, "$", kind.simpleString()))
         reason = (
             F.when(F.trim("value") == "", TALLIES.index("blank_lines"))
             .when(F.col("value").contains("\0"), TALLIES.index("binary_lines"))
-            .when(F.col("parsed").getField(CORRUPT).isNotNull(), TALLIES.index("malformed_lines"))
-            .when(found.isNull() | (type_found == "VOID"), TALLIES.index("missing_lines"))
+            .when(F.col("parsed").getField(corrupt).isNotNull(), TALLIES.index("malformed_lines"))
+            .when(field_found.isNull() | (type_found == "VOID"), TALLIES.index("missing_lines"))
             .when(value.isNull(), TALLIES.index("wrong_type_lines"))
             .when(~F.is_valid_utf8("value"), TALLIES.index("invalid_utf8_lines"))
             .otherwise(NO_REASON)
         )
-    return lines.select(
-        F.xxhash64("_metadata.file_path").alias("path_hash"),
-        F.col("_metadata.file_block_start").alias("start"),
+        # Of a line without the field, the names of those that it has.
+        beginning = F.when(
+            reason == TALLIES.index("missing_lines"), F.array_join(F.json_object_keys("value"), "\n").cast("binary")
+        ).when(reason != NO_REASON, F.col("value").cast("binary"))
+    columns = [
+        F.xxhash64(metadata.getField("file_path")).alias("path_hash"),
+        metadata.getField("file_block_start").alias("start"),
         value.alias("value"),
         reason.alias("reason"),
-    )
+    ]
+    if beginning is not None:
+        columns.append(F.substring(beginning, 1, EXCERPT).alias("beginning"))
+    return lines.select(*columns)
 
 
-CORRUPT = "_not_json"
+def _is_array_of_words(found: "Column") -> "Column":
+    """Whether a variant is an array whose elements are strings, numbers with all their digits, or null."""
+
+    def fits(type_found: "Column") -> "Column":
+        return type_found.isin("STRING", "VOID", "BIGINT") | type_found.startswith("DECIMAL")
+
+    array = F.schema_of_variant(found)
+    elements = F.try_variant_get(found, "$", "array<variant>")
+    same = array.startswith("ARRAY<") & fits(F.regexp_extract(array, "^ARRAY<(.*)>$", 1))
+    return F.when(array == "ARRAY<VARIANT>", F.forall(elements, lambda e: fits(F.schema_of_variant(e)))).otherwise(same)
 
 
-def _check_column(schema: T.StructType, column: str, ready_made: bool) -> None:
+def is_array_of_words(kind: T.DataType) -> bool:
+    """Whether a column has ready-made words: strings, or whole numbers, which are words in decimal."""
+    if not isinstance(kind, T.ArrayType):
+        return False
+    element = kind.elementType
+    whole = isinstance(element, T.IntegralType) or (isinstance(element, T.DecimalType) and element.scale == 0)
+    return whole or isinstance(element, T.StringType)
+
+
+def _check_column(
+    schema: T.StructType, column: str, ready_made: bool, schemas: Callable[[], Iterator[tuple[str, T.StructType]]]
+) -> None:
+    """Refuse a column that is not there, or holds something else.
+
+    Args:
+        schemas: the paths and schemas of the files one by one, as far as it is worth looking.
+    """
     if column not in schema.names:
-        close = difflib.get_close_matches(column, schema.names, 1)
-        hint = f"did you mean {close[0]}?" if close else f"it has {_some(schema.names)}."
-        _refuse(f'corpus.column: the Parquet files have no column "{column}"; {hint}')
+        lacking = others = None
+        for path, own in schemas():
+            if column in own.names:
+                others = others or path
+            else:
+                lacking = lacking or (path, own.names)
+            if lacking and others:
+                names = inputs.some(lacking[1])
+                _refuse(
+                    f'corpus.column: {inputs.shown(lacking[0])} has no column "{column}", it has {names}; '
+                    f"{inputs.shown(others)} has it. Leave files without it out of --input."
+                )
+        _refuse(f'corpus.column: the Parquet files have no column "{column}"; {name_hint(column, schema.names)}')
     found = schema[column].dataType
-    if ready_made and found != T.ArrayType(T.StringType()):
+    if ready_made and not is_array_of_words(found):
         _refuse(
-            f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>; '
-            "give another column or another corpus.tokenizer."
+            f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>, or an array of '
+            "whole numbers; give another column or another corpus.tokenizer."
         )
-    if not ready_made and found != T.StringType():
-        array = found == T.ArrayType(T.StringType())
-        change = 'set corpus.tokenizer to "none".' if array else "give another column."
+    if not ready_made and not isinstance(found, T.StringType):
+        change = 'set corpus.tokenizer to "none".' if is_array_of_words(found) else "give another column."
         _refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
 
 
-def check_tallies(tallies: dict[str, int], corpus_config: "Corpus") -> None:
-    """Refuse a corpus of which too much could not be read.
+def _schemas(session: "SparkSession", files: Sequence[inputs.File]) -> Iterator[tuple[str, T.StructType]]:
+    for file in files[:MOST_SCHEMAS]:
+        yield file.path, session.read.parquet(_escaped(file.path)).schema
+
+
+def _escaped(path: str) -> str:
+    """A path of Spark's that its reader does not take for a pattern."""
+    return re.sub(r"([\[\]{}*?\\])", r"\\\1", unquote(path))
+
+
+def name_hint(name: str, names: Sequence[str]) -> str:
+    """What to say where a name is not among others: the one that is meant, or what there is."""
+    if not names:
+        return "it has none."
+    same = [other for other in names if other.casefold() == name.casefold()]
+    close = same or difflib.get_close_matches(name, names, 1)
+    return f"did you mean {close[0]}?" if close else f"it has {inputs.some(names)}."
+
+
+class BadLine(NamedTuple):
+    """A line that could not be read, or not as it is."""
+
+    file: str
+    line: int  # from 1
+    beginning: bytes
+
+    def __str__(self) -> str:
+        return f"{inputs.shown(self.file)}:{self.line}"
+
+
+def bad_lines(pieces: "DataFrame", tallies: dict[str, int], files: Sequence[str]) -> dict[str, list[BadLine]]:
+    """The first bad lines of each kind of which there are any; of PIECES that are persisted."""
+    found: dict[str, list[Any]] = {}
+    bad = pieces.select("file", "start", F.inline("bad"))
+    for name in BAD_LINES:
+        if files and tallies[name]:
+            place = F.col("place") == TALLIES.index(name)
+            found[name] = bad.where(place).orderBy("file", "start", "line").limit(NAMED_OF_A_SPLIT).collect()
+    # How many lines the splits of these files have.
+    named = sorted({row["file"] for rows in found.values() for row in rows})
+    lines = F.sum(F.col("tallies")[TALLIES.index("lines")]).alias("lines")
+    splits = pieces.where(F.col("file").isin(named)).groupBy("file", "start").agg(lines).collect() if named else []
+
+    def bad_line(row: Any) -> BadLine:
+        before = sum(s["lines"] for s in splits if s["file"] == row["file"] and s["start"] < row["start"])
+        return BadLine(files[row["file"]], before + row["line"] + 1, bytes(row["beginning"]))
+
+    return {name: [bad_line(row) for row in rows] for name, rows in found.items()}
+
+
+def check_tallies(
+    tallies: dict[str, int], corpus_config: "Corpus", bad_lines: Mapping[str, Sequence[BadLine]] | None = None
+) -> None:
+    """Refuse a corpus of which too much could not be read, or which has no words for a reason that can be named.
+
+    Args:
+        bad_lines: the first ones, by what is wrong with them.
 
     Raises:
         ConfigError: no line has the column, or more bad lines than corpus.max_bad_fraction.
     """
-    lines = tallies["lines"]
+    lines, bad_lines = tallies["lines"], bad_lines or {}
     if lines and corpus_config.format == "jsonl" and tallies["missing_lines"] == lines - tallies["blank_lines"] > 0:
-        _refuse(
-            f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; '
-            "give the name of the field that holds the text."
-        )
+        names = _fields(bad_lines.get("missing_lines", ()))
+        hint = name_hint(corpus_config.column, names) if names else "give the name of the field that holds the text."
+        hint = hint.replace("it has", "they have")
+        _refuse(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
     bad = {name: tallies[name] for name in BAD_LINES if tallies[name]}
     if sum(bad.values()) > corpus_config.max_bad_fraction * lines:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
+        first = "; ".join(
+            f"{name.replace('_', ' ')}: {', '.join(map(str, bad_lines[name]))}" for name in bad if bad_lines.get(name)
+        )
+        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config.column)]
         _refuse(
             f"{sum(bad.values()):,} of {lines:,} lines are bad ({reasons}), {sum(bad.values()) / lines:.1%}; "
-            f"mend the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
+            + (f"the first are {first}; " if first else "")
+            + "".join(f"{hint}; " for hint in hints)
+            + f"mend the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
         )
+    if not tallies["words"]:
+        _refuse_wordless(tallies, corpus_config)
+
+
+def _refuse_wordless(tallies: dict[str, int], corpus_config: "Corpus") -> None:
+    """Say why a corpus has no words, where the configuration is the reason."""
+    if tallies["long_words"]:
+        _refuse(
+            f"the corpus has no words: all {tallies['long_words']:,} are longer than corpus.max_word_length "
+            f"({corpus_config.max_word_length:,}); raise it, or check corpus.tokenizer."
+        )
+    if tallies["wordless_lines"] and corpus_config.tokenizer == "regex":
+        lowered = ""
+        if corpus_config.lower_case:
+            lowered = (
+                ", which is lower-cased before; for a pattern of upper-case letters set corpus.lower_case to false"
+            )
+        _refuse(
+            f"the corpus has no words: corpus.pattern '{corpus_config.pattern}' matches nothing in "
+            f"{tallies['wordless_lines']:,} lines of text{lowered}."
+        )
+
+
+def _fields(bad_lines: Sequence[BadLine]) -> list[str]:
+    """Names of the fields of JSON lines that have other ones than was asked for."""
+    names = (name for bad in bad_lines for name in bad.beginning.decode(errors="replace").split("\n"))
+    return list(dict.fromkeys(name for name in names if name))
+
+
+def _hints(name: str, bad_lines: Sequence[BadLine], column: str) -> Iterator[str]:
+    """What is probably wrong with a kind of bad lines, and what to do."""
+    for bad in bad_lines[:1]:
+        match name:
+            case "invalid_utf8_lines":
+                yield _encoding_hint(bad.beginning)
+            case "binary_lines":
+                zeros = bad.beginning.count(0) / max(len(bad.beginning), 1)
+                if zeros > 0.3:
+                    width = 16 if zeros < 0.6 else 32
+                    yield f"the text looks like UTF-{width}, convert it (iconv -f UTF-{width} -t UTF-8)"
+            case "malformed_lines":
+                file, start = inputs.shown(bad.file), bad.beginning.removeprefix(b"\xef\xbb\xbf").strip()
+                if start.startswith(b"["):
+                    yield f"{file} is one JSON array, not one object per line (jq -c '.[]' makes it so)"
+                elif start == b"{":
+                    yield f"{file} has objects of several lines, not one per line (jq -c . makes it so)"
+            case "missing_lines":
+                if names := _fields(bad_lines):
+                    yield f'without the field "{column}", {name_hint(column, names).rstrip(".?")}'
+
+
+def _encoding_hint(line: bytes) -> str:
+    """Which encoding a line that is not UTF-8 seems to have."""
+    text = line.decode(errors="replace")
+    high = sum(byte >= 0x80 for byte in line)
+    if sum(character >= "\x80" for character in text.replace("\ufffd", "")) > text.count("\ufffd"):
+        return "the text is UTF-8 with damaged characters"
+    # Letters with accents stand alone among others; in Cyrillic, Greek, Chinese, ... most bytes are of this kind.
+    if high <= 0.3 * len(line):
+        return "the text looks like Latin-1 or Windows-1252, convert it (iconv -f WINDOWS-1252 -t UTF-8)"
+    return "the text has another encoding, such as Windows-1251, GB18030 or Shift-JIS, convert it (iconv -t UTF-8)"
 
 
 # What Spark and Hadoop say, and what it means to a user; the first that is found counts.
@@ -786,10 +990,24 @@ MEANINGS = (
         r"COLUMN_ALREADY_EXISTS\] The column (?P<reason>\S+)",
         "corpus.column: the Parquet files have two columns {reason}, as Spark reads names; rename one.",
     ),
+    (  # with a character beyond ASCII in its name
+        r"FILE_NOT_EXIST\].*? reading file (?P<file>[^\n]*?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])[^\n]*?)\. File",
+        "was removed while it was read, or the workers' locale has no such name; start again, with "
+        "LC_ALL=C.UTF-8 there.",
+    ),
+    (
+        r"PARQUET_COLUMN_DATA_TYPE_MISMATCH\].*? reading file (?P<file>.+?)\. Data type mismatches .*? column "
+        r"\[(?P<column>[^\],]+).*?\]\. Expected Spark type (?P<expected>.+?), actual Parquet type (?P<actual>\w+)",
+        "its column {column} is {actual}, in other files it is {expected}; convert it, or leave it out of --input.",
+    ),
     (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
     (
         r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",
         "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
+    ),
+    (
+        r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
+        "Spark refuses a setting: {reason} Change it, or leave it out.",
     ),
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )
@@ -810,9 +1028,9 @@ def explain(error: BaseException) -> str | None:
         if found is None:
             continue
         parts = found.groupdict()
-        file = _shown(parts.get("file") or "")
+        file = inputs.shown(parts.get("file") or "")
         reason = (parts.get("reason") or _reason(text)).strip()
-        return f"{file}: {meaning}".removeprefix(": ").format(reason=reason)
+        return f"{file}: {meaning}".removeprefix(": ").format(**parts | {"reason": reason})
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether packed files are what their names say and whole, where Hadoop reads on as if they were.
+"""Whether files are text, packed or not, as their names say, and whole, where Hadoop reads on as if they were.
 
 In a .bz2, Hadoop looks for the next block by its marker, 48 bits that may start at any bit, and checks each block that
 it finds. A block whose marker is damaged it never finds, and passes over 900 kB of text without a word. The end of a
@@ -10,8 +10,12 @@ gigabytes from text or from files of the commands lz4 and snzip, and either give
 """
 
 import re
+import tarfile
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from pathlib import PurePosixPath
+
+import pyarrow as pa
 
 BLOCK, END = 0x314159265359, 0x177245385090  # the markers of a block and of the end of a stream
 NEITHER = 0
@@ -24,6 +28,67 @@ CORES = tuple(
 WINDOW = 11  # bytes: 7 bits, a marker of 48 and a checksum of 32
 LARGEST_BLOCK = 64 << 20  # bytes unpacked; Hadoop writes 256 kB at a time. Text begins with 150 million and more
 BEGINNING = re.compile(rb"BZh[1-9]")
+
+# How many bytes of text a byte of a packed file is, about.
+UNPACKED = {".gz": 4, ".bz2": 4, ".zst": 4, ".deflate": 4, ".lz4": 2, ".snappy": 2}
+CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}  # of these, those that PyArrow reads
+
+# Names of what Hadoop does not unpack; Spark reads it as if it were text.
+ARCHIVES = (
+    *(".zip", ".7z", ".rar", ".jar", ".cpio", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst"),
+    *(f".tar{end}" for end in (*UNPACKED, ".xz", ".z", ".lz", ".lzma", ".br")),
+)
+UNKNOWN = (".xz", ".z", ".lz", ".lzma", ".lzo", ".br")
+ARCHIVE = "is an archive, not text; unpack it, and give what was in it"
+RENAME = "is packed with {}, but Spark goes by the name; rename it to end in {}"
+OTHER = "is {}, not text; convert it, or leave it out of --input"
+BEGINNINGS = {
+    b"PK\x03\x04": ARCHIVE,  # zip
+    b"PK\x05\x06": ARCHIVE,  # an empty one
+    b"7z\xbc\xaf\x27\x1c": ARCHIVE,
+    b"Rar!\x1a\x07": ARCHIVE,
+    b"\x1f\x8b\x08": RENAME.format("gzip", ".gz"),
+    b"\x28\xb5\x2f\xfd": RENAME.format("zstd", ".zst"),
+    b"BZh91AY&SY": RENAME.format("bzip2", ".bz2"),
+    b"\xfd7zXZ\x00": "is packed with xz, which Spark does not unpack; unpack it, or pack it with gzip",
+    b"PAR1": "is Parquet, not text; set corpus.format to parquet, or leave it out of --input",
+    b"Obj\x01": OTHER.format("Avro"),
+    b"ARROW1\x00\x00": OTHER.format("an Arrow file"),
+    b"%PDF-": OTHER.format("PDF"),
+    b"SQLite format 3\x00": OTHER.format("a SQLite database"),
+}
+
+
+def suffix(path: str) -> str:
+    """The end of a name by which Hadoop tells how a file is packed."""
+    return PurePosixPath(path).suffix
+
+
+def not_text_by_name(path: str) -> str | None:
+    """What is wrong with a file by its name, as the end of a sentence; None where it may be text, packed or not."""
+    name = path.lower()
+    if name.endswith(ARCHIVES):
+        return ARCHIVE
+    if name.endswith(UNKNOWN):
+        return "is packed in a way that Spark does not unpack; unpack it, or pack it with gzip"
+    return None
+
+
+def not_text_by_content(path: str) -> str | None:
+    """The same by how a file of this machine begins, unpacked if its name says so."""
+    try:
+        with pa.input_stream(path, compression=CODECS.get(suffix(path)), buffer_size=tarfile.BLOCKSIZE) as stream:
+            beginning = bytes(stream.read(tarfile.BLOCKSIZE))
+    except OSError:
+        return None  # unreadable or damaged: Spark says so, with the reason
+    for magic, meaning in BEGINNINGS.items():
+        if beginning.startswith(magic):
+            return meaning
+    try:
+        tarfile.TarInfo.frombuf(beginning, "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return None
+    return ARCHIVE
 
 
 def damage_of_blocks(beginning: bytes) -> str | None:

@@ -12,10 +12,11 @@ TALLIES = (
     "blank_lines",  # empty, or white space alone
     "wordless_lines",  # punctuation alone, words too long alone, an empty array
     "missing_lines",  # the column is absent or null
-    "wrong_type_lines",  # the JSON field holds a number, an object, ...
+    "wrong_type_lines",  # the JSON field holds a number, an object, ..., or an array with something else than words
     "malformed_lines",  # no JSON object
     "binary_lines",  # with a NUL byte: UTF-16, pictures
     "invalid_utf8_lines",  # read with U+FFFD in place of each bad byte; not counted among the seven above
+    "unspaced_lines",  # clauses of Chinese, Japanese, Thai, ... that became words
     "cut_lines",  # more than corpus.max_sentence_words, so several sentences
     "long_words",  # more than corpus.max_word_length characters: skipped
     "null_words",  # null or empty elements of an array of ready-made words: skipped
@@ -23,10 +24,19 @@ TALLIES = (
 # A run stops before training when these are more than corpus.max_bad_fraction of all lines.
 BAD_LINES = ("missing_lines", "wrong_type_lines", "malformed_lines", "binary_lines", "invalid_utf8_lines")
 
+# The first bad lines of a split, of each kind.
+BAD = T.StructType(
+    [
+        T.StructField("place", T.IntegerType()),  # of the kind among TALLIES
+        T.StructField("line", T.LongType()),  # number within the split, from 0
+        T.StructField("beginning", T.BinaryType()),  # of the line; empty where it is nothing that could be shown
+    ]
+)
+
 # The corpus, one row a piece: at most corpus.PIECE_WORDS words of one split of one file, in whole sentences.
 # (file, start, piece) is the piece's identity. It follows from the files and the configuration alone, never from cores,
 # partitions or batches, so whatever is drawn at random for a piece is seeded by it. The last piece of a split carries
-# all of the split's tallies, and may have no words.
+# all of the split's tallies and its first bad lines, and may have no words.
 PIECES = T.StructType(
     [
         T.StructField("file", T.IntegerType()),  # place of the file in the sorted paths of those with content
@@ -37,6 +47,7 @@ PIECES = T.StructType(
         T.StructField("codes", T.BinaryType()),  # int32, little-endian: every word in text order, an index into `words`
         T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
         T.StructField("tallies", T.ArrayType(T.LongType())),  # in the order of TALLIES
+        T.StructField("bad", T.ArrayType(BAD)),
     ]
 )
 

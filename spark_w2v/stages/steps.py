@@ -5,6 +5,7 @@ V words.
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,11 +61,12 @@ def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
     return {"partitions": partitions, "scheme": scheme}
 
 
-def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = None) -> Text:
+def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = None, files: Sequence[str] = ()) -> Text:
     """Count the words of PIECES and put their ids in place of them.
 
     Args:
         known: words of an earlier run that stay in the vocabulary in any case.
+        files: paths of the files that the pieces are of, in their order; none for the rows of a DataFrame.
 
     Raises:
         ConfigError: too much could not be read, or no word is left.
@@ -74,7 +76,8 @@ def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = No
     pieces = pieces.persist(StorageLevel.MEMORY_AND_DISK)
     try:
         tallies = vocabularies.tallies(pieces)
-        corpus.check_tallies(tallies, settings.corpus)
+        bad_lines = corpus.bad_lines(pieces, tallies, files)
+        corpus.check_tallies(tallies, settings.corpus, bad_lines)
         describe("vocabulary", "vocabulary: counting the words")
         v = settings.vocabulary
         vocabulary = vocabularies.count_words(pieces, v.min_count, v.max_words, known)
@@ -85,6 +88,7 @@ def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = No
         pieces.unpersist()
     facts = {
         **tallies,
+        "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
         "distinct_words": vocabulary.distinct_words,
         "vocabulary": len(vocabulary),
         "kept_words": int(vocabulary.counts.sum()),
@@ -113,11 +117,25 @@ def summary(facts: dict[str, Any]) -> list[str]:
         f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
         f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
     ]
-    described = ("blank_lines", "wordless_lines", *BAD_LINES, "cut_lines", "long_words", "null_words")
+    described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
     odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
     if odd:
         lines.append("skipped or changed: " + ", ".join(odd))
+    for name, places in facts["first_bad_lines"].items():
+        lines.append(f"the first {name.replace('_', ' ')}: {', '.join(places)}")
     return lines
+
+
+def warnings(facts: dict[str, Any]) -> list[str]:
+    """What is probably not as a user wants it."""
+    clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
+    if clauses <= 0.01 * lines:
+        return []
+    return [
+        f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
+        "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, or "
+        'cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
+    ]
 
 
 def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Path) -> Training:

@@ -1,6 +1,7 @@
 """Whatever is wrong with the input: one sentence, or skipped and counted; never a traceback, never silence."""
 
 import gzip
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
-from spark_w2v.stages import corpus, vocabulary
+from spark_w2v.stages import corpus, steps, vocabulary
 from spark_w2v.stages.schemas import TALLIES
 
 if TYPE_CHECKING:
@@ -22,6 +23,21 @@ def tallied(spark: "SparkSession", path: Path, **keys: Any) -> dict[str, int]:
     """What is counted in the files of a path, without what is 0."""
     pieces = corpus.read(spark, [str(path)], config.Corpus(**keys))
     return {name: count for name, count in vocabulary.tallies(pieces).items() if count}
+
+
+def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    """What is said of files of which too much could not be read, or that have no words."""
+    session = spark.newSession()
+    settings = config.from_dict({"corpus": keys})
+    files = corpus.list_files(session, [str(path)])
+    with pytest.raises(config.ConfigError) as error:
+        steps.prepare(
+            corpus.read(session, [str(path)], settings.corpus, files), settings, files=[file.path for file in files]
+        )
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
 
 
 def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
@@ -128,18 +144,53 @@ def test_text_has_no_ready_made_words(spark: "SparkSession", tmp_path: Path) -> 
     ("keys", "words"),
     [
         ({"column": "test"}, 'no column "test"; did you mean text?'),
-        ({"column": "zzz"}, "it has text, items, n."),
+        ({"column": "zzz"}, "it has text, items, n, x."),
+        ({"column": "TEXT"}, 'no column "TEXT"; did you mean text?'),
+        (
+            {"column": "x", "tokenizer": "none"},
+            "is array<double>, ready-made words are array<string>, or an array of whole",
+        ),
+        ({"column": "x"}, "is array<double>, text is string; give another column."),
         ({"column": "items"}, 'text is string; set corpus.tokenizer to "none"'),
         ({"column": "n"}, "is bigint, text is string"),
         ({"column": "text", "tokenizer": "none"}, "is string, ready-made words are array<string>"),
-        ({"column": "numbers", "tokenizer": "none"}, 'no column "numbers"'),
+        ({"column": "mumbers", "tokenizer": "none"}, 'no column "mumbers"'),
     ],
 )
 def test_a_parquet_column_that_does_not_fit_is_refused(
     spark: "SparkSession", tmp_path: Path, keys: dict[str, str], words: str
 ) -> None:
-    pq.write_table(pa.table({"text": ["a"], "items": [["a"]], "n": [1]}), tmp_path / "a.parquet")
+    table = pa.table({"text": ["a"], "items": [["a"]], "n": [1], "x": [[1.5]]})
+    pq.write_table(table, tmp_path / "a.parquet")
     assert words in refused(spark, tmp_path, format="parquet", **keys)
+
+
+@pytest.mark.parametrize("lacking", ["a", "c [1] é"])
+def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_path: Path, lacking: str) -> None:
+    pq.write_table(pa.table({"other": ["x"]}), tmp_path / f"{lacking}.parquet")
+    pq.write_table(pa.table({"items": [["alpha", "beta"]] * 50}), tmp_path / "b.parquet")
+    keys = {"format": "parquet", "column": "items", "tokenizer": "none"}
+    if lacking == "a":  # it is the first, whose schema Spark takes for that of all
+        assert refused(spark, tmp_path, **keys) == (
+            f'corpus.column: {tmp_path}/a.parquet has no column "items", it has other; {tmp_path}/b.parquet has it. '
+            "Leave files without it out of --input."
+        )
+    else:
+        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are missing lines: {tmp_path}/{lacking}" in (
+            checked(spark, tmp_path, **keys)
+        )
+
+
+@pytest.mark.parametrize(("column", "tokenizer"), [("text", "words"), ("items", "none")])
+def test_a_parquet_file_whose_column_has_another_type_is_named(
+    spark: "SparkSession", tmp_path: Path, column: str, tokenizer: str
+) -> None:
+    pq.write_table(pa.table({"text": ["a b"], "items": [["a"]]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": [1.5], "items": [[2]]}), tmp_path / "b.parquet")
+    assert explained(spark, tmp_path, format="parquet", column=column, tokenizer=tokenizer) == (
+        f"{tmp_path}/b.parquet: its column {column} is {'DOUBLE' if column == 'text' else 'INT64'}, in other files it "
+        "is string; convert it, or leave it out of --input."
+    )
 
 
 def test_text_given_as_parquet_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
@@ -243,11 +294,21 @@ def test_json_lines_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path)
 
 
 def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path) -> None:
-    lines = ['{"text": ["a b", null, ""]}', '{"text": "a b"}', '{"text": []}', '{"text": null}', '{"text": [[1]]}']
-    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    lines = ['{"text": ["a b", null, ""]}', '{"text": []}', '{"text": null}', '{"text": [1, 2.50, "3"]}']
+    wrong = [
+        '"a b"',
+        "[[1]]",
+        '["a", {"b": 1}, 3]',
+        '[{"id": 1}, {"id": 2}]',
+        '[["a"], "b"]',
+        "[true]",
+        '["a", 1e3]',
+        "{}",
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, *(f'{{"text": {value}}}' for value in wrong)]))
     assert tallied(spark, tmp_path, format="jsonl", tokenizer="none") == {
-        "lines": 5, "words": 2, "sentences": 2, "lines_with_words": 2, "wordless_lines": 1, "missing_lines": 1,
-        "wrong_type_lines": 1, "null_words": 2,
+        "lines": 12, "words": 4, "sentences": 2, "lines_with_words": 2, "wordless_lines": 1, "missing_lines": 1,
+        "wrong_type_lines": 8, "null_words": 2,
     }  # fmt: skip
 
 
@@ -256,6 +317,126 @@ def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_pat
     found = vocabulary.tallies(corpus.read(spark, [str(tmp_path)], config.Corpus(format="jsonl")))
     with pytest.raises(config.ConfigError, match='none of 3 lines has a field "text"'):
         corpus.check_tallies(found, config.Corpus(format="jsonl", max_bad_fraction=1.0))
+    assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; they have body.')
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "Text": "x"}\n{"Text": null, "n": 1}')
+    assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; did you mean Text?')
+
+
+LATIN = "El niño comió mañana. "
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        (
+            "a.txt",
+            (LATIN * 3 + "\n").encode("latin-1") * 2,
+            "looks like Latin-1 or Windows-1252, convert it (iconv -f WINDOWS",
+        ),
+        ("a.txt", ("word " * 500 + "“é”\n").encode("cp1252") * 2, "looks like Latin-1 or Windows-1252"),
+        ("a.txt", "Съешь же ещё этих мягких булок\n".encode("cp1251") * 2, "another encoding, such as Windows-1251"),
+        ("a.txt", "単語の間に空白はありません\n".encode("shift-jis") * 2, "another encoding, such as Windows-1251"),
+        ("a.txt", "Съешь ещё \n".encode() * 2 + "Съешь ещё".encode()[:-1] + b"\n", "is UTF-8 with damaged characters"),
+        ("a.txt", "one two\nthree\n".encode("utf-16"), "looks like UTF-16, convert it (iconv -f UTF-16 -t UTF-8)"),
+        ("a.txt", "one two\nthree\n".encode("utf-32-le"), "looks like UTF-32"),
+        ("a.jsonl", b'[\n {\n  "text": "a"\n },\n', "a.jsonl is one JSON array, not one object per line (jq -c '.[]'"),
+        ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
+        ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
+        ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
+        ("a.jsonl", '{"text": "ma\u00f1ana"}'.encode("latin-1"), "looks like Latin-1 or Windows-1252"),
+    ],
+)
+def test_what_is_probably_wrong_with_bad_lines_is_said(
+    spark: "SparkSession", tmp_path: Path, name: str, content: bytes, hint: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert hint in checked(spark, tmp_path, format="jsonl" if name == "a.jsonl" else "text")
+
+
+def test_bad_lines_are_named_by_file_and_line(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(corpus, "SPLIT_BYTES", 1000)
+    lines = [b"fine and dandy" for _ in range(500)]
+    for number in (3, 200, 400, 499):
+        lines[number - 1] = b"caf\xe9"
+    lines[250] = b"\0"
+    (tmp_path / "é.txt").write_bytes(b"\n".join(lines))
+    (tmp_path / "b.txt").write_bytes(b"fine\ncaf\xe9")
+    sentence = checked(spark, tmp_path, max_bad_fraction=0.0)
+    assert (
+        "6 of 502 lines are bad (1 binary lines, 5 invalid utf8 lines), 1.2%; the first are binary lines: " in sentence
+    )
+    assert (
+        f"binary lines: {tmp_path}/é.txt:251; invalid utf8 lines: {tmp_path}/b.txt:2, {tmp_path}/é.txt:3, " in sentence
+    )
+    assert f"{tmp_path}/é.txt:200; the text" in sentence
+    settings = config.from_dict({"corpus": {"max_bad_fraction": 1.0}, "vocabulary": {"min_count": 1}})
+    files = corpus.list_files(spark, [str(tmp_path)])
+    pieces = corpus.read(spark, [str(tmp_path)], settings.corpus, files)
+    text = steps.prepare(pieces, settings, files=[file.path for file in files])
+    text.encoded.unpersist()
+    assert f"the first binary lines: {tmp_path}/é.txt:251" in steps.summary(text.facts)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"tokenizer": "regex", "pattern": "[ACGT]{6}"},
+            "corpus.pattern '[ACGT]{6}' matches nothing in 2 lines of text, which is lower-cased before; "
+            "for a pattern of upper-case letters set corpus.lower_case to false.",
+        ),
+        ({"tokenizer": "regex", "pattern": "[0-9]+", "lower_case": False}, "matches nothing in 2 lines of text."),
+        ({"max_word_length": 3}, "all 2 are longer than corpus.max_word_length (3)"),
+    ],
+)
+def test_a_corpus_without_words_because_of_the_configuration_says_so(
+    spark: "SparkSession", tmp_path: Path, keys: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "a.txt").write_text("ACGTAC\nGGGTTTAAA\n")
+    assert words in checked(spark, tmp_path, **keys)
+
+
+def test_names_that_spark_or_the_job_uses_itself_are_names_like_others(spark: "SparkSession", tmp_path: Path) -> None:
+    names = ["_metadata", "value", "start", "reason", "parsed", "path_hash"]
+    pq.write_table(pa.table({name: [f"in {name}"] for name in ["text", *names]}), tmp_path / "a.parquet")
+    for name in ["text", *names]:
+        assert tallied(spark, tmp_path, format="parquet", column=name)["words"] == (
+            2 if "_" not in name.strip("_") else 3
+        )
+    (tmp_path / "a.parquet").unlink()
+    names += ["_not_json", "not text", "_corrupt_record", "a.b", "a`b", "$", "x y"]
+    (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(names, "two words")))
+    for name in names:
+        assert tallied(spark, tmp_path, format="jsonl", column=name)["words"] == 2, name
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.int8(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.uint8(),
+        pa.uint16(),
+        pa.uint32(),
+        pa.uint64(),
+        pa.decimal128(20, 0),
+    ],
+)
+def test_whole_numbers_are_words_in_decimal(spark: "SparkSession", tmp_path: Path, kind: pa.DataType) -> None:
+    most = 10**19 if pa.types.is_decimal(kind) else np.iinfo(kind.to_pandas_dtype()).max
+    items = pa.array([[1, 2, most], None, [None, 1]], pa.list_(pa.int64() if most < 2**63 else pa.uint64())).cast(
+        pa.list_(kind)
+    )
+    pq.write_table(pa.table({"items": items}), tmp_path / "a.parquet")
+    pieces = corpus.read(spark, [str(tmp_path)], config.Corpus(format="parquet", column="items", tokenizer="none"))
+    (row,) = pieces.collect()
+    assert row["words"] == ["1", "2", str(most)]
+    assert row["counts"] == [2, 1, 1]
+    assert row["tallies"][TALLIES.index("null_words")] == 1
 
 
 def test_nulls_in_parquet_are_counted(spark: "SparkSession", tmp_path: Path) -> None:

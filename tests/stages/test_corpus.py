@@ -1,7 +1,7 @@
 """Words of many scripts, sentences and pieces: without Spark first, then through it."""
 
 import gzip
-import os
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
@@ -128,7 +128,13 @@ def test_case_is_kept_when_lower_case_is_off() -> None:
 def test_whitespace_keeps_whatever_stands_between_white_space() -> None:
     tokenizer = WORDS._replace(kind="whitespace")
     text = " </s>\t#Tag\u3000e\u0301,\u00a0(x)  a\u200bb \u0007 "
-    assert words_of([text, ""], tokenizer) == [["</s>", "#tag", "é,", "(x)", "ab"], []]
+    assert words_of([text, ""], tokenizer) == [["</s>", "#tag", "é,", "(x)", "a", "b"], []]
+
+
+def test_whitespace_ends_words_at_what_is_there_to_end_them_and_drops_marks_that_nobody_sees() -> None:
+    tokenizer = WORDS._replace(kind="whitespace")
+    assert words_of(["កា\u200bរ one\x01two\x1fthree \u200b"], tokenizer) == [["កា", "រ", "one", "two", "three"]]
+    assert words_of(["\ufeffa\u2060b\u200ec"], tokenizer) == [["abc"]]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +162,87 @@ def test_ready_made_words_are_taken_as_they_are() -> None:
         "lines": 5, "words": 4, "sentences": 2, "lines_with_words": 2, "wordless_lines": 2, "missing_lines": 1,
         "null_words": 3,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("unspaced", "words"),
+    [
+        ("whole", ["abc東京都x", "中", "don't", "スーパー", "ผู้ใหญ่"]),
+        ("characters", ["abc", "東", "京", "都", "x", "中", "don't", "ス", "ー", "パ", "ー", "ผู้", "ใ", "ห", "ญ่"]),
+        ("bigrams", ["abc", "東京", "京都", "x", "中", "don't", "スー", "ーパ", "パー", "ผู้ใ", "ให", "หญ่"]),
+    ],
+)
+def test_letters_without_spaces_between_words_are_cut_as_configured(unspaced: str, words: list[str]) -> None:
+    tokenizer = WORDS._replace(unspaced=unspaced)
+    text = "abc東京都x '中' don't スーパー、ผู้ใหญ่"
+    assert words_of([text, "", "plain", text], tokenizer) == [words, [], ["plain"], words]
+
+
+@given(st.lists(st.text(st.sampled_from("東のーก่ a'\u200b、"), max_size=12), max_size=5))
+def test_characters_and_bigrams_equal_those_found_one_word_at_a_time(texts: list[str]) -> None:
+    def slow(word: str, width: int) -> list[str]:
+        result: list[str] = []
+        for run in re.findall("(?:[東のーก]\u0e48*)+|[^東のーก]+", word):
+            if run[0] not in "東のーก":
+                between = re.sub("^['\u0e48]+|'+$", "", run)
+                result += [between] if between else []
+                continue
+            characters = re.findall("[東のーก]\u0e48*", run)
+            pairs = ["".join(pair) for pair in pairwise(characters)]
+            result += characters if width == 1 or not pairs else pairs
+        return result
+
+    whole = words_of(texts)
+    for unspaced, width in (("characters", 1), ("bigrams", 2)):
+        expected = [[part for word in line for part in slow(word, width)] for line in whole]
+        assert words_of(texts, WORDS._replace(unspaced=unspaced)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("これは短い文です。単語の間に空白はありません。", 1),
+        ("我喜欢吃苹果。今天天气很好。", 1),
+        ("ภาษาไทยเป็นภาษาที่ไม่มีการเว้นวรรคระหว่างคำ", 1),
+        ("ภาษาไทยเป็นภาษาที่ไม่มีการเว้นวรรคระหว่างคำ" * 3, 1),  # longer than a word may be
+        ("ភាសាខ្មែរជាភាសាផ្លូវការរបស់ព្រះរាជាណាចក្រកម្ពុជា", 1),
+        ("OpenAIは新しいモデルを発表した GPT-4", 1),
+        ("これ は 短い 文 です 。 単語 の 間 に 空白 は あり ませ ん", 0),
+        ("インターネット サーバー コンピューター", 0),
+        ("我 喜欢 吃 苹果 中华人民共和国 今天 天气 很 好", 0),
+        ("한국어는 띄어쓰기가 있는 언어입니다", 0),
+        ("plain text with internationalization in it", 0),
+    ],
+)
+@pytest.mark.parametrize("kind", ["words", "whitespace"])
+def test_lines_whose_clauses_become_words_are_counted(kind: str, text: str, lines: int) -> None:
+    assert tallied(pa.array([text, "one"]), WORDS._replace(kind=kind)).get("unspaced_lines", 0) == lines
+    cut = WORDS._replace(unspaced="characters")
+    assert "unspaced_lines" not in tallied(pa.array([text]), cut)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.string_view()])
+def test_words_are_the_same_whatever_type_of_arrow_strings_have(kind: pa.DataType) -> None:
+    raw = pa.array([b"one\xfftwo", b"left out", None, b"caf\xc3\xa9 au lait", b""])
+    text = pa.Array.from_buffers(pa.string(), len(raw), raw.buffers(), null_count=raw.null_count)
+    binary = {pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}.get(kind, pa.binary())
+    other = pa.Array.from_buffers(kind, len(raw), raw.cast(binary).buffers(), null_count=raw.null_count)
+    for tokenizer in (WORDS, WORDS._replace(kind="whitespace"), WORDS._replace(kind="regex", pattern=r"\pL+")):
+        for start in (0, 2):
+            expected, found = (corpus.tokenize(array.slice(start), tokenizer) for array in (text, other))
+            assert found.words.to_pylist() == expected.words.to_pylist()
+            assert found.codes.tolist() == expected.codes.tolist()
+            assert found.tallies.tolist() == expected.tallies.tolist()
+
+
+@pytest.mark.parametrize("kind", [pa.large_list(pa.large_string()), pa.list_(pa.string_view())])
+def test_ready_made_words_are_the_same_whatever_type_of_arrow_lists_have(kind: pa.DataType) -> None:
+    tokenizer = WORDS._replace(kind="none")
+    lists = pa.array([["one", "two"], None, [None, "three"]], pa.list_(pa.string()))
+    for start in (0, 1):
+        expected, found = (corpus.tokenize(array.slice(start), tokenizer) for array in (lists, lists.cast(kind)))
+        assert (found.words.to_pylist(), found.codes.tolist()) == (expected.words.to_pylist(), expected.codes.tolist())
+        assert found.tallies.tolist() == expected.tallies.tolist()
 
 
 def test_every_line_is_counted_once() -> None:
@@ -295,27 +382,6 @@ def test_directories_compressed_files_and_strange_names_are_read(spark: "SparkSe
     assert read_rows(spark, sentences, sentences / "*.gz", sentences) == rows
 
 
-def test_what_identifies_a_corpus_names_each_file_with_size_and_time(spark: "SparkSession", sentences: Path) -> None:
-    file = sentences / "day=1" / "_hidden.txt"
-    before = corpus.identity(corpus.list_files(spark, [str(sentences)]))
-    assert len(before) == 2, "hidden and empty files are not read"
-    text = next(path for path in before if path.endswith(".txt"))
-    file.write_text("changed")
-    assert corpus.identity(corpus.list_files(spark, [str(sentences)])) == before
-    (read,) = (sentences / "day=1").glob("é*")
-    os.utime(read, (0, 1.5))
-    after = corpus.identity(corpus.list_files(spark, [str(sentences)]))
-    assert after == before | {text: f"{read.stat().st_size} bytes of 1970-01-01T00:00:01.500+00:00"}
-
-
-def test_a_corpus_of_very_many_files_is_identified_by_a_digest() -> None:
-    files = [corpus.File(f"file:/{number:06d}", number, 10, 1000) for number in range(corpus.MOST_NAMED + 1)]
-    before = corpus.identity(files)
-    assert len(before) == 4
-    for change in ({"path": "file:/a"}, {"bytes": 11}, {"modified": 999}):
-        assert corpus.identity([files[0]._replace(**change), *files[1:]]) != before
-
-
 def test_pieces_do_not_depend_on_cores_or_on_settings_of_the_session(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -345,6 +411,7 @@ def test_pieces_do_not_depend_on_cores_or_on_settings_of_the_session(
     def small_batches(session_of: "SparkSession") -> "SparkSession":
         made = session(session_of)
         made.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 3)
+        made.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "true")
         return made
 
     monkeypatch.setattr(corpus, "_session", small_batches)

@@ -22,8 +22,8 @@ NO_TALLIES = [0] * len(TALLIES)
 
 def pieces_of(spark: "SparkSession", *counted: dict[str, int]) -> "DataFrame":
     """PIECES that claim to have words this often."""
-    rows = [
-        (0, 0, number, list(counts), list(counts.values()), b"", b"", [number + 1, *NO_TALLIES[1:]])
+    rows: list[tuple[Any, ...]] = [
+        (0, 0, number, list(counts), list(counts.values()), b"", b"", [number + 1, *NO_TALLIES[1:]], [])
         for number, counts in enumerate(counted)
     ]
     return spark.createDataFrame(rows, PIECES)
