@@ -9,9 +9,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from spark_w2v.errors import StorageError, UserError
 from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.publication import UserError
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (

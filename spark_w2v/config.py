@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from spark_w2v.errors import UserError
+
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
 LARGEST_FILE = 1 << 20  # bytes
 LARGEST_INT = 2**31 - 1  # word ids and positions are int32
@@ -326,12 +328,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     exchange: Exchange = msgspec.field(default_factory=Exchange)
 
 
-class ConfigError(ValueError):
-    """The user's mistake, in one printable line: where, what was found, what is required."""
-
-    def __init__(self, message: str) -> None:
-        # A key or a path may hold line ends, escape codes or lone surrogates; none of them reaches the terminal.
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+ConfigError = UserError
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

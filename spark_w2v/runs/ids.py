@@ -139,14 +139,23 @@ def directory_of(output: str) -> Path:
     return root
 
 
-def _fetched(output: str) -> Path:
+def _stored_run(output: str) -> tuple[StoredOutput, str]:
+    """The run that a URI means: DIR/runs/ID, or the current one of DIR."""
     stored = StoredOutput(output)
+    run = stored.current()
+    root, _, name = stored.output.rpartition(f"/{RUNS}/")
+    if run is None and root and RUN_ID.fullmatch(name):
+        stored, run = StoredOutput(root), name
+    if run is None or not stored.has_run(run):
+        raise UserError(f"{output}: has no finished run; give the output of one.")
+    return stored, run
+
+
+def _fetched(output: str) -> Path:
     scratch = Path(tempfile.mkdtemp(prefix="spark_w2v-read-"))
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     for _ in range(3):
-        run = stored.current()
-        if run is None or not stored.has_run(run):
-            raise UserError(f"{output}: has no finished run; give the output of one.")
+        stored, run = _stored_run(output)
         directory = scratch / run
         try:
             stored.download(run, directory)
@@ -157,13 +166,18 @@ def _fetched(output: str) -> Path:
     raise StorageError(f"{output}: is replaced faster than it can be read; try again.")
 
 
-def add_file(output: str, path: Path) -> None:
-    """Add a file, such as a report, to the current run of an output in a store."""
-    stored = StoredOutput(output)
-    run = stored.current()
-    if run is None:
-        raise UserError(f"{output}: has no finished run; give the output of one.")
+def add_file(output: str, path: Path) -> str:
+    """Add a file, such as a report, to the run in a store that directory_of copied; its URI.
+
+    Args:
+        path: in that copy.
+    """
+    run = path.parent.name
+    stored, now = _stored_run(output)
+    if run != now and not stored.has_run(run):
+        raise StorageError(f"{output}: run {run} was removed meanwhile; try again.")
     stored.upload(run, path.name, path)
+    return f"{stored.output}/{RUNS}/{run}/{path.name}"
 
 
 def holds_runs(output: str) -> bool:

@@ -1,10 +1,10 @@
 """An output on a file system of this host: a directory, with a hidden working directory next to it.
 
-    .NAME.working/
-      lock             who is at work here: process, host, since when; touched while that process lives
-      checkpoints/     the newest complete state of training, and the parameters while they are trained
-      metrics.jsonl    one object an epoch
-      staged.TOKEN/    the output, complete before it is moved to NAME in one step; of one run alone
+.NAME.working/
+  lock             who is at work here: process, host, since when; touched while that process lives
+  checkpoints/     the newest complete state of training, and the parameters while they are trained
+  metrics.jsonl    one object an epoch
+  staged.TOKEN/    the output, complete before it is moved to NAME in one step; of one run alone
 """
 
 import contextlib
@@ -49,6 +49,11 @@ class LocalOutput(NamedTuple):
     output: str
     target: Path
     written: re.Pattern[str] = OUTPUT
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.output
 
     @property
     def working(self) -> Path:
@@ -178,9 +183,10 @@ class LocalOutput(NamedTuple):
         with open_file(self.target / "run.json") as file:
             return file.read(LARGEST_RUN_FACTS)
 
-    def publish(self, staged: Path, lock: LocalLock) -> None:
+    def publish(self, staged: Path, lock: LocalLock | None = None) -> None:
         """Make a directory in the working directory the output, in one step where the kernel can."""
-        lock.assert_held()
+        if lock is not None:
+            lock.assert_held()
         if self.entries() is None:
             os.rename(staged, self.target)
         elif not _exchange(staged, self.target):

@@ -43,4 +43,3 @@ def local_path(output: str) -> Path:
     if not target.name:
         raise UserError(f"{output}: is the root of a file system; give a directory below it.")
     return target
-

@@ -85,4 +85,3 @@ def _started(pid: int) -> str | None:
     except OSError:
         pass
     return UNKNOWN
-

@@ -235,6 +235,7 @@ class Run:
             self._lock.assert_held()
         except (StorageError, UserError):  # another run's, or nobody knows: nothing is removed
             self._lock.stop()
+            self._place.leave()
             return
         with contextlib.suppress(OSError):
             self._remove_staged()
@@ -245,8 +246,8 @@ class Run:
                 self._remove_training()
             if self._leaves_nothing:
                 self._place.forget()
+        self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
         self._lock.release()
-        self._place.leave()
         self._remove_made()
 
     def __enter__(self) -> Self:

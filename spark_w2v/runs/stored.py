@@ -1,9 +1,9 @@
 """An output in a store: whole runs, a pointer to the current one, and what a run needs to be resumed on another host.
 
-    CURRENT                   "runs/ID"; readers follow it, so they find the old run or the new one
-    runs/ID/                  a finished output, never changed
-    .working/lock, ...        store_lock.py
-    .working/checkpoints/     stored_checkpoints.py
+CURRENT                   "runs/ID"; readers follow it, so they find the old run or the new one
+runs/ID/                  a finished output, never changed
+.working/lock, ...        store_lock.py
+.working/checkpoints/     stored_checkpoints.py
 """
 
 import contextlib
@@ -15,12 +15,12 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from spark_w2v.errors import StorageError, UserError
+from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
 from spark_w2v.runs.names import OUTPUT, first_of
 from spark_w2v.runs.processes import describe_holder, is_alive
-from spark_w2v.runs.store_lock import FOLDER, StoreLock
+from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.store import Store, open_store
 
@@ -42,12 +42,17 @@ class StoredOutput:
     """
 
     def __init__(self, output: str, run_id: str | None = None, *, move_pointer: bool = True) -> None:
-        self.output = output
+        self.output = output.rstrip("/")
         self.working = Path()  # of this host, made by prepare
         self._store: Store = open_store(output)
         self._run_id = run_id
         self._moves = move_pointer
         self._checkpoints: StoredCheckpoints | None = None  # while the lock is held
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.output if self._run_id is None else f"{self.output}/{RUNS}{self._run_id}"
 
     def check(self, *, overwrite: bool, resume: bool) -> None:
         """Refuse an output that no run may write to; a file is written and deleted to find out.
@@ -120,9 +125,9 @@ class StoredOutput:
         except BaseException:
             self.leave()
             raise
-        if lock.published is not None and self.has_run(lock.published):
+        if lock.published is not None:
             log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
-            self._point(lock.published)
+            self._finish(lock.published, self._store.read(CURRENT))
         folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
         self._checkpoints = StoredCheckpoints(self._store, folder, lock)
         return lock
@@ -163,19 +168,24 @@ class StoredOutput:
     def publish(self, staged: Path, lock: StoreLock) -> None:
         """Upload a finished output and move the pointer there.
 
+        All but _SUCCESS is uploaded before the lock is claimed for it: from then on whoever takes over does the rest.
+
         Raises:
-            LostError: another run has taken over, and the pointer is as it was.
+            LostError: another run has taken over, and readers see nothing of this one.
         """
         run = self._run_id or run_name()
-        before = self.current()
-        files = [path for path in staged.rglob("*") if path.is_file()]
-        for file in sorted(files, key=lambda path: (path.name == "_SUCCESS", path)):
+        pointer, before = self._store.read(CURRENT), self.current()
+        self._store.delete(self._store.entries(f"{RUNS}{run}/"))  # half of it may be there, of a run that died
+        for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
+            lock.assert_held()
             self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
-        lock.assert_held()
         if self._moves:
             lock.claim(run)
-            self._point(run)
+            self._finish(run, pointer)
             self._remove_old({run, before})
+        else:
+            lock.assert_held()
+            self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         shutil.rmtree(staged)
 
     def runs(self) -> list[str]:
@@ -204,11 +214,12 @@ class StoredOutput:
         """
         if not self.has_run(run):
             raise UserError(f"{self.output}: has no finished run {run}, so CURRENT is not moved there.")
-        before = self.current()
-        lock = StoreLock(self._store)
+        lock = self.lock()
         try:
-            self._point(run)
+            before = self.current()
+            self._point(run, self._store.read(CURRENT))
         finally:
+            self.leave()
             lock.release()
         return before
 
@@ -226,12 +237,16 @@ class StoredOutput:
         """Add a file to a run, such as its report."""
         self._store.upload(f"{RUNS}{run}/{name}", path)
 
-    def _point(self, run: str) -> None:
+    def _finish(self, run: str, pointer: bytes | None) -> None:
+        """Complete a run of which all else is there, as often as anybody does it."""
+        self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
+        self._point(run, pointer)
+
+    def _point(self, run: str, pointer: bytes | None) -> None:
+        """Move the pointer, if it still has the content that it had when the lock was this run's for certain."""
         content = f"{RUNS}{run}\n".encode()
-        for _ in range(3):
-            if self._store.replace(CURRENT, self._store.read(CURRENT), content):
-                return
-        raise StorageError(f"{self.output}: CURRENT is changed by others all the time; try again.")
+        if not self._store.replace(CURRENT, pointer, content) and self._store.read(CURRENT) != content:
+            raise LostError(f"{self.output}: CURRENT was moved by another run, so it is left there.")
 
     def _remove_old(self, keep: set[str | None]) -> None:
         names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}

@@ -75,7 +75,7 @@ class StoredCheckpoints:
             if not all(f"{place}/{name}" in names for name in FILES):
                 continue  # half of an upload
             directory = folder / place.removeprefix(self._folder)[:8]
-            directory.mkdir(parents=True)
+            directory.mkdir(parents=True, exist_ok=True)
             for name in FILES:
                 self._store.download(f"{place}/{name}", directory / name)
             if (checkpoint := newest_checkpoint(folder)) is not None:

@@ -23,10 +23,6 @@ MISTAKES = ABSENT | {
 }  # fmt: skip
 
 
-class StorageError(RuntimeError):
-    """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
-
-
 def reason(error: BaseException) -> str:
     """Why a call of the system failed, without the path that Python adds."""
     if isinstance(error, OSError):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkContext
 from pyspark.errors.exceptions.captured import CapturedException
+from pyspark.sql import SparkSession
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.store import Entry
@@ -34,8 +35,11 @@ class HadoopStore:
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
         context = SparkContext._active_spark_context
-        if context is None or context._jvm is None:
-            raise RuntimeError(f"{self.uri} needs a running Spark session")
+        if context is None:
+            # A reader outside of Spark: a session with nothing but what the file systems need.
+            builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
+            context = builder.getOrCreate().sparkContext
+        assert context._jvm is not None, "it is running"
         self._jvm = context._jvm
         self._root = self._tried("be opened", lambda: self._jvm.org.apache.hadoop.fs.Path(self.uri))
         self._configuration = context._jsc.hadoopConfiguration()

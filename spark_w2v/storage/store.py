@@ -1,5 +1,6 @@
 """What a directory outside of the driver's host can do."""
 
+import importlib.util
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -73,6 +74,11 @@ def scheme_of(uri: str) -> str | None:
     return None if found is None or found[1].lower() == "file" else found[1].lower()
 
 
+def needs_jvm(uri: str) -> bool:
+    """Whether Hadoop opens a URI, so that a session is needed."""
+    return scheme_of(uri) not in (None, *OBJECT_STORES)
+
+
 def open_store(uri: str) -> Store:
     """Return the directory of a URI, which need not exist.
 
@@ -83,9 +89,16 @@ def open_store(uri: str) -> Store:
     if scheme_of(uri) is None:
         raise UserError(f"{uri}: is a path of this host, not a URI of a store.")
     if scheme_of(uri) in OBJECT_STORES:
+        _require("obstore", uri, "pip install obstore")
         from spark_w2v.storage.objects import ObjectStore
 
         return ObjectStore(uri)
+    _require("pyspark", uri, "pip install pyspark")
     from spark_w2v.storage.hadoop import HadoopStore
 
     return HadoopStore(uri)
+
+
+def _require(package: str, uri: str, command: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"{uri}: needs the package {package}, which is not installed; {command}.")

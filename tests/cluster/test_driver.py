@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from spark_w2v.stages.checkpoints import newest_checkpoint
+from spark_w2v.runs.checkpoints import newest_checkpoint
 from tests.cluster.standalone import QUICK_JVM, ROOT, end, wait_until
 from tests.cluster.submission import JOBS, Held, Stop, Submission, assert_same_bits, matrices, planted_corpus
 

@@ -18,12 +18,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.config import ConfigError
-from spark_w2v.stages import checkpoints
-from spark_w2v.stages.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.parameter_files import ParameterFiles
-from spark_w2v.stages.publication import open_run
-from tests.stages.test_publication import child, end, parameters, save, start, tree
+from spark_w2v.errors import StorageError
+from spark_w2v.runs import checkpoints
+from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.runs.run import open_run
+from tests.runs.test_publication import child, end, parameters, save, start, tree
 
 KILLS = 12
 

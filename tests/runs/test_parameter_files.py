@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_w2v.stages import parameter_files
-from spark_w2v.stages.files import StorageError
+from spark_w2v.errors import StorageError
+from spark_w2v.runs import parameter_files
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.memory import needed
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,8 +98,8 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.stages import embeddings, warm_start
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.publication import open_run
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.run import open_run
 from spark_w2v.stages.vocabulary import Vocabulary
 
 def anonymous():

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from pyarrow import fs
+from spark_w2v.stages.publication import check, current
 
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.run import Run, open_run
 from spark_w2v.stages import checkpoints, publication
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.parameter_files import ParameterFiles
-from spark_w2v.stages.publication import Run, UserError, check, current, is_local, local_path, open_run
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -98,7 +100,7 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
         "from spark_w2v.stages.publication import *\nfrom spark_w2v.stages.publication import open_run\n"
-        "from spark_w2v.stages.parameter_files import ParameterFiles\n"
+        "from spark_w2v.runs.parameter_files import ParameterFiles\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", head + program, *arguments],

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from spark_w2v.errors import StorageError
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.run import open_run
 from spark_w2v.stages import embeddings, warm_start
 from spark_w2v.stages.embeddings import Facts, OutputError, facts, read, read_context, write
-from spark_w2v.stages.files import StorageError, reason
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.publication import open_run
-from tests.stages.test_publication import CODES, faults
+from spark_w2v.storage.files import reason
+from tests.runs.test_publication import CODES, faults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
