@@ -117,6 +117,20 @@ class LocalOutput(NamedTuple):
             UserError: it holds something else, or a finished output, or cannot be made.
             StorageError: nobody knows now.
         """
+        self.check_finished(overwrite=overwrite, resume=resume)
+        if overwrite and self.entries() and (found := self.strangers()):
+            raise UserError(
+                f"{self.output}: holds {first_of(found)}, which no run wrote, so --overwrite does not replace it; "
+                "move that away, or give another directory."
+            )
+        self._check_working(resume)
+
+    def check_finished(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse to replace what is there, but keep what came into an output while its successor was trained.
+
+        Raises:
+            UserError, StorageError: as check does.
+        """
         entries = self.entries()
         if entries and not FINISHED.issubset(entries):
             raise UserError(
@@ -129,12 +143,6 @@ class LocalOutput(NamedTuple):
             )
         if entries is None:
             self._check_parent()
-        if overwrite and entries and (found := self.strangers()):
-            raise UserError(
-                f"{self.output}: holds {first_of(found)}, which no run wrote, so --overwrite does not replace it; "
-                "move that away, or give another directory."
-            )
-        self._check_working(resume)
 
     def _check_parent(self) -> None:
         try:

@@ -77,7 +77,6 @@ class Run:
 
     def __init__(self, place: Output, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> None:
         self.output = place.output
-        self.working = place.working
         self.is_published = False
         self._place = place
         self._overwrite = overwrite
@@ -88,6 +87,7 @@ class Run:
         self._next = 0
         with self._storage("cannot be prepared", UserError):
             self._made = place.prepare()
+        self.working = place.working
         try:
             with self._storage("cannot be prepared", UserError):
                 self._lock = place.lock()
@@ -216,7 +216,7 @@ class Run:
                 fsync(staged / "_SUCCESS")
                 fsync(staged)
                 self._lock.assert_held()
-                self._place.check(overwrite=self._overwrite, resume=False)
+                self._place.check_finished(overwrite=self._overwrite, resume=False)
                 self._place.publish(staged, self._lock)  # type: ignore[arg-type]
             except BaseException:
                 with contextlib.suppress(OSError):

@@ -129,8 +129,9 @@ class StoreLock:
                 self._store.delete(self._left())  # of runs that died while they let go
                 self._sign()
                 return
+            beginning = self._store.read(f"{FOLDER}lock")
             holder = self._holder()
-            if holder is None:
+            if holder is None or beginning is None:
                 continue
             if not self._is_stale(holder):
                 raise BusyError(
@@ -139,10 +140,14 @@ class StoreLock:
                 )
             if not self._store.create(_next(holder.token), _json(self._facts)):
                 continue
+            # Another may have taken over and removed this file, so that it could be made again: the chain then begins
+            # elsewhere.
+            if not self.is_held() or not self._store.replace(f"{FOLDER}lock", beginning, _json(self._facts)):
+                self._store.delete([_next(holder.token)])
+                continue
             log.warning("%s: the lock of %s is stale and is taken over", self._store.uri, named(holder.facts))
             published = holder.facts.get("publishes")
             self.published = published if isinstance(published, str) else None
-            self._store.write(f"{FOLDER}lock", _json(self._facts))
             self._store.delete(self._left())
             self._sign()
             return
@@ -186,9 +191,9 @@ class StoreLock:
         return probe in found and bool(seen) and found[probe].modified - max(seen) > STALE
 
     def _left(self) -> list[str]:
-        """All files of all locks but `lock`."""
-        names = ("next-", "alive-", "probe-")
-        return [name for name in self._store.entries(FOLDER) if name.startswith(tuple(FOLDER + n for n in names))]
+        """All files of all locks but `lock`, and of who has taken over from this one."""
+        names = tuple(f"{FOLDER}{name}-" for name in ("next", "alive", "probe"))
+        return [name for name in self._store.entries(FOLDER) if name.startswith(names) and name != _next(self.token)]
 
     def _sign(self) -> None:
         self._store.write(_alive(self.token), str(time.time()).encode())

@@ -43,11 +43,17 @@ class StoredOutput:
 
     def __init__(self, output: str, run_id: str | None = None, *, move_pointer: bool = True) -> None:
         self.output = output.rstrip("/")
-        self.working = Path()  # of this host, made by prepare
+        self._working: Path | None = None  # of this host, made by prepare
         self._store: Store = open_store(output)
         self._run_id = run_id
         self._moves = move_pointer
         self._checkpoints: StoredCheckpoints | None = None  # while the lock is held
+
+    @property
+    def working(self) -> Path:
+        """The working directory, of this host, once prepare has made it."""
+        assert self._working is not None, "prepare made it"
+        return self._working
 
     @property
     def name(self) -> str:
@@ -67,6 +73,17 @@ class StoredOutput:
                 f"{self.output}: holds {first_of(found)}, which no run wrote, so it is not touched, even with "
                 "--overwrite; give another directory, or empty this one."
             )
+        self.check_finished(overwrite=overwrite, resume=resume)
+        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
+        self._store.write(name, b"")
+        self._store.delete([name])
+
+    def check_finished(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse to replace what is there.
+
+        Raises:
+            UserError, StorageError: as check does.
+        """
         if self._run_id is not None and overwrite and self.has_run(self._run_id):
             raise UserError(
                 f"{self.output}: holds a finished run {self._run_id}, which others may be reading; give another "
@@ -76,9 +93,6 @@ class StoredOutput:
             raise UserError(
                 f"{self.output}: holds a finished output; give --overwrite to replace it, or another directory."
             )
-        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
-        self._store.write(name, b"")
-        self._store.delete([name])
 
     def current(self) -> str | None:
         """Return the id of the run that the pointer names; None where there is none.
@@ -114,7 +128,7 @@ class StoredOutput:
             with contextlib.suppress(OSError, ValueError):
                 if is_alive(json.loads((left / "holder").read_bytes())) is False:
                     shutil.rmtree(left)
-        self.working = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+        self._working = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
         (self.working / "holder").write_text(json.dumps(describe_holder()))
         return []
 
@@ -163,7 +177,9 @@ class StoredOutput:
         """Wait for what is uploaded, and remove the working directory."""
         if self._checkpoints is not None:
             self._checkpoints.close()
-        shutil.rmtree(self.working, ignore_errors=True)
+        # Only what prepare made: an empty path would be the current directory.
+        if self._working is not None:
+            shutil.rmtree(self._working, ignore_errors=True)
 
     def publish(self, staged: Path, lock: StoreLock) -> None:
         """Upload a finished output and move the pointer there.
