@@ -23,7 +23,7 @@ from jobs import export
 from spark_w2v.stages import embeddings
 from spark_w2v.stages import export as formats
 from spark_w2v.stages.export import FILES
-from tests.runs.test_publication import STRANGERS, everything, make_stranger
+from tests.runs.test_local import STRANGERS, everything, make_stranger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

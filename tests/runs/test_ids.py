@@ -13,7 +13,7 @@ from jobs import export, neighbors, publish
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import ids
 from spark_w2v.stages import embeddings
-from tests.runs.test_publication import CODES, faults
+from tests.runs.test_local import CODES, faults
 
 
 def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
@@ -58,11 +58,6 @@ def test_what_is_no_name_of_one_directory_is_no_run_id(run_id: str, tmp_path: Pa
             function(str(tmp_path), run_id)
         assert len(str(refused.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_another_file_system_is_refused_with_a_sentence() -> None:
-    with pytest.raises(UserError, match="directories of this host only"):
-        ids.output_of("hdfs://host/out", "20261101")
 
 
 def test_the_output_of_a_run_without_an_id_is_no_directory_of_runs(tmp_path: Path) -> None:
