@@ -883,15 +883,16 @@ def check_tallies(
     bad = {name: tallies[name] for name in BAD_LINES if tallies[name]}
     if sum(bad.values()) > corpus_config.max_bad_fraction * lines:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
-        first = "; ".join(
-            f"{name.replace('_', ' ')}: {', '.join(map(str, bad_lines[name]))}" for name in bad if bad_lines.get(name)
-        )
-        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config.column)]
+        named = {name: ", ".join(map(str, bad_lines[name])) for name in bad if bad_lines.get(name)}
+        first = "; ".join(f"{name.replace('_', ' ')}: {places}" for name, places in named.items())
+        if len(named) == len(bad) == 1:
+            first = "".join(named.values())
+        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config)]
         _refuse(
             f"{sum(bad.values()):,} of {lines:,} lines are bad ({reasons}), {sum(bad.values()) / lines:.1%}; "
             + (f"the first are {first}; " if first else "")
             + "".join(f"{hint}; " for hint in hints)
-            + f"mend the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
+            + f"fix the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
         )
     if not tallies["words"]:
         _refuse_wordless(tallies, corpus_config)
@@ -922,8 +923,9 @@ def _fields(bad_lines: Sequence[BadLine]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _hints(name: str, bad_lines: Sequence[BadLine], column: str) -> Iterator[str]:
+def _hints(name: str, bad_lines: Sequence[BadLine], corpus_config: "Corpus") -> Iterator[str]:
     """What is probably wrong with a kind of bad lines, and what to do."""
+    column = corpus_config.column
     for bad in bad_lines[:1]:
         match name:
             case "invalid_utf8_lines":
@@ -939,6 +941,12 @@ def _hints(name: str, bad_lines: Sequence[BadLine], column: str) -> Iterator[str
                     yield f"{file} is one JSON array, not one object per line (jq -c '.[]' makes it so)"
                 elif start == b"{":
                     yield f"{file} has objects of several lines, not one per line (jq -c . makes it so)"
+            case "wrong_type_lines" if corpus_config.tokenizer == "none":
+                yield f'the field "{column}" is not always an array of strings or numbers'
+            case "wrong_type_lines":
+                is_array = re.search(rb'"%s"\s*:\s*\[' % re.escape(column.encode()), bad.beginning)
+                change = '; for ready-made words set corpus.tokenizer to "none"' if is_array else ""
+                yield f'the field "{column}" is not always a string{change}'
             case "missing_lines":
                 if names := _fields(bad_lines):
                     yield f'without the field "{column}", {name_hint(column, names).rstrip(".?")}'
@@ -1007,7 +1015,7 @@ MEANINGS = (
     ),
     (
         r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
-        "Spark refuses a setting: {reason} Change it, or leave it out.",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
     ),
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )

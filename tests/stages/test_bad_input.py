@@ -176,7 +176,7 @@ def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_p
             "Leave files without it out of --input."
         )
     else:
-        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are missing lines: {tmp_path}/{lacking}" in (
+        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are {tmp_path}/{lacking}" in (
             checked(spark, tmp_path, **keys)
         )
 
@@ -343,6 +343,12 @@ LATIN = "El niño comió mañana. "
         ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
         ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
         ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
+        (
+            "a.jsonl",
+            b'{"text": ["a", "b"]}',
+            'is not always a string; for ready-made words set corpus.tokenizer to "none"',
+        ),
+        ("a.jsonl", b'{"text": 5}', 'the field "text" is not always a string; fix'),
         ("a.jsonl", '{"text": "ma\u00f1ana"}'.encode("latin-1"), "looks like Latin-1 or Windows-1252"),
     ],
 )
