@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.descent import BlockNoise, Step, Walk, descend
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
-from spark_w2v.skipgram.parameters import average, is_finite
+from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.stages.training_pairs import LOT, Plan, keep_modules, piece_of
 
@@ -90,7 +90,7 @@ class Walked:
     part: int
     center: Floats
     context: Floats
-    finite: bool = True  # whether all rows are
+    divergence: str | None = None  # how its rows show that training diverged
 
 
 NONE = np.empty((0, 0), np.float32)  # rows of who brings none
@@ -232,8 +232,8 @@ def _average_task(
         mine = row_range(len(center.value), part, parts)
         centers = average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine])
         contexts = average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine])
-        finite = is_finite(centers) and is_finite(contexts)
-        merged = Walked(0, 0, 0.0, 0, 0.0, 0.0, part, centers, contexts, finite)
+        diverged = divergence(centers) or divergence(contexts)
+        merged = Walked(0, 0, 0.0, 0, 0.0, 0.0, part, centers, contexts, diverged)
         return [(merged, [copy[1] for copy in copies if copy[1] is not None])]
 
     return merge
