@@ -18,7 +18,15 @@ from spark_w2v.stages import corpus, memory
 from spark_w2v.stages import vocabulary as vocabularies
 from spark_w2v.stages.block_epochs import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.stages.schemas import BAD_LINES
-from spark_w2v.stages.training import Progress, Settings, Training, expected_pairs, kept_words, most_partitions
+from spark_w2v.stages.training import (
+    Progress,
+    Settings,
+    Training,
+    expected_pairs,
+    kept_words,
+    most_partitions,
+    why_no_more,
+)
 from spark_w2v.stages.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -136,10 +144,8 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Pa
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
     present = int(np.count_nonzero(vocabulary.counts))
     if (most := most_partitions(plan["scheme"], present, load, t.window)) < partitions:
-        log.warning(
-            "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
-            present, load, partitions, plan["scheme"], most,
-        )  # fmt: skip
+        why = why_no_more(plan["scheme"], present, load, t.window)
+        log.warning("%d %s are used instead of %d: %s", most, plan["scheme"], partitions, why)
         partitions = most
     pairs = expected_pairs(load, t.window)
     exchange = exchange_of(settings)

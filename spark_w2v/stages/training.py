@@ -172,6 +172,21 @@ def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> i
     return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
 
 
+def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
+    """What most_partitions goes by, in words."""
+    if scheme == "replicas":
+        return (
+            f"an epoch trains on {load:,.0f} occurrences, and replicas of fewer than {SMALLEST_REPLICA:,} add nothing"
+        )
+    pairs = expected_pairs(load, window)
+    if vocabulary // SMALLEST_BLOCK <= math.isqrt(int(pairs / SMALLEST_BUCKET)):
+        return f"the vocabulary has {vocabulary:,} words, and blocks of fewer than {SMALLEST_BLOCK} take longer"
+    return (
+        f"an epoch has about {pairs:,.0f} pairs, B blocks cut them in B x B buckets, and buckets of fewer than "
+        f"{SMALLEST_BUCKET:,} pairs take longer"
+    )
+
+
 @dataclass
 class Training:
     """One run of training.

@@ -16,7 +16,7 @@ from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges
 from spark_w2v.stages.block_epochs import DivergedError, ExchangeSettings
 from spark_w2v.stages.block_task import learning_rate
 from spark_w2v.stages.schemas import ENCODED
-from spark_w2v.stages.training import NoPairsError, Settings, Training, most_partitions
+from spark_w2v.stages.training import NoPairsError, Settings, Training, most_partitions, why_no_more
 from spark_w2v.stages.training_pairs import piece_of
 
 SETTINGS = Settings(
@@ -307,6 +307,12 @@ def test_given_vectors_may_begin_with_a_loss_above_that_of_an_untrained_model(
     training.start_from([])
     with pytest.raises(DivergedError):
         list(training.run())
+
+
+def test_what_keeps_blocks_few_is_said() -> None:
+    assert "of fewer than 256 take longer" in why_no_more("blocks", 1750, 1e9, 5)
+    assert "an epoch has about 360,000 pairs" in why_no_more("blocks", 70_000, 60_000.0, 5)
+    assert "replicas of fewer than 20,000" in why_no_more("replicas", 10, 90_000.0, 5)
 
 
 def test_a_small_corpus_gets_fewer_partitions() -> None:
