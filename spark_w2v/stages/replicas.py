@@ -35,16 +35,21 @@ class Replicas:
     """
 
     def __init__(self, encoded: "DataFrame", plan: "Broadcast[Plan]", count: int) -> None:
-        drawing = plan.value.drawing
         self._plan, self._count = plan, count
         self._context = encoded.sparkSession.sparkContext
         # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
         self._shares: RDD[Any] = (
-            encoded.rdd.flatMap(lambda row: deal_sentences(row, count, drawing))
+            # The drawing is that of the broadcast: in the closure, Spark would make a broadcast of it that stays.
+            encoded.rdd.flatMap(lambda row: deal_sentences(row, count, plan.value.drawing))
             .repartitionAndSortWithinPartitions(count, lambda key: key[0])
             .persist(StorageLevel.MEMORY_AND_DISK)
         )
-        self._sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)]).collect()
+        try:
+            sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)])
+            self._sizes = sizes.collect()
+        except BaseException:
+            self.close()
+            raise
 
     def sync(
         self, center: Floats, context: Floats, step: Step, place: tuple[int, int], edges: npt.NDArray[np.float64]

@@ -30,6 +30,7 @@ from spark_w2v.stages.training import (
 from spark_w2v.stages.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
     from spark_w2v.config import Config
@@ -42,13 +43,20 @@ class Text:
     """A corpus in word ids.
 
     Args:
-        encoded: ENCODED, persisted; the caller unpersists it.
+        encoded: ENCODED, persisted; the caller releases it.
         facts: what was read, skipped and changed, JSON-able.
+        words: of the vocabulary, from which `encoded` is computed again where a part of it was lost.
     """
 
     vocabulary: Vocabulary
     encoded: "DataFrame"
     facts: dict[str, Any]
+    words: "Broadcast[pa.Array]"
+
+    def release(self) -> None:
+        """Give back what Spark holds of it; nothing can be trained on it then."""
+        self.encoded.unpersist()
+        self.words.destroy()
 
 
 def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
@@ -86,19 +94,25 @@ def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = No
         describe("vocabulary", "vocabulary: counting the words")
         v = settings.vocabulary
         vocabulary = vocabularies.count_words(pieces, v.min_count, v.max_words, known)
-        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        facts = {
+            **tallies,
+            "distinct_words": vocabulary.distinct_words,
+            "vocabulary": len(vocabulary),
+            "kept_words": int(vocabulary.counts.sum()),
+            "vocabulary_digest": _digest(vocabulary),
+        }
+        words = pieces.sparkSession.sparkContext.broadcast(vocabulary.words)
+        encoded = vocabularies.encode(pieces, words).persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        text = Text(vocabulary, encoded, facts, words)
         describe("vocabulary", "vocabulary: turning words into ids")
-        encoded.count()
+        try:
+            encoded.count()
+        except BaseException:
+            text.release()
+            raise
     finally:
         pieces.unpersist()
-    facts = {
-        **tallies,
-        "distinct_words": vocabulary.distinct_words,
-        "vocabulary": len(vocabulary),
-        "kept_words": int(vocabulary.counts.sum()),
-        "vocabulary_digest": _digest(vocabulary),
-    }
-    return Text(vocabulary, encoded, facts)
+    return text
 
 
 def _digest(vocabulary: Vocabulary) -> str:

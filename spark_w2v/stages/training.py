@@ -238,19 +238,24 @@ class Training:
         return self.encoded.sparkSession.sparkContext
 
     def _draw_sample(self, drawing: Drawing, noise: npt.NDArray[np.float64]) -> Sample:
+        # In the closure itself, Spark would make a broadcast of the drawing that stays.
+        sent = self._context.broadcast(drawing)
+
         def held_out(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for row in pieces_of(batches):
                 place, ids, lengths = piece_of(row)
-                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], drawing):
+                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], sent.value):
                     values = [*place, some_ids.tobytes(), some_lengths.tobytes()]
                     yield pa.RecordBatch.from_pydict(
                         {name: [value] for name, value in zip(ENCODED.names, values, strict=True)}, ENCODED_ARROW
                     )
 
         self._context.setJobGroup("held out", "training: drawing the held-out sentences")
-        found = (
-            [piece_of(row) for row in self.encoded.mapInArrow(held_out, ENCODED).collect()] if drawing.held_out else []
-        )
+        try:
+            rows = self.encoded.mapInArrow(held_out, ENCODED).collect() if drawing.held_out else []
+        finally:
+            sent.destroy()
+        found = [piece_of(row) for row in rows]
         sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda piece: piece[0])]
         return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(self._places)
 
