@@ -334,6 +334,10 @@ class ConfigError(ValueError):
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
+class NoWordsError(ConfigError):
+    """The corpus has no words at all."""
+
+
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration; what is not given keeps its default.
 

@@ -20,6 +20,7 @@ from spark_w2v.stages import block_epochs, memory
 from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import read, read_context
 from spark_w2v.stages.parameter_files import ParameterFiles
+from spark_w2v.stages.training import MOST_LOSS
 from tests.test_train import planted_corpus, submit, train_here
 
 QUICK = {
@@ -328,6 +329,26 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
     if outcome.code:
         assert outcome.code == 1
         assert "Lower training.learning_rate (1) or raise training.damping (0.1)" in outcome.said[0]
+    else:
+        losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+        assert max(losses) < MOST_LOSS * 6 * np.log(2)
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(
+    run: Callable[..., Outcome], tmp_path: Path, scheme: str
+) -> None:
+    rng = np.random.default_rng(1)
+    share = 1 / np.arange(1, 1001)
+    words = [f"w{word}" for word in rng.choice(1000, 20_000, p=share / share.sum())]
+    (tmp_path / "in" / "a.txt").write_text("\n".join(" ".join(words[at : at + 20]) for at in range(0, 20_000, 20)))
+    outcome = run(
+        training__scheme=scheme, training__learning_rate=1, training__partitions=2, training__dimensions=16,
+        training__epochs=2,
+    )  # fmt: skip
+    assert outcome.code == 1
+    assert "training diverged in epoch 1: " in outcome.said[0]
+    assert "Lower training.learning_rate (1) or raise training.damping (0.1)" in outcome.said[0]
 
 
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(
@@ -337,7 +358,7 @@ def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoin
     (tmp_path / "in" / "good.txt").write_bytes(GOOD)
     assert run(**settings).code == 0
     (tmp_path / "out").rename(tmp_path / "undisturbed")
-    check, seen = block_epochs._refuse_infinite, list[ParameterFiles]()
+    check, seen = block_epochs._refuse_diverged, list[ParameterFiles]()
 
     def spoil(parameters: ParameterFiles) -> None:
         seen.append(parameters)
@@ -346,7 +367,7 @@ def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoin
         check(parameters)
 
     with monkeypatch.context() as patched:
-        patched.setattr(block_epochs, "_refuse_infinite", spoil)
+        patched.setattr(block_epochs, "_refuse_diverged", spoil)
         outcome = run(**settings)
     assert outcome.code == 1
     assert "training diverged in epoch 2: a parameter is not finite. Lower" in outcome.said[0]
