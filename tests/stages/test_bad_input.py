@@ -29,11 +29,10 @@ def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
     """What is said of files of which too much could not be read, or that have no words."""
     session = spark.newSession()
     settings = config.from_dict({"corpus": keys})
-    files = corpus.list_files(session, [str(path)])
     with pytest.raises(config.ConfigError) as error:
-        steps.prepare(
-            corpus.read(session, [str(path)], settings.corpus, files), settings, files=[file.path for file in files]
-        )
+        found = corpus.list_files(session, [str(path)], settings.corpus.format)
+        pieces = corpus.read(session, [str(path)], settings.corpus, found)
+        steps.prepare(pieces, settings, files=[file.path for file in found.files])
     sentence = str(error.value)
     assert "\n" not in sentence
     assert sentence.endswith((".", "?"))
@@ -378,9 +377,9 @@ def test_bad_lines_are_named_by_file_and_line(
     )
     assert f"{tmp_path}/é.txt:200; the text" in sentence
     settings = config.from_dict({"corpus": {"max_bad_fraction": 1.0}, "vocabulary": {"min_count": 1}})
-    files = corpus.list_files(spark, [str(tmp_path)])
-    pieces = corpus.read(spark, [str(tmp_path)], settings.corpus, files)
-    text = steps.prepare(pieces, settings, files=[file.path for file in files])
+    found = corpus.list_files(spark, [str(tmp_path)], settings.corpus.format)
+    pieces = corpus.read(spark, [str(tmp_path)], settings.corpus, found)
+    text = steps.prepare(pieces, settings, files=[file.path for file in found.files])
     text.encoded.unpersist()
     assert f"the first binary lines: {tmp_path}/é.txt:251" in steps.summary(text.facts)
 
