@@ -1014,6 +1014,10 @@ MEANINGS = (
         "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
     ),
     (
+        r"requirement failed: (?P<reason>[^\n]*?Please change 'spark\.[\w.]+')\.",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
+    ),
+    (
         r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
         "Spark refuses a setting ({reason}); change it, or leave it out.",
     ),

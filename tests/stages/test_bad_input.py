@@ -29,10 +29,14 @@ def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
     """What is said of files of which too much could not be read, or that have no words."""
     session = spark.newSession()
     settings = config.from_dict({"corpus": keys})
-    with pytest.raises(config.ConfigError) as error:
-        found = corpus.list_files(session, [str(path)], settings.corpus.format)
+    found = corpus.list_files(session, [str(path)], settings.corpus.format)
+
+    def prepare() -> None:
         pieces = corpus.read(session, [str(path)], settings.corpus, found)
         steps.prepare(pieces, settings, files=[file.path for file in found.files])
+
+    with pytest.raises(config.ConfigError) as error:
+        prepare()
     sentence = str(error.value)
     assert "\n" not in sentence
     assert sentence.endswith((".", "?"))
