@@ -83,6 +83,7 @@ def run(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 GOOD = b"apple pear plum cherry\nsaw hammer chisel plane\n" * 300
+HALF_GZIP = gzip.compress(GOOD, mtime=0)[:-20]  # without the time, which would name tests differently in each process
 
 
 # Bad input. What is refused on sight is in tests/stages/test_bad_input.py; here are files that begin to be read.
@@ -94,7 +95,7 @@ GOOD = b"apple pear plum cherry\nsaw hammer chisel plane\n" * 300
         ("blank.txt", b"\n \n\t\n\n", "the corpus has no words"),
         ("a.jpg", b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + np.random.default_rng(1).bytes(50_000), "lines are bad ("),
         ("utf16.txt", GOOD.decode().encode("utf-16"), "601 of 601 lines are bad (601 binary lines), 100.0%"),
-        ("half.gz", gzip.compress(GOOD, mtime=0)[:-20], "half.gz: cannot be read to its end (it ends too early: truncated?)"),
+        ("half.gz", HALF_GZIP, "half.gz: cannot be read to its end (it ends too early: truncated?)"),
         ("text.gz", GOOD, "text.gz: cannot be read to its end (it is not gzip)"),
         ("half.bz2", bz2.compress(GOOD)[:-20], "half.bz2: cannot be read to its end (it ends too early: truncated?)"),
         ("text.bz2", GOOD, "text.bz2: cannot be read to its end (it is not bzip2)"),

@@ -633,7 +633,7 @@ def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> 
     depend on the rows alone, not on their order, nor on how they were partitioned. They are those of files that have
     the same rows in the same order, one file a bucket.
     """
-    lines, buckets = frame_in_order(sentences, column)
+    lines, buckets = frame_in_order(_in_own_session(sentences), column)
     tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
     return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), PIECES)
 
@@ -681,15 +681,38 @@ def _session(spark: "SparkSession") -> "SparkSession":
     # A file that ends too early must not pass for one that ends there.
     session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
     session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
-    # As by default; what follows has other names of columns in mind, other types of Arrow's and other files.
+    # As by default; what follows has other names of columns in mind and other files.
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
-    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
+    session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
+    _rely_on(session)
+    return session
+
+
+def _rely_on(session: "SparkSession") -> None:
+    """Set what decides in which form rows reach Python."""
+    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
+    session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
+    session.conf.set("spark.sql.inMemoryColumnarStorage.batchSize", 10_000)
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
     session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
-    return session
+
+
+def _in_own_session(rows: "DataFrame") -> "DataFrame":
+    """The same rows in a session with our settings and, but for these, the caller's, which stay as they are."""
+    from pyspark.sql import DataFrame, SparkSession
+
+    spark = rows.sparkSession
+    # A new session would forget what the caller set while it ran. PySpark has no name for either call.
+    clone = spark._jsparkSession.cloneSession()
+    session = SparkSession(spark.sparkContext, clone)
+    _rely_on(session)
+    plan = rows._jdf.queryExecution().analyzed()
+    assert spark._jvm is not None, "a session has its JVM"
+    return DataFrame(spark._jvm.org.apache.spark.sql.classic.Dataset.ofRows(clone, plan), session)
 
 
 def _explained(step: Callable[[], Result]) -> Result:
