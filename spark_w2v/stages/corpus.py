@@ -685,17 +685,17 @@ def _session(spark: "SparkSession") -> "SparkSession":
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
-    # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
-    session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
     _rely_on(session)
     return session
 
 
 def _rely_on(session: "SparkSession") -> None:
-    """Set what decides in which form rows reach Python."""
+    """Set what decides in which form, and how many at a time, rows reach Python."""
     session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
     session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
+    # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
     session.conf.set("spark.sql.inMemoryColumnarStorage.batchSize", 10_000)
+    session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
     session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
