@@ -622,7 +622,8 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
     def _rows(self, path: str, metadata: dict[str, Any]) -> tuple[pa.StringArray, Ints, Floats]:
         """The words, counts and vectors, by word_id; CHUNK_BYTES of vectors come to the driver at a time."""
         # Not merged: with spark.sql.parquet.respectSummaryFiles Spark would look for summary files that are not there.
-        stored = self.sparkSession.read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
+        session = corpus.own_session(self.sparkSession)
+        stored = session.read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
         found = {field.name: field.dataType for field in stored.schema}
         if any(name not in found or found[name].simpleString() != kind.simpleString() for name, kind in STORED.items()):
             raise _not_what_was_saved(path, f"data has the columns {stored.schema.simpleString()}")

@@ -99,8 +99,8 @@ def train(inputs: Path, output: Path, settings: list[str]) -> dict[str, Any]:
 def fit(session: SparkSession, inputs: Path, directory: Path) -> dict[str, Any]:
     """The Estimator on a user's DataFrame, its model, and the model saved and loaded."""
     try:
-        # The user's own read: with mergeSchema and respectSummaryFiles Spark reads no Parquet without summary files.
-        frame = session.read.option("mergeSchema", False).parquet(str(inputs / "parquet")).select("words", "ids")
+        # Not from files: what settings of reading do to a user's own read is Spark's affair.
+        frame = session.createDataFrame(pq.read_table(inputs / "parquet", columns=["words", "ids"]))
         made: list[Any] = []
         for column in ("words", "ids"):
             stage = SkipGram(inputCol=column, outputCol="vector", vectorSize=4, maxIter=1, minCount=1, heldOutWords=0)

@@ -701,18 +701,24 @@ def _rely_on(session: "SparkSession") -> None:
     session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
 
 
-def _in_own_session(rows: "DataFrame") -> "DataFrame":
-    """The same rows in a session with our settings and, but for these, the caller's, which stay as they are."""
-    from pyspark.sql import DataFrame, SparkSession
+def own_session(spark: "SparkSession") -> "SparkSession":
+    """A session with our settings and, but for these, the caller's, which stay as they are."""
+    from pyspark.sql import SparkSession
 
-    spark = rows.sparkSession
-    # A new session would forget what the caller set while it ran. PySpark has no name for either call.
-    clone = spark._jsparkSession.cloneSession()
-    session = SparkSession(spark.sparkContext, clone)
+    # A new session would forget what the caller set while it ran. PySpark has no name for a clone.
+    session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
     _rely_on(session)
+    return session
+
+
+def _in_own_session(rows: "DataFrame") -> "DataFrame":
+    """The same rows in a session with our settings; how they are read stays the caller's."""
+    from pyspark.sql import DataFrame
+
+    session = own_session(rows.sparkSession)
     plan = rows._jdf.queryExecution().analyzed()
-    assert spark._jvm is not None, "a session has its JVM"
-    return DataFrame(spark._jvm.org.apache.spark.sql.classic.Dataset.ofRows(clone, plan), session)
+    assert session._jvm is not None, "a session has its JVM"
+    return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
 
 
 def _explained(step: Callable[[], Result]) -> Result:
