@@ -206,8 +206,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=100_000,
             description=(
                 "Slices that each bucket of pairs is cut in, so that an epoch visits all buckets as many times; 0 "
-                "takes 2 with up to 4 blocks and 4 with more, and fewer where buckets would have too few pairs. Not "
-                "used by replicas."
+                "takes 2 with up to 4 blocks, 4 with up to 63 and 2 with more, and fewer where buckets would have too "
+                "few pairs. Not used by replicas."
             ),
         ),
     ] = 0
@@ -329,6 +329,10 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 
 ConfigError = UserError
+
+
+class NoWordsError(ConfigError):
+    """The corpus has no words at all."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -8,6 +8,8 @@ V words, D dimensions.
 
 import contextlib
 import difflib
+import hashlib
+import json
 import logging
 import os
 import shutil
@@ -17,15 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 from numpy.typing import NDArray
 from pyspark import Broadcast, SparkContext
 from pyspark.ml import Estimator, Model
 from pyspark.ml.functions import array_to_vector
-from pyspark.ml.linalg import Vector
+from pyspark.ml.linalg import _convert_to_vector
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasStepSize
 from pyspark.ml.util import (
@@ -42,12 +46,13 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v import config as configuration
-from spark_w2v.config import KEYS, Config, ConfigError
+from spark_w2v.config import KEYS, Config, ConfigError, NoWordsError
 from spark_w2v.errors import StorageError
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.stages import corpus, embeddings, neighbors, steps
-from spark_w2v.stages.block_epochs import DivergedError
+from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.documents import mean_vectors_with
+from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.training import NoPairsError
 
@@ -81,6 +86,13 @@ KEY_OF = {
     "exchangePlain": "exchange.plain",
 }
 UNKNOWN_WORDS = ("count", "skip")
+CHUNK_BYTES = 256 << 20  # of vectors, in one Arrow array: its offsets have 32 bits
+STORED = {
+    "word_id": T.IntegerType(),
+    "word": T.StringType(),
+    "count": T.LongType(),
+    "vector": T.ArrayType(T.FloatType()),
+}
 
 
 def _doc(name: str) -> str:
@@ -354,14 +366,22 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
             ConfigError: a Param is out of its range.
         """
         tables: dict[str, dict[str, Any]] = {
-            # The words are ready-made; a null where a row has none is nothing that could be mended here.
+            # The words are ready-made; a null where a row has none is nothing that could be fixed here.
             "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
             "output": {"checkpoint": "none", "report": False},
         }
-        tables["corpus"] |= {"column": self.getInputCol(), "max_word_length": configuration.LARGEST_INT}
+        tables["corpus"] |= {"max_word_length": configuration.LARGEST_INT}
+        seed = self.getSeed()
+        if not -(2**63) <= seed < 2**63:
+            raise ConfigError(
+                f"SkipGram.seed: seed = {seed} is out of range; it must be a whole number of 64 bits, from -2^63 to "
+                "2^63 - 1."
+            )
         for name, path in KEY_OF.items():
             section, _, key = path.partition(".")
             value: Any = self.getOrDefault(name)
+            if name == "seed":
+                value = max(seed, 0)
             if name == "numPartitions" and value == 0:
                 value = "auto"
             if name == "minCount" and value == 0:
@@ -369,34 +389,81 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
             if section != "exchange":  # of which two are a range, sound only together
                 configuration.from_dict({section: {key: value}}, f"SkipGram.{name}")
             tables.setdefault(section, {})[key] = value
-        return configuration.from_dict(tables, "SkipGram")
+        settings = configuration.from_dict(tables, "SkipGram")
+        # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
+        return msgspec.structs.replace(
+            settings, training=msgspec.structs.replace(settings.training, seed=seed % (1 << 64))
+        )
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
         self._check_columns(dataset.schema)
         session = dataset.sparkSession
-        with _own_job_group(session.sparkContext), _keys_as_params():
+        with _own_job_group(session.sparkContext), self._own_words(), contextlib.ExitStack() as cleanup:
             settings = self.settings()
             plan = steps.resolve(session, settings)
             pieces = corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength())
             text = steps.prepare(pieces, settings)
+            cleanup.callback(text.release)
             # In Spark's own temporary directory, which it removes should this process not come to it.
             folder = Path(tempfile.mkdtemp(prefix="parameters-", dir=session.sparkContext._temp_dir))
-            try:
-                for line in steps.summary(text.facts):
-                    log.info(line)
-                training = steps.training_of(text, settings, plan, folder)
-                started = time.monotonic()
-                for progress in training.run():
-                    if progress.metrics is not None:
-                        left = (time.monotonic() - started) * (1 / progress.done - 1)
-                        log.info(steps.epoch_line(progress, settings.training.epochs, left))
-                vectors = training.vectors()[0][:]  # a model has its vectors in memory
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-                text.encoded.unpersist()
+            cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            for line in steps.summary(text.facts):
+                log.info(line)
+            training = steps.training_of(text, settings, plan, folder)
+            started = time.monotonic()
+            # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
+            epochs = contextlib.closing(training.run())  # type: ignore[type-var]  # a generator
+            for progress in cleanup.enter_context(epochs):
+                if progress.metrics is not None:
+                    left = (time.monotonic() - started) * (1 / progress.done - 1)
+                    log.info(steps.epoch_line(progress, settings.training.epochs, left))
+            vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())
         model = SkipGramModel()._with(words, text.vocabulary.counts, vectors)
         return self._copyValues(model._resetUid(self.uid))
+
+    @contextlib.contextmanager
+    def _own_words(self) -> Iterator[None]:
+        """Speak of a user's mistake in terms of Params and of the DataFrame, not of keys, files and lines."""
+        try:
+            yield
+        except NoWordsError as error:
+            error.args = (
+                f'{self.uid}: nothing to train on: no row of the DataFrame has a word in "{self.getInputCol()}" '
+                "(inputCol); give another DataFrame or another column.",
+            )
+            raise
+        except NoPairsError as error:
+            error.args = (
+                f"{self.uid}: no pair to train on: no row of the DataFrame has two words of the vocabulary in "
+                f'"{self.getInputCol()}" (inputCol). Lower minCount ({self.getMinCount()}), or check that a row has a '
+                "sentence and not one word.",
+            )
+            raise
+        except (
+            ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
+        ) as error:  # fmt: skip
+            sentence = str(error)
+            for name, key in KEY_OF.items():
+                sentence = sentence.replace(key, name)
+            error.args = (sentence,)
+            raise
+
+
+class _Derived:
+    """What is computed of a model's vectors once: shared by its copies, and left behind by a pickle and a deep copy.
+
+    Args:
+        units: (V, D) the vectors at length 1.
+        sent: words and vectors, on the way to the executors of a context.
+    """
+
+    def __init__(self) -> None:
+        self.units: Floats | None = None
+        self.sent: Broadcast[tuple[pa.Array, Floats]] | None = None
+
+    def __reduce__(self) -> tuple[type["_Derived"], tuple[()]]:
+        return _Derived, ()
 
 
 class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritable):
@@ -411,8 +478,7 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
     def __init__(self) -> None:
         super().__init__()
-        self._units: Floats | None = None
-        self._sent: Broadcast[tuple[pa.Array, Floats]] | None = None
+        self._derived = _Derived()
 
     @classmethod
     def of_output(cls, output: str | Path, **options: Unpack[ModelOptions]) -> "SkipGramModel":
@@ -449,28 +515,28 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
     def getVectors(self) -> DataFrame:
         """word, vector: one row a word, the most frequent first."""
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(self._vectors.reshape(-1)), self._vectors.shape[1])
-        table = pa.table({"word": self._words, "vector": vectors.cast(pa.list_(pa.float32()))})
+        table = pa.concat_tables(chunks(self._words, self._counts, self._vectors)).select(["word", "vector"])
         return (
             SparkSession.active()
             .createDataFrame(table)
             .select("word", array_to_vector(F.col("vector")).alias("vector"))
         )
 
-    def findSynonyms(self, word: str | Vector, num: int) -> DataFrame:
+    def findSynonyms(self, word: Any, num: int) -> DataFrame:
         """word, similarity: the nearest words, nearest first; similarity is the cosine.
 
         Args:
-            word: a word, which is not among its synonyms; or a vector.
+            word: a word, which is not among its synonyms; or a vector: one of pyspark.ml.linalg, a list or an array.
             num: rows at most.
 
         Raises:
             ConfigError: no vector for the word, or num is below 1.
+            TypeError: neither a word nor a vector.
         """
         schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])
         return SparkSession.active().createDataFrame(self.findSynonymsArray(word, num), schema)
 
-    def findSynonymsArray(self, word: str | Vector, num: int) -> list[tuple[str, float]]:
+    def findSynonymsArray(self, word: Any, num: int) -> list[tuple[str, float]]:
         """What findSynonyms gives, as a list, without Spark."""
         if num < 1:
             raise ConfigError(f"num is {num}; it must be at least 1.")
@@ -483,12 +549,16 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
                 raise ConfigError(f'"{word[:60]}" has no vector' + (f"; near are {', '.join(near)}." if near else "."))
             direction, excluded = self._vectors[index], [index]
         else:
-            direction = np.asarray(word.toArray())
+            direction = _convert_to_vector(word).toArray()
             if direction.shape != self._vectors.shape[1:]:
                 raise ConfigError(f"the vector has {direction.size} numbers; it must have {self._vectors.shape[1]}.")
-        if self._units is None:
-            self._units = neighbors.unit_vectors(self._vectors)
-        found = neighbors.nearest(self._units, direction, excluded, num)
+            if not np.isfinite(direction).all():
+                raise ConfigError("the vector has numbers that are not finite; all must be.")
+            # By a power of two, which changes no digit: float32 has no room for the squares of 1e20.
+            direction = np.ldexp(direction, -np.frexp(np.abs(direction).max())[1])
+        if self._derived.units is None:
+            self._derived.units = neighbors.unit_vectors(self._vectors)
+        found = neighbors.nearest(self._derived.units, direction, excluded, num)
         return [(self._words[index].as_py(), cosine) for index, cosine in found]
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
@@ -502,9 +572,10 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
     def _broadcast(self, context: SparkContext) -> "Broadcast[tuple[pa.Array, Floats]]":
         """The vectors, sent once a context, however often transform is called."""
-        if self._sent is None or self._sent._sc is not context:
-            self._sent = context.broadcast((self._words, self._vectors))
-        return self._sent
+        derived = self._derived
+        if derived.sent is None or derived.sent._sc is not context:
+            derived.sent = context.broadcast((self._words, self._vectors))
+        return derived.sent
 
     def write(self) -> "SkipGramModelWriter":
         return SkipGramModelWriter(self)
@@ -515,7 +586,7 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
 
 class SkipGramModelWriter(MLWriter):
-    """metadata/ as all of Spark's models have it; data/ is Parquet: word_id, word, count, vector."""
+    """metadata/ as all of Spark's models have it, with a digest; data/ is Parquet: word_id, word, count, vector."""
 
     def __init__(self, model: SkipGramModel) -> None:
         super().__init__()
@@ -523,31 +594,128 @@ class SkipGramModelWriter(MLWriter):
 
     def saveImpl(self, path: str) -> None:
         model = self._model
-        DefaultParamsWriter.saveMetadata(model, path, self.sparkSession)
-        vectors = pa.FixedSizeListArray.from_arrays(pa.array(model._vectors.reshape(-1)), model._vectors.shape[1])
-        table = pa.table(
-            {
-                "word_id": pa.array(np.arange(len(model._words), dtype=np.int32)),
-                "word": model._words,
-                "count": pa.array(model._counts),
-                "vector": vectors.cast(pa.list_(pa.float32())),
-            }
-        )
-        self.sparkSession.createDataFrame(table).write.parquet(os.path.join(path, "data"))
+        words, dimensions = model._vectors.shape
+        metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, self.sparkSession))
+        digest = digest_of(metadata, model._words, model._counts, model._vectors)
+        about = {"words": words, "dimensions": dimensions, "digest": digest}
+        DefaultParamsWriter.saveMetadata(model, path, self.sparkSession, about)
+        for table in chunks(model._words, model._counts, model._vectors):
+            self.sparkSession.createDataFrame(table).write.mode("append").parquet(os.path.join(path, "data"))
 
 
 class SkipGramModelReader(MLReader[SkipGramModel]):
     def load(self, path: str) -> SkipGramModel:
-        expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
-        metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession, expected)
-        stored = self.sparkSession.read.parquet(os.path.join(path, "data"))
-        table = stored.toArrow().sort_by("word_id")
-        words = table["word"].cast(pa.string()).combine_chunks()
-        vectors = np.concatenate([chunk.flatten().to_numpy() for chunk in table["vector"].chunks])
-        model = SkipGramModel()._with(words, table["count"].to_numpy(), vectors.reshape(len(words), -1))
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
+        """The model that was saved, complete.
+
+        Raises:
+            OutputError: it cannot be read, or is not what was saved.
+        """
+        with _refused(path):
+            metadata = DefaultParamsReader.loadMetadata(path, self.sparkSession)
+            expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
+            if metadata["class"] != expected:
+                raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {expected}.")
+            words, counts, vectors = self._rows(path, metadata)
+            # Models of earlier versions have none.
+            if "digest" in metadata and metadata["digest"] != digest_of(metadata, words, counts, vectors):
+                raise _not_what_was_saved(path, "its digest is another one, so words, vectors or Params have changed")
+            model = SkipGramModel()._with(words, counts, vectors)
+            model._resetUid(metadata["uid"])
+            DefaultParamsReader.getAndSetParams(model, metadata)
         return model
+
+    def _rows(self, path: str, metadata: dict[str, Any]) -> tuple[pa.StringArray, Ints, Floats]:
+        """The words, counts and vectors, by word_id; CHUNK_BYTES of vectors come to the driver at a time."""
+        # Not merged: with spark.sql.parquet.respectSummaryFiles Spark would look for summary files that are not there.
+        session = corpus.own_session(self.sparkSession)
+        stored = session.read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
+        found = {field.name: field.dataType for field in stored.schema}
+        if any(name not in found or found[name].simpleString() != kind.simpleString() for name, kind in STORED.items()):
+            raise _not_what_was_saved(path, f"data has the columns {stored.schema.simpleString()}")
+        total = stored.count()
+        first = stored.select(F.size("vector")).first()
+        if first is None or total != metadata.get("words", total):
+            raise _not_what_was_saved(path, f"data has {total:,} rows of {metadata.get('words', 1):,}")
+        dimensions = int(metadata.get("dimensions", first[0]))
+        counts, vectors = np.empty(total, np.int64), np.empty((total, dimensions), np.float32)
+        words, seen = [], 0
+        step = _rows_of_chunk(dimensions)
+        for start in range(0, total, step):
+            some = stored.select(*STORED)
+            if total > step:
+                some = some.where(F.col("word_id").between(start, start + step - 1))
+            table = some.toArrow()
+            ids = table["word_id"].to_numpy()
+            seen += len(ids)
+            place = np.argsort(ids)
+            lengths = pc.list_value_length(table["vector"])
+            if not np.array_equal(ids[place], np.arange(start, min(start + step, total))):
+                raise _not_what_was_saved(path, "word_id in data is not 0, 1, 2, ...: rows are missing or there twice")
+            if any(column.null_count for column in table.columns) or pc.any(pc.not_equal(lengths, dimensions)).as_py():
+                raise _not_what_was_saved(path, f"not every row has a word, a count and {dimensions} numbers")
+            counts[ids] = table["count"].to_numpy()
+            words.append(table["word"].cast(pa.string()).take(place))
+            for batch in table.select(["word_id", "vector"]).to_batches():
+                vectors[batch["word_id"].to_numpy()] = batch["vector"].flatten().to_numpy().reshape(-1, dimensions)
+        return pa.concat_arrays([chunk for some in words for chunk in some.chunks]), counts, vectors
+
+
+def chunks(words: pa.StringArray, counts: Ints, vectors: Floats) -> Iterator[pa.Table]:
+    """The rows of a model as tables with the columns of STORED, CHUNK_BYTES of vectors at a time; no vector is copied.
+
+    Spark has lists with offsets of 32 bits only, and a model of 2^31 numbers or more does not fit in one such array.
+    """
+    step = _rows_of_chunk(vectors.shape[1])
+    for start in range(0, len(vectors), step):
+        rows = vectors[start : start + step]
+        ids = np.arange(start, start + len(rows), dtype=np.int32)
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(vectors.shape[1])
+        columns = [
+            pa.array(ids),
+            words[start : start + step],
+            pa.array(counts[start : start + step]),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1))),
+        ]
+        yield pa.table(columns, list(STORED))
+
+
+def _rows_of_chunk(dimensions: int) -> int:
+    return max(1, CHUNK_BYTES // (4 * dimensions))
+
+
+def digest_of(metadata: dict[str, Any], words: pa.StringArray, counts: Ints, vectors: Floats) -> str:
+    """What changes with every word, count and bit of a vector of a model, and with its Params."""
+    params = {name: metadata[name] for name in ("uid", "paramMap", "defaultParamMap")}
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
+    for start in range(0, len(words), 1 << 16):
+        some = words[start : start + (1 << 16)]
+        digest.update(pc.binary_length(some).to_numpy().astype("<i4").tobytes())
+        digest.update("".join(some.to_pylist()).encode())
+        digest.update(counts[start : start + (1 << 16)].astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(vectors[start : start + (1 << 16)], "<f4").data)
+    return digest.hexdigest()
+
+
+def _not_what_was_saved(path: str, found: str) -> OutputError:
+    return OutputError(
+        f"{path}: is not the model as it was saved: {found}. Save the model again, or bring the directory back from a "
+        "copy."
+    )
+
+
+@contextlib.contextmanager
+def _refused(path: str) -> Iterator[None]:
+    """Name the directory in whatever keeps a model from being loaded."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
+        raise OutputError(
+            f"{path}: cannot be loaded as a SkipGramModel ({reason}); give the path of a saved one, or save the model "
+            "again if this was one."
+        ) from error
 
 
 def _known(stage: Params, options: Any) -> dict[str, Any]:
@@ -574,16 +742,3 @@ def _own_job_group(context: SparkContext) -> Iterator[None]:
     finally:
         for key, value in before:
             context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
-
-
-@contextlib.contextmanager
-def _keys_as_params() -> Iterator[None]:
-    """Call keys of the configuration in a user's mistake by the names of the Params."""
-    try:
-        yield
-    except (ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError, StorageError) as error:
-        sentence = str(error)
-        for name, key in KEY_OF.items():
-            sentence = sentence.replace(key, name)
-        error.args = (sentence,)
-        raise

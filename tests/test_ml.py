@@ -1,28 +1,42 @@
 """The Estimator and its model, as users of Spark ML meet them."""
 
+import array
+import copy
 import doctest
+import gc
 import json
+import pickle
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
+from pyspark import cloudpickle
 from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.evaluation import Evaluator
 from pyspark.ml.feature import Tokenizer, Word2Vec, Word2VecModel
 from pyspark.ml.linalg import Vectors
+from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
+from scipy.sparse import csc_matrix
 
-from spark_w2v import SkipGram, SkipGramModel
+from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.config import KEYS, ConfigError
 from spark_w2v.ml import KEY_OF
-from spark_w2v.stages import corpus, embeddings
+from spark_w2v.stages import corpus, embeddings, memory, steps
+from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
+from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.export import export
+from spark_w2v.errors import StorageError
+from spark_w2v.stages.training import NoPairsError
 from tests.test_train import GROUPS, submit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -275,6 +289,294 @@ def test_a_pipeline_and_its_model_come_back_from_disk(spark: SparkSession, tmp_p
     fitted.write().overwrite().save(str(tmp_path / "model"))
 
 
+# What is loaded is what was saved
+
+
+@pytest.fixture(scope="module")
+def saved(spark: SparkSession, model: SkipGramModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two models of the same words, `one` and `other`, in several parts each; to look at only."""
+    directory = tmp_path_factory.mktemp("saved")
+    other = model.copy()._with(model._words, model._counts, model._vectors + np.float32(0.5))
+    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 6)
+    try:
+        model.save(str(directory / "one"))
+        other.save(str(directory / "other"))
+    finally:
+        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
+    assert len(parts(directory / "one")) > 1
+    return directory
+
+
+def parts(directory: Path) -> list[Path]:
+    return sorted((directory / "data").glob("part-*.parquet"))
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Change a file without Hadoop's checksum of it."""
+    path.write_bytes(content)
+    (path.parent / f".{path.name}.crc").unlink(missing_ok=True)
+
+
+def lose_part(one: Path, other: Path) -> None:
+    rewrite(parts(one)[-1], b"")
+    parts(one)[-1].unlink()
+
+
+def double_part(one: Path, other: Path) -> None:
+    shutil.copy(parts(one)[1], one / "data" / "part-00009-copied.parquet")
+
+
+def swap_part(one: Path, other: Path) -> None:
+    rewrite(parts(one)[1], parts(other)[1].read_bytes())
+
+
+def swap_data(one: Path, other: Path) -> None:
+    shutil.rmtree(one / "data")
+    shutil.copytree(other / "data", one / "data")
+
+
+def lose_data(one: Path, other: Path) -> None:
+    shutil.rmtree(one / "data")
+
+
+def lose_metadata(one: Path, other: Path) -> None:
+    shutil.rmtree(one / "metadata")
+
+
+def change_param(one: Path, other: Path) -> None:
+    (metadata,) = (one / "metadata").glob("part-*")
+    changed = metadata.read_bytes().replace(b'"unknownWords":"count"', b'"unknownWords":"cound"')
+    assert changed != metadata.read_bytes()
+    rewrite(metadata, changed)
+
+
+def cut_metadata(one: Path, other: Path) -> None:
+    (metadata,) = (one / "metadata").glob("part-*")
+    rewrite(metadata, metadata.read_bytes()[:100])
+
+
+def foreign_table(one: Path, other: Path) -> None:
+    shutil.rmtree(one / "data")
+    (one / "data").mkdir()
+    pq.write_table(pa.table({"word": ["a"]}), one / "data" / "part-00000.parquet")
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lose_part, "rows of 15"),
+        (double_part, "rows of 15"),
+        (swap_part, "its digest is another one"),
+        (swap_data, "its digest is another one"),
+        (change_param, "its digest is another one"),
+        (lose_data, "cannot be loaded as a SkipGramModel"),
+        (lose_metadata, "cannot be loaded as a SkipGramModel"),
+        (cut_metadata, "cannot be loaded as a SkipGramModel"),
+        (foreign_table, "data has the columns"),
+    ],
+)
+def test_a_model_that_is_not_what_was_saved_is_refused_by_its_directory(
+    saved: Path, tmp_path: Path, damage: Callable[[Path, Path], None], says: str
+) -> None:
+    shutil.copytree(saved / "one", tmp_path / "one")
+    damage(tmp_path / "one", saved / "other")
+    with pytest.raises(OutputError) as refused:
+        SkipGramModel.load(str(tmp_path / "one"))
+    assert str(refused.value).startswith(f"{tmp_path / 'one'}: ")
+    assert says in str(refused.value)
+
+
+def test_no_flipped_bit_is_loaded(model: SkipGramModel, saved: Path, tmp_path: Path) -> None:
+    for number, place in enumerate((0.02, 0.2, 0.35, 0.5, 0.65, 0.9)):
+        directory = tmp_path / str(number)
+        shutil.copytree(saved / "one", directory)
+        path = parts(directory)[number % 2]
+        content = bytearray(path.read_bytes())
+        content[int(place * len(content))] ^= 1 << number
+        rewrite(path, bytes(content))
+        try:
+            loaded = SkipGramModel.load(str(directory))
+        except OutputError:
+            continue
+        # A bit that nobody reads.
+        assert loaded._words.equals(model._words)
+        assert np.array_equal(loaded._counts, model._counts)
+        assert np.array_equal(loaded._vectors.view(np.uint32), model._vectors.view(np.uint32))
+
+
+def test_a_model_of_the_version_before_is_loaded_if_no_row_is_missing_or_there_twice(
+    spark: SparkSession, model: SkipGramModel, saved: Path, tmp_path: Path
+) -> None:
+    for name in ("whole", "less", "more"):
+        shutil.copytree(saved / "one", tmp_path / name)
+        (metadata,) = (tmp_path / name / "metadata").glob("part-*")
+        content = json.loads(metadata.read_text())
+        for key in ("words", "dimensions", "digest"):
+            del content[key]
+        rewrite(metadata, json.dumps(content).encode())
+    parts(tmp_path / "less")[0].unlink()
+    double_part(tmp_path / "more", tmp_path)
+    loaded = SkipGramModel.load(str(tmp_path / "whole"))
+    assert loaded._words.equals(model._words)
+    assert np.array_equal(loaded._vectors, model._vectors)
+    assert np.array_equal(loaded._counts, model._counts)
+    for name in ("less", "more"):
+        with pytest.raises(OutputError, match="rows are missing or there twice"):
+            SkipGramModel.load(str(tmp_path / name))
+
+
+def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: Path) -> None:
+    SkipGram(**OPTIONS).save(str(tmp_path / "estimator"))
+    with pytest.raises(OutputError, match=r"estimator: is a spark_w2v\.ml\.SkipGram; give"):
+        SkipGramModel.load(str(tmp_path / "estimator"))
+
+
+def test_a_model_comes_back_in_pieces_with_any_size_of_them(
+    spark: SparkSession, model: SkipGramModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ml, "CHUNK_BYTES", 4 * 4 * 16)
+    assert [len(table) for table in ml.chunks(model._words, model._counts, model._vectors)] == [4, 4, 4, 3]
+    assert [row.word for row in model.getVectors().collect()] == model._words.to_pylist()
+    model.save(str(tmp_path / "model"))
+    loaded = SkipGramModel.load(str(tmp_path / "model"))
+    assert loaded._words.equals(model._words)
+    assert np.array_equal(loaded._vectors, model._vectors)
+    assert np.array_equal(loaded._counts, model._counts)
+
+
+def test_more_than_2_31_numbers_fit_in_the_lists_that_spark_gets(tmp_path: Path) -> None:
+    # Pages of a sparse file that nobody reads: 8.6 GB that are nowhere.
+    words, dimensions = 21_500, 100_000
+    vectors = np.memmap(tmp_path / "sparse", np.float32, "w+", shape=(words, dimensions))
+    assert vectors.size > 2**31
+    names = pa.array([str(number) for number in range(words)])
+    tables = list(ml.chunks(names, np.zeros(words, np.int64), vectors))
+    assert len(tables) > 1
+    whole = pa.concat_tables(tables)
+    assert whole["word_id"].to_pylist() == list(range(words))
+    assert whole["word"].to_pylist() == names.to_pylist()
+    assert whole["vector"].type == pa.list_(pa.float32())
+    for table in tables:
+        (chunk,) = table["vector"].chunks
+        assert chunk.offsets[-1].as_py() == len(table) * dimensions == len(chunk.values)
+    assert (tmp_path / "sparse").stat().st_blocks < 1000
+
+
+# A model as any object of Python
+
+
+def test_a_model_is_pickled_and_copied_after_it_was_used(
+    spark: SparkSession, sentences: DataFrame, model: SkipGramModel
+) -> None:
+    synonyms = model.findSynonymsArray("apple", 3)
+    expected: Any = model.transform(sentences).head()
+    pickled, made = pickle.loads(pickle.dumps(model)), cloudpickle.loads(cloudpickle.dumps(model))  # type: ignore[no-untyped-call]
+    for other in (pickled, made, copy.deepcopy(model), copy.copy(model), model.copy()):
+        assert other.uid == model.uid
+        assert other.findSynonymsArray("apple", 3) == synonyms
+    for other in (pickled, copy.deepcopy(model)):
+        assert other.transform(sentences).head() == expected
+    # What is copied as MLlib copies it for each call with Params of its own is sent once for all.
+    assert model.copy()._derived.sent is model._derived.sent
+    elsewhere: Any = model.transform(sentences, {model.outputCol: "elsewhere"}).head()
+    assert elsewhere.elsewhere == expected.vector
+    copied = pickle.loads(pickle.dumps(PipelineModel([model]))).transform(sentences).head()
+    assert copied == expected
+
+
+class Words(Evaluator):
+    """Counts documents that have a vector."""
+
+    def _evaluate(self, dataset: DataFrame) -> float:
+        return float(dataset.where("vector is not null").count())
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PySpark does not close its threads
+def test_a_model_of_cross_validation_is_pickled(spark: SparkSession, sentences: DataFrame) -> None:
+    stage = SkipGram(**{**OPTIONS, "maxIter": 1})
+    grid = ParamGridBuilder().addGrid(stage.windowSize, [1, 2]).build()
+    few = sentences.limit(200)
+    found: Any = CrossValidator(
+        estimator=stage, estimatorParamMaps=grid, evaluator=Words(), numFolds=2, parallelism=2, collectSubModels=True
+    ).fit(few)
+    best = pickle.loads(pickle.dumps(found.bestModel))
+    assert best.transform(few).head() == found.bestModel.transform(few).head()
+    assert copy.deepcopy(found.subModels[0][1]).getWindowSize() == 2
+    gc.collect()
+
+
+def test_synonyms_of_whatever_mllib_takes_for_a_vector(spark: SparkSession, model: SkipGramModel) -> None:
+    numbers = model._vectors[2].astype(float).tolist()
+    expected = model.findSynonymsArray(Vectors.dense(numbers), 3)
+    assert expected[0][0] == model._words[2].as_py()
+    for vector in (
+        numbers, tuple(numbers), np.array(numbers), model._vectors[2], array.array("d", numbers),
+        Vectors.sparse(16, range(16), numbers), csc_matrix(np.array(numbers)[:, None]),
+    ):  # fmt: skip
+        assert model.findSynonymsArray(vector, 3) == expected
+        assert [tuple(row) for row in model.findSynonyms(vector, 3).collect()] == expected
+    for scale in (2.0**200, 2.0**-200):
+        assert model.findSynonymsArray([number * scale for number in numbers], 3) == expected
+    assert [cosine for _, cosine in model.findSynonymsArray([0.0] * 16, 2)] == [0.0, 0.0]
+    with pytest.raises(TypeError, match="Cannot convert type"):
+        model.findSynonymsArray(object(), 3)
+    with pytest.raises(ConfigError, match="the vector has 2 numbers; it must have 16"):
+        model.findSynonymsArray([0.1, 0.2], 3)
+    with pytest.raises(ConfigError, match="not finite"):
+        model.findSynonymsArray([float("nan")] * 16, 3)
+
+
+# What is left
+
+
+def left_by_spark(spark: SparkSession) -> set[Path]:
+    """What is in the session's temporary directory, of Python and of the JVM; blocks are the JVM's to collect."""
+    directory = Path(spark.sparkContext._temp_dir).parent
+    return {path for path in directory.rglob("*") if "blockmgr" not in str(path)}
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_fit_leaves_no_file_in_sparks_temporary_directory(
+    spark: SparkSession, sentences: DataFrame, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    # What Spark makes a broadcast of, from a mebibyte on, because a function brings a vocabulary with it.
+    rows = [([f"w{(number * 7 + k) % 40_000}" for k in range(20)],) for number in range(6_000)]
+    large = spark.createDataFrame(rows, "words array<string>")
+    alone = spark.createDataFrame([(["a"],), (["b"],)] * 5, "words array<string>")
+    before = left_by_spark(spark)
+    options = {**OPTIONS, "maxIter": 1, "vectorSize": 2, "minCount": 1, "scheme": scheme, "numPartitions": 2}
+    SkipGram(**options).fit(large)
+    assert left_by_spark(spark) == before
+    monkeypatch.setattr("spark_w2v.stages.training.MOST_LOSS", 0.01)
+    with pytest.raises(DivergedError, match="stepSize"):
+        SkipGram(**options).fit(sentences)
+    assert left_by_spark(spark) == before
+
+    def broken(*arguments: Any) -> Any:
+        raise StorageError("no room")
+
+    monkeypatch.undo()
+    monkeypatch.setattr(steps, "epoch_line", broken)
+    with pytest.raises(StorageError):
+        SkipGram(**options).fit(sentences)
+    assert left_by_spark(spark) == before
+    with pytest.raises(NoPairsError):
+        SkipGram(**options).fit(alone)
+    assert left_by_spark(spark) == before
+
+
+def test_fewer_blocks_than_were_asked_for_are_used_with_the_reason(
+    sentences: DataFrame, caplog: pytest.LogCaptureFixture
+) -> None:
+    SkipGram(**{**OPTIONS, "numPartitions": 40, "maxIter": 1}).fit(sentences)
+    assert (
+        "1 blocks are used instead of 40: the vocabulary has 15 words, and blocks of fewer than 256 take longer"
+        in caplog.messages
+    )
+    assert speaks_of_the_job(caplog.text.partition("blocks are used")[2]) == []
+
+
 def test_fit_leaves_nothing_behind_in_the_session(spark: SparkSession, sentences: DataFrame) -> None:
     context = spark.sparkContext
     persisted = set(context._jsc.getPersistentRDDs())
@@ -287,6 +589,26 @@ def test_fit_leaves_nothing_behind_in_the_session(spark: SparkSession, sentences
         for key in ("spark.jobGroup.id", "spark.job.description"):
             context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
     assert set(context._jsc.getPersistentRDDs()) == persisted
+
+
+@pytest.mark.parametrize("seed", [-1, -(2**63), 0, 2**63 - 1])
+def test_a_seed_is_any_number_of_64_bits_as_in_mllib(seed: int) -> None:
+    stage = SkipGram(inputCol="words").setSeed(seed)
+    assert stage.getSeed() == seed
+    assert stage.settings().training.seed == seed % 2**64
+
+
+def test_a_negative_seed_trains_and_is_another_one(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(planted_sentences(100), "words array<string>")
+    options = {**OPTIONS, "maxIter": 1}
+    found = [vectors_of(SkipGram(**options, seed=seed).fit(frame)) for seed in (-1, 1)]
+    assert found[0] != found[1]
+
+
+def test_a_seed_of_more_than_64_bits_is_refused() -> None:
+    for seed in (2**63, -(2**63) - 1):
+        with pytest.raises(ConfigError, match=r"SkipGram\.seed: .* out of range"):
+            SkipGram(inputCol="words", seed=seed).settings()
 
 
 # Mistakes
@@ -313,6 +635,62 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
         SkipGram(**{**OPTIONS, **options}).fit(frame)
     assert says in str(refused.value)
     assert "training." not in str(refused.value)
+
+
+@pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
+def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
+    frame = spark.createDataFrame(rows, "words array<string>")
+    with pytest.raises(ConfigError) as refused:
+        SkipGram(**OPTIONS, minCount=1).fit(frame)
+    assert 'no row of the DataFrame has a word in "words" (inputCol)' in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_rows_of_one_word_are_named_as_rows(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(["a"],), (["b"],)] * 5, "words array<string>")
+    with pytest.raises(NoPairsError) as refused:
+        SkipGram(**OPTIONS, minCount=1).fit(frame)
+    assert "no row of the DataFrame has two words" in str(refused.value)
+    assert "minCount (1)" in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+def speaks_of_the_job(sentence: str) -> list[str]:
+    """What a user of the Estimator has not: options of a command line, keys of a file, the file's lines."""
+    return re.findall(r"--\w+|\b(?:corpus|vocabulary|training|exchange|output)\.\w+|\blines?\b", sentence)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        memory.Given(1, 10**12),
+        memory.Given(10**12, 1, 2),
+        memory.Given(10**12, 10**12, 0, 1, "spark.executor.memoryOverhead", 2),
+        memory.Given(10**12, 10**12, results=1),
+    ],
+)
+def test_what_is_said_of_memory_is_said_in_params(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, given: memory.Given
+) -> None:
+    monkeypatch.setattr(memory, "given_by", lambda context: given)
+    scheme = "blocks" if given.results is None else "replicas"
+    with pytest.raises(memory.NotEnoughMemoryError) as refused:
+        SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
+    assert "vectorSize" in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
+    for kind in (ConfigError, DivergedError, StorageError, SparkLostError):
+
+        def broken(*arguments: Any, kind: Any = kind) -> Any:
+            raise kind("; ".join(path for path in KEY_OF.values()))
+
+        monkeypatch.setattr(steps, "training_of", broken)
+        with pytest.raises(kind) as refused:
+            SkipGram(**OPTIONS, minCount=1).fit(frame)
+        assert str(refused.value) == "; ".join(KEY_OF)
 
 
 def test_a_word_without_a_vector_gets_the_spellings_that_have_one(model: SkipGramModel) -> None:

@@ -74,7 +74,8 @@ class Walk:
 
     Args:
         pairs: pairs trained, each once.
-        loss: sum of the negative-sampling loss over `loss_pairs` of them, each taken before its own update.
+        loss: sum of the negative-sampling loss over `loss_pairs` of them, each taken before its own update; brought
+            to K noise words where a part has more or less, so that an untrained model has (1 + K) ln 2 per pair.
         center_updates, context_updates: (Rc,), (Ro,) updates of each row: a positive counts 1, a noise word the
             weight of the pairs it stands beside. 0 for a row that nothing touched. Empty where nobody asked.
     """
@@ -369,6 +370,7 @@ def descend(
     for part, begin in take_turns(parts, rng):
         center, context, length, of_center = part.groups.stretch(begin)
         size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
+        twice = 2 * (1 + step.negatives) / (1 + part.amount)
         rate = step.first_rate + (step.last_rate - step.first_rate) * done / total
         done += center.size
         # n of the implicit step is what a batch is expected to hold of a row that it holds at all: nothing has to be
@@ -410,8 +412,8 @@ def descend(
             if (begin + a) // size % LOSS_EVERY == 0:
                 some = slice(a, min(a + sharing, b))
                 beside_some = softplus(bad[0]).sum(0, dtype=np.float64)
-                loss += float(2 * np.sum(softplus(-good[:sharing]) * half_there[some], dtype=np.float64))
-                loss -= float(2 * (beside_some @ half_weight[a : a + sharing]))
+                loss += float(twice * np.sum(softplus(-good[:sharing]) * half_there[some], dtype=np.float64))
+                loss -= float(twice * (beside_some @ half_weight[a : a + sharing]))
                 loss_pairs += int(length[some].sum())
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             good *= HALF

@@ -24,6 +24,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
 TOTAL_LOAD = 2.0**52  # what all loads are scaled to: words up to 2^-52 of the whole are told apart
 LONG_RUN = 1000  # words of equal load that are assigned at once: fewer are as fast one by one
+LONGEST_ROW = 1000.0  # of a run that converges; rows are mostly shorter than 5, and at 30 sigma is 0 or 1 in float32
 
 
 @dataclass(frozen=True)
@@ -156,9 +157,16 @@ def initialise(center: Floats, context: Floats, seed: int, places: Ints | None =
     context[:] = 0
 
 
-def is_finite(rows: Floats) -> bool:
-    """Whether no number of the rows is infinite or none."""
-    return bool(np.isfinite(rows).all())
+def divergence(rows: Floats) -> str | None:
+    """How some rows show that training diverged; None where they do not."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.vecdot(rows, rows)
+        longest = float(squares.max(initial=0.0)) ** 0.5
+    if longest <= LONGEST_ROW:  # never true of NaN, which max passes on
+        return None
+    if not np.isfinite(rows).all():
+        return "a parameter is not finite"
+    return f"a vector has the length {longest:.3g}, more than {LONGEST_ROW:,.0f}"
 
 
 def average(copies: Iterable[tuple[Floats, Floats]], before: Floats) -> Floats:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 # Measured: docs/decisions.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
-FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 32, 2, 4
+FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 64, 2, 4
 FIRST_SWEEPS = 8  # growing sweeps of the first epoch at most: 1/128, 1/128, 1/64, ..., 1/2
 LEAST_BUCKET = 500  # pairs of a bucket that a sweep leaves at least: with fewer the kernel takes too long per pair
 

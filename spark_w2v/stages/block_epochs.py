@@ -24,7 +24,7 @@ from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.skipgram.parameters import Blocks, is_finite
+from spark_w2v.skipgram.parameters import Blocks, divergence
 from spark_w2v.skipgram.sampling import RING, generator
 from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.stages.block_task import RESULT, WILDCARDS, TaskSpec, train_with
@@ -58,7 +58,7 @@ class SparkLostError(RuntimeError):
 
 
 class DivergedError(ArithmeticError):
-    """A parameter or a loss stopped being finite."""
+    """Parameters or the loss grew without bound, or stopped being finite."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ class BlockEpoch:
 
         Raises:
             SparkLostError: spark.task.maxFailures attempts failed.
-            DivergedError: parameters or a loss are not finite.
+            DivergedError: parameters are not finite or too large, or a loss is not finite.
         """
         most = int(self._context.getConf().get("spark.task.maxFailures", "4") or 4)
         first, failures = "", 0
@@ -375,7 +375,11 @@ class BlockEpoch:
                 )  # fmt: skip
             for snapshot in found:
                 files = store.take(snapshot.sweep)
-                _refuse_infinite(files)
+                try:
+                    _refuse_diverged(files)
+                except DivergedError:
+                    files.remove()
+                    raise
                 work = {name: sum(task.get(name, 0) for task in stats) for name in WORK} | {"driver_bytes": part.bytes}
                 since = {name: value - before.get(name, 0) for name, value in work.items()}
                 before = work
@@ -463,8 +467,9 @@ def _reason(error: BaseException) -> str:
     return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
 
 
-def _refuse_infinite(files: ParameterFiles) -> None:
+def _refuse_diverged(files: ParameterFiles) -> None:
     for matrix in (files.center, files.context):
         step = max(1, CHUNK // matrix.shape[1])
-        if not all(is_finite(matrix[begin : begin + step]) for begin in range(0, len(matrix), step)):
-            raise DivergedError("a parameter is not finite")
+        for begin in range(0, len(matrix), step):
+            if (found := divergence(matrix[begin : begin + step])) is not None:
+                raise DivergedError(found)

@@ -633,7 +633,7 @@ def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> 
     depend on the rows alone, not on their order, nor on how they were partitioned. They are those of files that have
     the same rows in the same order, one file a bucket.
     """
-    lines, buckets = frame_in_order(sentences, column)
+    lines, buckets = frame_in_order(_in_own_session(sentences), column)
     tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
     return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), PIECES)
 
@@ -681,15 +681,44 @@ def _session(spark: "SparkSession") -> "SparkSession":
     # A file that ends too early must not pass for one that ends there.
     session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
     session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
-    # As by default; what follows has other names of columns in mind, other types of Arrow's and other files.
+    # As by default; what follows has other names of columns in mind and other files.
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
-    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    _rely_on(session)
+    return session
+
+
+def _rely_on(session: "SparkSession") -> None:
+    """Set what decides in which form, and how many at a time, rows reach Python."""
+    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
+    session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
+    # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
+    session.conf.set("spark.sql.inMemoryColumnarStorage.batchSize", 10_000)
+    session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
     session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
+
+
+def own_session(spark: "SparkSession") -> "SparkSession":
+    """A session with our settings and, but for these, the caller's, which stay as they are."""
+    from pyspark.sql import SparkSession
+
+    # A new session would forget what the caller set while it ran. PySpark has no name for a clone.
+    session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+    _rely_on(session)
     return session
+
+
+def _in_own_session(rows: "DataFrame") -> "DataFrame":
+    """The same rows in a session with our settings; how they are read stays the caller's."""
+    from pyspark.sql import DataFrame
+
+    session = own_session(rows.sparkSession)
+    plan = rows._jdf.queryExecution().analyzed()
+    assert session._jvm is not None, "a session has its JVM"
+    return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
 
 
 def _explained(step: Callable[[], Result]) -> Result:
@@ -883,15 +912,16 @@ def check_tallies(
     bad = {name: tallies[name] for name in BAD_LINES if tallies[name]}
     if sum(bad.values()) > corpus_config.max_bad_fraction * lines:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
-        first = "; ".join(
-            f"{name.replace('_', ' ')}: {', '.join(map(str, bad_lines[name]))}" for name in bad if bad_lines.get(name)
-        )
-        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config.column)]
+        named = {name: ", ".join(map(str, bad_lines[name])) for name in bad if bad_lines.get(name)}
+        first = "; ".join(f"{name.replace('_', ' ')}: {places}" for name, places in named.items())
+        if len(named) == len(bad) == 1:
+            first = "".join(named.values())
+        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config)]
         _refuse(
             f"{sum(bad.values()):,} of {lines:,} lines are bad ({reasons}), {sum(bad.values()) / lines:.1%}; "
             + (f"the first are {first}; " if first else "")
             + "".join(f"{hint}; " for hint in hints)
-            + f"mend the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
+            + f"fix the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
         )
     if not tallies["words"]:
         _refuse_wordless(tallies, corpus_config)
@@ -922,8 +952,9 @@ def _fields(bad_lines: Sequence[BadLine]) -> list[str]:
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _hints(name: str, bad_lines: Sequence[BadLine], column: str) -> Iterator[str]:
+def _hints(name: str, bad_lines: Sequence[BadLine], corpus_config: "Corpus") -> Iterator[str]:
     """What is probably wrong with a kind of bad lines, and what to do."""
+    column = corpus_config.column
     for bad in bad_lines[:1]:
         match name:
             case "invalid_utf8_lines":
@@ -939,6 +970,12 @@ def _hints(name: str, bad_lines: Sequence[BadLine], column: str) -> Iterator[str
                     yield f"{file} is one JSON array, not one object per line (jq -c '.[]' makes it so)"
                 elif start == b"{":
                     yield f"{file} has objects of several lines, not one per line (jq -c . makes it so)"
+            case "wrong_type_lines" if corpus_config.tokenizer == "none":
+                yield f'the field "{column}" is not always an array of strings or numbers'
+            case "wrong_type_lines":
+                is_array = re.search(rb'"%s"\s*:\s*\[' % re.escape(column.encode()), bad.beginning)
+                change = '; for ready-made words set corpus.tokenizer to "none"' if is_array else ""
+                yield f'the field "{column}" is not always a string{change}'
             case "missing_lines":
                 if names := _fields(bad_lines):
                     yield f'without the field "{column}", {name_hint(column, names).rstrip(".?")}'
@@ -1006,8 +1043,12 @@ MEANINGS = (
         "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
     ),
     (
+        r"requirement failed: (?P<reason>[^\n]*?Please change 'spark\.[\w.]+')\.",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
+    ),
+    (
         r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
-        "Spark refuses a setting: {reason} Change it, or leave it out.",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
     ),
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )

@@ -45,8 +45,8 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Floats, skip_unk
     means = occurrences @ vectors[used].astype(np.float64)
     divisors = np.diff(ends) if skip_unknown else lengths
     means *= (1.0 / np.maximum(divisors, 1))[:, None]
-    starts = np.arange(len(lengths) + 1, dtype=np.int32) * np.int32(vectors.shape[1])
-    return pa.ListArray.from_arrays(pa.array(starts), pa.array(means.reshape(-1)), mask=documents.is_null())
+    starts = pa.array(np.arange(len(lengths) + 1) * vectors.shape[1], pa.int32())  # which refuses what is beyond
+    return pa.ListArray.from_arrays(starts, pa.array(means.reshape(-1)), mask=documents.is_null())
 
 
 def mean_vectors_with(

@@ -134,7 +134,7 @@ def check(need: Need, given: Given) -> None:
         raise NotEnoughMemoryError(
             f"{model}; training needs {shown(need.driver)} in Python on the driver{tasks}, {shown(total)} in all, and "
             f"the machine has {shown(given.machine)} left. Take a larger one, {less}"
-            + ("; or take fewer slots, as in --master local[2]." if given.slots > 1 else ".")
+            + ("; or take fewer slots: the master local[2] has two." if given.slots > 1 else ".")
         )
     if given.executor is not None and given.cores * need.task > given.executor:
         raise NotEnoughMemoryError(

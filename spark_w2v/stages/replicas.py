@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.descent import BlockNoise, Step, Walk, descend
 from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
-from spark_w2v.skipgram.parameters import average, is_finite
+from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.stages.training_pairs import LOT, Plan, keep_modules, piece_of
 
@@ -35,16 +35,21 @@ class Replicas:
     """
 
     def __init__(self, encoded: "DataFrame", plan: "Broadcast[Plan]", count: int) -> None:
-        drawing = plan.value.drawing
         self._plan, self._count = plan, count
         self._context = encoded.sparkSession.sparkContext
         # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
         self._shares: RDD[Any] = (
-            encoded.rdd.flatMap(lambda row: deal_sentences(row, count, drawing))
+            # The drawing is that of the broadcast: in the closure, Spark would make a broadcast of it that stays.
+            encoded.rdd.flatMap(lambda row: deal_sentences(row, count, plan.value.drawing))
             .repartitionAndSortWithinPartitions(count, lambda key: key[0])
             .persist(StorageLevel.MEMORY_AND_DISK)
         )
-        self._sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)]).collect()
+        try:
+            sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)])
+            self._sizes = sizes.collect()
+        except BaseException:
+            self.close()
+            raise
 
     def sync(
         self, center: Floats, context: Floats, step: Step, place: tuple[int, int], edges: npt.NDArray[np.float64]
@@ -90,7 +95,7 @@ class Walked:
     part: int
     center: Floats
     context: Floats
-    finite: bool = True  # whether all rows are
+    divergence: str | None = None  # how its rows show that training diverged
 
 
 NONE = np.empty((0, 0), np.float32)  # rows of who brings none
@@ -232,8 +237,8 @@ def _average_task(
         mine = row_range(len(center.value), part, parts)
         centers = average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine])
         contexts = average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine])
-        finite = is_finite(centers) and is_finite(contexts)
-        merged = Walked(0, 0, 0.0, 0, 0.0, 0.0, part, centers, contexts, finite)
+        diverged = divergence(centers) or divergence(contexts)
+        merged = Walked(0, 0, 0.0, 0, 0.0, 0.0, part, centers, contexts, diverged)
         return [(merged, [copy[1] for copy in copies if copy[1] is not None])]
 
     return merge

@@ -19,10 +19,19 @@ from spark_w2v.stages import corpus, memory
 from spark_w2v.stages import vocabulary as vocabularies
 from spark_w2v.stages.block_epochs import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.stages.schemas import BAD_LINES
-from spark_w2v.stages.training import Progress, Settings, Training, expected_pairs, kept_words, most_partitions
+from spark_w2v.stages.training import (
+    Progress,
+    Settings,
+    Training,
+    expected_pairs,
+    kept_words,
+    most_partitions,
+    why_no_more,
+)
 from spark_w2v.stages.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
+    from pyspark import Broadcast
     from pyspark.sql import DataFrame, SparkSession
 
     from spark_w2v.config import Config
@@ -35,13 +44,20 @@ class Text:
     """A corpus in word ids.
 
     Args:
-        encoded: ENCODED, persisted; the caller unpersists it.
+        encoded: ENCODED, persisted; the caller releases it.
         facts: what was read, skipped and changed, JSON-able.
+        words: of the vocabulary, from which `encoded` is computed again where a part of it was lost.
     """
 
     vocabulary: Vocabulary
     encoded: "DataFrame"
     facts: dict[str, Any]
+    words: "Broadcast[pa.Array]"
+
+    def release(self) -> None:
+        """Give back what Spark holds of it; nothing can be trained on it then."""
+        self.encoded.unpersist()
+        self.words.destroy()
 
 
 def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
@@ -81,20 +97,26 @@ def prepare(pieces: "DataFrame", settings: "Config", known: pa.Array | None = No
         describe("vocabulary", "vocabulary: counting the words")
         v = settings.vocabulary
         vocabulary = vocabularies.count_words(pieces, v.min_count, v.max_words, known)
-        encoded = vocabularies.encode(pieces, vocabulary).persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        facts = {
+            **tallies,
+            "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
+            "distinct_words": vocabulary.distinct_words,
+            "vocabulary": len(vocabulary),
+            "kept_words": int(vocabulary.counts.sum()),
+            "vocabulary_digest": _digest(vocabulary),
+        }
+        words = pieces.sparkSession.sparkContext.broadcast(vocabulary.words)
+        encoded = vocabularies.encode(pieces, words).persist(StorageLevel.MEMORY_AND_DISK_DESER)
+        text = Text(vocabulary, encoded, facts, words)
         describe("vocabulary", "vocabulary: turning words into ids")
-        encoded.count()
+        try:
+            encoded.count()
+        except BaseException:
+            text.release()
+            raise
     finally:
         pieces.unpersist()
-    facts = {
-        **tallies,
-        "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
-        "distinct_words": vocabulary.distinct_words,
-        "vocabulary": len(vocabulary),
-        "kept_words": int(vocabulary.counts.sum()),
-        "vocabulary_digest": _digest(vocabulary),
-    }
-    return Text(vocabulary, encoded, facts)
+    return text
 
 
 def _digest(vocabulary: Vocabulary) -> str:
@@ -154,10 +176,8 @@ def training_of(text: Text, settings: "Config", plan: dict[str, Any], folder: Pa
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
     present = int(np.count_nonzero(vocabulary.counts))
     if (most := most_partitions(plan["scheme"], present, load, t.window)) < partitions:
-        log.warning(
-            "%d words, of which an epoch trains on %.0f occurrences, are too few for %d %s: %d are used",
-            present, load, partitions, plan["scheme"], most,
-        )  # fmt: skip
+        why = why_no_more(plan["scheme"], present, load, t.window)
+        log.warning("%d %s are used instead of %d: %s", most, plan["scheme"], partitions, why)
         partitions = most
     pairs = expected_pairs(load, t.window)
     exchange = exchange_of(settings)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from pyspark import Broadcast, SparkContext
 
+from spark_w2v.exchange.driver import DIVERGED
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.skipgram.descent import Step
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
@@ -42,6 +43,12 @@ SMALLEST_BUCKET = 2_000
 SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
 MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more sweeps. = 256 MB while a task takes them apart
 HELD_OUT_SHARE = 0.01  # of the sentences at most
+# Times the loss of an untrained model that an epoch of a run that converges stays below: texts of some dozen words that
+# teach nothing came to 1.005 at the default rate, runs that diverged to 1.3 and more in their first or second epoch.
+MOST_LOSS = 1.05
+# Times the held-out loss that a run begins with: vectors of another text may know less than nothing of this one, and
+# where it is short or the rate is low they do not unlearn it at once.
+MOST_GIVEN_LOSS = 2.0
 ENCODED_ARROW = pa.schema(
     [("file", pa.int32()), ("start", pa.int64()), ("piece", pa.int32()), ("ids", pa.binary()), ("lengths", pa.binary())]
 )
@@ -165,6 +172,21 @@ def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> i
     return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
 
 
+def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
+    """What most_partitions goes by, in words."""
+    if scheme == "replicas":
+        return (
+            f"an epoch trains on {load:,.0f} occurrences, and replicas of fewer than {SMALLEST_REPLICA:,} add nothing"
+        )
+    pairs = expected_pairs(load, window)
+    if vocabulary // SMALLEST_BLOCK <= math.isqrt(int(pairs / SMALLEST_BUCKET)):
+        return f"the vocabulary has {vocabulary:,} words, and blocks of fewer than {SMALLEST_BLOCK} take longer"
+    return (
+        f"an epoch has about {pairs:,.0f} pairs, B blocks cut them in B x B buckets, and buckets of fewer than "
+        f"{SMALLEST_BUCKET:,} pairs take longer"
+    )
+
+
 @dataclass
 class Training:
     """One run of training.
@@ -206,6 +228,7 @@ class Training:
         self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(drawing, noise)
+        self._most_given = 0.0  # loss that an epoch may have because of the vectors that the run was given
         parameters = self._create("initial")
         initialise(parameters.center, parameters.context, s.seed, self._places)
         self.state = State(parameters)
@@ -215,19 +238,24 @@ class Training:
         return self.encoded.sparkSession.sparkContext
 
     def _draw_sample(self, drawing: Drawing, noise: npt.NDArray[np.float64]) -> Sample:
+        # In the closure itself, Spark would make a broadcast of the drawing that stays.
+        sent = self._context.broadcast(drawing)
+
         def held_out(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for row in pieces_of(batches):
                 place, ids, lengths = piece_of(row)
-                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], drawing):
+                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], sent.value):
                     values = [*place, some_ids.tobytes(), some_lengths.tobytes()]
                     yield pa.RecordBatch.from_pydict(
                         {name: [value] for name, value in zip(ENCODED.names, values, strict=True)}, ENCODED_ARROW
                     )
 
         self._context.setJobGroup("held out", "training: drawing the held-out sentences")
-        found = (
-            [piece_of(row) for row in self.encoded.mapInArrow(held_out, ENCODED).collect()] if drawing.held_out else []
-        )
+        try:
+            rows = self.encoded.mapInArrow(held_out, ENCODED).collect() if drawing.held_out else []
+        finally:
+            sent.destroy()
+        found = [piece_of(row) for row in rows]
         sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda piece: piece[0])]
         return draw_sample(sentences, drawing, noise, self.settings.negatives).moved(self._places)
 
@@ -246,6 +274,8 @@ class Training:
             places = self._places[words]
             self.state.center[places] = center
             self.state.context[places] = context
+        loss = self.held_out_loss()
+        self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
 
     def held_out_loss(self) -> float | None:
         """Of the parameters as they are; None without held-out pairs."""
@@ -289,7 +319,7 @@ class Training:
 
         Raises:
             NoPairsError: there is nothing to train on.
-            DivergedError: parameters or a loss are not finite.
+            DivergedError: parameters or the loss are not finite, or too large.
             SparkLostError: an epoch failed too often.
         """
         plan = self._context.broadcast(self._plan)
@@ -322,9 +352,14 @@ class Training:
         return Progress(done, epoch, learning_rate(self.settings.learning_rate, done), loss, **more)
 
     def _end_epoch(self, epoch: int, sweeps: int, more: dict[str, Any]) -> Progress:
-        """Close an epoch: its metrics, and a state that stands at the beginning of the next."""
+        """Close an epoch: its metrics, and a state that stands at the beginning of the next.
+
+        Raises:
+            DivergedError: it learned less than nothing.
+        """
         state = self.state
         progress = self._progress(epoch, 1.0)
+        self._refuse_loss(progress.loss)
         metrics = {
             "epoch": epoch + 1,
             "loss": progress.loss,
@@ -346,6 +381,12 @@ class Training:
         }
         self.state = State(state.parameters, epoch + 1)
         return replace(progress, is_saved=True, metrics=metrics)
+
+    def _refuse_loss(self, loss: float | None) -> None:
+        untrained = (1 + self.settings.negatives) * math.log(2)  # the context rows of an untrained model are zeros
+        most = max(MOST_LOSS * untrained, self._most_given)
+        if loss is not None and loss > most:
+            raise DivergedError(f"its loss is {loss:.4g} per pair, and that of an untrained model {untrained:.4g}")
 
     def _block_epoch(self, epoch: int, plan: "Broadcast[Plan]") -> Iterator[Progress]:
         s = self.settings
@@ -397,8 +438,10 @@ class Training:
             walked, parts = replicas.sync(self.state.center, self.state.context, step, (epoch, number), edges)
             if not self.state.pairs + sum(walk.pairs for walk in walked) and number == syncs - 1:
                 raise NoPairsError(self.counts.size)
-            if not all(walk.finite and math.isfinite(walk.loss) for walk in [*walked, *parts]):
-                raise DivergedError("a parameter or the loss is not finite")
+            if not all(math.isfinite(walk.loss) for walk in walked):
+                raise DivergedError(DIVERGED)
+            if (found := next((part.divergence for part in parts if part.divergence), None)) is not None:
+                raise DivergedError(found)
             with self._new_parameters(epoch, number + 1) as new:
                 for part in parts:
                     rows = row_range(self.counts.size, part.part, s.partitions)

@@ -17,6 +17,7 @@ import pyspark.sql.functions as F
 from spark_w2v.stages.schemas import ENCODED, TALLIES
 
 if TYPE_CHECKING:
+    from pyspark import Broadcast
     from pyspark.sql import DataFrame
 
 Ints = npt.NDArray[np.int64]
@@ -96,10 +97,10 @@ def _with_known(kept: pa.Table, occurring: pa.Table, known: pa.Array) -> pa.Tabl
 
 
 def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoReturn:
-    from spark_w2v.config import ConfigError  # here, because executors import this module without msgspec
+    from spark_w2v.config import ConfigError, NoWordsError  # here: executors import this module without msgspec
 
     if not total:
-        raise ConfigError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
+        raise NoWordsError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
     raise ConfigError(
         f"no word is left: of {total:,} words, {distinct:,} distinct, the most frequent occurs {most:,} times and "
         f"vocabulary.min_count is {min_count:,}; lower vocabulary.min_count, or give a larger corpus."
@@ -114,13 +115,15 @@ def tallies(pieces: "DataFrame") -> dict[str, int]:
     return {name: int(row[name]) for name in TALLIES}
 
 
-def encode(pieces: "DataFrame", vocabulary: Vocabulary) -> "DataFrame":
+def encode(pieces: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     """PIECES in word ids: ENCODED. Lazy; as many partitions as the pieces.
 
-    The words are broadcast. Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
+    Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
     9 million words.
+
+    Args:
+        words: of a Vocabulary; needed for as long as the result may be computed.
     """
-    words = pieces.sparkSession.sparkContext.broadcast(vocabulary.words)
     return pieces.select("file", "start", "piece", "words", "codes", "lengths").mapInArrow(
         _encode_with(lambda: words.value), ENCODED
     )

@@ -123,7 +123,8 @@ def walk_plainly(task: Task, step: Step, seed: int) -> Plain:
                     center_sum[center] += alone[1] + part.each * (beside[1] - alone[1])
                     context_sum += alone[2] + part.each * (beside[2] - alone[2])
                     if number % descent.LOSS_EVERY == 0 and place - first < part.sharing:
-                        loss += float(alone[0] + part.each * (beside[0] - alone[0]))
+                        each_loss = alone[0] + part.each * (beside[0] - alone[0])
+                        loss += float(each_loss) * (1 + step.negatives) / (1 + part.amount)
                         loss_pairs += 1
             center_rows -= step.first_rate * center_sum
             context_rows -= step.first_rate * context_sum
@@ -522,3 +523,18 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     same = (theme[:, None] == theme) & ~np.eye(theme.size, dtype=bool)
     across = theme[:, None] != theme
     assert cosine[same].min() > cosine[across].max()
+
+
+@pytest.mark.parametrize(("words", "pairs", "dimensions"), [(3000, 9_000, 300), (300, 700, 16), (40, 20_000, 16)])
+def test_the_loss_of_an_untrained_model_is_that_of_one_pair_however_the_pairs_are_cut(
+    words: int, pairs: int, dimensions: int
+) -> None:
+    rng = np.random.default_rng(1)
+    share = 1 / np.arange(1, words + 1)
+    centers, contexts = rng.choice(words, (2, pairs), p=share / share.sum()).astype(np.int32)
+    noise = BlockNoise.of(share**0.75, dimensions)
+    rows = np.zeros((2, words, dimensions), np.float32)
+    numbers, layout = numbered(centers, contexts)
+    assert len(cut_parts(numbers, layout, words, noise, 5, np.random.default_rng(1))) == 1 + (words == 3000)
+    done = descend(rows[0], rows[1], numbers, layout, noise, constant(1e-30, 5), np.random.default_rng(1))
+    assert done.loss / done.loss_pairs == pytest.approx(6 * np.log(2), rel=1e-5)

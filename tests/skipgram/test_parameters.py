@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import parameters
-from spark_w2v.skipgram.parameters import assign_blocks, average, initialise
+from spark_w2v.skipgram.parameters import assign_blocks, average, divergence, initialise
 from spark_w2v.skipgram.sampling import INITIAL
 
 Floats = npt.NDArray[np.float32]
@@ -201,3 +201,17 @@ def test_nothing_of_the_size_of_a_matrix_is_made_to_fill_it(monkeypatch: pytest.
     finally:
         tracemalloc.stop()
     assert peak < center.nbytes / 10
+
+
+def test_rows_that_are_too_long_or_not_finite_have_diverged() -> None:
+    rows = np.random.default_rng(1).normal(0, 30, (100, 25)).astype(np.float32)
+    assert divergence(rows) is None
+    assert divergence(rows[:0]) is None
+    for value, says in ((np.nan, "not finite"), (np.inf, "not finite"), (-np.inf, "not finite")):
+        rows[70, 3] = value
+        assert says in str(divergence(rows))
+    for value in (-1001.0, 1e4, 3e38):
+        rows[70, 3] = value
+        assert "a vector has the length" in str(divergence(rows))
+    rows[70, 3] = 900.0
+    assert divergence(rows) is None

@@ -29,11 +29,14 @@ def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
     """What is said of files of which too much could not be read, or that have no words."""
     session = spark.newSession()
     settings = config.from_dict({"corpus": keys})
-    files = corpus.list_files(session, [str(path)])
+    found = corpus.list_files(session, [str(path)], settings.corpus.format)
+
+    def prepare() -> None:
+        pieces = corpus.read(session, [str(path)], settings.corpus, found)
+        steps.prepare(pieces, settings, files=[file.path for file in found.files])
+
     with pytest.raises(config.ConfigError) as error:
-        steps.prepare(
-            corpus.read(session, [str(path)], settings.corpus, files), settings, files=[file.path for file in files]
-        )
+        prepare()
     sentence = str(error.value)
     assert "\n" not in sentence
     assert sentence.endswith((".", "?"))
@@ -176,7 +179,7 @@ def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_p
             "Leave files without it out of --input."
         )
     else:
-        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are missing lines: {tmp_path}/{lacking}" in (
+        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are {tmp_path}/{lacking}" in (
             checked(spark, tmp_path, **keys)
         )
 
@@ -343,6 +346,12 @@ LATIN = "El niño comió mañana. "
         ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
         ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
         ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
+        (
+            "a.jsonl",
+            b'{"text": ["a", "b"]}',
+            'is not always a string; for ready-made words set corpus.tokenizer to "none"',
+        ),
+        ("a.jsonl", b'{"text": 5}', 'the field "text" is not always a string; fix'),
         ("a.jsonl", '{"text": "ma\u00f1ana"}'.encode("latin-1"), "looks like Latin-1 or Windows-1252"),
     ],
 )
@@ -372,9 +381,9 @@ def test_bad_lines_are_named_by_file_and_line(
     )
     assert f"{tmp_path}/é.txt:200; the text" in sentence
     settings = config.from_dict({"corpus": {"max_bad_fraction": 1.0}, "vocabulary": {"min_count": 1}})
-    files = corpus.list_files(spark, [str(tmp_path)])
-    pieces = corpus.read(spark, [str(tmp_path)], settings.corpus, files)
-    text = steps.prepare(pieces, settings, files=[file.path for file in files])
+    found = corpus.list_files(spark, [str(tmp_path)], settings.corpus.format)
+    pieces = corpus.read(spark, [str(tmp_path)], settings.corpus, found)
+    text = steps.prepare(pieces, settings, files=[file.path for file in found.files])
     text.encoded.unpersist()
     assert f"the first binary lines: {tmp_path}/é.txt:251" in steps.summary(text.facts)
 

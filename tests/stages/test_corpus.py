@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v import config
@@ -178,6 +178,7 @@ def test_letters_without_spaces_between_words_are_cut_as_configured(unspaced: st
     assert words_of([text, "", "plain", text], tokenizer) == [words, [], ["plain"], words]
 
 
+@settings(deadline=None)  # three runs of the tokenizer, whose patterns of whole scripts take a while to compile
 @given(st.lists(st.text(st.sampled_from("東のーก่ a'\u200b、"), max_size=12), max_size=5))
 def test_characters_and_bigrams_equal_those_found_one_word_at_a_time(texts: list[str]) -> None:
     def slow(word: str, width: int) -> list[str]:

@@ -203,15 +203,16 @@ def test_an_evaluation_of_another_run_is_refused(tmp_path: Path) -> None:
 
 def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "report.html"
-    report.write(target, "old")
+    old, new = ("<!doctype html>\n<html>" + text for text in ("old", "new"))
+    report.write(target, old)
 
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(StorageError, match="No space left"):
-        report.write(target, "new")
-    assert target.read_text() == "old"
+        report.write(target, new)
+    assert target.read_text() == old
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 

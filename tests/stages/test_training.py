@@ -16,7 +16,7 @@ from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges
 from spark_w2v.stages.block_epochs import DivergedError, ExchangeSettings
 from spark_w2v.stages.block_task import learning_rate
 from spark_w2v.stages.schemas import ENCODED
-from spark_w2v.stages.training import NoPairsError, Settings, Training, most_partitions
+from spark_w2v.stages.training import NoPairsError, Settings, Training, most_partitions, why_no_more
 from spark_w2v.stages.training_pairs import piece_of
 
 SETTINGS = Settings(
@@ -247,6 +247,72 @@ def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_pa
     training.state.center[0, 0] = np.nan
     with pytest.raises(DivergedError, match=r"training\.learning_rate"):
         list(training.run())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_learning_rate_that_is_too_high_stops_the_run(
+    spark: SparkSession, tmp_path: Path, scheme: str, partitions: int
+) -> None:
+    settings = replace(
+        SETTINGS, scheme=scheme, partitions=partitions, learning_rate=1.0, negatives=20, subsample=0.0, epochs=3
+    )
+    training = made(spark, tmp_path, settings)
+    with pytest.raises(
+        DivergedError, match=r"diverged in epoch [12]: .*Lower training\.learning_rate \(1\)"
+    ) as stopped:
+        list(training.run())
+    assert "per pair, and that of an untrained model 14.56" in str(stopped.value) or "length" in str(stopped.value)
+    assert [training.state.parameters.directory] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_vectors_that_grow_without_bound_stop_the_run(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    training = made(spark, tmp_path, replace(SETTINGS, scheme=scheme), 1, rows_of_text(1))
+    training.state.center[0] = 500.0  # of D = 8: 1414 long
+    with pytest.raises(DivergedError, match=r"a vector has the length 1\.\d\de\+03, more than 1,000"):
+        list(training.run())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_a_text_that_teaches_nothing_does_not_pass_for_a_run_that_diverged(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    rng = np.random.default_rng(1)
+    for number, (words, size) in enumerate([(2, 4), (10, 60), (WORDS, 300)]):
+        ids, lengths = rng.integers(0, words, size).astype(np.int32), np.full(2, size // 2, np.int32)
+        rows = [(0, 0, 0, ids.tobytes(), lengths.tobytes())]
+        for rate in (1e-9, 0.05, 0.1):
+            settings = replace(SETTINGS, scheme=scheme, partitions=1, learning_rate=rate, subsample=0.0)
+            _, progress = trained(spark, tmp_path / f"{number}-{rate}", settings, 1, rows)
+            assert progress[-1].done == 1.0
+
+
+def test_given_vectors_may_begin_with_a_loss_above_that_of_an_untrained_model(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = rows_of_text()
+    opposite = replace(SETTINGS, learning_rate=0.02, epochs=1)
+    outcomes = []
+    for sign in (1, -1):
+        training = made(spark, tmp_path / str(sign), opposite, 2, rows)
+        some = np.full((WORDS, SETTINGS.dimensions), 1.2, np.float32)
+        training.start_from([(np.arange(WORDS), some, sign * some)])
+        assert (training.held_out_loss() or 0.0) > 1.05 * 3 * np.log(2)
+        outcomes.append([p.metrics["loss"] for p in training.run() if p.metrics])
+    assert max(loss for (loss,) in outcomes) > 1.05 * 3 * np.log(2)
+    training = made(
+        spark, tmp_path / "diverging", replace(opposite, learning_rate=1.0, negatives=20, epochs=3), 2, rows
+    )
+    training.start_from([])
+    with pytest.raises(DivergedError):
+        list(training.run())
+
+
+def test_what_keeps_blocks_few_is_said() -> None:
+    assert "of fewer than 256 take longer" in why_no_more("blocks", 1750, 1e9, 5)
+    assert "an epoch has about 360,000 pairs" in why_no_more("blocks", 70_000, 60_000.0, 5)
+    assert "replicas of fewer than 20,000" in why_no_more("replicas", 10, 90_000.0, 5)
 
 
 def test_a_small_corpus_gets_fewer_partitions() -> None:

@@ -91,7 +91,7 @@ def test_a_corpus_is_counted_and_encoded_like_a_plain_list(spark: "SparkSession"
     assert found.distinct_words == len(counts)
 
     rank = {word: place for place, word in enumerate(order)}
-    rows = sorted(vocabulary.encode(pieces, found).collect())
+    rows = sorted(vocabulary.encode(pieces, spark.sparkContext.broadcast(found.words)).collect())
     assert [type(value) for value in rows[0]] == [int, int, int, bytes, bytes]
     assert [row[:3] for row in rows] == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
     assert len(rows[0]) == len(ENCODED)
@@ -107,7 +107,7 @@ def test_ids_and_rows_do_not_depend_on_partitioning(spark: "SparkSession", text:
     for partitions in (1, 7):
         divided = pieces.repartition(partitions)
         found = vocabulary.count_words(divided, min_count=2)
-        rows = sorted(vocabulary.encode(divided, found).collect())
+        rows = sorted(vocabulary.encode(divided, spark.sparkContext.broadcast(found.words)).collect())
         outcomes.append((found.words.to_pylist(), found.counts.tolist(), rows))
     assert outcomes[0] == outcomes[1]
 
@@ -129,7 +129,8 @@ def test_a_piece_without_known_words_is_left_out(spark: "SparkSession", tmp_path
     (tmp_path / "b.txt").write_text("rare")
     (tmp_path / "c.txt").write_text("common\nrare\ncommon rare")
     pieces = corpus.read(spark, [str(tmp_path)], config.Corpus())
-    rows: list[Any] = sorted(vocabulary.encode(pieces, vocabulary.count_words(pieces, min_count=4)).collect())
+    words = spark.sparkContext.broadcast(vocabulary.count_words(pieces, min_count=4).words)
+    rows: list[Any] = sorted(vocabulary.encode(pieces, words).collect())
     assert [(row[0], np.frombuffer(row[3], "<i4").tolist(), np.frombuffer(row[4], "<i4").tolist()) for row in rows] == [
         (0, [0, 0], [2]),
         (2, [0, 0], [1, 1]),
