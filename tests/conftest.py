@@ -79,7 +79,7 @@ def bucket() -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patched:
         for name, value in variables.items():
             patched.setenv(name, value)
-        import boto3
+        import boto3  # type: ignore[import-untyped]
 
         boto3.client("s3").create_bucket(Bucket="bucket")
         yield "s3://bucket"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import obstore
 from obstore import exceptions
@@ -12,6 +12,9 @@ from obstore.store import from_url
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.store import RETRY_SECONDS, Entry
+
+if TYPE_CHECKING:
+    from obstore import UpdateVersion
 
 Answer = TypeVar("Answer")
 
@@ -83,11 +86,10 @@ class ObjectStore:
             found = self._tried("read", name, lambda: obstore.get(self._store, name))
         except FileNotFoundError:
             return False
-        version: dict[str, Any] = found.meta
+        expected: UpdateVersion = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
         if bytes(found.bytes()) != before:
             return False
         try:
-            expected = {name: version[name] for name in ("e_tag", "version") if version[name] is not None}
             self._tried("write", name, lambda: obstore.put(self._store, name, content, mode=expected))
         except exceptions.PreconditionError:
             return self.read(name) == content

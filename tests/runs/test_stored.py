@@ -39,7 +39,7 @@ def test_no_step_of_a_run_touches_the_current_directory(output: str, tmp_path: P
     assert ids.current(output) == "2"
     assert publish_job.main([output, "1"]) == 0
     assert ids.current(output) == "1"
-    output_of(output).leave()  # type: ignore[union-attr]
+    output_of(output).leave()
     assert tree(belongings) == before
     assert list((tmp_path / "scratch").glob("spark_w2v-run-*")) == []
     assert not [name for name in ObjectStore(output).entries() if name.startswith(".working/")]
