@@ -269,6 +269,18 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     report: Annotated[
         bool, Meta(description="Write report.html, a page about the run to look at in a browser; it needs no network.")
     ] = True
+    keep_runs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=LARGEST_INT,
+            description=(
+                "Finished runs that stay in a directory of --run-id, or of a store, the newest ones and the published "
+                "one; the others are removed once this run is published. 0 keeps all runs with an id, and of those "
+                "without one, which only a store has, this one and the one before. --keep-runs wins over it."
+            ),
+        ),
+    ] = 0
 
 
 class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -82,6 +82,11 @@ def train(arguments: Sequence[str] | None = None) -> int:
         metavar="ID",
         help="write to DIR/runs/ID, then move DIR/current there; nothing to do where that run is finished already",
     )
+    parser.add_argument(
+        "--keep-runs",
+        metavar="N",
+        help="once this run is published, remove all finished runs but the N newest; short for output.keep_runs",
+    )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
     options = parser.parse_args(arguments)
     if options.no_publish and options.run_id is None:
@@ -92,7 +97,10 @@ def train(arguments: Sequence[str] | None = None) -> int:
     session: SparkSession | None = None
     try:
         _check_names(sys.argv[1:] if arguments is None else arguments)
+        if options.keep_runs is not None:
+            options.set.append(f"output.keep_runs={options.keep_runs}")
         settings = configuration.load(options.config, options.set)
+        options.keep_runs = settings.output.keep_runs
         corpus.check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
         directory = options.output
@@ -144,7 +152,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
 
 def _place(options: argparse.Namespace) -> Output:
     """Where the run writes to, checked before any work is done."""
-    place = output_of(options.output, options.run_id, move_pointer=not options.no_publish)
+    place = output_of(options.output, options.run_id, move_pointer=not options.no_publish, keep_runs=options.keep_runs)
     if options.no_publish and options.overwrite and ids.current(options.output) == options.run_id:
         raise UserError(
             f"{place.name}: is the run that readers get, so --overwrite would publish it; leave --no-publish out, or "
@@ -296,6 +304,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     # "init" is there without --init too, so that a run without it does not resume one with it.
     identity = {} if earlier is None else {"digest": earlier.digest}
     decisive = {section: keys for section, keys in configuration.as_dict(settings).items() if section != "exchange"}
+    del decisive["output"]["keep_runs"]
     fingerprint = {"input": list(options.input), **decisive, "resolved": plan, "init": identity}
     # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
     is_done = options.run_id is not None and not options.overwrite and place.is_finished()
@@ -397,6 +406,8 @@ def _move_current(directory: str, options: argparse.Namespace) -> None:
     elif not options.no_publish and ids.is_pending(options.output):
         before = ids.move_current(directory, options.run_id)
         log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, options.run_id, before or "none")
+        if options.keep_runs:
+            ids.remove_old(directory, options.keep_runs)
     else:
         log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
 

@@ -11,6 +11,7 @@ file CURRENT is in its place (stored.py).
 import atexit
 import contextlib
 import errno
+import logging
 import os
 import re
 import shutil
@@ -19,12 +20,16 @@ import uuid
 from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.names import OUTPUT, first_of
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage import files
-from spark_w2v.storage.files import fsync, reason
+from spark_w2v.storage.files import best_effort, fsync, reason
+
+log = logging.getLogger(__name__)
 
 CURRENT, RUNS = "current", "runs"
+REMOVED = ".removed"  # ends the names of runs that are being removed
 # What every file system, shell and reader takes as it is: Spark takes no colon in a path, and Hadoop hides what begins
 # with a dot or an underscore.
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -106,6 +111,39 @@ def _link(root: Path, run_id: str) -> None:
         fsync(root)
     except OSError as error:
         raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({reason(error)}).") from None
+
+
+def remove_old(directory: str, keep: int) -> None:
+    """Remove finished runs of a directory of this host but the newest and the current one; what fails is a warning.
+
+    A run with a file that no run wrote stays, with a warning.
+
+    Args:
+        keep: how many stay, the current one among them if it is one of the newest.
+    """
+    root = local_path(directory) / RUNS
+    with best_effort(f"{directory}: earlier runs were not removed"):
+        for left in root.glob(f".*{REMOVED}"):
+            files.remove_written(left, OUTPUT)
+        now = _linked(root.parent)
+        found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name) and not path.is_symlink()]
+        finished = sorted(((path / "_SUCCESS").stat().st_mtime, path.name) for path in found if is_finished(str(path)))
+        for _, name in finished[:-keep]:
+            if name != now:
+                _remove(root / name)
+
+
+def _remove(run: Path) -> None:
+    """Remove a run, of which no reader sees a part."""
+    if found := files.strangers(run, OUTPUT):
+        log.warning("%s: is kept, as no run wrote %s", run, first_of(found))
+        return
+    if files.exists(run.with_name(f".{run.name}.working")):
+        return  # a run is about to replace it
+    removed = run.with_name(f".{run.name}.{uuid.uuid4().hex}{REMOVED}")
+    os.rename(run, removed)
+    files.remove_written(removed, OUTPUT)
+    _marker(str(run)).unlink(missing_ok=True)
 
 
 def mark_pending(output: str) -> None:

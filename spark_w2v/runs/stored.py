@@ -22,6 +22,7 @@ from spark_w2v.runs.names import OUTPUT, first_of
 from spark_w2v.runs.processes import describe_holder, is_alive
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
+from spark_w2v.storage.files import best_effort
 from spark_w2v.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -39,14 +40,19 @@ class StoredOutput:
         output: a URI.
         run_id: of the run that is to be written; None for a new name.
         move_pointer: whether readers get the new run.
+        keep_runs: finished runs that stay when it is published, the newest; 0 for all with an id, and of those without
+            one the new run and the one before.
     """
 
-    def __init__(self, output: str, run_id: str | None = None, *, move_pointer: bool = True) -> None:
+    def __init__(
+        self, output: str, run_id: str | None = None, *, move_pointer: bool = True, keep_runs: int = 0
+    ) -> None:
         self.output = output.rstrip("/")
         self._working: Path | None = None  # of this host, made by prepare
         self._store: Store = open_store(output)
         self._run_id = run_id
         self._moves = move_pointer
+        self._keep_runs = keep_runs
         self._checkpoints: StoredCheckpoints | None = None  # while the lock is held
 
     @property
@@ -68,7 +74,7 @@ class StoredOutput:
             StorageError: nobody knows now.
         """
         entries = self._store.entries()
-        if found := [name for name in sorted(entries) if not _is_ours(name)]:
+        if found := [name for name in sorted(entries) if not self._may_stay(name)]:
             raise UserError(
                 f"{self.output}: holds {first_of(found)}, which no run wrote, so it is not touched, even with "
                 "--overwrite; give another directory, or empty this one."
@@ -191,18 +197,29 @@ class StoredOutput:
         """
         run = self._run_id or run_name()
         pointer, before = self._store.read(CURRENT), self.current()
-        self._store.delete(self._store.entries(f"{RUNS}{run}/"))  # half of it may be there, of a run that died
+        # Half of it may be there, of a run that died.
+        prefix = f"{RUNS}{run}/"
+        names = self._store.entries(prefix)
+        self._store.delete([name for name in names if OUTPUT.fullmatch(name.removeprefix(prefix))])
         for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
             lock.assert_held()
             self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
         if self._moves:
             lock.claim(run)
             self._finish(run, pointer)
-            self._remove_old({run, before})
+            with best_effort(f"{self.output}: earlier runs were not removed"):
+                self._remove_old(run, before)
         else:
             lock.assert_held()
             self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         shutil.rmtree(staged)
+
+    def _may_stay(self, name: str) -> bool:
+        """Whether a file does not speak against writing a run here: other runs are not touched, whatever they hold."""
+        if name.startswith(RUNS):
+            run, _, file = name.removeprefix(RUNS).partition("/")
+            return run != self._run_id or OUTPUT.fullmatch(file) is not None
+        return name == CURRENT or name.startswith(FOLDER)
 
     def runs(self) -> list[str]:
         """Return the ids of all finished runs, the oldest first."""
@@ -264,14 +281,14 @@ class StoredOutput:
         if not self._store.replace(CURRENT, pointer, content) and self._store.read(CURRENT) != content:
             raise LostError(f"{self.output}: CURRENT was moved by another run, so it is left there.")
 
-    def _remove_old(self, keep: set[str | None]) -> None:
+    def _remove_old(self, run: str, before: str | None) -> None:
+        """Remove the runs that are too many now, and what is left of runs without an id that died."""
+        finished = self.runs()
+        if self._keep_runs:
+            kept: set[str | None] = {run, *finished[-self._keep_runs :]}
+        else:
+            kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
         names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}
-        for run in names - keep:
-            if RUN.fullmatch(run):
-                self.remove(run)
-
-
-def _is_ours(name: str) -> bool:
-    if name.startswith(RUNS):
-        return OUTPUT.fullmatch(name.removeprefix(RUNS).partition("/")[2]) is not None
-    return name == CURRENT or name.startswith(FOLDER)
+        for name in sorted(names - kept):
+            if name in finished or RUN.fullmatch(name):
+                self.remove(name)

@@ -86,7 +86,11 @@ class ObjectStore:
             found = self._tried("read", name, lambda: obstore.get(self._store, name))
         except FileNotFoundError:
             return False
-        expected: UpdateVersion = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
+        expected: UpdateVersion = {}
+        if (tag := found.meta["e_tag"]) is not None:
+            expected["e_tag"] = tag
+        if (version := found.meta["version"]) is not None:
+            expected["version"] = version
         if bytes(found.bytes()) != before:
             return False
         try:

@@ -232,3 +232,58 @@ def test_a_marker_that_is_not_empty_is_not_ours(tmp_path: Path) -> None:
     marker.write_text("mine")
     ids.move_current(str(tmp_path), "1")
     assert marker.read_text() == "mine"
+
+
+def finish_in_turn(directory: Path, *run_ids: str) -> None:
+    """Finished runs, each a second younger than the one before, and the last one current."""
+    for number, run_id in enumerate(run_ids):
+        success = finish(directory, run_id) / "_SUCCESS"
+        os.utime(success, (1_700_000_000 + number,) * 2)
+    ids.move_current(str(directory), run_ids[-1])
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory / "runs"))
+
+
+def test_the_newest_runs_and_the_current_one_stay(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "d", "c", "b", "a")  # by their age, not by their names
+    ids.move_current(str(tmp_path), "d")
+    ids.remove_old(str(tmp_path), 2)
+    assert names(tmp_path) == ["a", "b", "d"]
+    ids.remove_old(str(tmp_path), 9)
+    assert names(tmp_path) == ["a", "b", "d"]
+
+
+def test_a_run_with_a_file_of_others_stays_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3", "4")
+    (tmp_path / "runs" / "1" / "thesis.tex").write_text("years of work")
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "runs" / "0")
+    (tmp_path / "runs" / "notes").mkdir()
+    before = sorted(path for path in (tmp_path / "runs" / "1").rglob("*"))
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["0", "1", "4", "notes"]
+    assert sorted((tmp_path / "runs" / "1").rglob("*")) == before
+    assert "thesis.tex" in caplog.text
+
+
+def test_what_a_killed_run_did_not_remove_is_removed_by_the_next(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "1", "2")
+    os.rename(tmp_path / "runs" / "1", tmp_path / "runs" / f".1.{'a' * 32}.removed")
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["2"]
+
+
+def test_runs_that_cannot_be_removed_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish_in_turn(tmp_path, "1", "2")
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["1", "2"]
+    assert "earlier runs were not removed (Input/output error)" in caplog.text

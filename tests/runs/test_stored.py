@@ -1,13 +1,15 @@
 """An output in a store: whole runs and a pointer, and nothing of this host that is not the run's own."""
 
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
 
 from jobs import publish as publish_job
+from spark_w2v.errors import UserError
 from spark_w2v.runs import ids
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run, open_run, output_of
 from spark_w2v.storage.objects import ObjectStore
 from tests.runs.test_local import publish, save, start, tree, writing
 
@@ -60,3 +62,44 @@ def test_a_resumed_run_has_the_checkpoint_of_the_one_before(output: str) -> None
     with start(output, resume=True) as run:
         assert tree(run.parameters_folder) == expected
         assert run.metrics() == [{"epoch": 1}]
+
+
+def start_as(output: str, run_id: str) -> Run:
+    return open_run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
+
+
+def publish_as(output: str, run_id: str, keep_runs: int) -> None:
+    with Run(output_of(output, run_id, keep_runs=keep_runs), overwrite=False, resume=False, fingerprint={}) as run:
+        run.publish(writing(run_id), {"content": run_id})
+
+
+def runs_in(output: str) -> set[str]:
+    return {name.split("/")[1] for name in ObjectStore(output).entries("runs/")}
+
+
+def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog: pytest.LogCaptureFixture) -> None:
+    for run_id in "321":
+        publish_as(output, run_id, keep_runs=0)
+        time.sleep(1.1)  # the resolution of the store's clock
+    assert runs_in(output) == set("321")
+    ObjectStore(output).write("runs/3/embeddings/thesis.tex", b"years of work")
+    publish_as(output, "0", keep_runs=2)
+    assert runs_in(output) == set("013")
+    assert "runs/3/: is kept, as no run wrote embeddings/thesis.tex" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "runs/1/thesis.tex", "embeddings/part-00000.parquet"])
+def test_a_directory_with_files_of_others_is_refused(output: str, name: str) -> None:
+    ObjectStore(output).write(name, b"years of work")
+    with pytest.raises(UserError, match=f"holds {name}, which no run wrote"):
+        output_of(output, "1").check(overwrite=True, resume=False)
+    assert list(ObjectStore(output).entries()) == [name]
+
+
+def test_a_file_of_others_that_comes_while_a_run_is_at_work_is_kept(output: str) -> None:
+    store = ObjectStore(output)
+    with start_as(output, "1") as run:
+        store.write("runs/1/thesis.tex", b"years of work")
+        run.publish(writing("1"), {})
+    assert store.read("runs/1/thesis.tex") == b"years of work"
+    assert store.read("runs/1/_SUCCESS") == b""
