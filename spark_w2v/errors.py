@@ -9,6 +9,10 @@ class UserError(ValueError):
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
 
 
+class RefusedError(UserError):
+    """A store does not let us do something: no bucket, no permission. Exit code 2 before a run has begun, then 75."""
+
+
 class StorageError(RuntimeError):
     """What a storage refused and may allow later, in one sentence. Exit code 75; what was stored is unharmed."""
 

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 import spark_w2v
 from spark_w2v import config as configuration
-from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
-from spark_w2v.config import Config
-from spark_w2v.errors import BusyError, StorageError, UserError
+from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, whole_number
+from spark_w2v.config import LARGEST_INT, Config
+from spark_w2v.errors import BusyError, RefusedError, StorageError, UserError
 from spark_w2v.runs import ids, stored
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import is_local, local_path
@@ -85,6 +85,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--keep-runs",
         metavar="N",
+        type=whole_number(LARGEST_INT),
         help="once this run is published, remove all finished runs but the N newest; short for output.keep_runs",
     )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
@@ -95,6 +96,7 @@ def train(arguments: Sequence[str] | None = None) -> int:
     _log_to(screen, options.log_format)
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
+    options.begun = False
     try:
         _check_names(sys.argv[1:] if arguments is None else arguments)
         if options.keep_runs is not None:
@@ -117,6 +119,9 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if options.run_id is not None:
             _move_current(directory, options)
         return 0
+    except RefusedError as error:  # by a store that let us write before: permissions expire
+        _complain(str(error), options.log_format)
+        return TRY_AGAIN if options.begun else USERS_MISTAKE
     except (BusyError, StorageError) as error:
         _complain(str(error), options.log_format)
         return TRY_AGAIN
@@ -308,6 +313,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
     fingerprint = {"input": list(options.input), **decisive, "resolved": plan, "init": identity}
     # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
     is_done = options.run_id is not None and not options.overwrite and place.is_finished()
+    options.begun = True
     with open_run(place, overwrite=options.overwrite, resume=options.resume or is_done, fingerprint=fingerprint) as run:
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")

@@ -11,7 +11,7 @@ from pyspark import SparkContext
 from pyspark.errors.exceptions.captured import CapturedException
 from pyspark.sql import SparkSession
 
-from spark_w2v.errors import StorageError, UserError
+from spark_w2v.errors import RefusedError, StorageError
 from spark_w2v.storage.store import Entry
 
 Answer = TypeVar("Answer")
@@ -180,7 +180,7 @@ class HadoopStore:
             if EXISTS.search(said):
                 raise FileExistsError(place) from None
             if FINAL.search(said):
-                raise UserError(f"{place}: could not {what} ({said}).") from None
+                raise RefusedError(f"{place}: could not {what} ({said}).") from None
             raise StorageError(f"{place}: could not {what} ({said}).") from None
 
 

@@ -10,7 +10,7 @@ import obstore
 from obstore import exceptions
 from obstore.store import from_url
 
-from spark_w2v.errors import StorageError, UserError
+from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.storage.store import RETRY_SECONDS, Entry
 
 if TYPE_CHECKING:
@@ -155,13 +155,15 @@ class ObjectStore:
             raise
         except FileNotFoundError as error:
             if NO_BUCKET.search(str(error)):
-                raise UserError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
+                raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
+            if what == "write":
+                raise StorageError(f"{place}: the store could not write ({_reason(error)}).") from None
             raise FileNotFoundError(place) from None
         except FINAL as error:
-            raise UserError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
+            raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
         except exceptions.BaseError as error:
             if NO_BUCKET.search(str(error)):
-                raise UserError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
+                raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
             raise StorageError(f"{place}: the store could not {what} ({_reason(error)}).") from None
         except OSError as error:  # of the local file, or of the connection while an answer comes
             raise StorageError(f"{place}: could not {what} ({error.strerror or _reason(error)}).") from None

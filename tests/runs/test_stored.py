@@ -85,7 +85,7 @@ def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog
     ObjectStore(output).write("runs/3/embeddings/thesis.tex", b"years of work")
     publish_as(output, "0", keep_runs=2)
     assert runs_in(output) == set("013")
-    assert "runs/3/: is kept, as no run wrote embeddings/thesis.tex" in caplog.text
+    assert "runs/3/: is kept, as no run wrote runs/3/embeddings/thesis.tex" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", "runs/1/thesis.tex", "embeddings/part-00000.parquet"])
