@@ -335,7 +335,7 @@ def test_an_archive_is_refused_by_its_name_or_by_how_it_begins(spark: "SparkSess
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("a.txt", gzip.compress(DATA), "is packed with gzip, but Spark goes by the name"),
+        ("a.txt", gzip.compress(DATA, mtime=0), "is packed with gzip, but Spark goes by the name"),
         ("a.xz", b"whatever", "is packed in a way that Spark does not unpack"),
         ("a.csv", b"PAR1whatever", "is Parquet, not text; set corpus.format"),
         ("a.txt", b"%PDF-1.7", "is PDF, not text"),
