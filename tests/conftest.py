@@ -47,6 +47,11 @@ def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         .config("spark.sql.warehouse.dir", str(scratch / "warehouse"))
         .config("spark.local.dir", str(scratch / "local"))
         .config("spark.driver.memory", "1g")
+        # What Spark keeps of jobs that have ended has to be at its limit before test_soak.py looks at the heap.
+        .config("spark.ui.retainedJobs", "8")
+        .config("spark.ui.retainedStages", "8")
+        .config("spark.ui.retainedTasks", "32")
+        .config("spark.sql.ui.retainedExecutions", "4")
         # As in conf/spark-defaults.conf: tasks start 45 ms sooner each; and as the job does then.
         .config("spark.python.unix.domain.socket.enabled", "true")
         .config("spark.python.daemon.module", "spark_w2v.stages.workers")

@@ -140,7 +140,7 @@ def hold_epochs() -> None:
     attempts, epochs, rounds = itertools.count(1), list[int](), 0
     before = 0
 
-    def held_frame(self: Any, spec: Any, sweep: int) -> Any:
+    def held_frame(self: Any, spec: Any, *more: Any) -> Any:
         nonlocal before, rounds
         ring = spec.exchange.ring
         if spec.epoch not in epochs:
@@ -149,7 +149,7 @@ def hold_epochs() -> None:
             epochs.append(spec.epoch)
         module.draw_records = hold_drawing(draw, next(attempts))
         module.train_with = lambda *arguments: hold_training(train_with(*arguments), before)
-        return frame(self, spec, sweep)
+        return frame(self, spec, *more)
 
     module.BlockEpoch._frame = held_frame
 
@@ -255,7 +255,7 @@ if __name__ == "__main__":
     hold_tasks(replicas, "_replica_task", "round")
     hold_epochs()
     hold_calls(block_epochs.FileStore, "write", "rows")
-    hold_calls(block_epochs, "_refuse_infinite", "sweep")
+    hold_calls(block_epochs, "_refuse_diverged", "sweep")
     tell_secrets()
     files = Files()
     files.within(run, "write_checkpoint", "checkpoint")

@@ -25,8 +25,9 @@ from tests.cluster.submission import ALL_EXECUTORS, Stop, Submission, assert_sam
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(600)]
 
-BLOCKS, EPOCHS, SWEEPS = 8, 2, 2
-LAST = Stop("round", BLOCKS * EPOCHS * SWEEPS)
+# The first epoch has growing sweeps before its two equal ones.
+BLOCKS, EPOCHS, SWEEPS, FIRST_SWEEPS = 8, 2, 2, 4
+LAST = Stop("round", BLOCKS * (FIRST_SWEEPS + SWEEPS))
 SETTINGS = [
     "--set", f"training.partitions={BLOCKS}", "--set", "training.dimensions=24", "--set", f"training.epochs={EPOCHS}",
     "--set", f"training.sweeps_per_epoch={SWEEPS}", "--set", "vocabulary.subsample=0", "--set", "output.report=false",
