@@ -76,7 +76,9 @@ class Proxy:
             self._answer(request, 404, [], b"<Error><Code>NoSuchKey</Code></Error>")
             return
         passed_on = [
-            (k, v) for k, v in answer.getheaders() if k.lower() not in ("transfer-encoding", "content-length", "connection")
+            (k, v)
+            for k, v in answer.getheaders()
+            if k.lower() not in ("transfer-encoding", "content-length", "connection")
         ]
         length = answer.getheader("Content-Length") if request.command == "HEAD" else None
         self._answer(request, answer.status, passed_on, content, length)

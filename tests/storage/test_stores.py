@@ -14,11 +14,12 @@ from spark_w2v.storage.objects import ObjectStore
 from spark_w2v.storage.store import Store, open_store, scheme_of
 
 
-@pytest.fixture(params=["s3", "hadoop"])
+@pytest.fixture(params=["s3", "az", "hadoop"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A directory that does not exist yet."""
-    if request.param == "s3":
-        yield ObjectStore(f"{request.getfixturevalue('bucket')}/{tmp_path.name}/deep")
+    if request.param in ("s3", "az"):
+        place = request.getfixturevalue("bucket" if request.param == "s3" else "container")
+        yield ObjectStore(f"{place}/{tmp_path.name}/deep")
     else:
         spark: SparkSession = request.getfixturevalue("spark")
         assert spark.sparkContext._jsc is not None
