@@ -108,8 +108,9 @@ def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [program, "--silent", "--skipApiVersionCheck", "--location", tmp_path_factory.mktemp("azurite")]
-    server = subprocess.Popen([*command, "--blobHost", "127.0.0.1", "--blobPort", str(port)])
+    folder = str(tmp_path_factory.mktemp("azurite"))
+    command = [str(program), "--silent", "--skipApiVersionCheck", "--location", folder, "--blobHost", "127.0.0.1"]
+    server = subprocess.Popen([*command, "--blobPort", str(port)])
     variables = {
         # The account that Azurite has, and everybody knows.
         "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",

@@ -75,11 +75,8 @@ class Proxy:
         if fault == "404 after a write" and request.command == "PUT":
             self._answer(request, 404, [], b"<Error><Code>NoSuchKey</Code></Error>")
             return
-        passed_on = [
-            (k, v)
-            for k, v in answer.getheaders()
-            if k.lower() not in ("transfer-encoding", "content-length", "connection")
-        ]
+        own = ("transfer-encoding", "content-length", "connection")
+        passed_on = [(name, value) for name, value in answer.getheaders() if name.lower() not in own]
         length = answer.getheader("Content-Length") if request.command == "HEAD" else None
         self._answer(request, answer.status, passed_on, content, length)
 

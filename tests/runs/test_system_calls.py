@@ -1,4 +1,4 @@
-"""Whatever call of the system fails, for a local output: the right output or the one before, and the next run succeeds."""
+"""Whatever call of the system fails, for a local output: a whole output stays, and the next run succeeds."""
 
 import json
 import os
@@ -20,9 +20,8 @@ def run(output: Path, *options: str, strace: tuple[str, ...] = ()) -> "subproces
     command = [*strace, sys.executable, "-B", "-m", "tests.runs.run_without_spark", str(output), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
-        command, cwd=output.parent, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
+        command, cwd=output.parent, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def value_of(output: Path) -> float:
