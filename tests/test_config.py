@@ -142,8 +142,14 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(write: 
             'output.checkpoint = "round" is not one of its values; it must be "epoch", "none" or "sweep"; "sweep" '
             'replaces "round".',
         ),
-        ("[output]\ncolour = 1\n", "unknown key output.colour; the keys of [output] are checkpoint, report."),
-        ('[output]\n"a\\nb" = 1\n', "unknown key output.a\\nb; the keys of [output] are checkpoint, report."),
+        (
+            "[output]\ncolour = 1\n",
+            "unknown key output.colour; the keys of [output] are checkpoint, report, keep_runs.",
+        ),
+        (
+            '[output]\n"a\\nb" = 1\n',
+            "unknown key output.a\\nb; the keys of [output] are checkpoint, report, keep_runs.",
+        ),
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),
         (
             "[spark]\n",

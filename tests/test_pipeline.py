@@ -140,7 +140,7 @@ def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
     [
         (["--run-id", "../up"], "run id '../up': may have letters"),
         (["--run-id", ""], "run id '': may have letters"),
-        (["--output", "hdfs://host/out", "--run-id", "1"], "directories of this host only"),
+        (["--output", "s3://bucket/out", "--run-id", "../up"], "run id '../up': may have letters"),
         (["--no-publish"], "--no-publish is for runs with --run-id"),
     ],
 )

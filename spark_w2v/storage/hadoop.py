@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
 from pyspark import SparkContext
 from pyspark.errors.exceptions.captured import CapturedException
-from pyspark.sql import SparkSession
 
 from spark_w2v.errors import RefusedError, StorageError
 from spark_w2v.storage.store import Entry
@@ -34,15 +33,15 @@ class HadoopStore:
 
     def __init__(self, uri: str) -> None:
         self.uri = uri.rstrip("/")
-        context = SparkContext._active_spark_context
-        if context is None:
-            # A reader outside of Spark: a session with nothing but what the file systems need.
-            builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
-            context = builder.getOrCreate().sparkContext
-        assert context._jvm is not None, "it is running"
-        self._jvm = context._jvm
-        self._root = self._tried("be opened", lambda: self._jvm.org.apache.hadoop.fs.Path(self.uri))
-        self._configuration = context._jsc.hadoopConfiguration()
+        SparkContext._ensure_initialized()  # for readers outside of Spark: a JVM, without a session in it
+        jvm: Any = SparkContext._jvm
+        self._jvm = jvm
+        self._root = self._tried("be opened", lambda: jvm.org.apache.hadoop.fs.Path(self.uri))
+        if (context := SparkContext._active_spark_context) is not None:
+            self._configuration = context._jsc.hadoopConfiguration()
+        else:
+            settings = jvm.org.apache.spark.SparkConf()
+            self._configuration = jvm.org.apache.spark.deploy.SparkHadoopUtil.get().newConfiguration(settings)
         self._files = self._tried("be opened", lambda: self._root.getFileSystem(self._configuration))
 
     def read(self, name: str) -> bytes | None:

@@ -327,7 +327,7 @@ def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.Captu
         (["OUT", "--format", "npy", "--to", ""], "is no path"),
         (["OUT", "--format", "npy", "--to", "/"], "is the root of a file system"),
         (["OUT", "--format", "npy", "--to", "s3://bucket/to"], "is not on this host"),
-        (["hdfs://host/out", "--format", "npy", "--to", "DIR/to"], "is not on this host"),
+        (["s3://bucket/out?key=1", "--format", "npy", "--to", "DIR/to"], "takes no options after a question mark"),
         (["OUT", "--format", "npy", "--to", "DIR/no/to"], "is no directory"),
         (["OUT", "--format", "npy", "--to", "DIR/file/to"], "is no directory"),
         (["OUT", "--format", "npy", "--to", "DIR/file", "--overwrite"], "is a file, and npy is a directory"),
