@@ -44,6 +44,7 @@ test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of the
 # Many of them wait for processes to start or to end, and leave a core idle. Those of one file share what they set up.
 test-all: .venv/.installed-dev .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
+	@scripts/get_azurite
 	@$(JAVA) $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
 
 test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes

@@ -26,11 +26,11 @@ from spark_w2v.command_line import (
     whole_number,
     with_exit_codes,
 )
+from spark_w2v.runs.ids import add_file, directory_of, holds_runs
+from spark_w2v.runs.places import is_local
 from spark_w2v.stages import evaluation, report
 from spark_w2v.stages.embeddings import read
 from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
-from spark_w2v.stages.publication import is_local
-from spark_w2v.stages.runs import directory_of, holds_runs
 
 PROGRAM = "evaluate.py"
 AMONG, SHOW = 10_000, 20
@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
         parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
     other = options.compare
-    if options.fail_below is not None and is_local(other) and holds_runs(other):
+    if options.fail_below is not None and holds_runs(other):
         print(f"{shown(other)} has no current run yet, so there is nothing to be worse than")
         other = None
     runs = [path for path in (options.output, other) if path is not None]
@@ -101,6 +101,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.report:
         run = report.finished(outputs[0])
         report.write(outputs[0] / report.NAME, report.page(run, report.as_evaluation(found)))
+        if not is_local(options.output):
+            add_file(options.output, outputs[0] / report.NAME)
     if options.fail_below is not None and len(runs) == 2:
         return _gate([*pairs, *analogies], options.fail_below)
     return 0

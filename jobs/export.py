@@ -10,9 +10,10 @@ except ImportError:  # python puts the script's directory on the path, not the c
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
+from spark_w2v.errors import UserError
+from spark_w2v.runs.ids import directory_of
+from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.stages.export import FILES, VECTORS, export
-from spark_w2v.stages.publication import UserError, is_local, local_path
-from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "export.py"
 

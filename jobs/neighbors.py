@@ -22,9 +22,9 @@ from spark_w2v.command_line import (
     whole_number,
     with_exit_codes,
 )
+from spark_w2v.runs.ids import directory_of
 from spark_w2v.stages.embeddings import Embeddings, read
 from spark_w2v.stages.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
-from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "neighbors.py"
 LARGEST_TOP = 10_000

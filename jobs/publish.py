@@ -10,7 +10,7 @@ except ImportError:  # python puts the script's directory on the path, not the c
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from spark_w2v.command_line import EXIT_CODES, Parser, leave, shown, with_exit_codes
-from spark_w2v.stages.runs import CURRENT, move_current
+from spark_w2v.runs.ids import CURRENT, move_current
 
 PROGRAM = "publish.py"
 

@@ -10,9 +10,9 @@ except ImportError:  # python puts the script's directory on the path, not the c
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
+from spark_w2v.runs.ids import add_file, directory_of
+from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.stages import report
-from spark_w2v.stages.publication import local_path
-from spark_w2v.stages.runs import directory_of
 
 PROGRAM = "report.py"
 
@@ -34,7 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.evaluation is not None:
         evaluation = report.evaluation(Path(options.evaluation), len(run.words), run.vectors.shape[1])
     report.write(target, report.page(run, evaluation))
-    print(f"{shown(str(target))}: {target.stat().st_size / 1e6:.1f} MB")
+    place = str(target)
+    if target.parent == output and not is_local(options.output):  # a copy
+        place = add_file(options.output, target)
+    print(f"{shown(place)}: {target.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

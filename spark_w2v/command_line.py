@@ -9,9 +9,8 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from spark_w2v.errors import BusyError, StorageError, UserError
 from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.publication import UserError
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (
@@ -80,12 +79,12 @@ def with_exit_codes(program: str) -> Callable[[Callable[..., int]], Callable[...
         def decorated(arguments: Sequence[str] | None = None) -> int:
             try:
                 return main(arguments)
+            except (BusyError, StorageError) as error:
+                complain(program, str(error))
+                return TRY_AGAIN
             except (OutputError, UserError) as error:
                 complain(program, str(error))
                 return USERS_MISTAKE
-            except StorageError as error:
-                complain(program, str(error))
-                return TRY_AGAIN
 
         return decorated
 

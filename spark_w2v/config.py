@@ -19,6 +19,8 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from spark_w2v.errors import UserError
+
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
 LARGEST_FILE = 1 << 20  # bytes
 LARGEST_INT = 2**31 - 1  # word ids and positions are int32
@@ -267,6 +269,18 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     report: Annotated[
         bool, Meta(description="Write report.html, a page about the run to look at in a browser; it needs no network.")
     ] = True
+    keep_runs: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=LARGEST_INT,
+            description=(
+                "Finished runs that stay in a directory of --run-id, or of a store, the newest ones and the published "
+                "one; the others are removed once this run is published. 0 keeps all runs with an id, and of those "
+                "without one, which only a store has, this one and the one before. --keep-runs wins over it."
+            ),
+        ),
+    ] = 0
 
 
 class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -326,12 +340,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     exchange: Exchange = msgspec.field(default_factory=Exchange)
 
 
-class ConfigError(ValueError):
-    """The user's mistake, in one printable line: where, what was found, what is required."""
-
-    def __init__(self, message: str) -> None:
-        # A key or a path may hold line ends, escape codes or lone surrogates; none of them reaches the terminal.
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+ConfigError = UserError
 
 
 class NoWordsError(ConfigError):

@@ -21,17 +21,21 @@ from tqdm import tqdm
 
 import spark_w2v
 from spark_w2v import config as configuration
-from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser
-from spark_w2v.config import Config, ConfigError
-from spark_w2v.stages import corpus, embeddings, inputs, publication, report, runs, steps, warm_start, workers
+from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, whole_number
+from spark_w2v.config import LARGEST_INT, Config
+from spark_w2v.errors import BusyError, RefusedError, StorageError, UserError
+from spark_w2v.runs import ids, stored
+from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.run import Output, Run, open_run, output_of
+from spark_w2v.stages import corpus, embeddings, inputs, report, steps, warm_start, workers
 from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.publication import BusyError, Run, UserError
 from spark_w2v.stages.training import NoPairsError, Training
 from spark_w2v.stages.warm_start import Earlier
 from spark_w2v.stages.watching import Curves, JsonLines, board
+from spark_w2v.storage.store import needs_jvm
 
 log = logging.getLogger("spark_w2v")
 
@@ -78,6 +82,12 @@ def train(arguments: Sequence[str] | None = None) -> int:
         metavar="ID",
         help="write to DIR/runs/ID, then move DIR/current there; nothing to do where that run is finished already",
     )
+    parser.add_argument(
+        "--keep-runs",
+        metavar="N",
+        type=whole_number(LARGEST_INT),
+        help="once this run is published, remove all finished runs but the N newest; short for output.keep_runs",
+    )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
     options = parser.parse_args(arguments)
     if options.no_publish and options.run_id is None:
@@ -86,38 +96,36 @@ def train(arguments: Sequence[str] | None = None) -> int:
     _log_to(screen, options.log_format)
     signal.signal(signal.SIGTERM, _stop)
     session: SparkSession | None = None
+    options.begun = False
     try:
         _check_names(sys.argv[1:] if arguments is None else arguments)
+        if options.keep_runs is not None:
+            options.set.append(f"output.keep_runs={options.keep_runs}")
         settings = configuration.load(options.config, options.set)
+        options.keep_runs = settings.output.keep_runs
         corpus.check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
         directory = options.output
-        if options.run_id is not None:
-            options.output = runs.output_of(directory, options.run_id)
-            if options.no_publish and options.overwrite and runs.current(directory) == options.run_id:
-                raise UserError(
-                    f"{options.output}: is the run that readers get, so --overwrite would publish it; leave "
-                    "--no-publish out, or give another run id."
-                )
-        if publication.is_local(options.output):
-            # With a run id a finished output is no mistake yet.
-            resume = options.resume or options.run_id is not None
-            publication.check(options.output, overwrite=options.overwrite, resume=resume)
+        place = None if needs_jvm(directory) else _place(options)
         if options.tensorboard is not None:
             board(options.tensorboard)
         written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
-        options.outputs = [
-            str(publication.local_path(path)) if publication.is_local(path) else path.rstrip("/") for path in written
-        ]
+        options.outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
         session = _session()
-        _train(session, settings, options, screen)
+        if place is None:
+            place = _place(options)
+        options.output = place.name
+        _train(session, settings, options, place, screen)
         if options.run_id is not None:
             _move_current(directory, options)
         return 0
+    except RefusedError as error:  # by a store that let us write before: permissions expire
+        _complain(str(error), options.log_format)
+        return TRY_AGAIN if options.begun else USERS_MISTAKE
     except (BusyError, StorageError) as error:
         _complain(str(error), options.log_format)
         return TRY_AGAIN
-    except (ConfigError, UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
+    except (UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
         _complain(str(error), options.log_format)
         return USERS_MISTAKE
     except SparkLostError as error:
@@ -145,6 +153,19 @@ def train(arguments: Sequence[str] | None = None) -> int:
         if session is not None:
             with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
                 session.stop()
+
+
+def _place(options: argparse.Namespace) -> Output:
+    """Where the run writes to, checked before any work is done."""
+    place = output_of(options.output, options.run_id, move_pointer=not options.no_publish, keep_runs=options.keep_runs)
+    if options.no_publish and options.overwrite and ids.current(options.output) == options.run_id:
+        raise UserError(
+            f"{place.name}: is the run that readers get, so --overwrite would publish it; leave --no-publish out, or "
+            "give another run id."
+        )
+    # With a run id a finished output is no mistake yet.
+    place.check(overwrite=options.overwrite, resume=options.resume or options.run_id is not None)
+    return place
 
 
 def _refuse_passwords(paths: Sequence[str]) -> None:
@@ -278,24 +299,22 @@ def _given() -> dict[str, str]:
 
 
 def _earlier(output: str, dimensions: int) -> Earlier:
-    if not publication.is_local(output):
-        raise ConfigError(f"--init {output}: must be a directory that the driver sees; copy it to one.")
-    return warm_start.read(runs.directory_of(output), dimensions)
+    return warm_start.read(ids.directory_of(output), dimensions)
 
 
-def _train(session: SparkSession, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
+def _train(session: SparkSession, settings: Config, options: argparse.Namespace, place: Output, screen: TextIO) -> None:
     started = time.monotonic()
     earlier = None if options.init is None else _earlier(options.init, settings.training.dimensions)
     plan = steps.resolve(session, settings)
     # "init" is there without --init too, so that a run without it does not resume one with it.
     identity = {} if earlier is None else {"digest": earlier.digest}
     decisive = {section: keys for section, keys in configuration.as_dict(settings).items() if section != "exchange"}
+    del decisive["output"]["keep_runs"]
     fingerprint = {"input": list(options.input), **decisive, "resolved": plan, "init": identity}
     # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
-    is_done = options.run_id is not None and not options.overwrite and runs.is_finished(options.output)
-    with publication.open_run(
-        options.output, overwrite=options.overwrite, resume=options.resume or is_done, fingerprint=fingerprint
-    ) as run:
+    is_done = options.run_id is not None and not options.overwrite and place.is_finished()
+    options.begun = True
+    with open_run(place, overwrite=options.overwrite, resume=options.resume or is_done, fingerprint=fingerprint) as run:
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")
         found = corpus.list_files(session, options.input, settings.corpus.format, options.outputs)
@@ -366,8 +385,8 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
                 name = options.output.rstrip("/").rpartition("/")[2]
                 _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
 
-        if options.run_id is not None and not options.no_publish:
-            runs.mark_pending(options.output)
+        if options.run_id is not None and not options.no_publish and isinstance(place, LocalOutput):
+            ids.mark_pending(options.output)
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
@@ -384,12 +403,19 @@ def _report(directory: Path, run: report.Finished) -> None:
 
 
 def _move_current(directory: str, options: argparse.Namespace) -> None:
-    """Move DIR/current to a run that has just finished; to one that had finished before, only if it was prevented."""
-    if not options.no_publish and runs.is_pending(options.output):
-        before = runs.move_current(directory, options.run_id)
-        log.info("%s/%s is run %s, it was %s", directory, runs.CURRENT, options.run_id, before or "none")
+    """Move DIR/current to a run that has just finished; to one that had finished before, only if it was prevented.
+
+    In a store a run moves the pointer while it holds the lock, or the next run does.
+    """
+    if not is_local(directory):
+        log.info("%s/%s is run %s", directory, stored.CURRENT, ids.current(directory) or "none")
+    elif not options.no_publish and ids.is_pending(options.output):
+        before = ids.move_current(directory, options.run_id)
+        log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, options.run_id, before or "none")
+        if options.keep_runs:
+            ids.remove_old(directory, options.keep_runs)
     else:
-        log.info("%s/%s is left as it was: %s", directory, runs.CURRENT, runs.current(directory) or "none")
+        log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
 
 
 def _own_version() -> str:

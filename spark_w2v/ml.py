@@ -47,11 +47,12 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v import config as configuration
 from spark_w2v.config import KEYS, Config, ConfigError, NoWordsError
+from spark_w2v.errors import StorageError
+from spark_w2v.runs.ids import directory_of
 from spark_w2v.stages import corpus, embeddings, neighbors, steps
 from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.documents import mean_vectors_with
 from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.memory import NotEnoughMemoryError
 from spark_w2v.stages.training import NoPairsError
 
@@ -481,12 +482,16 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
 
     @classmethod
     def of_output(cls, output: str | Path, **options: Unpack[ModelOptions]) -> "SkipGramModel":
-        """The vectors of a finished run of jobs/train.py, in a directory that the driver sees.
+        """The vectors of a finished run of jobs/train.py, or of the current one of a directory of runs.
+
+        Args:
+            output: a path of this host, or the URI of a directory in a store.
 
         Raises:
             OutputError: it is none.
+            UserError: there is none in the store.
         """
-        found = embeddings.read(Path(output))
+        found = embeddings.read(directory_of(str(output)))
         model = cls()._with(found.words, found.counts, found.vectors)
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**_known(model, options))

@@ -1,8 +1,16 @@
 """One Spark session for all tests that ask for it; whoever does not ask starts no JVM."""
 
+import base64
+import contextlib
+import email.utils
+import hashlib
+import hmac
+import http.client
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,3 +75,81 @@ def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[str]:
+    """A bucket of an S3 server on loopback, which the environment leads to."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in variables.items():
+            patched.setenv(name, value)
+        import boto3  # type: ignore[import-untyped]
+
+        boto3.client("s3").create_bucket(Bucket="bucket")
+        yield "s3://bucket"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A container of Azurite, on loopback, which the environment leads to."""
+    program = ROOT / "build" / "azurite" / "node_modules" / ".bin" / "azurite-blob"
+    if not program.exists():
+        pytest.skip("no Azurite; scripts/get_azurite installs it")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = str(tmp_path_factory.mktemp("azurite"))
+    command = [str(program), "--silent", "--skipApiVersionCheck", "--location", folder, "--blobHost", "127.0.0.1"]
+    server = subprocess.Popen([*command, "--blobPort", str(port)])
+    variables = {
+        # The account that Azurite has, and everybody knows.
+        "AZURE_STORAGE_ACCOUNT_NAME": "devstoreaccount1",
+        "AZURE_STORAGE_ACCOUNT_KEY": (
+            "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+        ),
+        "AZURE_STORAGE_ENDPOINT": f"http://127.0.0.1:{port}/devstoreaccount1",
+    }
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in variables.items():
+            patched.setenv(name, value)
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                break
+            assert time.monotonic() < deadline, "Azurite did not start"
+            time.sleep(0.1)
+        _make_container(port)
+        yield "az://container"
+    server.kill()
+    server.wait()
+
+
+def _make_container(port: int) -> None:
+    """Send the one request of Azure's that the library has no call for, signed with the shared key."""
+    account, key = os.environ["AZURE_STORAGE_ACCOUNT_NAME"], base64.b64decode(os.environ["AZURE_STORAGE_ACCOUNT_KEY"])
+    date = email.utils.formatdate(usegmt=True)
+    signed = (
+        f"PUT\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:{date}\nx-ms-version:2021-08-06\n"
+        f"/{account}/{account}/container\nrestype:container"
+    )
+    signature = base64.b64encode(hmac.new(key, signed.encode(), hashlib.sha256).digest()).decode()
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    headers = {
+        "x-ms-date": date, "x-ms-version": "2021-08-06", "Authorization": f"SharedKey {account}:{signature}",
+        "Content-Length": "0",
+    }  # fmt: skip
+    connection.request("PUT", f"/{account}/container?restype=container", headers=headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    connection.close()
+    assert answer.status == 201, said

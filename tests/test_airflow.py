@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spark_w2v.stages import runs
+from spark_w2v.runs import ids
 from tests.test_pipeline import state
 from tests.test_train import FAST_JVM, GROUPS, planted_corpus
 
@@ -94,7 +94,7 @@ def test_the_dag_publishes_does_nothing_twice_and_is_stopped_by_its_gate(
     assert first.returncode == 0, first.stdout
     assert tasks(first.stdout) == ["prepare", "train", "evaluate", "gate", "publish"]
     assert "has no current run yet" in first.stdout
-    assert runs.current(str(kept)) == "20261101"
+    assert ids.current(str(kept)) == "20261101"
     evaluation = json.loads((kept / "evaluations" / "20261101.json").read_text())
     assert evaluation["this"]["pairs"][0]["spearman"] > 0.7
 
@@ -108,8 +108,8 @@ def test_the_dag_publishes_does_nothing_twice_and_is_stopped_by_its_gate(
     assert worse.returncode != 0, worse.stdout
     assert tasks(worse.stdout) == ["prepare", "train", "evaluate", "gate"]
     assert re.search(r"pairs\.tsv: Spearman is \S+, below 0\.95 of", worse.stdout)
-    assert runs.is_finished(str(kept / "runs" / "20261102")), "it can be looked into, and published by hand"
-    assert runs.current(str(kept)) == "20261101"
+    assert ids.is_finished(str(kept / "runs" / "20261102")), "it can be looked into, and published by hand"
+    assert ids.current(str(kept)) == "20261101"
 
 
 def tasks(log: str) -> list[str]:

@@ -142,8 +142,14 @@ def test_an_override_wins_over_the_file_and_the_last_one_over_the_others(write: 
             'output.checkpoint = "round" is not one of its values; it must be "epoch", "none" or "sweep"; "sweep" '
             'replaces "round".',
         ),
-        ("[output]\ncolour = 1\n", "unknown key output.colour; the keys of [output] are checkpoint, report."),
-        ('[output]\n"a\\nb" = 1\n', "unknown key output.a\\nb; the keys of [output] are checkpoint, report."),
+        (
+            "[output]\ncolour = 1\n",
+            "unknown key output.colour; the keys of [output] are checkpoint, report, keep_runs.",
+        ),
+        (
+            '[output]\n"a\\nb" = 1\n',
+            "unknown key output.a\\nb; the keys of [output] are checkpoint, report, keep_runs.",
+        ),
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),
         (
             "[spark]\n",
@@ -428,13 +434,10 @@ def test_the_stored_reference_is_the_one_the_classes_give() -> None:
 
 
 def test_configuration_loads_neither_spark_nor_numpy() -> None:
-    # A program of its own, which reads the file and not the package: what the package imports is another test's affair.
-    program = (
-        "import runpy, sys; runpy.run_path(sys.argv[1]);"
-        "print(sorted({'pyspark', 'numpy', 'pyarrow', 'spark_w2v'} & set(sys.modules)))"
-    )
+    program = "import sys, spark_w2v.config;print(sorted({'pyspark', 'numpy', 'pyarrow'} & set(sys.modules)))"
     done = subprocess.run(
-        [sys.executable, "-c", program, str(ROOT / "spark_w2v" / "config.py")],
+        [sys.executable, "-c", program],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,

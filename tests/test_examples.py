@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from gensim.test.utils import datapath
 
-from spark_w2v.stages import runs
+from spark_w2v.runs import ids
 from spark_w2v.stages.embeddings import read
 from tests.test_pipeline import state
 from tests.test_train import FAST_JVM
@@ -121,7 +121,7 @@ def test_every_block_about_scheduling_runs(belongings: Path) -> None:
     activated = "source .venv/bin/activate; export JAVA_HOME=$(scripts/java_home) PYSPARK_PYTHON=$PWD/.venv/bin/python"
     printed = type_in(belongings, [activated, "export SPARK_LOCAL_IP=127.0.0.1", *commands])
     assert "my-runs/current is run 20261101, already" in printed
-    assert runs.current(str(belongings / "my-runs")) == "20261101"
+    assert ids.current(str(belongings / "my-runs")) == "20261101"
 
 
 @pytest.fixture
@@ -151,7 +151,7 @@ def test_the_crontab_line_publishes_does_nothing_twice_and_is_stopped_by_its_gat
         return subprocess.run(["sh", "-c", command], env=bare, check=False).returncode
 
     assert cron("first") == 0, log.read_text()
-    assert runs.current(str(kept)) == "first"
+    assert ids.current(str(kept)) == "first"
     before = {name: facts for name, facts in state(kept).items() if not name.startswith("evaluations")}
     assert cron("first") == 0, log.read_text()
     assert "nothing to do" in log.read_text()
@@ -160,7 +160,7 @@ def test_the_crontab_line_publishes_does_nothing_twice_and_is_stopped_by_its_gat
     # The next day's text has lost the court: fewer pairs can be answered.
     (belongings / "my-text" / "court.txt").unlink()
     assert cron("second") == 3, log.read_text()
-    assert runs.current(str(kept)) == "first"
+    assert ids.current(str(kept)) == "first"
     assert len(read(kept / "runs" / "second").words) > 100
     assert cron("../x") == 2, log.read_text()
     with open(tmp_path / "vectors.lock") as lock:

@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 
 from spark_w2v import config
 from spark_w2v.config import ConfigError
+from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.stages import evaluation
-from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import Embeddings
 from spark_w2v.stages.packed import damage_of_bzip2
 from tests import test_config
-from tests.stages import test_checkpoints
+from tests.runs import test_checkpoints
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "spark_w2v"
 
 # Lowest first. A module may import from its own layer and from those before it.
-LAYERS = ("config", "skipgram", "exchange", "stages", "ml", "command_line", "job", "jobs")
+LAYERS = (
+    "errors", "config", "skipgram", "exchange", "storage", "runs", "stages", "ml", "command_line", "job", "jobs",
+)  # fmt: skip
 
 
 def module_name(path: Path) -> str:
@@ -81,6 +83,18 @@ def test_importing_the_whole_algorithm_loads_no_pyspark() -> None:
 def test_no_file_of_the_algorithm_imports_pyspark(path: Path) -> None:
     imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))
     assert not {name for name in imported if name.partition(".")[0] in ("pyspark", "py4j")}
+
+
+@pytest.mark.parametrize("path", files("spark_w2v/storage", "spark_w2v/runs"), ids=identify)
+def test_one_file_of_storage_and_runs_imports_pyspark(path: Path) -> None:
+    imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))
+    found = {name for name in imported if name.partition(".")[0] in ("pyspark", "py4j")}
+    assert bool(found) == (identify(path) == "spark_w2v/storage/hadoop.py")
+
+
+@pytest.mark.parametrize("path", files("spark_w2v/storage", "spark_w2v/runs"), ids=identify)
+def test_no_file_of_storage_and_runs_is_long(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
 
 
 @pytest.mark.parametrize("path", files("spark_w2v", "jobs"), ids=identify)

@@ -30,12 +30,12 @@ from scipy.sparse import csc_matrix
 
 from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.config import KEYS, ConfigError
+from spark_w2v.errors import StorageError
 from spark_w2v.ml import KEY_OF
 from spark_w2v.stages import corpus, embeddings, memory, steps
 from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
 from spark_w2v.stages.embeddings import OutputError
 from spark_w2v.stages.export import export
-from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.training import NoPairsError
 from tests.test_train import GROUPS, submit
 

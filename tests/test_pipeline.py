@@ -16,8 +16,9 @@ from pyspark.sql import SparkSession
 
 from jobs import publish
 from spark_w2v import job
-from spark_w2v.stages import publication, runs
-from spark_w2v.stages.files import StorageError
+from spark_w2v.errors import StorageError
+from spark_w2v.runs import ids
+from spark_w2v.runs.run import open_run, output_of
 from tests.test_train import ONE, SMALL, planted_corpus, train_here
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -66,7 +67,7 @@ def test_a_run_goes_to_its_id_and_the_same_one_again_does_nothing(
     train: Train, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    assert runs.current(str(kept)) == "1"
+    assert ids.current(str(kept)) == "1"
     assert (kept / "current" / "_SUCCESS").exists()
     before = state(kept)
     assert train("1") == 0
@@ -92,12 +93,12 @@ def test_a_finished_id_with_another_configuration_is_refused_and_the_difference_
 
 def test_no_publish_leaves_current_for_publish_to_move(train: Train, kept: Path) -> None:
     assert train("2", "--no-publish") == 0
-    assert runs.current(str(kept)) == "1"
+    assert ids.current(str(kept)) == "1"
     assert train("2") == 0, "a finished run is not published because it is asked for again: a gate may have held it"
-    assert runs.current(str(kept)) == "1"
+    assert ids.current(str(kept)) == "1"
     assert publish.main([str(kept), "2"]) == 0
     assert train("1") == 0
-    assert runs.current(str(kept)) == "2", "doing an earlier day again does not take readers back to it"
+    assert ids.current(str(kept)) == "2", "doing an earlier day again does not take readers back to it"
 
 
 def test_what_readers_get_is_not_overwritten_by_a_run_that_is_not_to_be_published(
@@ -116,19 +117,19 @@ def test_a_run_that_died_between_its_output_and_current_is_made_up_for(
         raise StorageError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(runs, "move_current", dies)
+        patched.setattr(ids, "move_current", dies)
         assert train("2") == 75
-    assert runs.current(str(kept)) == "1"
-    assert runs.is_finished(str(kept / "runs" / "2"))
+    assert ids.current(str(kept)) == "1"
+    assert ids.is_finished(str(kept / "runs" / "2"))
     assert train("2") == 0
-    assert runs.current(str(kept)) == "2"
+    assert ids.current(str(kept)) == "2"
     assert sorted(os.listdir(kept / "runs")) == ["1", "2"]
 
 
 def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
     train: Train, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with publication.open_run(str(kept / "runs" / "2"), overwrite=False, resume=False, fingerprint={}):
+    with open_run(output_of(str(kept / "runs" / "2")), overwrite=False, resume=False, fingerprint={}):
         assert train("2") == 75
         assert "another run is at work on it" in capsys.readouterr().err
         assert train("1") == 0, "other ids are nobody's business"
@@ -139,7 +140,7 @@ def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
     [
         (["--run-id", "../up"], "run id '../up': may have letters"),
         (["--run-id", ""], "run id '': may have letters"),
-        (["--output", "hdfs://host/out", "--run-id", "1"], "directories of this host only"),
+        (["--output", "s3://bucket/out", "--run-id", "../up"], "run id '../up': may have letters"),
         (["--no-publish"], "--no-publish is for runs with --run-id"),
     ],
 )

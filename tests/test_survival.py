@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from spark_w2v.runs.checkpoints import newest_checkpoint
+from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.stages import block_epochs, memory
-from spark_w2v.stages.checkpoints import newest_checkpoint
 from spark_w2v.stages.embeddings import read, read_context
-from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training import MOST_LOSS
 from tests.test_train import planted_corpus, submit, train_here
 

@@ -241,7 +241,7 @@ def test_new_words_find_their_group_and_vanished_ones_keep_their_vectors(output:
     [
         (["--resume"], "init.digest was"),
         (["--overwrite", "--init", "no/such/output"], "no/such/output: no such directory"),
-        (["--overwrite", "--init", "hdfs://host/output"], "a directory that the driver sees"),
+        (["--overwrite", "--init", "hdfs://host.invalid/output"], "could not be opened"),
         (["--overwrite", "--init", "TODAY", "--set", "training.dimensions=17"], "training.dimensions is 17"),
     ],
 )

@@ -23,11 +23,11 @@ from pyspark import Broadcast, InheritableThread, SparkContext
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.node import Node, listen
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
+from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.parameters import Blocks, divergence
 from spark_w2v.skipgram.sampling import RING, generator
 from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.stages.block_task import RESULT, WILDCARDS, TaskSpec, train_with
-from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.training_pairs import RECORDS, Edges, Plan, draw_records, file_pairs, keep_modules, pieces_of
 
 if TYPE_CHECKING:

@@ -1013,7 +1013,7 @@ MEANINGS = (
     ),
     (
         r"(?P<reason>No FileSystem for scheme \"[^\"]+\"|Class \S+FileSystem\S* not found)",
-        "Spark has no such file system ({reason}); add its jars with --packages, or give local files.",
+        "Spark has no such file system ({reason}); {hint}.",
     ),
     (
         r"UNSUPPORTED_FILE_SYSTEM\].*? reading file (?P<file>.+?)\. The",
@@ -1061,6 +1061,10 @@ REASONS = (
 )
 
 
+# What Spark reads of a store under another scheme than its own tools do.
+SCHEMES_OF_SPARK = {"s3": "s3a://", "s3n": "s3a://", "az": "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/"}
+
+
 def explain(error: BaseException) -> str | None:
     """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
     text = _text_of(error)
@@ -1071,6 +1075,10 @@ def explain(error: BaseException) -> str | None:
         parts = found.groupdict()
         file = inputs.shown(parts.get("file") or "")
         reason = (parts.get("reason") or _reason(text)).strip()
+        parts["hint"] = "add its jars with --packages, or give local files"
+        for scheme, sparks in SCHEMES_OF_SPARK.items():
+            if f'"{scheme}"' in reason:
+                parts["hint"] = f"it reads that store as {sparks}, once --packages names the jars"
         return f"{file}: {meaning}".removeprefix(": ").format(**parts | {"reason": reason})
     return None
 

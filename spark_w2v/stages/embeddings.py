@@ -29,7 +29,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from spark_w2v.stages.files import ABSENT, StorageError, exists, kind_of, reason
+from spark_w2v.errors import StorageError
+from spark_w2v.storage.files import ABSENT, exists, kind_of, reason
 
 # Of vectors: what writing holds of a matrix; Arrow holds two to three times as much, and keeps some of it.
 ROW_GROUP_BYTES = 8 << 20

@@ -19,9 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import stats
 
+from spark_w2v.errors import UserError
 from spark_w2v.stages.embeddings import Embeddings
 from spark_w2v.stages.neighbors import Floats, nearest_rows, unit_vectors
-from spark_w2v.stages.publication import UserError
 
 RESTRICT = 300_000  # gensim's default
 NEAR = 10  # words are a neighbourhood

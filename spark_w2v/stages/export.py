@@ -28,10 +28,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.local import LocalOutput
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import Floats, Ints, Walk
-from spark_w2v.stages.files import StorageError, kind_of, open_file, reason, remove_written, strangers
-from spark_w2v.stages.publication import UserError, _Local
+from spark_w2v.storage.files import kind_of, open_file, reason, remove_written, strangers
 
 # What is written for each format; none: the target is one file.
 FILES: dict[str, tuple[str, ...]] = {
@@ -87,7 +88,7 @@ def export(
         _write(form, staged, walk, words)
         _check(output, target, form, overwrite)  # again, as this took a while
         if FILES[form]:
-            _Local(str(target), target, _written(form)).publish(staged)
+            LocalOutput(str(target), target, _written(form)).publish(staged)
         else:
             os.replace(staged, target)
     except OSError as error:

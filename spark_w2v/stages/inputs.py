@@ -20,8 +20,8 @@ from urllib.parse import unquote
 
 import pyspark.sql.functions as F
 
-from spark_w2v.stages import files as storage
 from spark_w2v.stages import packed
+from spark_w2v.storage import files as storage
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession

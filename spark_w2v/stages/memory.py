@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from spark_w2v.errors import StorageError
 from spark_w2v.exchange.plan import AHEAD
-from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.training import MOST_PAIRS
 from spark_w2v.stages.training_pairs import LOT, SPOOLED
 

@@ -24,12 +24,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.places import local_path
 from spark_w2v.stages import embeddings
 from spark_w2v.stages.embeddings import OutputError, Rows
-from spark_w2v.stages.files import ABSENT, StorageError, exists, kind_of, open_file, reason
 from spark_w2v.stages.layout import layout
 from spark_w2v.stages.neighbors import Floats, Ints, nearest_rows, unit_vectors
-from spark_w2v.stages.publication import UserError, local_path
+from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason
 
 NAME = "report.html"
 # How a page begins, and the JSON of an evaluation: what may be replaced.

@@ -18,6 +18,7 @@ import pyarrow as pa
 from pyspark import Broadcast, SparkContext
 
 from spark_w2v.exchange.driver import DIVERGED
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.skipgram.descent import Step
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import Drawing
@@ -26,7 +27,6 @@ from spark_w2v.skipgram.sampling import frequent_share, keep_probability, noise_
 from spark_w2v.skipgram.schedule import epoch_edges
 from spark_w2v.stages.block_epochs import BlockEpoch, DivergedError, ExchangeSettings, Moved, SweepEnded
 from spark_w2v.stages.block_task import learning_rate
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.replicas import Replicas, Walked, row_range
 from spark_w2v.stages.schemas import ENCODED
 from spark_w2v.stages.training_pairs import Plan, piece_of, pieces_of

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spark_w2v.stages.publication import UserError, is_local, local_path
+from spark_w2v.errors import UserError
+from spark_w2v.runs.places import is_local, local_path
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,8 @@ from typing import Any
 import pyarrow.parquet as pq
 from pyspark import TaskContext
 
-from spark_w2v.stages import block_epochs, corpus, publication, replicas, vocabulary
+from spark_w2v.runs import local, run
+from spark_w2v.stages import block_epochs, corpus, replicas, vocabulary
 
 HELD_AT = json.loads(os.environ["HELD_AT"])
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -236,8 +237,8 @@ class Files:
         """Also stop when this method has returned."""
         method = getattr(owner, name)
 
-        def followed(self_: Any, staged: Path) -> None:
-            method(self_, staged)
+        def followed(self_: Any, staged: Path, lock: Any) -> None:
+            method(self_, staged, lock)
             self.arrive(moment, "after", str(staged))
 
         setattr(owner, name, followed)
@@ -257,8 +258,8 @@ if __name__ == "__main__":
     hold_calls(block_epochs, "_refuse_diverged", "sweep")
     tell_secrets()
     files = Files()
-    files.within(publication, "write_checkpoint", "checkpoint")
-    files.within(publication.Run, "publish", "publication")
+    files.within(run, "write_checkpoint", "checkpoint")
+    files.within(run.Run, "publish", "publication")
     files.half_written(pq.ParquetWriter, "write_batch", flushed_table)
-    files.after(publication._Local, "publish", "published")
+    files.after(local.LocalOutput, "publish", "published")
     runpy.run_path(str(Path(__file__).resolve().parents[2] / "jobs" / "train.py"), run_name="__main__")

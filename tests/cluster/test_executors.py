@@ -31,12 +31,12 @@ SETTINGS = [
     "--set", "output.checkpoint=none",
 ]  # fmt: skip
 SCHEMES = ("blocks", "replicas")
-# The first epoch of three blocks begins with small sweeps: it has five.
-LAST = {"blocks": Stop("round", 18), "replicas": Stop("round", 6)}
+# The first epoch of three blocks begins with small sweeps: it has seven.
+LAST = {"blocks": Stop("round", 24), "replicas": Stop("round", 6)}
 # Where workers and executors are killed at drawn moments, in the order of a run.
 MOMENTS = {
-    "blocks": [Stop("reading"), Stop("vocabulary"), Stop("pairs"), *(Stop("round", k) for k in (1, 4, 14)),
-               Stop("pairs", 2), Stop("round", 17)],
+    "blocks": [Stop("reading"), Stop("vocabulary"), Stop("pairs"), *(Stop("round", k) for k in (1, 4, 20)),
+               Stop("pairs", 2), Stop("round", 23)],
     "replicas": [Stop("reading"), Stop("vocabulary"), *(Stop("round", k) for k in (1, 2, 3, 4, 5))],
 }  # fmt: skip
 Undisturbed = Callable[[str], list[np.ndarray]]
@@ -284,7 +284,7 @@ def test_killed_workers_failing_tasks_and_two_lost_executors_change_no_bit(
 ) -> None:
     # Of `blocks` the last two are in the second epoch: an epoch fails four times at most.
     fail_three_times = fail_an_epoch_three_times if scheme == "blocks" else fail_a_task_three_times
-    stops = [Stop("round", number) for number in ((2, 16, 17) if scheme == "blocks" else (2, 3, 5))]
+    stops = [Stop("round", number) for number in ((2, 22, 23) if scheme == "blocks" else (2, 3, 5))]
     run = submit(scheme, stops)
     evidence = [fail_three_times(run, stops[0]), kill_python_worker(run, stops[1]), kill_executors(2, run, stops[2])]
     assert run.finish() == 0, run.printed
@@ -299,7 +299,7 @@ def test_a_late_executor_speculative_copies_and_a_lost_executor_change_no_bit(
 ) -> None:
     cluster.stop_worker()
     # Spark starts no copies of tasks that train together, as those of `blocks`; of those that draw their pairs it does.
-    stops = [Stop("round"), Stop("pairs", 2), Stop("round", 16)]
+    stops = [Stop("round"), Stop("pairs", 2), Stop("round", 22)]
     join = let_an_executor_join_between_epochs
     if scheme == "replicas":
         stops, join = [Stop("round", number) for number in (1, 3, 4)], let_an_executor_join

@@ -480,7 +480,7 @@ def test_no_spark_is_needed() -> None:
         (["nowhere", "--pairs", "DIR/pairs.tsv"], "nowhere: no such directory"),
         (["OUT/embeddings", "--pairs", "DIR/pairs.tsv"], "has no _SUCCESS"),
         (["OUT", "--compare", "DIR"], "has no _SUCCESS"),
-        (["hdfs://host/out", "--pairs", "DIR/pairs.tsv"], "is not on this host"),
+        (["s3://bucket/out?key=1", "--pairs", "DIR/pairs.tsv"], "takes no options after a question mark"),
     ],
 )
 def test_a_mistake_costs_one_sentence_and_exit_code_2(

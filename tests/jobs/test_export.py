@@ -23,7 +23,7 @@ from jobs import export
 from spark_w2v.stages import embeddings
 from spark_w2v.stages import export as formats
 from spark_w2v.stages.export import FILES
-from tests.stages.test_publication import STRANGERS, everything, make_stranger
+from tests.runs.test_local import STRANGERS, everything, make_stranger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -327,7 +327,7 @@ def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.Captu
         (["OUT", "--format", "npy", "--to", ""], "is no path"),
         (["OUT", "--format", "npy", "--to", "/"], "is the root of a file system"),
         (["OUT", "--format", "npy", "--to", "s3://bucket/to"], "is not on this host"),
-        (["hdfs://host/out", "--format", "npy", "--to", "DIR/to"], "is not on this host"),
+        (["s3://bucket/out?key=1", "--format", "npy", "--to", "DIR/to"], "takes no options after a question mark"),
         (["OUT", "--format", "npy", "--to", "DIR/no/to"], "is no directory"),
         (["OUT", "--format", "npy", "--to", "DIR/file/to"], "is no directory"),
         (["OUT", "--format", "npy", "--to", "DIR/file", "--overwrite"], "is a file, and npy is a directory"),

@@ -114,7 +114,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(output: Path) -> None:
         (["OUT", "--analogy", "man", "king"], "expected 3 arguments"),
         (["nowhere", "king"], "nowhere: no such directory"),
         (["OUT/embeddings", "king"], "has no _SUCCESS"),
-        (["hdfs://host/out", "king"], "is not on this host"),
+        (["s3://bucket/out?key=1", "king"], "takes no options after a question mark"),
         (["file://far/out", "king"], "names the host far"),
         (["", "king"], "is no path"),
     ],

@@ -87,7 +87,7 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
     ("arguments", "says"),
     [
         (["{tmp}/none"], "no such directory"),
-        (["hdfs://host/out"], "is not on this host"),
+        (["s3://bucket/out?key=1"], "takes no options after a question mark"),
         (["{out}", "--to", "{tmp}/no/page.html"], "nothing can be written there"),
         (["{out}", "--to", "{tmp}/pipe"], "nothing can be written there"),
         (["{out}", "--to", "{out}/run.json"], "which holds a run and nothing else"),

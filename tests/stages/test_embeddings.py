@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
+from spark_w2v.errors import StorageError
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.run import open_run, output_of
 from spark_w2v.stages import embeddings, warm_start
 from spark_w2v.stages.embeddings import Facts, OutputError, facts, read, read_context, write
-from spark_w2v.stages.files import StorageError, reason
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.publication import open_run
-from tests.stages.test_publication import CODES, faults
+from spark_w2v.storage.files import reason
+from tests.runs.test_local import CODES, faults
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -597,7 +598,7 @@ def test_a_reader_that_goes_on_while_runs_are_published_never_mixes_two(
     def publish(number: int) -> None:
         words = pa.array([f"{number} {i}" for i in range(rows)])
         matrix = np.full((rows, 6), number, np.float32)
-        with open_run(str(tmp_path / "out"), overwrite=True, resume=False, fingerprint={}) as run:
+        with open_run(output_of(str(tmp_path / "out")), overwrite=True, resume=False, fingerprint={}) as run:
             run.publish(lambda d: write(d, words, np.full(rows, number), matrix, matrix, {"number": number}), {})
 
     publish(0)

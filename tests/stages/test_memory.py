@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.stages.files import StorageError
+from spark_w2v.errors import StorageError
+from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.stages.memory import Given, Need, NotEnoughMemoryError, check, check_disk, given_by, needed
-from spark_w2v.stages.parameter_files import ParameterFiles
 from spark_w2v.stages.schemas import ENCODED
 from spark_w2v.stages.training import Settings, Training, expected_pairs, kept_words
 

@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages import embeddings, report
-from spark_w2v.stages.files import StorageError
 from spark_w2v.stages.layout import layout, principal_axes
 from spark_w2v.stages.neighbors import nearest, unit_vectors
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.publication import UserError
 from spark_w2v.stages.report import Evaluation, Finished, as_evaluation, page
 
 ROOT = Path(__file__).resolve().parents[2]

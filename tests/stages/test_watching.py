@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from spark_w2v.stages.publication import UserError
+from spark_w2v.errors import UserError
 from spark_w2v.stages.watching import Curves, JsonLines, board
 
 

@@ -9,7 +9,6 @@ import os
 import random
 import resource
 import shutil
-import socket
 import stat
 import subprocess
 import sys
@@ -21,15 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pyarrow import fs
 
-from spark_w2v.stages import checkpoints, publication
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.parameter_files import ParameterFiles
-from spark_w2v.stages.publication import Run, UserError, check, current, is_local, local_path, open_run
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import checkpoints, local
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.run import Run, open_run, output_of
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
+    pass
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
@@ -37,7 +36,7 @@ KILLS = 12
 
 
 def start(output: Path | str, *, overwrite: bool = False, resume: bool = False, **fingerprint: Any) -> Run:
-    return open_run(str(output), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
+    return open_run(output_of(str(output)), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
 
 
 def writing(content: str, parts: int = 3) -> Callable[[Path], None]:
@@ -97,8 +96,8 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
     """A process that runs a program after the imports that all of them need."""
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from spark_w2v.stages.publication import *\nfrom spark_w2v.stages.publication import open_run\n"
-        "from spark_w2v.stages.parameter_files import ParameterFiles\n"
+        "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import open_run, output_of\n"
+        "from spark_w2v.runs.parameter_files import ParameterFiles\n"
     )
     return subprocess.Popen(
         [sys.executable, "-c", head + program, *arguments],
@@ -114,18 +113,6 @@ def end(process: "subprocess.Popen[str]") -> str:
     process.kill()
     printed, _ = process.communicate()
     return printed
-
-
-HOLD = """
-try:
-    run = open_run(sys.argv[1], overwrite=False, resume=False, fingerprint={})
-except UserError as error:
-    print("refused", error, flush=True)
-else:
-    print("holds", flush=True)
-    sys.stdin.read()
-    run.close()
-"""
 
 
 @pytest.fixture
@@ -183,7 +170,7 @@ def test_a_reader_sees_the_old_output_or_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(local, "_exchange", lambda one, other: False)
     publish(tmp_path / "out", "0")
     seen: list[set[str]] = []
     is_over = threading.Event()
@@ -233,7 +220,7 @@ def write(directory):
         (directory / "embeddings" / f"part-{part:05d}.parquet").write_text(str(number))
 
 for number in range(int(sys.argv[2]), 1 << 30):
-    with open_run(sys.argv[1], overwrite=True, resume=False, fingerprint={}) as run:
+    with open_run(output_of(sys.argv[1]), overwrite=True, resume=False, fingerprint={}) as run:
         made = ParameterFiles.create(run.parameters_folder / ".a.unfinished", 3, 3)
         run.save_checkpoint({"epoch": 1}, made)
         run.publish(write, {"content": str(number)})
@@ -270,7 +257,7 @@ def test_an_output_that_a_run_had_moved_aside_when_it_died_is_moved_back(
 def test_a_failure_between_two_renames_leaves_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(tmp_path / "out", "1")
     before = tree(tmp_path)
-    monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(local, "_exchange", lambda one, other: False)
     rename, calls = os.rename, []
 
     def failing(source: Path, target: Path) -> None:
@@ -339,7 +326,7 @@ def test_what_cannot_be_an_output_is_refused(tmp_path: Path, monkeypatch: pytest
 def test_a_parent_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(UserError, match="may not be written to"):
-        check(str(tmp_path / "out"), overwrite=False)
+        output_of(str(tmp_path / "out")).check(overwrite=False, resume=False)
 
 
 def test_missing_parents_are_made_and_go_again_with_a_run_that_kept_nothing(tmp_path: Path) -> None:
@@ -372,22 +359,7 @@ def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:
 
 def test_a_name_that_is_no_utf8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no UTF-8"):
-        check(f"{tmp_path}/\udcff", overwrite=False)
-
-
-def test_google_storage_that_does_not_answer_is_one_sentence_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "GS_PATIENCE", (1, 900))
-    place = "gs://anonymous@bucket/x?scheme=http&endpoint_override=127.0.0.1:9"
-    began = time.monotonic()
-    with pytest.raises(UserError, match=r"^gs://anonymous@bucket/x\S* cannot be opened \(.*Retry policy exhausted"):
-        check(place, overwrite=False)
-    assert time.monotonic() - began < 60
-
-
-def test_a_host_that_does_not_answer_is_one_sentence(spark: "SparkSession") -> None:
-    for output, why in (("hdfs://no.such.invalid:1/x", "UnknownHost"), ("hdfs://127.0.0.1:9/x", "Connection refused")):
-        with pytest.raises(UserError, match=f"cannot be opened .*{why}"):
-            check(output, overwrite=False)
+        output_of(f"{tmp_path}/\udcff")
 
 
 # Resuming
@@ -531,322 +503,6 @@ def test_a_full_disk_leaves_no_half_line_in_the_metrics(tmp_path: Path) -> None:
         assert tree(run.working) == before
 
 
-# The lock
-
-
-def test_a_second_run_is_refused_while_the_first_lives_and_the_lock_of_a_killed_one_taken_over(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    process = child(HOLD, str(tmp_path / "out"))
-    assert process.stdout is not None
-    assert process.stdout.readline() == "holds\n"
-    before = tree(tmp_path)
-    with pytest.raises(
-        UserError, match=f"another run is at work on it, process {process.pid} on {socket.gethostname()}"
-    ):
-        start(tmp_path / "out")
-    assert tree(tmp_path) == before
-    end(process)
-    publish(tmp_path / "out")
-    assert f"the lock of process {process.pid} on {socket.gethostname()} is stale and is taken over" in caplog.text
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> None:
-    working = tmp_path / ".out.working"
-    working.mkdir()
-    (working / "lock").write_text('{"pid": 1, "host": "far"}')
-    os.utime(working / "lock", (1, 1))
-    # They wait for a line, so that they start together.
-    processes = [child("sys.stdin.readline()\n" + HOLD, str(tmp_path / "out")) for _ in range(4)]
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    said = [process.stdout.readline().split()[0] for process in processes if process.stdout]
-    for process in processes:
-        process.communicate("")
-    assert sorted(said) == ["holds", "refused", "refused", "refused"]
-    assert os.listdir(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("lock", "age", "is_stale"),
-    [
-        ({"pid": 1, "host": "far", "system": "far"}, 10, False),
-        ({"pid": 1, "host": "far", "system": "far"}, 10_000, True),
-        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10_000, False),
-        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "an earlier process"}, 10, True),
-        ({"pid": 2**40, "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10, True),
-        ("", 10, True),
-        ('{"pid": 1', 10, True),
-        ("rubbish", 10_000, True),
-        ([], 10_000, True),
-    ],
-)
-def test_a_lock_is_stale_when_its_process_is_gone_or_when_nobody_touches_it(
-    tmp_path: Path, lock: Any, age: float, is_stale: bool
-) -> None:
-    if isinstance(lock, dict):
-        own = {"SYSTEM": publication._system(), "STARTED": publication._started(os.getpid())}
-        lock = {key: own.get(value, value) if isinstance(value, str) else value for key, value in lock.items()}
-    path = tmp_path / ".out.working" / "lock"
-    path.parent.mkdir()
-    path.write_text(lock if isinstance(lock, str) else json.dumps(lock))
-    os.utime(path, (time.time() - age, time.time() - age))
-    if is_stale:
-        publish(tmp_path / "out")
-    else:
-        with pytest.raises(UserError, match="another run is at work"):
-            start(tmp_path / "out")
-
-
-def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_apart(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: Any) -> None:
-        raise OSError(errno.ENOLCK, "no locks available")
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    path = tmp_path / ".out.working" / "lock"
-    path.parent.mkdir()
-    path.write_text("")
-    with pytest.raises(UserError, match="another run is at work"):
-        start(tmp_path / "out")
-    os.utime(path, (1, 1))
-    publish(tmp_path / "out")
-
-
-def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(publication, "HEARTBEAT", 0.02)
-    with start(tmp_path / "out") as run:
-        os.utime(run.working / "lock", (1, 1))
-        deadline = time.time() + 10
-        while (run.working / "lock").stat().st_mtime == 1 and time.time() < deadline:
-            time.sleep(0.01)
-        assert time.time() - (run.working / "lock").stat().st_mtime < 100
-
-
-def test_a_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) -> None:
-    with start(tmp_path / "out") as run:
-        save(run, 1)
-        made = parameters(run.parameters_folder, 2)
-        (run.working / "lock").write_text('{"token": "another"}')
-        before = tree(tmp_path)
-        with pytest.raises(StorageError, match="another run has taken over"):
-            run.save_checkpoint({"epoch": 2}, made)
-        with pytest.raises(StorageError, match="another run has taken over"):
-            run.publish(writing("1"), {"content": "1"})
-    assert tree(tmp_path) == before
-
-
-# Other file systems
-
-
-def test_an_output_of_hadoops_file_systems_is_published_and_guarded(
-    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    (tmp_path / "far").mkdir()
-    link = "fs.viewfs.mounttable.tests.link./far"
-    spark.sparkContext._jsc.hadoopConfiguration().set(link, (tmp_path / "far").as_uri())
-    output = "viewfs://tests/far/deep/out"
-    with start(output) as run:
-        save(run, 1)
-        with pytest.raises(UserError, match="another run is at work"):
-            start(output)
-    with start(output, resume=True) as run:
-        assert run.load_checkpoint() is not None
-        run.publish(writing("1"), {"content": "1"})
-    assert contents(tmp_path / "far" / "deep" / "out") == {"1"}
-    with pytest.raises(UserError, match="holds a finished output"):
-        check(output, overwrite=False)
-    publish(output + "/", "2", overwrite=True)
-    assert contents(tmp_path / "far" / "deep" / "out") == {"2"}
-    with start(output, resume=True) as run:
-        assert run.is_published
-    names = {name for name in os.listdir(tmp_path / "far" / "deep") if not name.endswith(".crc")}
-    assert names == {"out"}
-    (tmp_path / "far" / "deep" / "out" / "embeddings" / "notes.txt").write_text("mine")
-    with pytest.raises(UserError, match=r"holds embeddings/notes\.txt, which no run wrote"):
-        start(output, overwrite=True)
-    (tmp_path / "far" / "deep" / "out" / "embeddings" / "notes.txt").unlink()
-    with start(output, overwrite=True) as run:
-        (tmp_path / "far" / "deep" / "out" / "my-analysis").mkdir()
-        run.publish(writing("3"), {"content": "3"})
-    assert contents(tmp_path / "far" / "deep" / "out") == {"3"}
-    assert not (tmp_path / "far" / "deep" / "out" / "my-analysis").exists()
-    (kept,) = (tmp_path / "far" / "deep").glob("out.kept-*")
-    assert (kept / "my-analysis").is_dir()
-    (tmp_path / "far" / "mine").mkdir()
-    (tmp_path / "far" / "mine" / "file").touch()
-    with pytest.raises(UserError, match="files that no finished run wrote"):
-        start("viewfs://tests/far/mine", overwrite=True)
-    with pytest.raises(UserError, match="nosuch"):
-        start("nosuch://host/out")
-    assert os.listdir(tmp_path / "temporary" / f"spark_w2v-{os.getuid()}") == []
-
-
-# Object stores
-
-
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """Where a bucket of an S3 server on loopback is; PyArrow reads it with no more than this."""
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing", "AWS_EC2_METADATA_DISABLED": "true"}
-    with pytest.MonkeyPatch.context() as patched:
-        for name, value in keys.items():
-            patched.setenv(name, value)
-        store = fs.S3FileSystem(endpoint_override=f"{host}:{port}", scheme="http", allow_bucket_creation=True)
-        store.create_dir("bucket")
-        yield f"s3://bucket/PATH?scheme=http&endpoint_override={host}%3A{port}"
-    server.stop()
-
-
-def pointed(output: str) -> set[str]:
-    """What a reader that follows the pointer finds in all parts."""
-    place = current(output)
-    assert place is not None
-    store, _ = fs.FileSystem.from_uri(output)
-    files = store.get_file_info(fs.FileSelector(place, recursive=True))
-    parts = [store.open_input_stream(f.path).read().decode() for f in files if "/part-" in f.path]
-    assert len(parts) == 3
-    facts = json.loads(store.open_input_stream(f"{place}/run.json").read())
-    return {*parts, facts["content"]}
-
-
-def test_an_output_in_an_object_store_is_found_by_its_pointer(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    output = bucket.replace("PATH", "deep/out")
-    store, _ = fs.FileSystem.from_uri(output)
-    assert current(output) is None
-    publish(output, "1")
-    assert pointed(output) == {"1"}
-    with pytest.raises(UserError, match="holds a finished output"):
-        start(output)
-    with start(output, resume=True) as run:
-        assert run.is_published
-    first = current(output)
-    publish(output, "2", overwrite=True)
-    assert pointed(output) == {"2"}
-    assert store.get_file_info(f"{first}/_SUCCESS").type == fs.FileType.File  # for who reads it now
-    publish(output, "3", overwrite=True)
-    assert pointed(output) == {"3"}
-    assert store.get_file_info(first).type == fs.FileType.NotFound
-    with store.open_output_stream("bucket/mine/file") as stream:
-        stream.write(b"x")
-    with pytest.raises(UserError, match="files that no finished run wrote"):
-        start(bucket.replace("PATH", "mine"), overwrite=True)
-    with store.open_output_stream("bucket/deep/out/CURRENT") as stream:
-        stream.write(b"runs/../../mine")
-    with pytest.raises(UserError, match="names no run"):
-        current(output)
-
-
-def test_a_run_that_dies_while_it_writes_to_an_object_store_is_not_seen(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    output = bucket.replace("PATH", "dies")
-    store, _ = fs.FileSystem.from_uri(output)
-    with store.open_output_stream("bucket/dies/runs/19700101-000000-00000000/embeddings/part-00000.parquet") as stream:
-        stream.write(b"half")
-    assert current(output) is None
-    publish(output, "1")
-    assert pointed(output) == {"1"}
-    with store.open_output_stream("bucket/dies/runs/19700101-000000-00000001/embeddings/part-00000.parquet") as stream:
-        stream.write(b"half")
-    assert pointed(output) == {"1"}
-    publish(output, "2", overwrite=True)
-    assert pointed(output) == {"2"}
-    assert len(store.get_file_info(fs.FileSelector("bucket/dies/runs"))) == 2
-
-
-def test_no_run_of_others_is_removed_from_an_object_store(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    output = bucket.replace("PATH", "shared")
-    store, _ = fs.FileSystem.from_uri(output)
-    mine = ["runs/experiment-1/model.bin", "runs/notes.txt", "runs/20261126-000000-0123abcd/embeddings/notes.txt"]
-    for name in mine:
-        with store.open_output_stream(f"bucket/shared/{name}") as stream:
-            stream.write(b"mine")
-    for content in "123":
-        publish(output, content, overwrite=content != "1")
-    assert pointed(output) == {"3"}
-    for name in mine:
-        assert store.open_input_stream(f"bucket/shared/{name}").read() == b"mine"
-
-
-def test_a_reader_of_an_object_store_sees_the_old_output_or_the_new_one(
-    bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    output = bucket.replace("PATH", "read")
-    publish(output, "0")
-    seen: list[set[str]] = []
-    failed: list[BaseException] = []
-    is_over = threading.Event()
-
-    def read() -> None:
-        while not is_over.is_set():
-            try:
-                seen.append(pointed(output))
-            except FileNotFoundError:  # so slow that two runs were published meanwhile
-                continue
-            except BaseException as error:
-                failed.append(error)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(1, 21):
-        publish(output, str(number), overwrite=True)
-    is_over.set()
-    reader.join()
-    assert failed == []
-    assert all(len(found) == 1 for found in seen)
-    assert len({value for found in seen for value in found}) > 2
-
-
-def test_an_object_store_of_hadoop_has_a_pointer_too(
-    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The jars of S3A are not on PyPI; this is the code that runs with them, on a file system of Hadoop's that is here.
-    monkeypatch.setattr(publication, "HADOOP_STORES", {"viewfs"})
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
-    (tmp_path / "temporary").mkdir()
-    (tmp_path / "far").mkdir()
-    link = "fs.viewfs.mounttable.pointers.link./far"
-    spark.sparkContext._jsc.hadoopConfiguration().set(link, (tmp_path / "far").as_uri())
-    output, target = "viewfs://pointers/far/out", tmp_path / "far" / "out"
-    assert current(output) is None
-    for content in "123":
-        publish(output, content, overwrite=content != "1")
-        run = (target / "CURRENT").read_text().strip()
-        assert current(output) == f"{output}/{run}"
-        assert contents(target / run) == {content}
-    assert len(list((target / "runs").iterdir())) == 2
-    mine = [target / "runs" / name / "mine" for name in ("experiment-1", "20261126-000000-0123abcd")]
-    for path in mine:
-        path.parent.mkdir()
-        path.write_text("mine")
-    publish(output, "4", overwrite=True)
-    assert all(path.exists() for path in mine)
-    with pytest.raises(UserError, match="holds a finished output"):
-        start(output)
-    with start(output, resume=True) as run_again:
-        assert run_again.is_published
-
-
 # What no run wrote
 
 
@@ -925,7 +581,7 @@ def test_what_comes_into_an_output_while_its_successor_is_trained_is_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, can_exchange: bool
 ) -> None:
     if not can_exchange:
-        monkeypatch.setattr(publication, "_exchange", lambda one, other: False)
+        monkeypatch.setattr(local, "_exchange", lambda one, other: False)
     publish(tmp_path / "out", "1")
     with start(tmp_path / "out", overwrite=True) as run:
         (tmp_path / "out" / "notes.txt").write_text("mine")
@@ -1065,48 +721,6 @@ def test_an_error_that_may_pass_costs_a_resumed_run_nothing(
     with start(output, resume=True) as run:
         assert run.load_checkpoint() is not None
         assert run.metrics() == [{"epoch": 1}]
-
-
-@pytest.mark.parametrize("code", CODES)
-@pytest.mark.parametrize("when", ["open", "read"])
-def test_a_lock_that_cannot_be_read_now_is_not_taken_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, when: str
-) -> None:
-    path = tmp_path / ".out.working" / "lock"
-    path.parent.mkdir()
-    path.write_text('{"pid": 1, "host": "far"}\n')
-    os.utime(path, (1, 1))
-    before = tree(tmp_path)
-    with faults(monkeypatch, "lock", code, when=when), pytest.raises(StorageError, match="the lock could not be read"):
-        start(tmp_path / "out")
-    assert tree(tmp_path) == before
-
-
-@pytest.mark.parametrize("name", ["stat", "boot_id"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ENOMEM])
-def test_a_run_that_lives_keeps_its_lock_where_nobody_can_look_whether_it_lives(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
-) -> None:
-    with start(tmp_path / "out"):
-        os.utime(tmp_path / ".out.working" / "lock", (1, 1))
-        before = tree(tmp_path)
-        with faults(monkeypatch, name, code), pytest.raises(StorageError, match=os.strerror(code)):
-            start(tmp_path / "out")
-        assert tree(tmp_path) == before
-
-
-def test_a_process_that_is_hidden_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(pid: int, signal: int) -> None:
-        raise PermissionError
-
-    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        with faults(monkeypatch, "stat", errno.ENOENT), monkeypatch.context() as patched:
-            patched.setattr(os, "kill", refuse)
-            assert publication._started(process.pid) == "unknown"
-    finally:
-        process.communicate()
-    assert publication._started(process.pid) is None
 
 
 @pytest.mark.parametrize("code", CODES)

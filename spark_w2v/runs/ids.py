@@ -1,24 +1,35 @@
 """Runs of every night in one directory, and the one that readers get.
 
     DIR/
-      runs/RUN_ID/     outputs of finished runs, each as publication.py wrote it
+      runs/RUN_ID/     outputs of finished runs
       current          symbolic link to runs/RUN_ID; moved in one step, never absent once it was there
 
-The link is relative, so that DIR may be copied, moved or mounted elsewhere.
+The link is relative, so that DIR may be copied, moved or mounted elsewhere. In a store, where there are no links, the
+file CURRENT is in its place (stored.py).
 """
 
+import atexit
 import contextlib
 import errno
+import logging
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from pathlib import Path
 
-from spark_w2v.stages import files
-from spark_w2v.stages.files import StorageError, fsync, reason
-from spark_w2v.stages.publication import UserError, is_local, local_path
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.names import OUTPUT, first_of
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.stored import StoredOutput
+from spark_w2v.storage import files
+from spark_w2v.storage.files import best_effort, fsync, reason
+
+log = logging.getLogger(__name__)
 
 CURRENT, RUNS = "current", "runs"
+REMOVED = ".removed"  # ends the names of runs that are being removed
 # What every file system, shell and reader takes as it is: Spark takes no colon in a path, and Hadoop hides what begins
 # with a dot or an underscore.
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
@@ -34,17 +45,12 @@ def check_run_id(run_id: str) -> None:
 
 
 def output_of(directory: str, run_id: str) -> str:
-    """Where a run of this id writes.
+    """Where a run of this id writes in a directory of this host.
 
     Raises:
         UserError: for a run id that is none, and for a directory in which no runs can be kept.
     """
     check_run_id(run_id)
-    if not is_local(directory):
-        raise UserError(
-            f"{directory}: runs with ids are kept in directories of this host only; leave --run-id out: an output "
-            "elsewhere keeps runs, and a pointer to the current one, of its own."
-        )
     root = local_path(directory)
     if _exists(root / "_SUCCESS"):
         raise UserError(f"{directory}: is itself the output of a run; give a directory to keep runs in.")
@@ -54,6 +60,8 @@ def output_of(directory: str, run_id: str) -> str:
 
 def current(directory: str) -> str | None:
     """The id of the run that readers get; None where there is none yet."""
+    if not is_local(directory):
+        return StoredOutput(directory).current()
     return _linked(local_path(directory))
 
 
@@ -73,6 +81,9 @@ def move_current(directory: str, run_id: str) -> str | None:
         UserError: when there is no such finished run, or current is not ours.
         StorageError: when the storage refuses; current is as it was.
     """
+    if not is_local(directory):
+        check_run_id(run_id)
+        return StoredOutput(directory).move_pointer(run_id)
     output = output_of(directory, run_id)
     if not is_finished(output):
         raise UserError(f"{output}: has no finished run, so current is not moved there.")
@@ -102,6 +113,39 @@ def _link(root: Path, run_id: str) -> None:
         raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({reason(error)}).") from None
 
 
+def remove_old(directory: str, keep: int) -> None:
+    """Remove finished runs of a directory of this host but the newest and the current one; what fails is a warning.
+
+    A run with a file that no run wrote stays, with a warning.
+
+    Args:
+        keep: how many stay, the current one among them if it is one of the newest.
+    """
+    root = local_path(directory) / RUNS
+    with best_effort(f"{directory}: earlier runs were not removed"):
+        for left in root.glob(f".*{REMOVED}"):
+            files.remove_written(left, OUTPUT)
+        now = _linked(root.parent)
+        found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name) and not path.is_symlink()]
+        finished = sorted(((path / "_SUCCESS").stat().st_mtime, path.name) for path in found if is_finished(str(path)))
+        for _, name in finished[:-keep]:
+            if name != now:
+                _remove(root / name)
+
+
+def _remove(run: Path) -> None:
+    """Remove a run, of which no reader sees a part."""
+    if found := files.strangers(run, OUTPUT):
+        log.warning("%s: is kept, as no run wrote %s", run, first_of(found))
+        return
+    if files.exists(run.with_name(f".{run.name}.working")):
+        return  # a run is about to replace it
+    removed = run.with_name(f".{run.name}.{uuid.uuid4().hex}{REMOVED}")
+    os.rename(run, removed)
+    files.remove_written(removed, OUTPUT)
+    _marker(str(run)).unlink(missing_ok=True)
+
+
 def mark_pending(output: str) -> None:
     """Remember that current has yet to be moved to this run, in case its process dies between the two."""
     marker = _marker(output)
@@ -119,21 +163,66 @@ def is_pending(output: str) -> bool:
 def directory_of(output: str) -> Path:
     """The directory to read: the output of a run, or of the current run where a directory of runs is given.
 
-    Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads.
+    Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads. A run in a
+    store is copied to a temporary directory, which is removed when the process ends.
 
     Raises:
-        UserError: it is not on this host.
+        UserError: there is no finished run in the store.
     """
     if not is_local(output):
-        raise UserError(f"{output}: is not on this host; copy it here, or mount it.")
+        return _fetched(output)
     root = local_path(output)
     if not _exists(root / "_SUCCESS") and _exists(root / CURRENT):
         return local_path(str(root / CURRENT))
     return root
 
 
+def _stored_run(output: str) -> tuple[StoredOutput, str]:
+    """The run that a URI means: DIR/runs/ID, or the current one of DIR."""
+    stored = StoredOutput(output)
+    run = stored.current()
+    root, _, name = stored.output.rpartition(f"/{RUNS}/")
+    if run is None and root and RUN_ID.fullmatch(name):
+        stored, run = StoredOutput(root), name
+    if run is None or not stored.has_run(run):
+        raise UserError(f"{output}: has no finished run; give the output of one.")
+    return stored, run
+
+
+def _fetched(output: str) -> Path:
+    scratch = Path(tempfile.mkdtemp(prefix="spark_w2v-read-"))
+    atexit.register(shutil.rmtree, scratch, ignore_errors=True)
+    for _ in range(3):
+        stored, run = _stored_run(output)
+        directory = scratch / run
+        try:
+            stored.download(run, directory)
+        except FileNotFoundError:  # it was replaced twice meanwhile
+            shutil.rmtree(directory, ignore_errors=True)
+            continue
+        return directory
+    raise StorageError(f"{output}: is replaced faster than it can be read; try again.")
+
+
+def add_file(output: str, path: Path) -> str:
+    """Add a file, such as a report, to the run in a store that directory_of copied; its URI.
+
+    Args:
+        path: in that copy.
+    """
+    run = path.parent.name
+    stored, now = _stored_run(output)
+    if run != now and not stored.has_run(run):
+        raise StorageError(f"{output}: run {run} was removed meanwhile; try again.")
+    stored.upload(run, path.name, path)
+    return f"{stored.output}/{RUNS}/{run}/{path.name}"
+
+
 def holds_runs(output: str) -> bool:
     """Whether this is a directory of runs that has no current one yet."""
+    if not is_local(output):
+        stored = StoredOutput(output)
+        return stored.current() is None and bool(stored.runs())
     root = local_path(output)
     return _exists(root / RUNS) and _linked(root) is None
 

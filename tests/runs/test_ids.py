@@ -10,10 +10,10 @@ import pyarrow as pa
 import pytest
 
 from jobs import export, neighbors, publish
-from spark_w2v.stages import embeddings, runs
-from spark_w2v.stages.files import StorageError
-from spark_w2v.stages.publication import UserError
-from tests.stages.test_publication import CODES, faults
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import ids
+from spark_w2v.stages import embeddings
+from tests.runs.test_local import CODES, faults
 
 
 def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
@@ -28,7 +28,7 @@ def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
 
 @pytest.mark.parametrize("run_id", ["20261101", "2026-11-01", "20261101T021500+0000", "a", "v1.2_b", "x" * 128])
 def test_a_date_is_a_run_id(run_id: str, tmp_path: Path) -> None:
-    assert runs.output_of(str(tmp_path), run_id) == str(tmp_path / "runs" / run_id)
+    assert ids.output_of(str(tmp_path), run_id) == str(tmp_path / "runs" / run_id)
 
 
 @pytest.mark.parametrize(
@@ -53,54 +53,49 @@ def test_a_date_is_a_run_id(run_id: str, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_name_of_one_directory_is_no_run_id(run_id: str, tmp_path: Path) -> None:
-    for function in (runs.output_of, runs.move_current):
+    for function in (ids.output_of, ids.move_current):
         with pytest.raises(UserError, match=r"^run id .*begins with a letter or a digit") as refused:
             function(str(tmp_path), run_id)
         assert len(str(refused.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_file_system_is_refused_with_a_sentence() -> None:
-    with pytest.raises(UserError, match="directories of this host only"):
-        runs.output_of("hdfs://host/out", "20261101")
-
-
 def test_the_output_of_a_run_without_an_id_is_no_directory_of_runs(tmp_path: Path) -> None:
     (tmp_path / "_SUCCESS").touch()
     with pytest.raises(UserError, match="is itself the output of a run"):
-        runs.output_of(str(tmp_path), "20261101")
+        ids.output_of(str(tmp_path), "20261101")
 
 
 def test_current_moves_to_and_fro_and_a_moved_directory_keeps_it(tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     finish(kept, "1", "one")
     finish(kept, "2", "two")
-    assert runs.current(str(kept)) is None
-    assert runs.move_current(str(kept), "1") is None
-    assert runs.move_current(str(kept), "2") == "1"
-    assert runs.move_current(str(kept), "2") == "2"
-    assert runs.move_current(str(kept), "1") == "2"
+    assert ids.current(str(kept)) is None
+    assert ids.move_current(str(kept), "1") is None
+    assert ids.move_current(str(kept), "2") == "1"
+    assert ids.move_current(str(kept), "2") == "2"
+    assert ids.move_current(str(kept), "1") == "2"
     kept.rename(tmp_path / "elsewhere")
-    assert runs.directory_of(str(tmp_path / "elsewhere")) == tmp_path / "elsewhere" / "runs" / "1"
+    assert ids.directory_of(str(tmp_path / "elsewhere")) == tmp_path / "elsewhere" / "runs" / "1"
     assert sorted(os.listdir(tmp_path / "elsewhere")) == ["current", "runs"]
 
 
 def test_current_is_never_absent_while_it_moves(tmp_path: Path) -> None:
     for run_id in ("1", "2"):
         finish(tmp_path, run_id)
-    runs.move_current(str(tmp_path), "1")
+    ids.move_current(str(tmp_path), "1")
     ended = threading.Event()
     seen: set[str] = set()
 
     def look() -> None:
         while not ended.is_set():
-            seen.add(runs.directory_of(str(tmp_path)).name)
+            seen.add(ids.directory_of(str(tmp_path)).name)
 
     reader = threading.Thread(target=look)
     reader.start()
     try:
         for number in range(2000):
-            runs.move_current(str(tmp_path), "21"[number % 2])
+            ids.move_current(str(tmp_path), "21"[number % 2])
     finally:
         ended.set()
         reader.join()
@@ -109,12 +104,12 @@ def test_current_is_never_absent_while_it_moves(tmp_path: Path) -> None:
 
 def test_current_moves_to_finished_runs_only(tmp_path: Path) -> None:
     finish(tmp_path, "1")
-    runs.move_current(str(tmp_path), "1")
+    ids.move_current(str(tmp_path), "1")
     (finish(tmp_path, "2") / "_SUCCESS").unlink()
     for run_id in ("2", "3"):
         with pytest.raises(UserError, match="has no finished run, so current is not moved there"):
-            runs.move_current(str(tmp_path), run_id)
-    assert runs.current(str(tmp_path)) == "1"
+            ids.move_current(str(tmp_path), run_id)
+    assert ids.current(str(tmp_path)) == "1"
 
 
 @pytest.mark.parametrize("kind", ["file", "directory", "link elsewhere", "link above"])
@@ -128,7 +123,7 @@ def test_a_current_that_is_not_ours_is_not_replaced(kind: str, tmp_path: Path) -
     else:
         link.symlink_to("elsewhere" if kind == "link elsewhere" else "runs/..")
     before = os.lstat(link)
-    for function in (runs.output_of, runs.move_current):
+    for function in (ids.output_of, ids.move_current):
         with pytest.raises(UserError, match="is not a link to one of"):
             function(str(tmp_path), "1")
     assert os.lstat(link) == before
@@ -137,26 +132,26 @@ def test_a_current_that_is_not_ours_is_not_replaced(kind: str, tmp_path: Path) -
 def test_a_storage_that_refuses_leaves_current_and_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for run_id in ("1", "2"):
         finish(tmp_path, run_id)
-    runs.move_current(str(tmp_path), "1")
+    ids.move_current(str(tmp_path), "1")
 
     def fails(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(StorageError, match="could not be moved to 2"):
-        runs.move_current(str(tmp_path), "2")
+        ids.move_current(str(tmp_path), "2")
     assert publish.main([str(tmp_path), "2"]) == 75
-    assert runs.current(str(tmp_path)) == "1"
+    assert ids.current(str(tmp_path)) == "1"
     assert sorted(os.listdir(tmp_path)) == ["current", "runs"]
 
 
 def test_a_run_that_died_before_it_moved_current_is_remembered_until_it_is_moved(tmp_path: Path) -> None:
     output = str(finish(tmp_path, "1"))
-    assert not runs.is_pending(output)
-    runs.mark_pending(output)
-    assert runs.is_pending(output)
-    runs.move_current(str(tmp_path), "1")
-    assert not runs.is_pending(output)
+    assert not ids.is_pending(output)
+    ids.mark_pending(output)
+    assert ids.is_pending(output)
+    ids.move_current(str(tmp_path), "1")
+    assert not ids.is_pending(output)
     assert os.listdir(tmp_path / "runs") == ["1"]
 
 
@@ -167,7 +162,7 @@ def test_readers_take_the_directory_current_and_a_run(tmp_path: Path, capsys: py
     finish(tmp_path, "1", "one")
     finish(tmp_path, "2", "two")
     for moved, word in (("1", "one"), ("2", "two")):
-        runs.move_current(str(tmp_path), moved)
+        ids.move_current(str(tmp_path), moved)
         for place in (tmp_path, tmp_path / "current", tmp_path / "runs" / moved):
             assert neighbors.main([str(place), word]) == 0
             assert export.main([str(place), "--format", "npy", "--to", str(tmp_path / "npy"), "--overwrite"]) == 0
@@ -205,14 +200,14 @@ def test_a_mistake_of_publish_costs_one_sentence_and_exit_code_2(
 @pytest.mark.parametrize("code", CODES)
 def test_an_error_that_may_pass_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     output = str(finish(tmp_path, "1"))
-    runs.move_current(str(tmp_path), "1")
-    runs.mark_pending(output)
+    ids.move_current(str(tmp_path), "1")
+    ids.mark_pending(output)
     asked: list[tuple[str, Callable[[], object]]] = [
-        ("_SUCCESS", lambda: runs.is_finished(output)),
-        ("_SUCCESS", lambda: runs.directory_of(str(tmp_path))),
-        ("_SUCCESS", lambda: runs.output_of(str(tmp_path), "2")),
-        (".1.pending", lambda: runs.is_pending(output)),
-        ("runs", lambda: runs.holds_runs(str(tmp_path))),
+        ("_SUCCESS", lambda: ids.is_finished(output)),
+        ("_SUCCESS", lambda: ids.directory_of(str(tmp_path))),
+        ("_SUCCESS", lambda: ids.output_of(str(tmp_path), "2")),
+        (".1.pending", lambda: ids.is_pending(output)),
+        ("runs", lambda: ids.holds_runs(str(tmp_path))),
     ]
     for name, ask in asked:
         with faults(monkeypatch, name, code), pytest.raises(StorageError, match=os.strerror(code)):
@@ -226,8 +221,8 @@ def test_an_error_that_may_pass_is_no_answer(tmp_path: Path, monkeypatch: pytest
     with monkeypatch.context() as patched:
         patched.setattr(os, "readlink", fail)
         with pytest.raises(StorageError, match=os.strerror(code)):
-            runs.move_current(str(tmp_path), "1")
-    assert runs.current(str(tmp_path)) == "1"
+            ids.move_current(str(tmp_path), "1")
+    assert ids.current(str(tmp_path)) == "1"
     assert neighbors.main([str(tmp_path), "apple"]) == 0
 
 
@@ -235,5 +230,60 @@ def test_a_marker_that_is_not_empty_is_not_ours(tmp_path: Path) -> None:
     finish(tmp_path, "1")
     marker = tmp_path / "runs" / ".1.pending"
     marker.write_text("mine")
-    runs.move_current(str(tmp_path), "1")
+    ids.move_current(str(tmp_path), "1")
     assert marker.read_text() == "mine"
+
+
+def finish_in_turn(directory: Path, *run_ids: str) -> None:
+    """Finished runs, each a second younger than the one before, and the last one current."""
+    for number, run_id in enumerate(run_ids):
+        success = finish(directory, run_id) / "_SUCCESS"
+        os.utime(success, (1_700_000_000 + number,) * 2)
+    ids.move_current(str(directory), run_ids[-1])
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(os.listdir(directory / "runs"))
+
+
+def test_the_newest_runs_and_the_current_one_stay(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "d", "c", "b", "a")  # by their age, not by their names
+    ids.move_current(str(tmp_path), "d")
+    ids.remove_old(str(tmp_path), 2)
+    assert names(tmp_path) == ["a", "b", "d"]
+    ids.remove_old(str(tmp_path), 9)
+    assert names(tmp_path) == ["a", "b", "d"]
+
+
+def test_a_run_with_a_file_of_others_stays_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3", "4")
+    (tmp_path / "runs" / "1" / "thesis.tex").write_text("years of work")
+    (tmp_path / "elsewhere").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "runs" / "0")
+    (tmp_path / "runs" / "notes").mkdir()
+    before = sorted(path for path in (tmp_path / "runs" / "1").rglob("*"))
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["0", "1", "4", "notes"]
+    assert sorted((tmp_path / "runs" / "1").rglob("*")) == before
+    assert "thesis.tex" in caplog.text
+
+
+def test_what_a_killed_run_did_not_remove_is_removed_by_the_next(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "1", "2")
+    os.rename(tmp_path / "runs" / "1", tmp_path / "runs" / f".1.{'a' * 32}.removed")
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["2"]
+
+
+def test_runs_that_cannot_be_removed_are_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish_in_turn(tmp_path, "1", "2")
+
+    def refuse(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "rename", refuse)
+    ids.remove_old(str(tmp_path), 1)
+    assert names(tmp_path) == ["1", "2"]
+    assert "earlier runs were not removed (Input/output error)" in caplog.text

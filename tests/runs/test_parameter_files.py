@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_w2v.stages import parameter_files
-from spark_w2v.stages.files import StorageError
+from spark_w2v.errors import StorageError
+from spark_w2v.runs import parameter_files
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.stages.memory import needed
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -98,8 +98,8 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.stages import embeddings, warm_start
-from spark_w2v.stages.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.publication import open_run
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.run import open_run, output_of
 from spark_w2v.stages.vocabulary import Vocabulary
 
 def anonymous():
@@ -121,7 +121,7 @@ strings, counts = pa.array(map(str, range(words))), np.ones(words, np.int64)
 vocabulary = Vocabulary(strings.cast(pa.large_string()), counts, 0, 0)
 
 def begin(resume):
-    return open_run(str(output), overwrite=False, resume=resume, fingerprint={})
+    return open_run(output_of(str(output)), overwrite=False, resume=resume, fingerprint={})
 
 with begin(False) as run:
     made = ParameterFiles.create(run.parameters_folder / ".initial.unfinished", words, dimensions)

@@ -21,9 +21,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from spark_w2v.config import ConfigError
-from spark_w2v.stages.files import ABSENT, StorageError, fsync, open_file, reason, remove_written
-from spark_w2v.stages.parameter_files import NAMES, WRITTEN, ParameterFiles, paths
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.parameter_files import NAMES, WRITTEN, ParameterFiles, paths
+from spark_w2v.storage.files import ABSENT, fsync, open_file, reason, remove_written
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def newest_checkpoint(directory: Path) -> Checkpoint | None:
     """The newest checkpoint that is complete and undamaged, or None; of the others a warning says what is wrong.
 
     Raises:
-        ConfigError: it is of a version of this program that wrote checkpoints in another format.
+        UserError: it is of a version of this program that wrote checkpoints in another format.
         StorageError: it could not be read now, and perhaps can later.
     """
     for path in sorted(numbered(directory), reverse=True):
@@ -224,7 +224,7 @@ def _body(path: Path) -> dict[str, Any]:
         raise _DamageError(f"manifest.json is no manifest ({type(error).__name__})") from None
     if not is_ours:
         # Its checksum may be of another kind. Passed over it would be removed, once there is a newer one.
-        raise ConfigError(
+        raise UserError(
             f"{path}: this checkpoint was written by another version of spark_w2v (format {str(version)[:20]}, and "
             f"this one reads {FORMAT}), so it is not touched; resume with that version, or start without --resume."
         )

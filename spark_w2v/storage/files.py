@@ -1,12 +1,18 @@
 """Files of the driver: read, written through to the disk, removed, and what the storage refuses as one sentence."""
 
+import contextlib
 import errno
+import logging
 import os
 import re
 import stat
 from collections.abc import Iterator
 from io import BufferedReader
 from pathlib import Path
+
+from spark_w2v.errors import StorageError, UserError
+
+log = logging.getLogger(__name__)
 
 FULL = {
     errno.ENOSPC: "the disk is full",
@@ -23,10 +29,6 @@ MISTAKES = ABSENT | {
 }  # fmt: skip
 
 
-class StorageError(RuntimeError):
-    """What the storage refused during a run, in one sentence; what stood there before is unharmed."""
-
-
 def reason(error: BaseException) -> str:
     """Why a call of the system failed, without the path that Python adds."""
     if isinstance(error, OSError):
@@ -34,6 +36,15 @@ def reason(error: BaseException) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory"
     return str(error) or type(error).__name__
+
+
+@contextlib.contextmanager
+def best_effort(what: str) -> Iterator[None]:
+    """Make a warning of what a storage refuses, where the work itself is done."""
+    try:
+        yield
+    except (OSError, StorageError, UserError) as error:
+        log.warning("%s (%s)", what, reason(error))
 
 
 def exists(path: Path) -> bool:

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from spark_w2v.stages import files
-from spark_w2v.stages.files import StorageError
+from spark_w2v.errors import StorageError
+from spark_w2v.storage import files
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]

@@ -1,0 +1,1 @@
+"""The life of a run: its lock, its checkpoints, its publication."""

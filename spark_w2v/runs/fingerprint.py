@@ -1,0 +1,59 @@
+"""What a run is: two with the same fingerprint have the same result."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from spark_w2v.storage.files import ABSENT
+
+
+def stored_in(run_facts: Callable[[], bytes]) -> dict[str, Any]:
+    """Return what the run that wrote a finished output was; {} where nothing there says so.
+
+    Args:
+        run_facts: reads its run.json.
+
+    Raises:
+        OSError, StorageError: it could not be read now.
+    """
+    try:
+        found = json.loads(run_facts())["fingerprint"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    except OSError as error:
+        if error.errno not in ABSENT:
+            raise
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Return in what some sections of a fingerprint differ from a stored one, a sentence each."""
+    before, now = _flat(stored), _flat(given)
+    found = [
+        f"{key} was {_shown(before[key]) if key in before else 'not set'}, is {_shown(value)}"
+        for key, value in now.items()
+        if key not in before or before[key] != value
+    ]
+    # A key that is gone is noticed where its whole section is given: training.new of {"training": ...}.
+    return found + [
+        f"{key} was {_shown(value)}, is not set"
+        for key, value in before.items()
+        if key not in now and any(key.startswith(f"{section}.") for section in given)
+    ]
+
+
+def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """training.epochs of {"training": {"epochs": ...}}."""
+    flat: dict[str, Any] = {}
+    for key, value in tables.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 80 else text[:77] + "..."

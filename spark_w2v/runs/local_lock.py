@@ -1,0 +1,162 @@
+"""The lock of a working directory on this host's file systems, which other hosts may see too."""
+
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from spark_w2v.errors import BusyError, StorageError
+from spark_w2v.runs.checkpoints import to_json
+from spark_w2v.runs.processes import describe_holder, is_alive, named
+from spark_w2v.storage.files import open_file, reason
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 15.0  # seconds between two touches of the lock
+# Seconds without a touch after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
+# driver that collects garbage stands still.
+STALE = 300.0
+
+
+class LocalLock:
+    """Makes a working directory one process's own, from the call until release."""
+
+    def __init__(self, working: Path, output: str) -> None:
+        self.path = working / "lock"
+        content = describe_holder()
+        self.token = str(content["token"])
+        with _guarded(working) as alone:
+            self._take(content, output, alone)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+        self._thread.start()
+
+    def _take(self, content: Mapping[str, Any], output: str, alone: bool) -> None:
+        if (text := _read_lock(self.path)) is not None:
+            holder = _holder(text)
+            who = named(holder)
+            # Locks are written under the guard, so who left half of one was killed while writing it.
+            is_abandoned = alone and not holder and not text.endswith(b"\n")
+            if not is_abandoned and not _is_stale(self.path, holder):
+                raise BusyError(
+                    f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
+                )
+            log.warning("%s: the lock of %s is stale and is taken over", output, who)
+            self.path.unlink()
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        try:
+            os.write(descriptor, (to_json(content) + "\n").encode())
+            os.fsync(descriptor)
+        except OSError:
+            self.path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            with contextlib.suppress(OSError, StorageError):
+                if self.is_held():
+                    os.utime(self.path)
+
+    def is_held(self) -> bool:
+        """Whether the lock still is this run's: a machine that slept for long may have lost it."""
+        return _holder(_read_lock(self.path) or b"").get("token") == self.token
+
+    def assert_held(self) -> None:
+        """Raises:
+        StorageError: another run holds it, or nobody knows now.
+        """
+        if not self.is_held():
+            raise StorageError(f"{self.path}: another run has taken over this output, so this one stops.")
+
+    def release(self) -> None:
+        """Remove the lock, and the working directory where nothing else is in it."""
+        self.stop()
+        with contextlib.suppress(OSError, StorageError), _guarded(self.path.parent):
+            if self.is_held():
+                self.path.unlink()
+                self.path.parent.rmdir()
+
+    def stop(self) -> None:
+        """Touch the lock no more."""
+        self._stop.set()
+        self._thread.join()
+
+
+@contextlib.contextmanager
+def _guarded(working: Path) -> Iterator[bool]:
+    """The working directory, made where missing and nobody else's while its lock is looked at and changed.
+
+    Without this, of two runs that find the same stale lock, the slower removes the lock of the faster.
+
+    Yields:
+        Whether it is nobody else's for certain: a file system without flock has O_EXCL alone.
+    """
+    made = False
+    while True:
+        with contextlib.suppress(FileExistsError):
+            working.mkdir()
+            made = True
+        descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                alone = True
+            except OSError:
+                alone = False
+            try:
+                is_there = os.path.samestat(os.fstat(descriptor), os.stat(working))
+            except FileNotFoundError:
+                is_there = False
+            if is_there:  # and was not removed by the run that had the guard before
+                try:
+                    yield alone
+                except BaseException:
+                    if made:
+                        with contextlib.suppress(OSError):
+                            working.rmdir()
+                    raise
+                return
+        finally:
+            os.close(descriptor)
+
+
+def _read_lock(path: Path) -> bytes | None:
+    """The text of a lock; None where there is none.
+
+    Raises:
+        StorageError: nobody knows now.
+    """
+    try:
+        with open_file(path) as file:
+            return file.read(1 << 16)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StorageError(f"{path}: the lock could not be read: {reason(error)}.") from None
+
+
+def _holder(text: bytes) -> dict[str, Any]:
+    """What a lock says; {} where it is none."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
+    alive = is_alive(holder)
+    if alive is not None:
+        return not alive
+    try:
+        return time.time() - path.stat().st_mtime > STALE
+    except FileNotFoundError:
+        return True

@@ -1,0 +1,25 @@
+"""Names of what runs write: nothing else is ever removed or overwritten."""
+
+import re
+
+from spark_w2v.runs import parameter_files
+
+# What runs write into an output, and jobs/report.py, as files.strangers has it; parts of earlier versions had no tag.
+OUTPUT = re.compile(
+    r"_SUCCESS|run\.json|metrics\.jsonl|report\.html|\.report\.html\.[0-9a-f]{8}"
+    r"|(?:embeddings|context|vocabulary)/(?:part-[0-9]{5}(?:-[0-9a-f]{16})?\.parquet)?"
+)
+# Likewise into a working directory.
+WORKING = re.compile(
+    r"lock|metrics\.jsonl"
+    rf"|checkpoints/(?:(?:[0-9]{{8}}|\.[^/]+\.unfinished)/(?:{parameter_files.WRITTEN.pattern})?)?"
+    rf"|(?:staged(?:\.[0-9a-f]{{32}})?|replaced)/(?:{OUTPUT.pattern})?"
+)
+ANY_CHECKPOINT = re.compile(r"checkpoints/[0-9]{8}/[^/]+")  # another version's may have other files
+FINISHED = {"_SUCCESS", "run.json"}  # what every finished output has
+
+
+def first_of(names: list[str]) -> str:
+    """Return the first few of some names, as one text without what a terminal would obey."""
+    shown = [name if name.isprintable() else name.encode("unicode_escape").decode() for name in names[:3]]
+    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

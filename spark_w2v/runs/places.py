@@ -1,0 +1,45 @@
+"""Paths of this host that a user names."""
+
+import os
+import re
+import stat
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.storage.files import MISTAKES, reason
+from spark_w2v.storage.store import scheme_of
+
+
+def is_local(output: str) -> bool:
+    """Whether an output is a path of this host rather than a directory of a store."""
+    return scheme_of(output) is None
+
+
+def local_path(output: str) -> Path:
+    """The directory that a local output means: absolute, symbolic links followed, so that links stay links."""
+    path = output
+    if output[:5].lower() == "file:":
+        parts = urlsplit(output)
+        if parts.netloc not in ("", "localhost"):
+            raise UserError(
+                f"{output}: names the host {parts.netloc}; a file: URI must be of this host, as in file:///data/out."
+            )
+        path = unquote(output[5:] if not output[5:].startswith("//") else parts.path)
+    if not path or "\0" in path:
+        raise UserError(f"--output {output!r}: is no path; give a directory.")
+    if not path.isascii() and re.search("[\ud800-\udfff]", path):  # halves of surrogates: bytes that were no UTF-8
+        raise UserError(f"{output!r}: is no UTF-8, which Parquet's writer needs; give another path.")
+    try:
+        target = Path(os.path.realpath(path))
+        if stat.S_ISLNK(os.lstat(target).st_mode):
+            raise UserError(f"{output}: is a symbolic link that leads to itself; give a directory.")
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in MISTAKES:
+            raise StorageError(f"{output}: cannot be looked at now ({reason(error)}).") from None
+        raise UserError(f"{output}: cannot be an output directory ({reason(error)}).") from None
+    if not target.name:
+        raise UserError(f"{output}: is the root of a file system; give a directory below it.")
+    return target

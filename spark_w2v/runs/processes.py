@@ -1,0 +1,87 @@
+"""Which process holds a lock, and whether it still lives."""
+
+import os
+import socket
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spark_w2v.storage.files import MISTAKES
+
+UNKNOWN = "unknown"
+
+
+def describe_holder() -> dict[str, Any]:
+    """Return what a lock says of this process; the token is new each time."""
+    return {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "since": time.time(),
+        "token": uuid.uuid4().hex,
+        "system": _system(),
+        "started": _started(os.getpid()),
+    }
+
+
+def named(holder: Mapping[str, Any]) -> str:
+    """Return who holds a lock, for a message."""
+    return f"process {str(holder.get('pid', '?'))[:20]} on {str(holder.get('host', '?'))[:100]}"
+
+
+def is_alive(holder: Mapping[str, Any]) -> bool | None:
+    """Whether the process of a lock lives; None where only its own host can know.
+
+    Raises:
+        OSError: it cannot be found out now.
+    """
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or pid <= 0 or holder.get("system") != _system():
+        return None
+    started = _started(pid)
+    if started is None:
+        return False
+    return started == UNKNOWN or holder.get("started") in (None, UNKNOWN, started)
+
+
+def _system() -> str:
+    """Where process ids mean the same: host, boot and, as containers may share a host's name, the id namespace.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    parts = [socket.gethostname()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError as error:  # a system that has no such file, or shows it to nobody
+        if error.errno not in MISTAKES:
+            raise
+    return " ".join(parts)
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, as ids are used again; None for one that is gone, UNKNOWN for one that does not show it.
+
+    Raises:
+        OSError: it cannot be read now.
+    """
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else fields[19]
+    except ProcessLookupError:
+        return None
+    except IndexError:
+        pass
+    except OSError as error:
+        if error.errno not in MISTAKES:
+            raise
+    # Gone, or another user's on a system that hides those, or a system without /proc: macOS.
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return None
+    except OSError:
+        pass
+    return UNKNOWN

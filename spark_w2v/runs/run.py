@@ -1,0 +1,289 @@
+"""A run: it takes an output, keeps what it needs to be resumed, and publishes a whole output or nothing.
+
+A finished output keeps no checkpoints: context/ has the other matrix, which is all that going on with training needs.
+
+What a run writes has the names of OUTPUT and WORKING (names.py). Nothing else is ever removed or overwritten: a run
+that would have to is refused before it begins. What appears in an output while its successor is trained is kept.
+"""
+
+import contextlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import ids, parameter_files
+from spark_w2v.runs import metrics as metrics_file
+from spark_w2v.runs.checkpoints import (
+    Checkpoint,
+    Position,
+    numbered,
+    remove_unfinished,
+    to_json,
+    write_checkpoint,
+)
+from spark_w2v.runs.fingerprint import differences, stored_in
+from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.names import OUTPUT
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.stored import StoredOutput
+from spark_w2v.storage.files import MISTAKES, fsync, fsync_tree, reason, remove_written
+
+log = logging.getLogger(__name__)
+
+Output = LocalOutput | StoredOutput
+
+
+def output_of(output: str, run_id: str | None = None, *, move_pointer: bool = True, keep_runs: int = 0) -> Output:
+    """Return the place that a run writes to.
+
+    Args:
+        output: a path or a URI.
+        run_id: of the run, in a directory of runs.
+        move_pointer: whether readers get it, for an output in a store.
+        keep_runs: finished runs that stay there when it is published; 0 for all with an id.
+    """
+    if is_local(output):
+        path = output if run_id is None else ids.output_of(output, run_id)
+        return LocalOutput(path, local_path(path))
+    if run_id is not None:
+        ids.check_run_id(run_id)
+    return StoredOutput(output, run_id, move_pointer=move_pointer, keep_runs=keep_runs)
+
+
+def open_run(output: Output, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> "Run":
+    """Take an output for one run, from here until the returned context is left.
+
+    Args:
+        overwrite: a finished output may be replaced, once the new one is complete.
+        resume: go on from the newest checkpoint of an unfinished run.
+        fingerprint: what must be the same for a resumed run to have the same result; JSON-able. What is known later,
+            such as the vocabulary, is added by Run.identify.
+
+    Raises:
+        UserError: for an output that may not be written to, that another run works on, or whose checkpoint is of
+            another configuration or corpus. Nothing is left behind.
+        StorageError: the storage refuses now.
+    """
+    output.check(overwrite=overwrite, resume=resume)
+    return Run(output, overwrite=overwrite, resume=resume, fingerprint=fingerprint)
+
+
+class Run:
+    """One run and its working directory; a context manager."""
+
+    def __init__(self, place: Output, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> None:
+        self.output = place.output
+        self.is_published = False
+        self._place = place
+        self._overwrite = overwrite
+        self._fingerprint: dict[str, Any] = {}
+        self._checkpoint: Checkpoint | None = None
+        self._stored: dict[str, Any] | None = None  # the fingerprint of what is resumed
+        self._leaves_nothing = False  # but the output, when it is let go
+        self._next = 0
+        with self._storage("cannot be prepared", UserError):
+            self._made = place.prepare()
+        self.working = place.working
+        try:
+            with self._storage("cannot be prepared", UserError):
+                self._lock = place.lock()
+        except BaseException:
+            self._remove_made()
+            raise
+        try:
+            with self._storage("cannot be prepared"):
+                self._begin(resume)
+            self.identify(fingerprint)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, resume: bool) -> None:
+        self._place.recover()
+        # Again, now that nobody else can be at work.
+        self._place.check(overwrite=self._overwrite, resume=resume)
+        self._remove_staged()
+        if not resume:
+            self._remove_training()
+            self._place.forget()
+            return
+        remove_unfinished(self.parameters_folder)
+        self._checkpoint = self._place.newest_checkpoint(self.parameters_folder, self._metrics)
+        self._next = 1 + max((int(p.name) for p in numbered(self.parameters_folder)), default=-1)
+        self._stored = self._checkpoint.fingerprint if self._checkpoint else None
+        if self._place.is_finished() and not self._overwrite:
+            published = stored_in(self._place.run_facts)
+            self.is_published = True
+            self._leaves_nothing = self._stored in (None, published)
+            self._stored = published
+            return
+        with self._storage("metrics.jsonl could not be read"):
+            metrics_file.keep(self._metrics, self._checkpoint.metrics_bytes if self._checkpoint else 0)
+
+    @property
+    def parameters_folder(self) -> Path:
+        """Where training makes its ParameterFiles, which save_checkpoint renames; removed with what is left in it."""
+        return self.working / "checkpoints"
+
+    @property
+    def _metrics(self) -> Path:
+        return self.working / "metrics.jsonl"
+
+    def identify(self, facts: Mapping[str, Any]) -> None:
+        """Add to the fingerprint what became known after the start; refused where a checkpoint says otherwise."""
+        given = json.loads(to_json(facts))
+        found = [] if self._stored is None else differences(self._stored, given)
+        if found:
+            self._leaves_nothing = False
+            if self.is_published:
+                why = (
+                    "holds the finished output of another run; give --overwrite to replace it, or another directory "
+                    "or run id"
+                )
+            else:
+                why = "cannot be resumed, its checkpoint is of another run; run without --resume to start anew"
+            more = f" and {len(found) - 8} more" if len(found) > 8 else ""
+            raise UserError(f"{self.output}: {why}: {', '.join(found[:8])}{more}.")
+        # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.
+        assert not self._fingerprint.keys() & given.keys(), "a section is added once"
+        self._fingerprint.update(given)
+
+    def load_checkpoint(self) -> tuple[Position, ParameterFiles] | None:
+        """Where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
+
+        Returns:
+            The position, and the parameters as they are mapped from the checkpoint, only to be read.
+        """
+        checkpoint, self._checkpoint = self._checkpoint, None
+        return (checkpoint.position, checkpoint.parameters) if checkpoint else None
+
+    def save_checkpoint(self, position: Position, parameters: ParameterFiles) -> None:
+        """Make a state of training a checkpoint; the one before goes when this one is safe.
+
+        Metrics of what the state has seen must be appended before: a resumed run drops those that came after it.
+
+        Args:
+            parameters: temporary, in parameters_folder; they are the run's from here on, and only to be read.
+        """
+        self._lock.assert_held()
+        self._place.wait()
+        with self._storage("a checkpoint could not be written"):
+            size = metrics_file.size(self._metrics)
+            checkpoint = Checkpoint(position, parameters, self._fingerprint, size)
+            write_checkpoint(self.parameters_folder, self._next, checkpoint, self._lock.assert_held)
+        self._place.keep(parameters.directory, self._metrics)
+        self._next += 1
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one line to metrics.jsonl, on the disk when this returns."""
+        self._lock.assert_held()
+        with self._storage("metrics.jsonl could not be written"):
+            metrics_file.append(self._metrics, (to_json(metrics) + "\n").encode())
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """What append_metrics was given, also before the run was resumed, without what was lost."""
+        with self._storage("metrics.jsonl could not be read"):
+            return [json.loads(line) for line in metrics_file.lines(self._metrics)]
+
+    def publish(self, write: Callable[[Path], None], facts: Mapping[str, Any]) -> None:
+        """Let write fill a directory, add metrics.jsonl, run.json and _SUCCESS, and make it the output in one step.
+
+        Args:
+            write: gets an empty directory.
+            facts: for run.json, to which the fingerprint is added.
+        """
+        self._lock.assert_held()
+        self._place.wait()
+        # Of this run alone: one whose host stood still may wake up here after another has taken the output over.
+        staged = self.working / f"staged.{self._lock.token}"
+        with self._storage("the output could not be written"):
+            staged.mkdir()
+            try:
+                write(staged)
+                lines = metrics_file.lines(self._metrics)
+                (staged / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
+                text = json.dumps(
+                    {**facts, "fingerprint": self._fingerprint}, indent=2, ensure_ascii=False, allow_nan=False
+                )
+                (staged / "run.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
+                fsync_tree(staged)
+                # Of a torn disk's files, _SUCCESS must be the last to exist.
+                (staged / "_SUCCESS").touch()
+                fsync(staged / "_SUCCESS")
+                fsync(staged)
+                self._lock.assert_held()
+                self._place.check_finished(overwrite=self._overwrite, resume=False)
+                self._place.publish(staged, self._lock)  # type: ignore[arg-type]
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    remove_written(staged, OUTPUT)
+                raise
+        self.is_published = self._leaves_nothing = True
+        self.close()
+
+    def leave_nothing(self) -> None:
+        """Let close remove checkpoints and metrics too: no run can go on from them."""
+        self._leaves_nothing = True
+
+    def close(self) -> None:
+        """Let go of the output. What a resumed run needs stays, unless the output is published."""
+        try:
+            self._lock.assert_held()
+        except (StorageError, UserError):  # another run's, or nobody knows: nothing is removed
+            self._lock.stop()
+            self._place.leave()
+            return
+        with contextlib.suppress(OSError):
+            self._remove_staged()
+            self._place.recover()
+        with contextlib.suppress(OSError, StorageError):  # of what cannot be listed, nothing is removed
+            remove_unfinished(self.parameters_folder)
+            if self._leaves_nothing or not numbered(self.parameters_folder):
+                self._remove_training()
+            if self._leaves_nothing:
+                self._place.forget()
+        self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
+        self._lock.release()
+        self._remove_made()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _remove_made(self) -> None:
+        for directory in reversed(self._made):
+            with contextlib.suppress(OSError):  # not empty: something is kept
+                directory.rmdir()
+
+    def _remove_staged(self) -> None:
+        """Remove what was staged and not published, or replaced by what was."""
+        for path in self.working.iterdir():
+            if path.name.startswith("staged"):
+                remove_written(path, OUTPUT)
+
+    def _remove_training(self) -> None:
+        """Remove checkpoints and metrics."""
+        for path in numbered(self.parameters_folder):
+            remove_written(path, parameter_files.WRITTEN)
+        remove_unfinished(self.parameters_folder)
+        with contextlib.suppress(OSError):  # not there, or not empty: something of others came meanwhile
+            self.parameters_folder.rmdir()
+        self._metrics.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _storage(self, what: str, error_class: type[Exception] = StorageError) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, MemoryError) as error:
+            if isinstance(error, MemoryError) or error.errno not in MISTAKES:
+                error_class = StorageError
+            raise error_class(f"{self.output}: {what}: {reason(error)}.") from None

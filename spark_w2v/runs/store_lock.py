@@ -1,0 +1,217 @@
+"""A lock in a store: one run at a time writes to an output, whatever host it is on.
+
+    lock             who took the output first, and its token
+    next-TOKEN       who took it over from the holder of this token, and its own token: created, never replaced
+    alive-TOKEN      written again and again by the holder of this token
+
+The holder is the last of the chain that begins in `lock`. All that decides is made by creating a file that must not be
+there, which every store can do in one step, and of several contenders exactly one succeeds. Comparing and replacing is
+not needed.
+
+A run publishes as the next holder after itself. So if somebody has taken over, it cannot; and if it dies between this
+and the pointer, whoever takes over moves the pointer for it.
+"""
+
+import contextlib
+import json
+import logging
+import threading
+import time
+import uuid
+from typing import Any, NamedTuple
+
+from spark_w2v.errors import BusyError, StorageError, UserError
+from spark_w2v.runs.processes import describe_holder, is_alive, named
+from spark_w2v.storage.store import Store
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT = 15.0  # seconds between two signs of life
+STALE = 300.0  # seconds without one after which a lock may be taken over, by the clock of the store
+LONGEST = 1000  # holders of a chain; each run that takes over makes it short again
+FOLDER = ".working/"
+
+
+class Holder(NamedTuple):
+    """The last of a chain.
+
+    Args:
+        facts: what it says of itself.
+        file: the one that made it the holder.
+    """
+
+    facts: dict[str, Any]
+    file: str
+
+    @property
+    def token(self) -> str:
+        """Names its files."""
+        return str(self.facts["token"])
+
+
+class LostError(StorageError):
+    """Another run has taken over."""
+
+
+class StoreLock:
+    """An output in a store as this run's own, from the call until `release`.
+
+    Args:
+        store: the directory of the output.
+
+    Raises:
+        BusyError: another run is at work on it.
+        StorageError: the store refuses.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._facts = describe_holder()
+        self._files = [_next(self.token), _alive(self.token)]
+        self.published: str | None = None  # what the holder before was about to publish
+        self._take()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+        self._thread.start()
+
+    @property
+    def token(self) -> str:
+        """Unlike that of any other run."""
+        return str(self._facts["token"])
+
+    def is_held(self) -> bool:
+        """Whether no other run has taken over."""
+        holder = self._holder()
+        return holder is not None and holder.token == self.token
+
+    def assert_held(self) -> None:
+        """Raise LostError if another run has taken over."""
+        if not self.is_held():
+            raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
+
+    def claim(self, run: str) -> None:
+        """Make the publication of a run this lock's, whatever happens to this process.
+
+        Raises:
+            LostError: another run has taken over.
+        """
+        facts = {**self._facts, "token": uuid.uuid4().hex, "publishes": run}
+        before = self.token
+        if not self._store.create(_next(before), _json(facts)):
+            raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
+        self._facts = facts
+        self._files += [_next(self.token), _alive(self.token)]
+        try:
+            # Whoever took over and has ended has removed its file; the chain then does not lead here.
+            self.assert_held()
+        except LostError:
+            self._store.delete([_next(before)])
+            raise
+        self._sign()
+
+    def release(self) -> None:
+        """Let go; nothing of the lock is left."""
+        self.stop()
+        with contextlib.suppress(StorageError, UserError):
+            if self.is_held():
+                # First what names no holder without the chain's beginning.
+                self._store.delete([f"{FOLDER}lock"])
+                self._store.delete(self._files)
+
+    def stop(self) -> None:
+        """Give no more signs of life."""
+        self._stop.set()
+        self._thread.join()
+
+    def _take(self) -> None:
+        for _ in range(10):  # as often as others come and go in between
+            if self._store.create(f"{FOLDER}lock", _json(self._facts)):
+                self._store.delete(self._left())  # of runs that died while they let go
+                self._sign()
+                return
+            beginning = self._store.read(f"{FOLDER}lock")
+            holder = self._holder()
+            if holder is None or beginning is None:
+                continue
+            if not self._is_stale(holder):
+                raise BusyError(
+                    f"{self._store.uri}: another run is at work on it, {named(holder.facts)}; wait for it, or give "
+                    "another output."
+                )
+            if not self._store.create(_next(holder.token), _json(self._facts)):
+                continue
+            # Another may have taken over and removed this file, so that it could be made again: the chain then begins
+            # elsewhere.
+            if not self.is_held() or not self._store.replace(f"{FOLDER}lock", beginning, _json(self._facts)):
+                self._store.delete([_next(holder.token)])
+                continue
+            log.warning("%s: the lock of %s is stale and is taken over", self._store.uri, named(holder.facts))
+            published = holder.facts.get("publishes")
+            self.published = published if isinstance(published, str) else None
+            self._store.delete(self._left())
+            self._sign()
+            return
+        raise BusyError(f"{self._store.uri}: other runs come and go; try again.")
+
+    def _holder(self) -> Holder | None:
+        """The last of the chain; None where nobody is."""
+        file = f"{FOLDER}lock"
+        facts = self._facts_in(file)
+        for _ in range(LONGEST):
+            if facts is None:
+                return None
+            after = self._facts_in(_next(str(facts["token"])))
+            if after is None:
+                return Holder(facts, file)
+            file, facts = _next(str(facts["token"])), after
+        raise UserError(f"{self._store.uri}/{file}: the lock leads nowhere; remove {FOLDER} if no run is at work.")
+
+    def _facts_in(self, name: str) -> dict[str, Any] | None:
+        content = self._store.read(name)
+        if content is None:
+            return None
+        with contextlib.suppress(ValueError, RecursionError):
+            facts = json.loads(content)
+            if isinstance(facts, dict) and str(facts.get("token", "")).isalnum():
+                return facts
+        raise UserError(
+            f"{self._store.uri}/{name}: is not a lock of this version of spark_w2v; remove it if no run is at work."
+        )
+
+    def _is_stale(self, holder: Holder) -> bool:
+        alive = is_alive(holder.facts)
+        if alive is not None:
+            return not alive
+        # Clocks of hosts differ: the store's own decides.
+        probe = f"{FOLDER}probe-{self.token}"
+        self._store.write(probe, b"")
+        found = self._store.entries(FOLDER)
+        self._store.delete([probe])
+        seen = [found[name].modified for name in (holder.file, _alive(holder.token)) if name in found]
+        return probe in found and bool(seen) and found[probe].modified - max(seen) > STALE
+
+    def _left(self) -> list[str]:
+        """All files of all locks but `lock`, and of who has taken over from this one."""
+        names = tuple(f"{FOLDER}{name}-" for name in ("next", "alive", "probe"))
+        return [name for name in self._store.entries(FOLDER) if name.startswith(names) and name != _next(self.token)]
+
+    def _sign(self) -> None:
+        self._store.write(_alive(self.token), str(time.time()).encode())
+
+    def _beat(self) -> None:
+        while not self._stop.wait(HEARTBEAT):
+            with contextlib.suppress(StorageError, UserError):
+                if self.is_held():
+                    self._sign()
+
+
+def _next(token: str) -> str:
+    return f"{FOLDER}next-{token}"
+
+
+def _alive(token: str) -> str:
+    return f"{FOLDER}alive-{token}"
+
+
+def _json(facts: dict[str, Any]) -> bytes:
+    return (json.dumps(facts, sort_keys=True) + "\n").encode()

@@ -1,0 +1,294 @@
+"""An output in a store: whole runs, a pointer to the current one, and what a run needs to be resumed on another host.
+
+CURRENT                   "runs/ID"; readers follow it, so they find the old run or the new one
+runs/ID/                  a finished output, never changed
+.working/lock, ...        store_lock.py
+.working/checkpoints/     stored_checkpoints.py
+"""
+
+import contextlib
+import json
+import logging
+import re
+import shutil
+import tempfile
+import uuid
+from pathlib import Path
+
+from spark_w2v.errors import UserError
+from spark_w2v.runs.checkpoints import Checkpoint
+from spark_w2v.runs.local import run_name
+from spark_w2v.runs.names import OUTPUT, first_of
+from spark_w2v.runs.processes import describe_holder, is_alive
+from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
+from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
+from spark_w2v.storage.files import best_effort
+from spark_w2v.storage.store import Store, open_store
+
+log = logging.getLogger(__name__)
+
+CURRENT, RUNS = "CURRENT", "runs/"
+POINTER = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\n?")
+RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # of runs without an id, which the next but one removes
+SCRATCH = "spark_w2v-run-"  # begins the names of directories of this host
+
+
+class StoredOutput:
+    """A directory of a store, as runs write it and readers see it.
+
+    Args:
+        output: a URI.
+        run_id: of the run that is to be written; None for a new name.
+        move_pointer: whether readers get the new run.
+        keep_runs: finished runs that stay when it is published, the newest; 0 for all with an id, and of those without
+            one the new run and the one before.
+    """
+
+    def __init__(
+        self, output: str, run_id: str | None = None, *, move_pointer: bool = True, keep_runs: int = 0
+    ) -> None:
+        self.output = output.rstrip("/")
+        self._working: Path | None = None  # of this host, made by prepare
+        self._store: Store = open_store(output)
+        self._run_id = run_id
+        self._moves = move_pointer
+        self._keep_runs = keep_runs
+        self._checkpoints: StoredCheckpoints | None = None  # while the lock is held
+
+    @property
+    def working(self) -> Path:
+        """The working directory, of this host, once prepare has made it."""
+        assert self._working is not None, "prepare made it"
+        return self._working
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return self.output if self._run_id is None else f"{self.output}/{RUNS}{self._run_id}"
+
+    def check(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse an output that no run may write to; a file is written and deleted to find out.
+
+        Raises:
+            UserError: it holds something else, or a finished run, or the store does not let us write.
+            StorageError: nobody knows now.
+        """
+        entries = self._store.entries()
+        if found := [name for name in sorted(entries) if not self._may_stay(name)]:
+            raise UserError(
+                f"{self.output}: holds {first_of(found)}, which no run wrote, so it is not touched, even with "
+                "--overwrite; give another directory, or empty this one."
+            )
+        self.check_finished(overwrite=overwrite, resume=resume)
+        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
+        self._store.write(name, b"")
+        self._store.delete([name])
+
+    def check_finished(self, *, overwrite: bool, resume: bool) -> None:
+        """Refuse to replace what is there.
+
+        Raises:
+            UserError, StorageError: as check does.
+        """
+        if self._run_id is not None and overwrite and self.has_run(self._run_id):
+            raise UserError(
+                f"{self.output}: holds a finished run {self._run_id}, which others may be reading; give another "
+                "--run-id, as a run in a store is never changed."
+            )
+        if self.is_finished() and not overwrite and not resume:
+            raise UserError(
+                f"{self.output}: holds a finished output; give --overwrite to replace it, or another directory."
+            )
+
+    def current(self) -> str | None:
+        """Return the id of the run that the pointer names; None where there is none.
+
+        Raises:
+            UserError: the pointer file names no run.
+        """
+        content = self._store.read(CURRENT)
+        if content is None:
+            return None
+        if not POINTER.fullmatch(content):
+            raise UserError(f"{self.output}: its file CURRENT names no run; give another directory, or remove it.")
+        return content.decode().strip().removeprefix(RUNS)
+
+    def has_run(self, run: str) -> bool:
+        """Whether there is a finished run of this id."""
+        names = self._store.entries(f"{RUNS}{run}/")
+        return f"{RUNS}{run}/_SUCCESS" in names and f"{RUNS}{run}/run.json" in names
+
+    def is_finished(self) -> bool:
+        """Whether there is what is to be written: the run of the id, or without one any run that readers get."""
+        run = self._run_id or self.current()
+        return run is not None and self.has_run(run)
+
+    def run_facts(self) -> bytes:
+        """Return the run.json of the finished run."""
+        return self._store.read(f"{RUNS}{self._run_id or self.current()}/run.json") or b""
+
+    def prepare(self) -> list[Path]:
+        """Make the working directory, of this process alone; those of processes that died are removed."""
+        root = Path(tempfile.gettempdir()).resolve()
+        for left in root.glob(f"{SCRATCH}*"):
+            with contextlib.suppress(OSError, ValueError):
+                if is_alive(json.loads((left / "holder").read_bytes())) is False:
+                    shutil.rmtree(left)
+        self._working = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+        (self.working / "holder").write_text(json.dumps(describe_holder()))
+        return []
+
+    def lock(self) -> StoreLock:
+        """Make the output this run's own, and finish the publication of a run that died in the middle of it."""
+        try:
+            lock = StoreLock(self._store)
+        except BaseException:
+            self.leave()
+            raise
+        if lock.published is not None:
+            log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
+            self._finish(lock.published, self._store.read(CURRENT))
+        folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
+        self._checkpoints = StoredCheckpoints(self._store, folder, lock)
+        return lock
+
+    def recover(self) -> None:
+        """Nothing to do: no output is ever moved away."""
+
+    def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:
+        """Copy the newest whole checkpoint to a folder of this host, and its metrics."""
+        assert self._checkpoints is not None, "the lock is held"
+        return self._checkpoints.fetch_newest(folder, metrics)
+
+    def keep(self, checkpoint: Path, metrics: Path) -> None:
+        """Begin to upload a checkpoint, which stays as it is until `wait`."""
+        assert self._checkpoints is not None, "the lock is held"
+        self._checkpoints.begin(checkpoint, metrics.read_bytes() if metrics.exists() else b"")
+
+    def wait(self) -> None:
+        """Return when what is uploaded is there.
+
+        Raises:
+            StorageError: it is not.
+        """
+        if self._checkpoints is not None:
+            self._checkpoints.wait()
+
+    def forget(self) -> None:
+        """Delete all checkpoints in the store."""
+        if self._checkpoints is not None:
+            self._checkpoints.delete()
+
+    def leave(self) -> None:
+        """Wait for what is uploaded, and remove the working directory."""
+        if self._checkpoints is not None:
+            self._checkpoints.close()
+        # Only what prepare made: an empty path would be the current directory.
+        if self._working is not None:
+            shutil.rmtree(self._working, ignore_errors=True)
+
+    def publish(self, staged: Path, lock: StoreLock) -> None:
+        """Upload a finished output and move the pointer there.
+
+        All but _SUCCESS is uploaded before the lock is claimed for it: from then on whoever takes over does the rest.
+
+        Raises:
+            LostError: another run has taken over, and readers see nothing of this one.
+        """
+        run = self._run_id or run_name()
+        pointer, before = self._store.read(CURRENT), self.current()
+        # Half of it may be there, of a run that died.
+        prefix = f"{RUNS}{run}/"
+        names = self._store.entries(prefix)
+        self._store.delete([name for name in names if OUTPUT.fullmatch(name.removeprefix(prefix))])
+        for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
+            lock.assert_held()
+            self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
+        if self._moves:
+            lock.claim(run)
+            self._finish(run, pointer)
+            with best_effort(f"{self.output}: earlier runs were not removed"):
+                self._remove_old(run, before)
+        else:
+            lock.assert_held()
+            self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
+        shutil.rmtree(staged)
+
+    def _may_stay(self, name: str) -> bool:
+        """Whether a file does not speak against writing a run here: other runs are not touched, whatever they hold."""
+        if name.startswith(RUNS):
+            run, _, file = name.removeprefix(RUNS).partition("/")
+            return run != self._run_id or OUTPUT.fullmatch(file) is not None
+        return name == CURRENT or name.startswith(FOLDER)
+
+    def runs(self) -> list[str]:
+        """Return the ids of all finished runs, the oldest first."""
+        ended = {
+            name.removeprefix(RUNS).removesuffix("/_SUCCESS"): entry.modified
+            for name, entry in self._store.entries(RUNS).items()
+            if name.endswith("/_SUCCESS")
+        }
+        return sorted(ended, key=lambda run: (ended[run], run))
+
+    def remove(self, run: str) -> None:
+        """Remove a run; one that holds anything that no run wrote is kept, with a warning."""
+        prefix = f"{RUNS}{run}/"
+        names = sorted(self._store.entries(prefix), key=lambda name: not name.endswith("/_SUCCESS"))
+        if found := [name for name in names if not OUTPUT.fullmatch(name.removeprefix(prefix))]:
+            log.warning("%s/%s: is kept, as no run wrote %s", self.output, prefix, first_of(found))
+            return
+        self._store.delete(names)
+
+    def move_pointer(self, run: str) -> str | None:
+        """Let readers get a finished run; the id of the one before.
+
+        Raises:
+            UserError: there is no such run.
+        """
+        if not self.has_run(run):
+            raise UserError(f"{self.output}: has no finished run {run}, so CURRENT is not moved there.")
+        lock = self.lock()
+        try:
+            before = self.current()
+            self._point(run, self._store.read(CURRENT))
+        finally:
+            self.leave()
+            lock.release()
+        return before
+
+    def download(self, run: str, directory: Path) -> None:
+        """Copy the files of a run that runs write to a directory of this host."""
+        prefix = f"{RUNS}{run}/"
+        for name in self._store.entries(prefix):
+            file = name.removeprefix(prefix)
+            if OUTPUT.fullmatch(file):
+                path = directory / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._store.download(name, path)
+
+    def upload(self, run: str, name: str, path: Path) -> None:
+        """Add a file to a run, such as its report."""
+        self._store.upload(f"{RUNS}{run}/{name}", path)
+
+    def _finish(self, run: str, pointer: bytes | None) -> None:
+        """Complete a run of which all else is there, as often as anybody does it."""
+        self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
+        self._point(run, pointer)
+
+    def _point(self, run: str, pointer: bytes | None) -> None:
+        """Move the pointer, if it still has the content that it had when the lock was this run's for certain."""
+        content = f"{RUNS}{run}\n".encode()
+        if not self._store.replace(CURRENT, pointer, content) and self._store.read(CURRENT) != content:
+            raise LostError(f"{self.output}: CURRENT was moved by another run, so it is left there.")
+
+    def _remove_old(self, run: str, before: str | None) -> None:
+        """Remove the runs that are too many now, and what is left of runs without an id that died."""
+        finished = self.runs()
+        if self._keep_runs:
+            kept: set[str | None] = {run, *finished[-self._keep_runs :]}
+        else:
+            kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
+        names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}
+        for name in sorted(names - kept):
+            if name in finished or RUN.fullmatch(name):
+                self.remove(name)

@@ -1,0 +1,188 @@
+"""Directories of the file systems that Hadoop knows, through the JVM of the running Spark session."""
+
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
+from pyspark import SparkContext
+from pyspark.errors.exceptions.captured import CapturedException
+
+from spark_w2v.errors import RefusedError, StorageError
+from spark_w2v.storage.store import Entry
+
+Answer = TypeVar("Answer")
+
+TEMPORARY = ".writing-"  # begins the names of files that are not whole yet
+MISSING = re.compile(r"FileNotFoundException|NoSuchFileException")
+EXISTS = re.compile(r"FileAlreadyExistsException")
+FINAL = re.compile(
+    r"UnsupportedFileSystemException|No FileSystem for scheme|ClassNotFoundException|AccessControlException|"
+    r"AccessDeniedException|UnknownHostException|NoSuchBucket|UnknownStoreException|IllegalArgumentException"
+)
+
+
+class HadoopStore:
+    """A directory of one of Hadoop's file systems, as Store describes it.
+
+    Args:
+        uri: such as hdfs://namenode/path.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri.rstrip("/")
+        SparkContext._ensure_initialized()  # for readers outside of Spark: a JVM, without a session in it
+        jvm: Any = SparkContext._jvm
+        self._jvm = jvm
+        self._root = self._tried("be opened", lambda: jvm.org.apache.hadoop.fs.Path(self.uri))
+        if (context := SparkContext._active_spark_context) is not None:
+            self._configuration = context._jsc.hadoopConfiguration()
+        else:
+            settings = jvm.org.apache.spark.SparkConf()
+            self._configuration = jvm.org.apache.spark.deploy.SparkHadoopUtil.get().newConfiguration(settings)
+        self._files = self._tried("be opened", lambda: self._root.getFileSystem(self._configuration))
+
+    def read(self, name: str) -> bytes | None:
+        """As Store.read."""
+
+        def read() -> bytes:
+            stream = self._files.open(self._path(name))
+            try:
+                return bytes(stream.readAllBytes())
+            finally:
+                stream.close()
+
+        try:
+            return self._tried("be read", read, name)
+        except FileNotFoundError:
+            return None
+
+    def write(self, name: str, content: bytes) -> None:
+        """As Store.write."""
+        temporary = self._temporary(name)
+
+        def write() -> None:
+            stream = self._files.create(temporary, True)
+            stream.write(content)
+            stream.close()
+            self._move(temporary, name)
+
+        self._tried("be written", write, name)
+
+    def create(self, name: str, content: bytes) -> bool:
+        """As Store.create."""
+        temporary = self._temporary(name)
+
+        def create() -> bool:
+            # Not create(name, false), which shows an empty file until it is closed.
+            stream = self._files.create(temporary, True)
+            stream.write(content)
+            stream.close()
+            try:
+                if not self._files.exists(self._path(name)) and self._files.rename(temporary, self._path(name)):
+                    return True
+            finally:
+                self._files.delete(temporary, False)
+            return False
+
+        try:
+            made = self._tried("be written", create, name)
+        except FileExistsError:
+            made = False
+        return made or self.read(name) == content
+
+    def replace(self, name: str, before: bytes | None, content: bytes) -> bool:
+        """As Store.replace; Hadoop compares nothing."""
+        if before is None:
+            return self.create(name, content)
+        if self.read(name) != before:
+            return False
+        self.write(name, content)
+        return True
+
+    def entries(self, prefix: str = "") -> dict[str, Entry]:
+        """As Store.entries."""
+        folder = prefix.rpartition("/")[0]
+        root = self._tried("be listed", lambda: self._files.makeQualified(self._root).toUri().getPath())
+
+        def collect() -> dict[str, Entry]:
+            found: dict[str, Entry] = {}
+            statuses = self._files.listFiles(self._path(folder), True)
+            while statuses.hasNext():
+                status = statuses.next()
+                name = status.getPath().toUri().getPath()[len(root.rstrip("/")) + 1 :]
+                if name.startswith(prefix) and not name.rpartition("/")[2].startswith(TEMPORARY):
+                    found[name] = Entry(status.getLen(), status.getModificationTime() / 1000)
+            return found
+
+        try:
+            return self._tried("be listed", collect, folder)
+        except FileNotFoundError:
+            return {}
+
+    def upload(self, name: str, path: Path) -> None:
+        """As Store.upload."""
+        temporary = self._temporary(name)
+        local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
+
+        def upload() -> None:
+            self._files.copyFromLocalFile(False, True, local, temporary)
+            self._move(temporary, name)
+
+        self._tried("be written", upload, name)
+
+    def download(self, name: str, path: Path) -> None:
+        """As Store.download."""
+        local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
+        # True: without a file of checksums beside it.
+        self._tried("be read", lambda: self._files.copyToLocalFile(False, self._path(name), local, True), name)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """As Store.delete, with the directories that are empty then."""
+        for name in names:
+            self._tried("be deleted", lambda name=name: self._files.delete(self._path(name), False), name)  # type: ignore[misc]
+            for parent in Path(name).parents:
+                folder = self._path(parent.as_posix())
+                try:
+                    if self._files.listStatus(folder) or not self._files.delete(folder, False):
+                        break
+                except Py4JError:  # not there, or somebody puts something there
+                    break
+
+    def _path(self, name: str) -> Any:
+        path_class = self._jvm.org.apache.hadoop.fs.Path
+        return self._root if name in ("", ".") else path_class(self._root, path_class(None, None, name))
+
+    def _temporary(self, name: str) -> Any:
+        folder, _, file = name.rpartition("/")
+        return self._path(f"{folder}/{TEMPORARY}{uuid.uuid4().hex[:8]}-{file}".lstrip("/"))
+
+    def _move(self, temporary: Any, name: str) -> None:
+        """Rename over what is there, in one step on HDFS."""
+        context = self._jvm.org.apache.hadoop.fs.FileContext.getFileContext(self._files.getUri(), self._configuration)
+        overwrite = self._jvm.org.apache.hadoop.fs.Options.Rename.OVERWRITE
+        options = SparkContext._gateway.new_array(self._jvm.org.apache.hadoop.fs.Options.Rename, 1)  # type: ignore[union-attr]
+        options[0] = overwrite
+        context.rename(temporary, self._path(name), options)
+
+    def _tried(self, what: str, step: Callable[[], Answer], name: str = "") -> Answer:
+        """Return what a step does; what Java says of it as one sentence."""
+        place = f"{self.uri}/{name}".rstrip("/")
+        try:
+            return step()
+        except (Py4JJavaError, CapturedException) as error:
+            said = _reason(error)
+            if MISSING.search(said):
+                raise FileNotFoundError(place) from None
+            if EXISTS.search(said):
+                raise FileExistsError(place) from None
+            if FINAL.search(said):
+                raise RefusedError(f"{place}: could not {what} ({said}).") from None
+            raise StorageError(f"{place}: could not {what} ({said}).") from None
+
+
+def _reason(error: Any) -> str:
+    origin = getattr(error, "java_exception", None) or error._origin  # py4j's, and PySpark's of the commoner ones
+    return str(origin.toString()).partition("\n")[0][:300].rstrip(".")

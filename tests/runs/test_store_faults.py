@@ -1,0 +1,245 @@
+"""Whatever a store does to a run, and whenever the run dies: the output is the right one, or the one before."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_w2v.runs import ids
+from spark_w2v.storage.objects import ObjectStore
+from tests.runs.faulty_proxy import FAULTS, Proxy
+from tests.runs.run_without_spark import expected, text_of
+
+ROOT = Path(__file__).resolve().parents[2]
+EPOCHS = 3
+
+
+@pytest.fixture
+def proxy(bucket: str) -> Iterator[Proxy]:
+    del bucket
+    made = Proxy(os.environ["AWS_ENDPOINT_URL"])
+    yield made
+    made.close()
+
+
+class Host:
+    """Where a run finds nothing that another host has.
+
+    Args:
+        url: of the store, as this host sees it.
+    """
+
+    def __init__(self, directory: Path, url: str) -> None:
+        for name in ("home", "tmp", "work"):
+            (directory / name).mkdir(parents=True, exist_ok=True)
+        self.directory = directory
+        self.environment = os.environ | {
+            "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp"), "PYTHONPATH": str(ROOT),
+            "AWS_ENDPOINT_URL": url,
+        }  # fmt: skip
+
+    def start(self, output: str, *options: Any) -> "subprocess.Popen[str]":
+        """Begin a run."""
+        command = [sys.executable, "-m", "tests.runs.run_without_spark", output, "--epochs", str(EPOCHS), *options]
+        return subprocess.Popen(
+            [str(word) for word in command], cwd=self.directory / "work", env=self.environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    def run(self, output: str, *options: Any) -> tuple[int, str]:
+        """The exit code of a run, and what it said."""
+        process = self.start(output, *options)
+        _, said = process.communicate(timeout=120)
+        return process.returncode, said
+
+
+def content(output: str) -> list[str]:
+    """What a reader gets now."""
+    parts = sorted((ids.directory_of(output) / "embeddings").iterdir())
+    return [part.read_text() for part in parts]
+
+
+def value_of(output: str) -> float:
+    """The one number that all parts of what a reader gets now have."""
+    found = content(output)
+    assert found == [text_of(json.loads(found[0])["value"], part) for part in range(3)]
+    return float(json.loads(found[0])["value"])
+
+
+def left_of_runs(output: str) -> list[str]:
+    """What is in the store beside finished runs and the pointer."""
+    return [name for name in ObjectStore(output).entries() if not name.startswith("runs/") and name != "CURRENT"]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_a_run_on_another_host_goes_on_where_a_killed_one_was(
+    bucket: str, tmp_path: Path, proxy: Proxy, kills: int
+) -> None:
+    """The runs replace an earlier output, and are killed at requests that are drawn, of all kinds."""
+    url = os.environ["AWS_ENDPOINT_URL"]
+    before = proxy.requests
+    measured = Host(tmp_path / "measured", proxy.url)
+    output = f"{bucket}/{tmp_path.name}"
+    assert measured.run(output) == (0, "")
+    requests = proxy.requests - before
+    chance = random.Random(1)
+    moments = sorted(chance.sample(range(3, requests), kills))
+    for moment in moments:
+        host = Host(tmp_path / f"a{moment}", proxy.url)
+        begin = proxy.requests
+        process = host.start(output, "--overwrite", "--resume")
+
+        def kill(number: int, method: str, path: str) -> None:
+            if number == begin + moment:  # noqa: B023
+                process.send_signal(signal.SIGKILL)  # noqa: B023
+                time.sleep(0.05)
+
+        proxy.fault = kill
+        process.communicate(timeout=120)
+        proxy.fault = lambda *_: None
+        assert process.returncode in (0, -signal.SIGKILL)
+        assert value_of(output) == expected(EPOCHS)
+        other = Host(tmp_path / f"b{moment}", url)
+        assert other.run(output, "--overwrite", "--resume")[0] == 0
+        assert value_of(output) == expected(EPOCHS)
+        assert left_of_runs(output) == []
+        assert list((other.directory / "tmp").iterdir()) == []
+
+
+def test_readers_see_whole_outputs_while_runs_die(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    output = f"{bucket}/{tmp_path.name}"
+    host = Host(tmp_path / "host", proxy.url)
+    assert host.run(output)[0] == 0
+    chance = random.Random(2)
+    with ThreadPoolExecutor(1) as threads:
+        ended = False
+
+        def read() -> int:
+            number = 0
+            while not ended:
+                assert value_of(output) == expected(EPOCHS)
+                number += 1
+                time.sleep(0.05)
+            return number
+
+        reading = threads.submit(read)
+        for _ in range(5):
+            process = host.start(output, "--overwrite", "--pause", "0.1")
+            time.sleep(chance.uniform(0.8, 2.0))
+            process.kill()
+            process.communicate()
+            assert host.run(output, "--overwrite", "--resume")[0] == 0
+        ended = True
+        assert reading.result() > 5
+
+
+def faulty_runs(bucket: str, tmp_path: Path, proxy: Proxy, faults: int, seed: int) -> None:
+    """One run with a fault each, after a run that published another value, and one that is not disturbed."""
+    url = os.environ["AWS_ENDPOINT_URL"]
+    first = f"{bucket}/{tmp_path.name}-measured"
+    host = Host(tmp_path / "host", proxy.url)
+    before = proxy.requests
+    assert host.run(first)[0] == 0
+    requests = proxy.requests - before
+    chance = random.Random(seed)
+    for number in range(faults):
+        output = f"{bucket}/{tmp_path.name}-{number}"
+        kind, moment = FAULTS[number % len(FAULTS)], chance.randrange(requests)
+        assert Host(tmp_path / "calm", url).run(output, "--epochs", 1)[0] == 0
+        old, begin = value_of(output), proxy.requests
+        assert old != expected(EPOCHS)
+
+        def fault(request: int, method: str, path: str) -> str | None:
+            return kind if request == begin + moment else None  # noqa: B023
+
+        proxy.fault = fault
+        code, said = host.run(output, "--overwrite")
+        proxy.fault = lambda *_: None
+        # Before the run has begun, a store that forbids is the user's to mend.
+        assert code in (0, 75) or (code == 2 and kind == "403" and moment < 6), (kind, moment, code, said)
+        assert len(said.strip().splitlines()) <= 2, said
+        assert "Traceback" not in said
+        assert value_of(output) in (old, expected(EPOCHS))
+        assert code != 0 or value_of(output) == expected(EPOCHS), (kind, moment)
+        if code:
+            again, said = host.run(output, "--overwrite", "--resume")
+            assert again == 0, (kind, moment, said)
+        assert value_of(output) == expected(EPOCHS)
+        assert left_of_runs(output) == [], (kind, moment)
+
+
+def test_faults_of_a_store_end_a_run_well_or_with_75(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    faulty_runs(bucket, tmp_path, proxy, len(FAULTS), 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_two_hundred_faults_of_a_store(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
+    faulty_runs(bucket, tmp_path, proxy, 200, 4)
+
+
+def leave_a_stale_lock(bucket: str, tmp_path: Path, output: str) -> None:
+    """As a driver does that is killed while it trains."""
+    host = Host(tmp_path / "dead", os.environ["AWS_ENDPOINT_URL"])
+    process = host.start(output, "--until", "/nonexistent")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    process.kill()
+    process.communicate()
+
+
+def contend(bucket: str, tmp_path: Path, name: str, contenders: int) -> None:
+    output = f"{bucket}/{tmp_path.name}-{name}"
+    leave_a_stale_lock(bucket, tmp_path, output)
+    host = Host(tmp_path / "host", os.environ["AWS_ENDPOINT_URL"])
+    go = tmp_path / f"go-{name}"
+    processes = [host.start(output, "--until", go) for _ in range(contenders)]
+    deadline = time.monotonic() + 120
+    while sum(process.poll() is None for process in processes) > 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    go.touch()
+    codes = [process.wait(60) for process in processes]
+    said = [process.communicate()[1] for process in processes]
+    assert sorted(codes) == [0] + [75] * (contenders - 1), said
+    assert value_of(output) == expected(EPOCHS)
+    assert left_of_runs(output) == []
+
+
+def test_of_drivers_at_once_one_trains(bucket: str, tmp_path: Path) -> None:
+    contend(bucket, tmp_path, "once", 6)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_of_twenty_drivers_at_once_one_trains_ten_times(bucket: str, tmp_path: Path) -> None:
+    for number in range(10):
+        contend(bucket, tmp_path, str(number), 20)
+
+
+def test_a_driver_that_stood_still_publishes_nothing(bucket: str, tmp_path: Path) -> None:
+    output = f"{bucket}/{tmp_path.name}"
+    url = os.environ["AWS_ENDPOINT_URL"]
+    go = tmp_path / "go"
+    slow = Host(tmp_path / "slow", url).start(output, "--stale", 2, "--elsewhere", "--until", go, "--epochs", 1)
+    assert slow.stdout is not None
+    assert slow.stdout.readline() == "begun\n"
+    slow.send_signal(signal.SIGSTOP)
+    time.sleep(4.5)
+    assert Host(tmp_path / "fast", url).run(output, "--stale", 2, "--elsewhere")[0] == 0
+    go.touch()
+    slow.send_signal(signal.SIGCONT)
+    _, said = slow.communicate(timeout=60)
+    assert slow.returncode == 75
+    assert "another run has taken over this output" in said
+    assert value_of(output) == expected(EPOCHS)
+    assert left_of_runs(output) == []

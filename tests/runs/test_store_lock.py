@@ -1,0 +1,131 @@
+"""One run at a time writes to an output in a store."""
+
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from spark_w2v.errors import BusyError, StorageError
+from spark_w2v.runs import store_lock
+from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
+from spark_w2v.storage.objects import ObjectStore
+
+
+@pytest.fixture
+def store(bucket: str, tmp_path: Path) -> ObjectStore:
+    return ObjectStore(f"{bucket}/{tmp_path.name}")
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make locks stale after a second, which is the resolution of the store's clock."""
+    monkeypatch.setattr(store_lock, "STALE", 1.0)
+    monkeypatch.setattr(store_lock, "HEARTBEAT", 0.2)
+
+
+def leave_a_lock(store: ObjectStore, token: str = "dead", **facts: Any) -> None:
+    """As a run of another host does that dies."""
+    content = json.dumps({"token": token, "pid": 1, "host": "elsewhere", "system": "elsewhere", **facts})
+    store.write(f"{FOLDER}lock", content.encode())
+
+
+def test_a_second_run_is_told_who_is_at_work(store: ObjectStore) -> None:
+    lock = StoreLock(store)
+    with pytest.raises(BusyError, match=r"another run is at work on it, process \d+ on"):
+        StoreLock(store)
+    lock.release()
+    assert store.entries() == {}
+    StoreLock(store).release()
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lock_of_another_host_is_taken_over_when_it_gives_no_sign_of_life(store: ObjectStore) -> None:
+    leave_a_lock(store)
+    with pytest.raises(BusyError, match="process 1 on elsewhere"):
+        StoreLock(store)
+    time.sleep(2.5)
+    lock = StoreLock(store)
+    assert lock.is_held()
+    lock.release()
+    assert store.entries() == {}
+
+
+@pytest.mark.usefixtures("short")
+def test_a_lock_that_gives_signs_of_life_is_not_taken_over(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_lock, "is_alive", lambda facts: None)  # as on another host
+    lock = StoreLock(store)
+    for _ in range(3):
+        time.sleep(1)
+        with pytest.raises(BusyError):
+            StoreLock(store)
+    lock.release()
+
+
+@pytest.mark.usefixtures("short")
+def test_of_twenty_contenders_for_a_stale_lock_one_wins(store: ObjectStore) -> None:
+    leave_a_lock(store)
+    time.sleep(2.5)
+
+    def contend(_: int) -> StoreLock | None:
+        try:
+            return StoreLock(store)
+        except BusyError:
+            return None
+
+    with ThreadPoolExecutor(20) as threads:
+        held = [lock for lock in threads.map(contend, range(20)) if lock is not None]
+    assert len(held) == 1
+    assert held[0].is_held()
+    held[0].release()
+    assert store.entries() == {}
+
+
+@pytest.mark.usefixtures("short")
+def test_a_holder_that_stood_still_can_publish_nothing(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_lock, "is_alive", lambda facts: None)
+    slow = StoreLock(store)
+    slow._stop.set()  # it stands still
+    slow._thread.join()
+    time.sleep(2.5)
+    fast = StoreLock(store)
+    with pytest.raises(LostError):
+        slow.assert_held()
+    with pytest.raises(LostError):
+        slow.claim("slow")
+    fast.claim("fast")
+    fast.release()
+    # All that was in its way is gone.
+    with pytest.raises(LostError):
+        slow.claim("slow")
+    slow.release()
+    assert store.entries() == {}
+
+
+@pytest.mark.usefixtures("short")
+def test_who_takes_over_learns_of_a_publication_that_was_begun(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_lock, "is_alive", lambda facts: None)
+    dead = StoreLock(store)
+    dead.claim("ID")
+    dead._stop.set()
+    dead._thread.join()
+    time.sleep(2.5)
+    lock = StoreLock(store)
+    assert lock.published == "ID"
+    lock.release()
+    assert store.entries() == {}
+
+
+def test_what_is_no_lock_is_left_alone(store: ObjectStore) -> None:
+    store.write(f"{FOLDER}lock", b"not ours")
+    with pytest.raises(ValueError, match="is not a lock of this version"):
+        StoreLock(store)
+    assert store.read(f"{FOLDER}lock") == b"not ours"
+
+
+def test_a_lock_error_is_one_that_may_pass() -> None:
+    assert issubclass(LostError, StorageError)

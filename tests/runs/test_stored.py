@@ -1,0 +1,105 @@
+"""An output in a store: whole runs and a pointer, and nothing of this host that is not the run's own."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from jobs import publish as publish_job
+from spark_w2v.errors import UserError
+from spark_w2v.runs import ids
+from spark_w2v.runs.run import Run, open_run, output_of
+from spark_w2v.storage.objects import ObjectStore
+from tests.runs.test_local import publish, save, start, tree, writing
+
+
+@pytest.fixture(autouse=True)
+def belongings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current directory, with something in it that no run may touch; never the checkout."""
+    for name in ("scratch", "here"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "here" / "thesis.tex").write_text("years of work")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+@pytest.fixture
+def output(bucket: str, tmp_path: Path) -> str:
+    return f"{bucket}/{tmp_path.name}"
+
+
+def test_no_step_of_a_run_touches_the_current_directory(output: str, tmp_path: Path, belongings: Path) -> None:
+    before = tree(belongings)
+    for run_id in "12":
+        with Run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={}) as run:
+            assert run.working.parent == tmp_path / "scratch"
+            save(run, 1)
+            run.publish(writing(run_id), {"content": run_id})
+        assert tree(belongings) == before
+    assert ids.current(output) == "2"
+    assert publish_job.main([output, "1"]) == 0
+    assert ids.current(output) == "1"
+    output_of(output).leave()
+    assert tree(belongings) == before
+    assert list((tmp_path / "scratch").glob("spark_w2v-run-*")) == []
+    assert not [name for name in ObjectStore(output).entries() if name.startswith(".working/")]
+
+
+def test_the_run_before_stays_for_its_readers_and_the_one_before_goes(output: str) -> None:
+    for number in range(3):
+        publish(output, str(number), overwrite=number > 0)
+    assert len({name.split("/")[1] for name in ObjectStore(output).entries("runs/")}) == 2
+    assert (ids.directory_of(output) / "embeddings" / "part-00000.parquet").read_text() == "2"
+
+
+def test_a_resumed_run_has_the_checkpoint_of_the_one_before(output: str) -> None:
+    with start(output) as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+        expected = tree(run.parameters_folder)
+    with start(output, resume=True) as run:
+        assert tree(run.parameters_folder) == expected
+        assert run.metrics() == [{"epoch": 1}]
+
+
+def start_as(output: str, run_id: str) -> Run:
+    return open_run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
+
+
+def publish_as(output: str, run_id: str, keep_runs: int) -> None:
+    with Run(output_of(output, run_id, keep_runs=keep_runs), overwrite=False, resume=False, fingerprint={}) as run:
+        run.publish(writing(run_id), {"content": run_id})
+
+
+def runs_in(output: str) -> set[str]:
+    return {name.split("/")[1] for name in ObjectStore(output).entries("runs/")}
+
+
+def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog: pytest.LogCaptureFixture) -> None:
+    for run_id in "321":
+        publish_as(output, run_id, keep_runs=0)
+        time.sleep(1.1)  # the resolution of the store's clock
+    assert runs_in(output) == set("321")
+    ObjectStore(output).write("runs/3/embeddings/thesis.tex", b"years of work")
+    publish_as(output, "0", keep_runs=2)
+    assert runs_in(output) == set("013")
+    assert "runs/3/: is kept, as no run wrote runs/3/embeddings/thesis.tex" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["thesis.tex", "runs/1/thesis.tex", "embeddings/part-00000.parquet"])
+def test_a_directory_with_files_of_others_is_refused(output: str, name: str) -> None:
+    ObjectStore(output).write(name, b"years of work")
+    with pytest.raises(UserError, match=f"holds {name}, which no run wrote"):
+        output_of(output, "1").check(overwrite=True, resume=False)
+    assert list(ObjectStore(output).entries()) == [name]
+
+
+def test_a_file_of_others_that_comes_while_a_run_is_at_work_is_kept(output: str) -> None:
+    store = ObjectStore(output)
+    with start_as(output, "1") as run:
+        store.write("runs/1/thesis.tex", b"years of work")
+        run.publish(writing("1"), {})
+    assert store.read("runs/1/thesis.tex") == b"years of work"
+    assert store.read("runs/1/_SUCCESS") == b""

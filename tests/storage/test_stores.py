@@ -1,0 +1,123 @@
+"""What every store can do, over real HTTP and through a real JVM."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.storage import objects
+from spark_w2v.storage.hadoop import HadoopStore
+from spark_w2v.storage.objects import ObjectStore
+from spark_w2v.storage.store import Store, open_store, scheme_of
+
+
+@pytest.fixture(params=["s3", "az", "hadoop"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A directory that does not exist yet."""
+    if request.param in ("s3", "az"):
+        place = request.getfixturevalue("bucket" if request.param == "s3" else "container")
+        yield ObjectStore(f"{place}/{tmp_path.name}/deep")
+    else:
+        spark: SparkSession = request.getfixturevalue("spark")
+        assert spark.sparkContext._jsc is not None
+        spark.sparkContext._jsc.hadoopConfiguration().set("fs.viewfs.mounttable.stores.link./tmp", "file:///tmp")
+        yield HadoopStore(f"viewfs://stores{tmp_path}/deep")
+
+
+def test_a_file_is_read_as_it_was_written_last(store: Store) -> None:
+    assert store.read("a/b") is None
+    store.write("a/b", b"one")
+    store.write("a/b", b"two")
+    assert store.read("a/b") == b"two"
+
+
+def test_names_are_listed_at_any_depth_with_size_and_time(store: Store) -> None:
+    assert store.entries() == {}
+    for name in ("top", "a/b", "a/bc/d", "ax"):
+        store.write(name, b"123")
+    assert set(store.entries()) == {"top", "a/b", "a/bc/d", "ax"}
+    assert set(store.entries("a/")) == {"a/b", "a/bc/d"}
+    assert set(store.entries("a/b")) == {"a/b", "a/bc/d"}
+    assert store.entries("top")["top"].size == 3
+    assert store.entries("top")["top"].modified > 1.7e9
+
+
+def test_a_file_is_created_once_and_finds_its_own_content(store: Store) -> None:
+    assert store.create("lock", b"mine")
+    assert not store.create("lock", b"theirs")
+    assert store.create("lock", b"mine")  # as after an answer that was lost
+    assert store.read("lock") == b"mine"
+
+
+def test_of_many_who_create_a_file_one_succeeds(store: Store) -> None:
+    if isinstance(store, HadoopStore):
+        pytest.skip("renaming on this host replaces; HDFS refuses")
+    with ThreadPoolExecutor(8) as threads:
+        made = list(threads.map(lambda number: store.create("lock", str(number).encode()), range(8)))
+    assert sum(made) == 1
+
+
+def test_a_file_is_replaced_only_if_it_is_as_it_was(store: Store) -> None:
+    assert store.replace("pointer", None, b"1")
+    assert not store.replace("pointer", None, b"2")
+    assert not store.replace("pointer", b"0", b"2")
+    assert store.replace("pointer", b"1", b"2")
+    assert store.read("pointer") == b"2"
+    assert not store.replace("absent", b"1", b"2")
+
+
+def test_files_are_copied_whole_in_both_directions(store: Store, tmp_path: Path) -> None:
+    content = bytes(range(256)) * 70_000  # more than one part
+    (tmp_path / "from").write_bytes(content)
+    store.upload("a/large", tmp_path / "from")
+    store.download("a/large", tmp_path / "to")
+    assert (tmp_path / "to").read_bytes() == content
+    assert store.entries()["a/large"].size == len(content)
+    with pytest.raises(FileNotFoundError):
+        store.download("absent", tmp_path / "nothing")
+
+
+def test_what_is_deleted_is_gone_and_what_is_absent_is_passed_over(store: Store) -> None:
+    for name in ("a/b", "a/c"):
+        store.write(name, b"1")
+    store.delete(["a/b", "absent", "a/never"])
+    assert set(store.entries()) == {"a/c"}
+    store.delete([])
+
+
+def test_a_bucket_that_does_not_exist_is_the_users_mistake(bucket: str) -> None:
+    del bucket
+    store = ObjectStore("s3://missing-bucket/out")
+    for step in (lambda: store.read("x"), lambda: store.write("x", b""), store.entries, lambda: store.create("x", b"")):
+        with pytest.raises(UserError, match="no such bucket"):
+            step()
+
+
+def test_a_server_that_does_not_answer_may_answer_later(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    del bucket
+    monkeypatch.setattr(objects, "RETRY_SECONDS", 1)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(StorageError, match="could not read"):
+        ObjectStore("s3://bucket/out").read("x")
+
+
+def test_errors_show_no_signature() -> None:
+    said = objects._reason(ValueError("GET https://host/a?sig=abc%3D&se=1 failed, secret_key=hidden, Debug source: x"))
+    assert "abc" not in said
+    assert "hidden" not in said
+    with pytest.raises(UserError, match="after a question mark") as caught:
+        ObjectStore("s3://bucket/out?secret_key=hidden")
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_scheme_says_which_store_it_is(spark: SparkSession) -> None:
+    del spark
+    assert [scheme_of(uri) for uri in ("out", "/out", "file:/out", "FILE:///out", "a:b", "d/s3:/x")] == [None] * 6
+    assert scheme_of("S3://bucket/out") == "s3"
+    with pytest.raises(UserError, match="is a path of this host"):
+        open_store("out")
+    with pytest.raises(UserError, match="nosuch"):
+        open_store("nosuch://host/out")
