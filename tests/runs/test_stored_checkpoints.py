@@ -1,0 +1,134 @@
+"""Checkpoints in a store that are damaged, half there, of another version or of another run."""
+
+import json
+import tempfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.checkpoints import to_json
+from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
+from spark_w2v.storage.objects import ObjectStore
+from tests.runs.test_local import save, start
+
+FOLDER = ".working/checkpoints/"
+
+
+@pytest.fixture
+def output(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return f"{bucket}/{tmp_path.name}"
+
+
+def objects(output: str) -> dict[str, bytes]:
+    """All that belongs to checkpoints."""
+    store = ObjectStore(output)
+    return {name: store.read(name) or b"" for name in store.entries(FOLDER)}
+
+
+def stop_after(output: str, *epochs: int, resume: bool = False) -> dict[str, bytes]:
+    """A run that dies after some epochs; what it leaves."""
+    with start(output, resume=resume) as run:
+        for epoch in epochs:
+            run.append_metrics({"epoch": epoch})
+            save(run, epoch)
+    return objects(output)
+
+
+def resumed(output: str) -> int | None:
+    """The epoch that a run goes on from."""
+    with start(output, resume=True) as run:
+        found = run.load_checkpoint()
+        if found is None:
+            return None
+        assert run.metrics() == [{"epoch": epoch + 1} for epoch in range(found[0]["epoch"])]
+        return int(found[0]["epoch"])
+
+
+def files_of(left: dict[str, bytes], file: str) -> str:
+    (name,) = [name for name in left if name.endswith(file)]
+    return name
+
+
+def test_the_newest_is_complete_before_the_one_before_is_deleted(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stop_after(output, 1)
+    seen: list[set[str]] = []
+    upload = ObjectStore.upload
+
+    def watched(self: ObjectStore, name: str, path: Path) -> None:
+        seen.append({name.split("/")[3][:8] for name in objects(output) if name.endswith("manifest.json")})
+        upload(self, name, path)
+
+    monkeypatch.setattr(ObjectStore, "upload", watched)
+    left = stop_after(output, 2, resume=True)
+    assert seen == [{"00000000"}] * 3
+    assert {name.split("/")[3][:8] for name in left} == {"00000001"}
+
+
+@pytest.mark.parametrize("file", ["center.f32", "context.f32", "manifest.json"])
+@pytest.mark.parametrize("damage", ["a bit", "half", "empty", "gone"])
+def test_a_damaged_newest_one_gives_the_one_before_with_a_warning(
+    output: str, file: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = stop_after(output, 1)
+    newest = stop_after(output, 2, resume=True)
+    store = ObjectStore(output)
+    for name, content in before.items():
+        store.write(name, content)
+    name = files_of(newest, file)
+    flipped = bytearray(newest[name])
+    flipped[len(flipped) // 2] ^= 4
+    damaged = {"a bit": bytes(flipped), "half": newest[name][: len(flipped) // 2], "empty": b""}
+    if damage == "gone":
+        store.delete([name])
+    else:
+        store.write(name, damaged[damage])
+    assert resumed(output) == 1
+    assert ("is passed over, as it is damaged" in caplog.text) == (damage != "gone")
+
+
+def test_one_of_a_newer_version_is_left_alone(output: str) -> None:
+    left = stop_after(output, 1)
+    name = files_of(left, "manifest.json")
+    manifest = json.loads(left[name]) | {"format": 99}
+    ObjectStore(output).write(name, to_json(manifest).encode())
+    before = objects(output)
+    with pytest.raises(UserError, match=r"written by another version of spark_w2v \(format 99"):
+        start(output, resume=True)
+    assert objects(output) == before
+
+
+def test_one_of_another_run_is_refused_and_left(output: str) -> None:
+    before = stop_after(output, 1)
+    with pytest.raises(UserError, match="its checkpoint is of another run"):
+        start(output, resume=True, other=1)
+    assert objects(output) == before
+
+
+def test_a_run_without_resume_removes_them(output: str) -> None:
+    stop_after(output, 1)
+    with start(output):
+        pass
+    assert ObjectStore(output).entries() == {}
+
+
+def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_the_run(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = threading.Event()
+    put = StoredCheckpoints._put
+
+    def slow(self: StoredCheckpoints, *arguments: object) -> None:
+        assert goes_on.wait(20), "training waited for the upload"
+        raise StorageError("the store could not write")
+
+    with start(output) as run:
+        monkeypatch.setattr(StoredCheckpoints, "_put", slow)
+        save(run, 1)
+        goes_on.set()
+        with pytest.raises(StorageError, match="could not write"):
+            save(run, 2)
+        monkeypatch.setattr(StoredCheckpoints, "_put", put)
+    assert resumed(output) is None
