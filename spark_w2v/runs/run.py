@@ -198,7 +198,6 @@ class Run:
             facts: for run.json, to which the fingerprint is added.
         """
         self._lock.assert_held()
-        self._place.wait()
         # Of this run alone: one whose host stood still may wake up here after another has taken the output over.
         staged = self.working / f"staged.{self._lock.token}"
         with self._storage("the output could not be written"):

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from spark_w2v.runs import ids
+from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage.objects import ObjectStore
 from tests.runs.faulty_proxy import FAULTS, Proxy
 from tests.runs.run_without_spark import expected, text_of
@@ -113,6 +114,34 @@ def test_a_run_on_another_host_goes_on_where_a_killed_one_was(
         assert value_of(output) == expected(EPOCHS)
         assert left_of_runs(output) == []
         assert list((other.directory / "tmp").iterdir()) == []
+
+
+def test_a_run_that_died_before_it_moved_the_pointer_is_published_by_whoever_comes_next(
+    bucket: str, tmp_path: Path, proxy: Proxy
+) -> None:
+    output = f"{bucket}/{tmp_path.name}"
+    host = Host(tmp_path / "host", proxy.url)
+    assert host.run(output, "--epochs", "1")[0] == 0
+    process = host.start(output, "--overwrite")
+
+    def kill(number: int, method: str, path: str) -> str | None:
+        if method == "PUT" and path.endswith("/CURRENT"):
+            process.kill()
+            process.wait()
+            return "cut"
+        return None
+
+    proxy.fault = kill
+    process.communicate()
+    proxy.fault = lambda *_: None
+    assert value_of(output) == expected(1)
+    place = StoredOutput(output)
+    lock = place.lock()
+    assert value_of(output) == expected(EPOCHS)
+    place.forget()
+    place.leave()
+    lock.release()
+    assert left_of_runs(output) == []
 
 
 def test_readers_see_whole_outputs_while_runs_die(bucket: str, tmp_path: Path, proxy: Proxy) -> None:

@@ -1,5 +1,6 @@
 """An output in a store: whole runs and a pointer, and nothing of this host that is not the run's own."""
 
+import json
 import tempfile
 import time
 from pathlib import Path
@@ -7,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs import publish as publish_job
-from spark_w2v.errors import UserError
+from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import Run, open_run, output_of
+from spark_w2v.runs.store_lock import FOLDER
 from spark_w2v.storage.objects import ObjectStore
 from tests.runs.test_local import publish, save, start, tree, writing
 
@@ -103,3 +105,31 @@ def test_a_file_of_others_that_comes_while_a_run_is_at_work_is_kept(output: str)
         run.publish(writing("1"), {})
     assert store.read("runs/1/thesis.tex") == b"years of work"
     assert store.read("runs/1/_SUCCESS") == b""
+
+
+def test_a_run_that_is_taken_over_after_its_upload_is_not_published(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(output, "before")
+    store, before = ObjectStore(output), ids.current(output)
+    upload = ObjectStore.upload
+
+    def taken_over(self: ObjectStore, name: str, path: Path) -> None:
+        upload(self, name, path)
+        if name.endswith("run.json"):  # the last but _SUCCESS
+            lock = json.loads(store.read(f"{FOLDER}lock") or b"")
+            assert store.create(f"{FOLDER}next-{lock['token']}", b'{"token": "other", "pid": 1, "host": "other"}')
+
+    monkeypatch.setattr(ObjectStore, "upload", taken_over)
+    with pytest.raises(StorageError, match="another run has taken over"):
+        publish(output, "after", overwrite=True)
+    assert ids.current(output) == before
+    assert not [name for name in store.entries("runs/") if name.endswith("/_SUCCESS") and f"/{before}/" not in name]
+
+
+def test_only_what_runs_write_is_copied_to_a_reader(output: str) -> None:
+    publish_as(output, "1", keep_runs=0)
+    ObjectStore(output).write("runs/1/thesis.tex", b"years of work")
+    assert sorted(path.name for path in ids.directory_of(output).iterdir()) == [
+        "_SUCCESS", "embeddings", "metrics.jsonl", "run.json",
+    ]  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import store_lock
 from spark_w2v.runs.checkpoints import to_json
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.objects import ObjectStore
@@ -132,3 +133,29 @@ def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_th
             save(run, 2)
         monkeypatch.setattr(StoredCheckpoints, "_put", put)
     assert resumed(output) is None
+
+
+def take_over(store: ObjectStore, token: str) -> None:
+    """As a run of another host does for which this one has stood still."""
+    assert store.create(f"{store_lock.FOLDER}next-{token}", b'{"token": "other", "pid": 1, "host": "other"}')
+
+
+def test_a_run_that_was_taken_over_while_it_uploads_deletes_nothing_of_the_other(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = ObjectStore(output)
+    others = f"{FOLDER}run/00000000-{'a' * 32}/center.f32"
+    upload = ObjectStore.upload
+
+    def taken_over(self: ObjectStore, name: str, path: Path) -> None:
+        upload(self, name, path)
+        if name.endswith("manifest.json"):
+            take_over(store, name.split("/")[3].partition("-")[2])
+            store.write(others, b"of the other")
+
+    monkeypatch.setattr(ObjectStore, "upload", taken_over)
+    with start(output) as run:
+        save(run, 1)
+        with pytest.raises(StorageError, match="another run has taken over"):
+            save(run, 2)
+    assert store.read(others) == b"of the other"
