@@ -90,7 +90,7 @@ def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> lis
     return train_command(local, text, output, settings)
 
 
-def train_command(options: Sequence[str], text: Path, output: Path, settings: Mapping[str, object]) -> list[str]:
+def train_command(options: Sequence[str], text: Path, output: Path | str, settings: Mapping[str, object]) -> list[str]:
     """What starts the job: options of spark-submit, settings of ours."""
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     job = ["jobs/train.py", "conf/local.toml", "--input", str(text), "--output", str(output), *sets]
