@@ -13,6 +13,7 @@ from spark_w2v.errors import RefusedError
 from spark_w2v.runs import processes, store_lock
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.storage import objects
 
 WORDS, DIMENSIONS = 500, 4
 
@@ -46,7 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--elsewhere", action="store_true", help="as on another host: no process of a lock is known")
     parser.add_argument("--until", type=Path, help="train until this file is there")
     parser.add_argument("--pause", type=float, default=0.0, help="seconds of an epoch")
+    parser.add_argument("--retry", type=float, help="seconds that a request is tried again for")
     options = parser.parse_args(arguments)
+    if options.retry is not None:
+        vars(objects)["RETRY_SECONDS"] = options.retry
     if options.stale is not None:
         store_lock.STALE, store_lock.HEARTBEAT = options.stale, options.stale / 10
     if options.elsewhere:

@@ -216,6 +216,30 @@ def test_two_hundred_faults_of_a_store(bucket: str, tmp_path: Path, proxy: Proxy
     faulty_runs(bucket, tmp_path, proxy, 200, 4)
 
 
+@pytest.mark.parametrize("kind", ["503", "cut"])
+def test_a_store_that_is_gone_for_good_ends_a_run_in_a_few_times_of_a_request(
+    bucket: str, tmp_path: Path, proxy: Proxy, kind: str
+) -> None:
+    output, retry = f"{bucket}/{tmp_path.name}", 2
+    host = Host(tmp_path / "host", proxy.url)
+    assert host.run(output, "--epochs", "1")[0] == 0
+    process = host.start(output, "--overwrite", "--retry", retry)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "begun\n"
+    proxy.fault = lambda *_: kind
+    begun = time.monotonic()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75, said
+    assert time.monotonic() - begun < 6 * retry
+    assert "the store could not" in said
+    assert len(said.splitlines()) <= 2
+    proxy.fault = lambda *_: None
+    assert value_of(output) == expected(1)
+    assert host.run(output, "--overwrite", "--resume")[0] == 0
+    assert value_of(output) == expected(EPOCHS)
+    assert left_of_runs(output) == []
+
+
 def leave_a_stale_lock(bucket: str, tmp_path: Path, output: str) -> None:
     """As a driver does that is killed while it trains."""
     host = Host(tmp_path / "dead", os.environ["AWS_ENDPOINT_URL"])
