@@ -216,7 +216,7 @@ def test_two_hundred_faults_of_a_store(bucket: str, tmp_path: Path, proxy: Proxy
     faulty_runs(bucket, tmp_path, proxy, 200, 4)
 
 
-@pytest.mark.parametrize("kind", ["503", "cut"])
+@pytest.mark.parametrize("kind", ["503", pytest.param("cut", marks=pytest.mark.slow)])
 def test_a_store_that_is_gone_for_good_ends_a_run_in_a_few_times_of_a_request(
     bucket: str, tmp_path: Path, proxy: Proxy, kind: str
 ) -> None:
