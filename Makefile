@@ -10,6 +10,8 @@ SIZE ?= quick
 ARGS ?=
 
 BIN := .venv/bin
+# Many tests wait for processes to start or to end, and leave a core idle. Those of one file share what they set up.
+TWO := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
 
 # Spark's workers take whatever python3 is on PATH unless told; a laptop's name may resolve to no address that answers.
@@ -39,13 +41,12 @@ demo: .venv/.installed ## Train on 2 million words of State of the Union address
 	    "or train on your own text: README.md shows how."
 
 test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
-	@$(JAVA) $(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
+	@$(JAVA) $(BIN)/python -m pytest $(TWO) -m "not slow and not cluster" $(ARGS)
 
-# Many of them wait for processes to start or to end, and leave a core idle. Those of one file share what they set up.
 test-all: .venv/.installed-dev .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
 	@scripts/get_azurite
-	@$(JAVA) $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(ARGS)
+	@$(JAVA) $(BIN)/python -m pytest $(TWO) $(ARGS)
 
 test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes
 	@$(JAVA) $(BIN)/python -m pytest -m cluster $(ARGS)
