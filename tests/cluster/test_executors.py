@@ -44,8 +44,8 @@ Undisturbed = Callable[[str], list[np.ndarray]]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """24 files, which Spark reads in three tasks: every executor holds a part of what the others need."""
-    return planted_corpus(tmp_path_factory.mktemp("executors") / "corpus", files=24, sentences=130)
+    """640 files, which Spark reads in three tasks: every executor holds a part of what the others need."""
+    return planted_corpus(tmp_path_factory.mktemp("executors") / "corpus", files=640, sentences=5)
 
 
 @pytest.fixture(scope="module")
