@@ -14,7 +14,7 @@ from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.storage.store import RETRY_SECONDS, Entry
 
 if TYPE_CHECKING:
-    from obstore import UpdateVersion
+    from obstore import ObjectMeta, UpdateVersion
 
 Answer = TypeVar("Answer")
 
@@ -27,6 +27,7 @@ FINAL = (
     exceptions.NotSupportedError,
 )
 SECRET = re.compile(r"(?i)((?:signature|token|secret|key|password|credential)\w*[\"']?\s*[=:]\s*)[^\s,;]+")
+FORBIDDEN = re.compile(r"status code: 40[13]\b")
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|[Bb]ucket does not exist|container does not exist")
 
 
@@ -82,16 +83,21 @@ class ObjectStore:
         """As Store.replace."""
         if before is None:
             return self.create(name, content)
+
+        def read() -> "tuple[ObjectMeta, bytes]":
+            found = obstore.get(self._store, name)
+            return found.meta, bytes(found.bytes())
+
         try:
-            found = self._tried("read", name, lambda: obstore.get(self._store, name))
+            meta, content_now = self._tried("read", name, read)
         except FileNotFoundError:
             return False
         expected: UpdateVersion = {}
-        if (tag := found.meta["e_tag"]) is not None:
+        if (tag := meta["e_tag"]) is not None:
             expected["e_tag"] = tag
-        if (version := found.meta["version"]) is not None:
+        if (version := meta["version"]) is not None:
             expected["version"] = version
-        if bytes(found.bytes()) != before:
+        if content_now != before:
             return False
         try:
             self._tried("write", name, lambda: obstore.put(self._store, name, content, mode=expected))
@@ -162,6 +168,8 @@ class ObjectStore:
         except FINAL as error:
             raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
         except exceptions.BaseError as error:
+            if FORBIDDEN.search(str(error)):  # what an answer to a list request is not told apart by
+                raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
             if NO_BUCKET.search(str(error)):
                 raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
             raise StorageError(f"{place}: the store could not {what} ({_reason(error)}).") from None

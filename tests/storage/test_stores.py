@@ -1,17 +1,30 @@
 """What every store can do, over real HTTP and through a real JVM."""
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.errors import StorageError, UserError
+from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.storage import objects
 from spark_w2v.storage.hadoop import HadoopStore
 from spark_w2v.storage.objects import ObjectStore
 from spark_w2v.storage.store import Store, open_store, scheme_of
+from tests.runs.faulty_proxy import FAULTS, Proxy
+
+OPERATIONS: dict[str, Callable[[ObjectStore, Path], object]] = {
+    "read": lambda store, _: store.read("a"),
+    "write": lambda store, _: store.write("a", b"2"),
+    "create": lambda store, _: store.create("b", b"2"),
+    "replace": lambda store, _: store.replace("a", b"1", b"2"),
+    "entries": lambda store, _: store.entries(),
+    "upload": lambda store, directory: store.upload("a", directory / "from"),
+    "download": lambda store, directory: store.download("a", directory / "to"),
+    "delete": lambda store, _: store.delete(["b", "c"]),
+}
 
 
 @pytest.fixture(params=["s3", "az", "hadoop"])
@@ -102,6 +115,35 @@ def test_a_server_that_does_not_answer_may_answer_later(bucket: str, monkeypatch
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     with pytest.raises(StorageError, match="could not read"):
         ObjectStore("s3://bucket/out").read("x")
+
+
+@pytest.fixture
+def proxied(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Proxy, ObjectStore]]:
+    """A store with the file `a`, behind a proxy."""
+    proxy = Proxy(os.environ["AWS_ENDPOINT_URL"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+    store = ObjectStore(f"{bucket}/{tmp_path.name}")
+    store.write("a", b"1")
+    yield proxy, store
+    proxy.close()
+
+
+@pytest.mark.parametrize("operation", list(OPERATIONS))
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "delay"])
+def test_whatever_happens_to_a_request_is_no_other_error(
+    proxied: tuple[Proxy, ObjectStore], operation: str, fault: str, tmp_path: Path
+) -> None:
+    proxy, store = proxied
+    (tmp_path / "from").write_bytes(b"1" * 1000)
+    for doomed in range(2):  # `replace` has two requests
+        begin = proxy.requests
+        proxy.fault = lambda number, *_, at=begin + doomed: fault if number == at else None
+        try:
+            OPERATIONS[operation](store, tmp_path)
+        except (StorageError, RefusedError) as error:
+            assert isinstance(error, RefusedError) == (fault == "403")  # noqa: PT017
+        proxy.fault = lambda *_: None
+        store.write("a", b"1")
 
 
 def test_errors_show_no_signature() -> None:
