@@ -148,7 +148,12 @@ def kill_python_worker(run: Submission, stop: Stop, executors: int = 3) -> Evide
 
 
 def kill_executors(count: int, run: Submission, stop: Stop, executors: int = 3) -> Evidence:
-    held = run.wait_until_held(stop, executors)[:count]
+    def alive() -> list[Held]:
+        """Those of an attempt that was given up have waited there too."""
+        return [one for one in run.held(stop) if psutil.pid_exists(one.pid)]
+
+    run.wait_for(lambda: len(alive()) >= executors, f"{executors} live at {stop}")
+    held = alive()[:count]
     doomed = [executor_of(one) for one in held]
     end(doomed)
     run.let_go(stop)
