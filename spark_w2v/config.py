@@ -473,7 +473,7 @@ def _read_toml(path: str | Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{place}: cannot be read ({error.strerror}); give a readable TOML file.") from None
     except ValueError as error:  # a path with a NUL or a lone surrogate in it
-        raise ConfigError(f"{place}: is no path ({error}); give a TOML file, such as conf/local.toml.") from None
+        raise ConfigError(f"{place}: is not a path ({error}); give a TOML file, such as conf/local.toml.") from None
     if len(content) > LARGEST_FILE:
         raise ConfigError(
             f"{place}: is larger than 1 MiB, so no configuration; give a TOML file, such as conf/local.toml.",

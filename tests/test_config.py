@@ -328,7 +328,7 @@ def test_a_missing_file_a_directory_and_a_path_that_is_none_are_one_sentence(tmp
     give = "give a TOML file, such as conf/local.toml."
     assert refusal(tmp_path / "nothing.toml") == f"nothing.toml: no such file; {give}"
     assert refusal(tmp_path) == f"{tmp_path.name}: is a directory; {give}"
-    assert refusal("a\0b") == f"a\\x00b: is no path (embedded null byte); {give}"
+    assert refusal("a\0b") == f"a\\x00b: is not a path (embedded null byte); {give}"
     assert refusal("a\nb.toml") == f"a\\nb.toml: no such file; {give}"
 
 

@@ -146,7 +146,7 @@ class Run:
                     "or run id"
                 )
             else:
-                why = "cannot be resumed, its checkpoint is of another run; run without --resume to start anew"
+                why = "cannot be resumed, its checkpoint is of another run; run without --resume to start again"
             more = f" and {len(found) - 8} more" if len(found) > 8 else ""
             raise UserError(f"{self.output}: {why}: {', '.join(found[:8])}{more}.")
         # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.

@@ -145,9 +145,14 @@ class StoredOutput:
         except BaseException:
             self.leave()
             raise
-        if lock.published is not None:
-            log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
-            self._finish(lock.published, self._store.read(CURRENT))
+        try:
+            if lock.published is not None:
+                log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
+                self._finish(lock.published, self._store.read(CURRENT))
+        except BaseException:
+            lock.stop()  # and stays, stale, for whoever comes next and finishes this
+            self.leave()
+            raise
         folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
         self._checkpoints = StoredCheckpoints(self._store, folder, lock)
         return lock

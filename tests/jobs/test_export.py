@@ -324,7 +324,7 @@ def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.Captu
         (["OUT", "--format", "npy"], "required: --to"),
         (["OUT", "--format", "pickle\x1b[31m", "--to", "DIR/to"], "invalid choice: 'pickle\\x1b[31m'"),
         (["OUT", "--format", "npy", "--to", "DIR/to", "--vectors", "output"], "invalid choice: 'output'"),
-        (["OUT", "--format", "npy", "--to", ""], "is no path"),
+        (["OUT", "--format", "npy", "--to", ""], "is not a path"),
         (["OUT", "--format", "npy", "--to", "/"], "is the root of a file system"),
         (["OUT", "--format", "npy", "--to", "s3://bucket/to"], "is not on this host"),
         (["s3://bucket/out?key=1", "--format", "npy", "--to", "DIR/to"], "takes no options after a question mark"),

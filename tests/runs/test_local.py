@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -26,9 +26,6 @@ from spark_w2v.runs import checkpoints, local
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import Run, open_run, output_of
-
-if TYPE_CHECKING:
-    pass
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}

@@ -193,7 +193,7 @@ def faulty_runs(bucket: str, tmp_path: Path, proxy: Proxy, faults: int, seed: in
         proxy.fault = fault
         code, said = host.run(output, "--overwrite")
         proxy.fault = lambda *_: None
-        # Before the run has begun, a store that forbids is the user's to mend.
+        # Before the run has begun, a store that forbids is for the user to fix.
         assert code in (0, 75) or (code == 2 and kind == "403" and moment < 6), (kind, moment, code, said)
         assert len(said.strip().splitlines()) <= 2, said
         assert "Traceback" not in said
