@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_local(options.to):
         raise UserError(f"{options.to}: is not on this host; export to a path of this host, and copy it from there.")
     if not options.to:
-        raise UserError("--to '': is no path; give one that does not exist yet.")
+        raise UserError("--to '': is not a path; give one that does not exist yet.")
     done = export(
         directory_of(options.output),
         local_path(options.to),
