@@ -19,7 +19,8 @@ from spark_w2v import SkipGramModel, job
 from spark_w2v.runs import ids
 from spark_w2v.stages import embeddings
 from spark_w2v.storage.objects import ObjectStore
-from tests.runs.faulty_proxy import Proxy
+from tests.runs.faulty_proxy import Proxy, separate_host
+from tests.runs.test_store_faults import left_of_runs
 from tests.test_train import FAST_JVM, ONE, ROOT, SMALL, planted_corpus, train_here
 
 LOCAL = str(ROOT / "conf" / "local.toml")
@@ -42,11 +43,6 @@ def bits(output: str | Path) -> list[np.ndarray]:
     """Both matrices that a reader gets now."""
     directory = ids.directory_of(str(output))
     return [embeddings.read(directory).vectors, embeddings.read_context(directory)]
-
-
-def left_of_runs(output: str) -> list[str]:
-    """What is in the store beside finished runs and the pointer."""
-    return [name for name in ObjectStore(output).entries() if not name.startswith("runs/") and name != "CURRENT"]
 
 
 def test_a_run_in_a_store_has_the_bits_of_one_on_a_disk_and_all_commands_read_it(
@@ -117,11 +113,7 @@ class Host:
 
     def __init__(self, directory: Path, url: str) -> None:
         self.directory = directory
-        for name in ("home", "tmp", "work"):
-            (directory / name).mkdir(parents=True)
-        self.environment = os.environ | FAST_JVM | {
-            "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp"), "AWS_ENDPOINT_URL": url,
-        }  # fmt: skip
+        self.environment = separate_host(directory, url) | FAST_JVM
 
     def start(self, corpus: Path, output: str, *options: str) -> "subprocess.Popen[bytes]":
         """Begin jobs/train.py, in a group of its own."""

@@ -1,11 +1,13 @@
 """A proxy in front of an object store, over real HTTP, that does something else with some requests."""
 
 import http.client
+import os
 import socket
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -98,3 +100,15 @@ class Proxy:
                 request.wfile.write(content)
         except OSError:  # whoever asked was killed
             request.close_connection = True
+
+
+def separate_host(directory: Path, url: str) -> dict[str, str]:
+    """The environment of a process that finds nothing another host has; its current directory is to be `work`.
+
+    Args:
+        directory: made, with `home`, `tmp` and `work` in it.
+        url: of the store, as this host sees it.
+    """
+    for name in ("home", "tmp", "work"):
+        (directory / name).mkdir(parents=True, exist_ok=True)
+    return os.environ | {"HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp"), "AWS_ENDPOINT_URL": url}

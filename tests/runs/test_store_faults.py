@@ -17,7 +17,7 @@ import pytest
 from spark_w2v.runs import ids
 from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage.objects import ObjectStore
-from tests.runs.faulty_proxy import FAULTS, Proxy
+from tests.runs.faulty_proxy import FAULTS, Proxy, separate_host
 from tests.runs.run_without_spark import expected, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,13 +40,8 @@ class Host:
     """
 
     def __init__(self, directory: Path, url: str) -> None:
-        for name in ("home", "tmp", "work"):
-            (directory / name).mkdir(parents=True, exist_ok=True)
         self.directory = directory
-        self.environment = os.environ | {
-            "HOME": str(directory / "home"), "TMPDIR": str(directory / "tmp"), "PYTHONPATH": str(ROOT),
-            "AWS_ENDPOINT_URL": url,
-        }  # fmt: skip
+        self.environment = separate_host(directory, url) | {"PYTHONPATH": str(ROOT)}
 
     def start(self, output: str, *options: Any) -> "subprocess.Popen[str]":
         """Begin a run."""
