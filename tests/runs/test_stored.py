@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -9,9 +10,9 @@ import pytest
 
 from jobs import publish as publish_job
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import ids
+from spark_w2v.runs import ids, store_lock
 from spark_w2v.runs.run import Run, open_run, output_of
-from spark_w2v.runs.store_lock import FOLDER
+from spark_w2v.runs.store_lock import FOLDER, StoreLock
 from spark_w2v.storage.objects import ObjectStore
 from tests.runs.test_local import publish, save, start, tree, writing
 
@@ -68,6 +69,10 @@ def test_a_resumed_run_has_the_checkpoint_of_the_one_before(output: str) -> None
 
 def start_as(output: str, run_id: str) -> Run:
     return open_run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
+
+
+def refuse(*_: object) -> bool:
+    raise StorageError("refused")
 
 
 def publish_as(output: str, run_id: str, keep_runs: int) -> None:
@@ -133,3 +138,17 @@ def test_only_what_runs_write_is_copied_to_a_reader(output: str) -> None:
     assert sorted(path.name for path in ids.directory_of(output).iterdir()) == [
         "_SUCCESS", "embeddings", "metrics.jsonl", "run.json",
     ]  # fmt: skip
+
+
+def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = StoreLock(ObjectStore(output))
+    dead.claim("1")
+    dead.stop()
+    monkeypatch.setattr(store_lock, "is_alive", lambda holder: False)
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "replace", refuse)
+        with pytest.raises(StorageError, match="refused"):
+            output_of(output).lock()
+    assert not [thread for thread in threading.enumerate() if thread.name == "lock heartbeat"]
