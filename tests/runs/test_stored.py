@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,10 +70,6 @@ def test_a_resumed_run_has_the_checkpoint_of_the_one_before(output: str) -> None
 
 def start_as(output: str, run_id: str) -> Run:
     return open_run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
-
-
-def refuse(*_: object) -> bool:
-    raise StorageError("refused")
 
 
 def publish_as(output: str, run_id: str, keep_runs: int) -> None:
@@ -147,8 +144,15 @@ def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
     dead.claim("1")
     dead.stop()
     monkeypatch.setattr(store_lock, "is_alive", lambda holder: False)
+    replace = ObjectStore.replace
+
+    def replace_but_current(store: ObjectStore, name: str, *contents: Any) -> bool:
+        if name == "CURRENT":
+            raise StorageError("refused")
+        return replace(store, name, *contents)
+
     with monkeypatch.context() as patched:
-        patched.setattr(ObjectStore, "replace", refuse)
+        patched.setattr(ObjectStore, "replace", replace_but_current)
         with pytest.raises(StorageError, match="refused"):
             output_of(output).lock()
     assert not [thread for thread in threading.enumerate() if thread.name == "lock heartbeat"]
