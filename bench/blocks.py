@@ -2,7 +2,7 @@
 
 What Spark would train, drawn and trained by the same functions in one process a run: the place to try a change of the
 kernel or of the schedule before any of Spark is paid for. --let tries another value of a constant of
-spark_w2v.skipgram.descent or spark_w2v.skipgram.schedule. Seconds are processor time.
+spark_w2v.skipgram.kernel or spark_w2v.skipgram.schedule. Seconds are processor time.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from threadpoolctl import threadpool_limits
 from bench import measure, quality, text
 from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
-from spark_w2v.skipgram import descent, schedule
-from spark_w2v.skipgram.pairs import Drawing, Keys, Layout
-from spark_w2v.skipgram.parameters import Ints, assign_blocks, initialise
+from spark_w2v.skipgram import kernel, schedule
+from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
+from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
 from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges
+from spark_w2v.types import Int32Array
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
 PIECE = 5_000  # sentences drawn at a time
@@ -41,8 +42,8 @@ class Corpus(NamedTuple):
         words, counts: by word id.
     """
 
-    ids: Ints
-    lengths: Ints
+    ids: Int32Array
+    lengths: Int32Array
     words: list[str]
     counts: "np.ndarray[Any, np.dtype[np.int64]]"
 
@@ -77,14 +78,14 @@ def read(written: text.Text, known: Collection[str] = ()) -> Corpus:
 
 
 def draw(
-    corpus: Corpus, drawing: Drawing, epoch: int, edges: "np.ndarray[Any, np.dtype[np.float64]]"
+    corpus: Corpus, sampler: PairSampler, epoch: int, edges: "np.ndarray[Any, np.dtype[np.float64]]"
 ) -> tuple[Keys, int]:
     """The pairs of an epoch, sorted, and how many words they come from."""
     ends = np.concatenate([[0], np.cumsum(corpus.lengths)])
     found, words = [], 0
     for a in range(0, corpus.lengths.size, PIECE):
         b = min(a + PIECE, corpus.lengths.size)
-        pairs, kept = drawing.pairs((0, 0, a), corpus.ids[ends[a] : ends[b]], corpus.lengths[a:b], epoch, edges)
+        pairs, kept = sampler.pairs((0, 0, a), corpus.ids[ends[a] : ends[b]], corpus.lengths[a:b], epoch, edges)
         found.append(pairs)
         words += kept
     pairs = np.concatenate(found)
@@ -92,10 +93,10 @@ def draw(
     return pairs, words
 
 
-def cut(pairs: Keys, layout: Layout, part: int, center: int, context: int) -> Keys:
+def cut(pairs: Keys, codec: PairCodec, part: int, center: int, context: int) -> Keys:
     """The pairs of one bucket, among all of an epoch."""
-    prefix = (part << layout.block | center) << layout.block | context
-    first, last = np.searchsorted(pairs, np.array([prefix, prefix + 1], np.uint64) << np.uint64(2 * layout.row))
+    prefix = (part << codec.block | center) << codec.block | context
+    first, last = np.searchsorted(pairs, np.array([prefix, prefix + 1], np.uint64) << np.uint64(2 * codec.row))
     return pairs[first:last]
 
 
@@ -110,10 +111,10 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     expected = load.sum() * (w.window + 1)  # pairs of an epoch, and some more: sentences end
     sweeps = w.sweeps or auto_sweeps(w.blocks, expected)
     blocks = assign_blocks(load, w.blocks)
-    drawing = Drawing(keep, w.window, w.seed, 0.0, blocks)
+    sampler = PairSampler(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
-    noises = [descent.BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
-    layout = Layout.of(blocks)
+    noises = [kernel.BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
+    codec = PairCodec.of(blocks)
     center, context = np.empty((2, corpus.counts.size, w.dimensions), np.float32)
     initialise(center, context, w.seed, np.argsort(blocks.order).astype(np.int32))
     words = trained = rounds = 0
@@ -124,22 +125,22 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
         ring = Ring.draw(w.blocks, edges.size - 1, generator(w.seed, RING, epoch))
         rounds += ring.rounds
         begun = time.process_time()
-        pairs, kept = draw(corpus, drawing, epoch, edges)
+        pairs, kept = draw(corpus, sampler, epoch, edges)
         draw_seconds += time.process_time() - begun
         words += kept
         for number in range(ring.rounds):
             done = [epoch + done_before(n, w.blocks, edges) for n in (number, number + 1)]
             rates = [w.rate * max(LEAST_RATE, 1 - share / w.epochs) for share in done]
-            step = descent.Step(NEGATIVES, w.damping, *rates)
+            step = kernel.SgdParams(NEGATIVES, w.damping, *rates)
             sweep = number // w.blocks
             for i in range(w.blocks):
                 j = ring.context_of(number, i)
                 begun = time.process_time()
-                bucket = layout.shortened(cut(pairs, layout, sweep, i, j))
+                bucket = codec.shortened(cut(pairs, codec, sweep, i, j))
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
-                walk = descent.descend(*rows, bucket, layout, noises[j], step, rng)
+                walk = kernel.train_pairs(*rows, bucket, codec, noises[j], step, rng)
                 draw_seconds += drawn - begun
                 kernel_seconds += time.process_time() - drawn
                 trained += walk.pairs
@@ -168,7 +169,7 @@ _corpus: Corpus
 def _one(job: tuple[Wanted, dict[str, float]]) -> dict[str, Any]:
     wanted, let = job
     for name, value in let.items():
-        module = descent if hasattr(descent, name) else schedule
+        module = kernel if hasattr(kernel, name) else schedule
         setattr(module, name, type(getattr(module, name))(value))
     with threadpool_limits(1, "blas"):
         return {**train(_corpus, wanted), "let": let}
@@ -189,7 +190,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
     parser.add_argument(
-        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of descent.py or schedule.py"
+        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of kernel.py or schedule.py"
     )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; timings want 1")
     options = parser.parse_args()

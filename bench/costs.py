@@ -16,7 +16,7 @@ from bench.synthetic import zipf_counts
 from bench.work import Buckets, Work, bucket_seconds, work_of
 from spark_w2v.config import load
 from spark_w2v.skipgram.schedule import Ring
-from spark_w2v.stages.memory import Need, needed
+from spark_w2v.spark.memory import Need, needed
 
 NETWORK = 1.25e9  # bytes per second and machine in each direction, 10 Gbit/s: assumed
 DISK = 0.5e9  # bytes per second and machine: assumed

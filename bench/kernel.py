@@ -1,9 +1,9 @@
 """The kernel beside gensim, and by part beside what the machine allows: python -m bench.kernel --corpus PATH.
 
 Kept words a second of training alone, ours and gensim with one thread, one after the other in each round. Then the time
-of each part of spark_w2v.skipgram.descent.descend, from line_profiler, beside a limit from two peaks that are measured
-in the same run: a copy and an sgemm. The limit counts what no order of work can spare: each row that a group needs is
-read once and written once, and the products are done at the speed of sgemm. Everything else is taken to be free.
+of each part of spark_w2v.skipgram.kernel.train_pairs, from line_profiler, next to a limit from two peaks that are
+measured in the same run: a copy and an sgemm. The limit counts what no order of work can spare: each row that a group
+needs is read once and written once, and the products are done at the speed of sgemm. Everything else is free.
 """
 
 import argparse
@@ -26,8 +26,8 @@ from bench import measure, text
 from bench.blocks import Corpus, cut, draw, read
 from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
-from spark_w2v.skipgram import descent
-from spark_w2v.skipgram.pairs import Drawing, Layout, Numbers
+from spark_w2v.skipgram import kernel
+from spark_w2v.skipgram.pairs import Numbers, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
 
@@ -62,7 +62,7 @@ class Shape(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Lines of descend that belong together, and what they cannot do without, for a pair."""
+    """Lines of train_pairs that belong together, and what they cannot do without, for a pair."""
 
     name: str
     lines: str
@@ -96,9 +96,9 @@ class Work(NamedTuple):
     """The pairs of an epoch in their buckets."""
 
     buckets: list[tuple[int, int, Numbers]]
-    layout: Layout
+    codec: PairCodec
     blocks: Blocks
-    noises: list[descent.BlockNoise]
+    noises: list[kernel.BlockNoise]
     words: int
     draw_seconds: float
 
@@ -107,27 +107,27 @@ def prepare(corpus: Corpus, count: int) -> Work:
     """Draw an epoch for so many blocks."""
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
     blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, count)
-    drawing, layout = Drawing(keep, WINDOW, 1, 0.0, blocks), Layout.of(blocks)
+    sampler, codec = PairSampler(keep, WINDOW, 1, 0.0, blocks), PairCodec.of(blocks)
     begun = time.perf_counter()
-    pairs, words = draw(corpus, drawing, 1, np.array([0.0, 1.0]))
+    pairs, words = draw(corpus, sampler, 1, np.array([0.0, 1.0]))
     seconds = time.perf_counter() - begun
-    buckets = [(i, j, layout.shortened(cut(pairs, layout, 0, i, j))) for i in range(count) for j in range(count)]
+    buckets = [(i, j, codec.shortened(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
-    noises = [descent.BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
-    return Work(buckets, layout, blocks, noises, words, seconds)
+    noises = [kernel.BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
+    return Work(buckets, codec, blocks, noises, words, seconds)
 
 
-def walk(work: Work, descend: Callable[..., descent.Walk]) -> float:
+def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
     """Seconds of one epoch in the kernel alone."""
     t = Config().training
     center, context = np.empty((2, work.blocks.order.size, DIMENSIONS), np.float32)
     initialise(center, context, 1, np.argsort(work.blocks.order).astype(np.int32))
     seconds = 0.0
     for i, j, bucket in work.buckets:
-        step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
+        step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
         of = work.blocks.of
         begun = time.perf_counter()
-        descend(of(center, i), of(context, j), bucket, work.layout, work.noises[j], step, generator(1, 0, i, j))
+        train_pairs(of(center, i), of(context, j), bucket, work.codec, work.noises[j], step, generator(1, 0, i, j))
         seconds += time.perf_counter() - begun
     return seconds
 
@@ -141,23 +141,23 @@ def bucket_nanoseconds(count: int, size: int) -> float:
     counts = (1e8 / np.arange(1, VOCABULARY + 1)).astype(np.int64)
     load = counts.astype(np.float64) * keep_probability(counts, int(counts.sum()), SUBSAMPLE)
     blocks = assign_blocks(load, count)
-    of, layout = blocks.of, Layout.of(blocks)
+    of, codec = blocks.of, PairCodec.of(blocks)
     load, noise = load[blocks.order], noise_distribution(counts, 0.75)[blocks.order]
     center, context = np.empty((2, VOCABULARY, DIMENSIONS), np.float32)
     initialise(center, context, 1)
     context += center[::-1]
-    step = descent.Step(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
-    noises = [descent.BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
+    step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
+    noises = [kernel.BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
     drawn, rng = [], np.random.default_rng(1)
     for number in range(min(MOST_BUCKETS, -(-ENOUGH_PAIRS // size))):
         i, j = number // count % count, number % count
         c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
         drawn.append(
-            (i, j, layout.shortened(np.sort(c.astype(np.uint64) << np.uint64(layout.row) | o.astype(np.uint64))))
+            (i, j, codec.shortened(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64))))
         )
     begun = time.process_time()
     for i, j, pairs in drawn:
-        descent.descend(of(center, i), of(context, j), pairs, layout, noises[j], step, generator(1, 0, i, j))
+        kernel.train_pairs(of(center, i), of(context, j), pairs, codec, noises[j], step, generator(1, 0, i, j))
     return (time.process_time() - begun) / sum(pairs.size for _, _, pairs in drawn) * 1e9
 
 
@@ -189,8 +189,8 @@ def _seconds(work: Callable[[], Any]) -> float:
 def profile(work: Work) -> dict[str, float]:
     """Nanoseconds a pair of each part."""
     profiler = LineProfiler()
-    walk(work, profiler(descent.descend))
-    source, first = inspect.getsourcelines(descent.descend)
+    walk(work, profiler(kernel.train_pairs))
+    source, first = inspect.getsourcelines(kernel.train_pairs)
     pairs = sum(bucket.size for _, _, bucket in work.buckets)
     stats = profiler.get_stats()
     found = dict.fromkeys((part.name for part in PARTS), 0.0)
@@ -206,7 +206,7 @@ def shape_of(work: Work) -> Shape:
     groups = noise = products = pairs = 0
     for i, j, bucket in work.buckets:
         centers = work.blocks.of(work.blocks.order, i).size
-        for part in descent.cut_parts(bucket, work.layout, centers, work.noises[j], NEGATIVES, generator(1, 0, i, j)):
+        for part in kernel.cut_parts(bucket, work.codec, centers, work.noises[j], NEGATIVES, generator(1, 0, i, j)):
             words = part.noise.shape[1]
             groups += len(part.groups)
             noise += len(part.groups) * words // part.sharing
@@ -262,7 +262,7 @@ def main() -> int:
         speeds: dict[str, list[float]] = {}
         for _ in range(options.repeats):
             for count, work in works.items():
-                seconds = walk(work, descent.descend)
+                seconds = walk(work, kernel.train_pairs)
                 speeds.setdefault(f"{count} blocks, kernel", []).append(work.words / seconds)
                 drawn = prepare(corpus, count).draw_seconds
                 speeds.setdefault(f"{count} blocks, pairs drawn too", []).append(work.words / (seconds + drawn))

@@ -5,14 +5,14 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 from gensim.models import KeyedVectors
 from gensim.test.utils import datapath
-from numpy.typing import NDArray
+
+from spark_w2v.types import Float32Array
 
 RESTRICT_VOCAB = 30_000
 
-Vectors = tuple[list[str], NDArray[np.float32]]
+Vectors = tuple[list[str], Float32Array]
 
 
 class Quality(NamedTuple):

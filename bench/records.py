@@ -18,7 +18,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import SparkSession
 
 from bench.measure import ROOT
-from spark_w2v.stages.training_pairs import RECORDS, Record, Spool, records_of
+from spark_w2v.spark.buckets import RECORDS, Record, Spool, records_of
 
 CORES = 2
 BYTES = 32 << 20  # of each task that draws

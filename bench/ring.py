@@ -11,13 +11,10 @@ B blocks, T tasks, S sweeps, K kinds of blocks.
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from spark_w2v.exchange.plan import AHEAD
 from spark_w2v.skipgram.schedule import Ring
-
-Doubles = npt.NDArray[np.float64]
-Longs = npt.NDArray[np.int64]
+from spark_w2v.types import Float64Array, Int64Array
 
 
 class Prices(NamedTuple):
@@ -44,8 +41,8 @@ class Machines(NamedTuple):
         machine: (T,) of each task; the driver is on another one.
     """
 
-    ends: Longs
-    machine: Longs
+    ends: Int64Array
+    machine: Int64Array
 
     @classmethod
     def of(cls, blocks: int, tasks: int, cores: int) -> "Machines":
@@ -65,16 +62,16 @@ class Epoch(NamedTuple):
 
     trained: float
     ended: float
-    busy: Doubles
-    sent: Doubles
+    busy: Float64Array
+    sent: Float64Array
 
 
 def simulate(
     ring: Ring,
     machines: Machines,
-    seconds: list[Doubles],
-    kinds: Longs,
-    sizes: Doubles,
+    seconds: list[Float64Array],
+    kinds: Int64Array,
+    sizes: Float64Array,
     prices: Prices,
     snapshots: bool,
     spread: float = 0.0,
@@ -110,7 +107,7 @@ def simulate(
             offset = ring.start + direction * step
             ends_sweep = kept and step == blocks - 1
             begun = np.zeros(tasks)
-            given: list[tuple[Longs, Doubles, Longs]] = []
+            given: list[tuple[Int64Array, Float64Array, Int64Array]] = []
             for place in range(int(own.max())):
                 mine = numbers[place < own]
                 center = ends[mine] + place if direction > 0 else ends[mine + 1] - 1 - place

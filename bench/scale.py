@@ -57,7 +57,7 @@ from bench.singles import DIMENSIONS, ENOUGH, SUBSAMPLE, Single, measured_single
 from bench.synthetic import write_text, zipf_counts
 from bench.work import Work, work_of
 from spark_w2v.config import Config
-from spark_w2v.stages.memory import Need, needed
+from spark_w2v.spark.memory import Need, needed
 
 OUTPUT = measure.ROOT / "build" / "bench"
 DOCUMENT, PICTURE = measure.ROOT / "docs" / "scale.md", measure.ROOT / "docs" / "scale.svg"

@@ -15,11 +15,11 @@ from threadpoolctl import threadpool_limits
 from bench.synthetic import zipf_counts
 from bench.work import Buckets, Work, work_of
 from spark_w2v.config import Config
-from spark_w2v.skipgram.descent import BlockNoise, Step, descend
-from spark_w2v.skipgram.pairs import Layout
+from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
-from spark_w2v.stages.training import kept_words
+from spark_w2v.skipgram.schedule import kept_words
 
 SUBSAMPLE, DIMENSIONS = 1e-4, 300  # as conf/cluster.toml
 ENOUGH = 2.0  # seconds that one kind is measured, or MOST_BUCKETS; the first bucket does not count
@@ -49,13 +49,13 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
     blocks = assign_blocks(words, single.blocks)
     work = single_work(single)
     pairs = typical(work).pairs
-    noise, layout = noise_distribution(counts, Config().training.noise_exponent)[blocks.order], Layout.of(blocks)
+    noise, codec = noise_distribution(counts, Config().training.noise_exponent)[blocks.order], PairCodec.of(blocks)
     loads = np.bincount(blocks.block, words, single.blocks)
     center, *contexts = (int(b) for b in np.argsort(np.abs(loads - np.median(loads)), kind="stable")[:3])
     rng = np.random.default_rng(os.getpid())
     rows = [rng.normal(0, 0.05, (np.diff(blocks.ends)[b], DIMENSIONS)).astype(np.float32) for b in (center, *contexts)]
     t = Config().training
-    step = Step(t.negatives, t.damping, t.learning_rate, t.learning_rate)
+    step = SgdParams(t.negatives, t.damping, t.learning_rate, t.learning_rate)
     noises = [BlockNoise.of(blocks.of(noise, b), DIMENSIONS) for b in contexts]
     chances = [
         np.cumsum(some) / some.sum() for some in (blocks.of(words[blocks.order], b) for b in (center, *contexts))
@@ -69,9 +69,9 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
                 np.minimum(np.searchsorted(chance, rng.random(round(pairs))), chance.size - 1).astype(np.uint64)
                 for chance in (chances[0], chances[1 + at])
             )
-            numbers = layout.shortened(np.sort(c << np.uint64(layout.row) | o))
+            numbers = codec.shortened(np.sort(c << np.uint64(codec.row) | o))
             started = time.perf_counter()
-            descend(rows[0], rows[1 + at], numbers, layout, noises[at], step, rng)
+            train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng)
             found.append([float(numbers.size), time.perf_counter() - started])
     return found[1:]
 

@@ -4,17 +4,16 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Counts = npt.NDArray[np.int64]
+from spark_w2v.types import Int64Array
 
 LINE = 1000  # words a line: so long that the ends of lines cost few pairs
 
 
 @cache
-def zipf_counts(words: int, vocabulary: int) -> Counts:
+def zipf_counts(words: int, vocabulary: int) -> Int64Array:
     """(V,) how often each word occurs: in proportion to 1 / rank, once at least, about W in all; falling."""
     rank = np.arange(1, vocabulary + 1)
     least, most = 0.0, float(words)
@@ -24,7 +23,7 @@ def zipf_counts(words: int, vocabulary: int) -> Counts:
     return np.maximum(1, np.rint(least / rank)).astype(np.int64)
 
 
-def write_text(counts: Counts, path: Path) -> None:
+def write_text(counts: Int64Array, path: Path) -> None:
     """Every word as often as its count says, in random order, LINE words a line."""
     ids = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
     np.random.default_rng(1).shuffle(ids)

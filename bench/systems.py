@@ -127,7 +127,7 @@ def vectors(name: str, output: Path) -> "Vectors":
 
     match SYSTEMS[name].kind:
         case "ours":
-            from spark_w2v.stages import embeddings
+            from spark_w2v.runs import embeddings
 
             found = embeddings.read(output)
             return found.words.to_pylist(), found.vectors

@@ -21,15 +21,17 @@ from threadpoolctl import threadpool_limits
 from bench import quality, text
 from bench.blocks import LEAST_RATE, PIECE, Corpus, draw, read
 from bench.systems import NEGATIVES, SUBSAMPLE, WINDOW
+from spark_w2v.analysis import warm_start
+from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.config import Config
-from spark_w2v.skipgram.descent import BlockNoise, Step, descend
+from spark_w2v.runs import embeddings
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.pairs import Drawing, Layout
-from spark_w2v.skipgram.parameters import Floats, assign_blocks, initialise
+from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler
+from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution
-from spark_w2v.stages import embeddings, warm_start
-from spark_w2v.stages.neighbors import nearest, unit_vectors
-from spark_w2v.stages.vocabulary import Vocabulary
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.types import Float32Array
 
 SEED = 1
 HELD_OUT = 0.01  # of the sentences
@@ -39,27 +41,27 @@ NEAR = 10
 class Run(NamedTuple):
     """Vectors by word id, (V, D) each, and what it took."""
 
-    center: Floats
-    context: Floats
+    center: Float32Array
+    context: Float32Array
     facts: dict[str, Any]
 
 
-def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int) -> Run:
+def train(corpus: Corpus, start: tuple[Float32Array, Float32Array], rate: float, epochs: int) -> Run:
     """One block from these vectors on, which are changed."""
     begun = time.process_time()
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
     blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, 1)
-    drawing = Drawing(keep, WINDOW, SEED, HELD_OUT, blocks)
-    sample, noise = held_out(corpus, drawing), noise_distribution(corpus.counts, 0.75)[blocks.order]
+    sampler = PairSampler(keep, WINDOW, SEED, HELD_OUT, blocks)
+    sample, noise = held_out(corpus, sampler), noise_distribution(corpus.counts, 0.75)[blocks.order]
     center, context = (matrix[blocks.order] for matrix in start)
     places = np.argsort(blocks.order).astype(np.int32)
     before, pairs = sample.moved(places).loss(center, context), 0
     for epoch in range(epochs):
-        keys, _ = draw(corpus, drawing, epoch, np.array([0.0, 1.0]))
+        keys, _ = draw(corpus, sampler, epoch, np.array([0.0, 1.0]))
         rates = [rate * max(LEAST_RATE, 1 - at / epochs) for at in (epoch, epoch + 1)]
-        step = Step(NEGATIVES, Config().training.damping, *rates)
-        pairs += descend(
-            center, context, keys, Layout.of(blocks), BlockNoise.of(noise, center.shape[1]), step,
+        step = SgdParams(NEGATIVES, Config().training.damping, *rates)
+        pairs += train_pairs(
+            center, context, keys, PairCodec.of(blocks), BlockNoise.of(noise, center.shape[1]), step,
             generator(SEED, KERNEL, epoch),
         ).pairs  # fmt: skip
     after = sample.moved(places).loss(center, context)
@@ -68,17 +70,17 @@ def train(corpus: Corpus, start: tuple[Floats, Floats], rate: float, epochs: int
     return Run(center[places], context[places], {**facts, "held_out_before": before, "held_out_after": after})
 
 
-def held_out(corpus: Corpus, drawing: Drawing) -> Sample:
+def held_out(corpus: Corpus, sampler: PairSampler) -> Sample:
     ends = np.concatenate([[0], np.cumsum(corpus.lengths)])
     rows = [
         ((0, 0, a), corpus.ids[ends[a] : ends[min(a + PIECE, corpus.lengths.size)]], corpus.lengths[a : a + PIECE])
         for a in range(0, corpus.lengths.size, PIECE)
     ]
     noise = noise_distribution(corpus.counts, 0.75)
-    return draw_sample(sentences_held_out(rows, drawing), drawing, noise, NEGATIVES)
+    return draw_sample(sentences_held_out(rows, sampler), sampler, noise, NEGATIVES)
 
 
-def neighbours(words: list[str], center: Floats, asked: list[str], among: list[str]) -> list[set[str]]:
+def neighbours(words: list[str], center: Float32Array, asked: list[str], among: list[str]) -> list[set[str]]:
     """The nearest words of each that is asked, among some."""
     place = {word: i for i, word in enumerate(words)}
     units = unit_vectors(center)

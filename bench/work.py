@@ -11,29 +11,23 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import gammainc
 
 from spark_w2v.config import Config
-from spark_w2v.skipgram.descent import (
-    GROUP_COST,
-    LEAST_CUT,
-    MOST_NOISE,
-    STRETCH,
-    WIDTHS,
-    batch_size,
-    frequent_rows,
-)
+from spark_w2v.skipgram.kernel import GROUP_COST, LEAST_CUT, MOST_NOISE, STRETCH, WIDTHS, batch_size, frequent_rows
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
-from spark_w2v.skipgram.schedule import auto_sweeps, epoch_edges
-from spark_w2v.stages.corpus import SPLIT_BYTES
-from spark_w2v.stages.training import MOST_PAIRS, expected_pairs, kept_words, most_partitions
-from spark_w2v.stages.training_pairs import lot_of
-
-Counts = npt.NDArray[np.int64]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from spark_w2v.skipgram.schedule import (
+    MOST_PAIRS,
+    auto_sweeps,
+    epoch_edges,
+    expected_pairs,
+    kept_words,
+    most_partitions,
+)
+from spark_w2v.spark.buckets import lot_of
+from spark_w2v.spark.session import SPLIT_BYTES
+from spark_w2v.types import Float64Array, Int64Array
 
 BYTES_PER_WORD = 6  # of text
 CACHE = 1 << 20  # bytes: the rows of a larger block are farther away
@@ -80,14 +74,14 @@ class Block(NamedTuple):
 
     load: float
     rows: int
-    occurrences: Doubles
-    stands_for: Ints
+    occurrences: Float64Array
+    stands_for: Int64Array
     edge: int
     frequent_pairs: float
     frequent_noise: float
 
 
-def block_of(load: Doubles, counts: Counts, noise_exponent: float, dimensions: int, alike: float) -> Block:
+def block_of(load: Float64Array, counts: Int64Array, noise_exponent: float, dimensions: int, alike: float) -> Block:
     """Describe a block that stands for some.
 
     Args:
@@ -108,7 +102,7 @@ def block_of(load: Doubles, counts: Counts, noise_exponent: float, dimensions: i
     )  # fmt: skip
 
 
-def expected_groups(occurrences: Doubles, pairs: float, width: int) -> Doubles:
+def expected_groups(occurrences: Float64Array, pairs: float, width: int) -> Float64Array:
     """Groups that the kernel cuts of a center's pairs in a bucket, in the mean.
 
     The occurrences of a center in a sweep are Poisson around a mean, as are its pairs in the bucket around so many for
@@ -123,7 +117,7 @@ def expected_groups(occurrences: Doubles, pairs: float, width: int) -> Doubles:
     mean = occurrences * pairs
     if width == 1:
         return mean
-    many: Doubles = mean / width + (width - 1) / (2 * width)
+    many: Float64Array = mean / width + (width - 1) / (2 * width)
     low = (mean <= 6 * width) | (occurrences <= MOST_OCCURRENCES / 4)
     if not low.any():
         return many
@@ -216,9 +210,9 @@ class Work:
     cores: int
     kept: float
     window: int
-    kinds: Ints
-    rows: Ints
-    edges: list[Doubles]
+    kinds: Int64Array
+    rows: Int64Array
+    edges: list[Float64Array]
     sweeps: dict[float, Sweep]
     width: int
     snapshots: bool
@@ -248,7 +242,7 @@ class Work:
 
     @property
     def draws(self) -> int:
-        """Tasks that draw an epoch's pairs, one for each piece of text."""
+        """Tasks that draw an epoch's pairs, one for each segment of text."""
         return math.ceil(self.words * BYTES_PER_WORD / SPLIT_BYTES)
 
     @property
@@ -306,13 +300,13 @@ class Work:
         return self.passed / self.tasks if self.blocks == self.tasks else 0.0
 
 
-def shares(edges: Doubles) -> list[float]:
+def shares(edges: Float64Array) -> list[float]:
     """Share of the epoch of each sweep; equal ones are equal to the last digit."""
     return [round(float(share), 9) for share in np.diff(edges)]
 
 
 def work_of(
-    counts: Counts,
+    counts: Int64Array,
     dimensions: int,
     blocks: int,
     cores: int,
@@ -363,7 +357,7 @@ def work_of(
     )  # fmt: skip
 
 
-def bucket_seconds(work: Work, share: float, price: Sequence[float]) -> Doubles:
+def bucket_seconds(work: Work, share: float, price: Sequence[float]) -> Float64Array:
     """(K, K) seconds of a bucket by the kinds of its blocks.
 
     Args:

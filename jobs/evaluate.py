@@ -15,22 +15,22 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from spark_w2v.analysis import evaluation, report
+from spark_w2v.analysis.evaluation import RESTRICT, Analogies, AnalogyIndex, NeighbourhoodDrift, Section, Similarity
 from spark_w2v.command_line import (
     EXIT_CODES,
     OUTPUT_HELP,
     Parser,
     columns,
-    complain,
     leave,
-    shown,
+    print_error,
+    printable,
     whole_number,
     with_exit_codes,
 )
+from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.ids import add_file, directory_of, holds_runs
 from spark_w2v.runs.places import is_local
-from spark_w2v.stages import evaluation, report
-from spark_w2v.stages.embeddings import read
-from spark_w2v.stages.evaluation import RESTRICT, Analogies, Moves, Section, Similarity, Space
 
 PROGRAM = "evaluate.py"
 AMONG, SHOW = 10_000, 20
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
     other = options.compare
     if options.fail_below is not None and holds_runs(other):
-        print(f"{shown(other)} has no current run yet, so there is nothing to be worse than")
+        print(f"{printable(other)} has no current run yet, so there is nothing to be worse than")
         other = None
     runs = [path for path in (options.output, other) if path is not None]
     outputs = [directory_of(path) for path in runs]
@@ -86,10 +86,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     spaces = [evaluation.space(read(output), options.restrict) for output in outputs]
     pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
     analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
-    moves = evaluation.moves(spaces[0], spaces[1], among=options.among, show=SHOW) if len(spaces) == 2 else None
+    moves = (
+        evaluation.neighbourhood_drift(spaces[0], spaces[1], among=options.among, show=SHOW)
+        if len(spaces) == 2
+        else None
+    )
     for number, (path, space) in enumerate(zip(runs, spaces, strict=True)):
         place = f"{'other' if number else 'this'}: " if len(runs) == 2 else ""
-        print(f"{place}{shown(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
+        print(f"{place}{printable(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
     print_pairs(pairs)
     for results in analogies:
         print_analogies(results)
@@ -122,7 +126,7 @@ def _gate(results: Sequence[Sequence[Similarity | Analogies]], share: float) -> 
     """Say what is worse than allowed; the exit code."""
     worse = [line for this, other in results for line in evaluation.worse(this, other, share)]
     for line in worse:
-        complain(PROGRAM, line)
+        print_error(PROGRAM, line)
     if not worse:
         print(f"\nno score is below {share:g} of the other's")
     return WORSE if worse else 0
@@ -169,7 +173,7 @@ def print_analogies(runs: Sequence[Analogies]) -> None:
     print_bad_lines(runs[0])
 
 
-def print_moves(moves: Moves) -> None:
+def print_moves(moves: NeighbourhoodDrift) -> None:
     print(
         f"\n{moves.common_words:,} words in both, {moves.only_here:,} in this one only, "
         f"{moves.only_there:,} in the other only"
@@ -183,18 +187,18 @@ def print_moves(moves: Moves) -> None:
     if moves.moved:
         print("Moved most:")
     for move in moves.moved:
-        print(f"  {shown(move.word)}, {move.shared} the same")
-        print(f"    this:  {', '.join(map(shown, move.here))}")
-        print(f"    other: {', '.join(map(shown, move.there))}")
+        print(f"  {printable(move.word)}, {move.shared} the same")
+        print(f"    this:  {', '.join(map(printable, move.here))}")
+        print(f"    other: {', '.join(map(printable, move.there))}")
 
 
 def print_bad_lines(result: Similarity | Analogies) -> None:
     if result.bad_lines:
-        complain(PROGRAM, f"{result.file}: lines of another layout, left out: {result.bad_lines:,}.")
+        print_error(PROGRAM, f"{result.file}: lines of another layout, left out: {result.bad_lines:,}.")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:
-    texts = [[shown(cell) for cell in row] for row in rows]
+    texts = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(columns, column)) for column in zip(*texts, strict=True)]
     print()
     for first, *others in texts:
@@ -211,10 +215,10 @@ def _number(value: float | None) -> str:
 
 def _results(
     runs: Sequence[str],
-    spaces: Sequence[Space],
+    spaces: Sequence[AnalogyIndex],
     pairs: Sequence[Sequence[Similarity]],
     analogies: Sequence[Sequence[Analogies]],
-    moves: Moves | None,
+    moves: NeighbourhoodDrift | None,
     restrict: int,
 ) -> dict[str, Any]:
     def of(number: int) -> dict[str, Any]:

@@ -9,11 +9,11 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
+from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, printable, with_exit_codes
 from spark_w2v.errors import UserError
+from spark_w2v.runs.export import FILES, VECTORS, export
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
-from spark_w2v.stages.export import FILES, VECTORS, export
 
 PROGRAM = "export.py"
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         overwrite=options.overwrite,
         replace=options.white_space == "replace",
     )
-    print(f"{shown(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
+    print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
     if done.replaced:
         print(f"words with _ in place of white space: {done.replaced:,}")
     return 0

@@ -11,20 +11,20 @@ except ImportError:  # python puts the script's directory on the path, not the c
 
 import pyarrow as pa
 
+from spark_w2v.analysis.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
 from spark_w2v.command_line import (
     OUTPUT_HELP,
     USERS_MISTAKE,
     Parser,
     columns,
-    complain,
     leave,
-    shown,
+    print_error,
+    printable,
     whole_number,
     with_exit_codes,
 )
+from spark_w2v.runs.embeddings import Embeddings, read
 from spark_w2v.runs.ids import directory_of
-from spark_w2v.stages.embeddings import Embeddings, read
-from spark_w2v.stages.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
 
 PROGRAM = "neighbors.py"
 LARGEST_TOP = 10_000
@@ -50,21 +50,21 @@ def answer(embeddings: Embeddings, asked: Sequence[str], triple: Sequence[str] |
     words = embeddings.words
     known = {word: word_id(words, word) for word in [*asked, *(triple or ())]}
     for word in (word for word, found in known.items() if found is None):
-        spellings = ", ".join(map(shown, closest_spellings(words, word)))
-        complain(
+        spellings = ", ".join(map(printable, closest_spellings(words, word)))
+        print_error(
             PROGRAM,
-            f"{shown(word)} has no vector; " + (f"close to it: {spellings}" if spellings else "nothing is close"),
+            f"{printable(word)} has no vector; " + (f"close to it: {spellings}" if spellings else "nothing is close"),
         )
     units = unit_vectors(embeddings.vectors)
     tables = []
     for word in asked:
         if (found := known[word]) is not None:
-            title = f"{shown(word)} ({embeddings.counts[found]:,} times)"
+            title = f"{printable(word)} ({embeddings.counts[found]:,} times)"
             tables.append((title, nearest(units, units[found], [found], top)))
     if triple:
         ids = [found for word in triple if (found := known[word]) is not None]
         if len(ids) == 3:
-            a, b, c = map(shown, triple)
+            a, b, c = map(printable, triple)
             tables.append((f"{a} is to {b} as {c} is to", analogy(units, ids[0], ids[1], ids[2], top)))
     for number, (title, rows) in enumerate(tables):
         print(("\n" if number else "") + title)
@@ -73,7 +73,7 @@ def answer(embeddings: Embeddings, asked: Sequence[str], triple: Sequence[str] |
 
 
 def print_rows(words: pa.StringArray, rows: Sequence[tuple[int, float, int]]) -> None:
-    texts = [shown(words[row].as_py()) for row, _, _ in rows]
+    texts = [printable(words[row].as_py()) for row, _, _ in rows]
     width = max(map(columns, texts), default=0)
     digits = max((len(f"{count:,}") for _, _, count in rows), default=0)
     for text, (_, cosine, count) in zip(texts, rows, strict=True):

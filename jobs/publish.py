@@ -9,7 +9,7 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import EXIT_CODES, Parser, leave, shown, with_exit_codes
+from spark_w2v.command_line import EXIT_CODES, Parser, leave, printable, with_exit_codes
 from spark_w2v.runs.ids import CURRENT, move_current
 
 PROGRAM = "publish.py"
@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     before = move_current(options.directory, options.run_id)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
-    print(f"{shown(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
+    print(f"{printable(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
     return 0
 
 

@@ -9,10 +9,10 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, shown, with_exit_codes
+from spark_w2v.analysis import report
+from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, printable, with_exit_codes
 from spark_w2v.runs.ids import add_file, directory_of
 from spark_w2v.runs.places import is_local, local_path
-from spark_w2v.stages import report
 
 PROGRAM = "report.py"
 
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = str(target)
     if target.parent == output and not is_local(options.output):  # a copy
         place = add_file(options.output, target)
-    print(f"{shown(place)}: {target.stat().st_size / 1e6:.1f} MB")
+    print(f"{printable(place)}: {target.stat().st_size / 1e6:.1f} MB")
     return 0
 
 

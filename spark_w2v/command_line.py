@@ -9,8 +9,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from spark_w2v.errors import BusyError, StorageError, UserError
-from spark_w2v.stages.embeddings import OutputError
+from spark_w2v.errors import BusyError, OutputError, StorageError, UserError
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (
@@ -24,7 +23,7 @@ class Parser(argparse.ArgumentParser):
     """Says of a mistake one sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        complain(self.prog, f"{message}; --help shows the usage.")
+        print_error(self.prog, f"{message}; --help shows the usage.")
         sys.exit(USERS_MISTAKE)
 
     def parse_known_args(  # type: ignore[override]
@@ -33,16 +32,16 @@ class Parser(argparse.ArgumentParser):
         # Python reads names as UTF-8 in the locales C and POSIX too, unless it is told not to; PyArrow always does.
         encoding = sys.getfilesystemencoding()
         if encoding != "utf-8" and not all(map(str.isascii, sys.argv[1:] if args is None else args)):
-            complain(self.prog, f"names in this locale are {encoding}; set PYTHONUTF8=1, or LC_ALL=C.UTF-8.")
+            print_error(self.prog, f"names in this locale are {encoding}; set PYTHONUTF8=1, or LC_ALL=C.UTF-8.")
             sys.exit(USERS_MISTAKE)
         return super().parse_known_args(args, namespace)
 
 
-def complain(program: str, sentence: str) -> None:
-    print(f"{program}: {shown(sentence)}", file=sys.stderr)
+def print_error(program: str, sentence: str) -> None:
+    print(f"{program}: {printable(sentence)}", file=sys.stderr)
 
 
-def shown(word: str) -> str:
+def printable(word: str) -> str:
     """A word without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
 
@@ -80,10 +79,10 @@ def with_exit_codes(program: str) -> Callable[[Callable[..., int]], Callable[...
             try:
                 return main(arguments)
             except (BusyError, StorageError) as error:
-                complain(program, str(error))
+                print_error(program, str(error))
                 return TRY_AGAIN
             except (OutputError, UserError) as error:
-                complain(program, str(error))
+                print_error(program, str(error))
                 return USERS_MISTAKE
 
         return decorated
@@ -99,7 +98,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain again when it flushes at the end
+    except BrokenPipeError:  # `| head` has seen enough; Python would print_error again when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except KeyboardInterrupt:

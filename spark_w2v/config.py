@@ -1,6 +1,6 @@
 """What a run may be asked to do: every key, its range and its reason.
 
-Configuration stays on the driver. The stages put plain numbers and strings in their closures, so that executors need
+Configuration stays on the driver. Steps on Spark put plain numbers and strings in their closures, so executors need
 neither this module nor msgspec. A file is TOML and nothing in it is executed; every mistake in it is one sentence
 (`ConfigError`) that names the place and the key.
 
@@ -19,7 +19,7 @@ from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from spark_w2v.errors import UserError
+from spark_w2v.errors import ConfigError
 
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
 LARGEST_FILE = 1 << 20  # bytes
@@ -338,13 +338,6 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     training: Training = msgspec.field(default_factory=Training)
     output: Output = msgspec.field(default_factory=Output)
     exchange: Exchange = msgspec.field(default_factory=Exchange)
-
-
-ConfigError = UserError
-
-
-class NoWordsError(ConfigError):
-    """The corpus has no words at all."""
 
 
 def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -19,3 +19,41 @@ class StorageError(RuntimeError):
 
 class BusyError(UserError):
     """Another run is at work on the output; once it has ended, trying again helps. Exit code 75."""
+
+
+ConfigError = UserError
+
+
+class NoWordsError(ConfigError):
+    """The corpus has no words at all."""
+
+
+class OutputError(ValueError):
+    """Something that is not the output of a finished run, or must not become one; one sentence."""
+
+    def __init__(self, message: str) -> None:
+        # A word or a path may hold line ends and escape codes; none of them reaches the terminal.
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+
+
+class SparkLostError(RuntimeError):
+    """The attempts at an epoch failed as often as Spark lets a task fail; trying again later may help."""
+
+
+class DivergedError(ArithmeticError):
+    """Parameters or the loss grew without bound, or stopped being finite."""
+
+
+class NotEnoughMemoryError(ValueError):
+    """One sentence: what is needed, what there is, what to change."""
+
+
+class NoPairsError(ValueError):
+    """The corpus has words, and no two of them stand together."""
+
+    def __init__(self, words: int) -> None:
+        one = ", which is one word alone" if words == 1 else ""
+        super().__init__(
+            f"no pair to train on: every sentence has fewer than two words of the vocabulary{one}. Lower "
+            "vocabulary.min_count, or check that the corpus has one sentence a line."
+        )

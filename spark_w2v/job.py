@@ -1,4 +1,4 @@
-"""What the training job does: its arguments, its session, the stages in turn, and what the user sees of them."""
+"""What the training job does: its arguments, its session, the steps in turn, and what the user sees of them."""
 
 import argparse
 import contextlib
@@ -15,46 +15,38 @@ from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pyarrow as pa
-from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
-from pyspark.sql import SparkSession
 from tqdm import tqdm
 
-import spark_w2v
 from spark_w2v import config as configuration
+from spark_w2v import pipeline
+from spark_w2v.analysis import report, warm_start
+from spark_w2v.analysis.warm_start import PreviousModel
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, whole_number
 from spark_w2v.config import LARGEST_INT, Config
-from spark_w2v.errors import BusyError, RefusedError, StorageError, UserError
-from spark_w2v.runs import ids, stored
+from spark_w2v.errors import (
+    BusyError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    OutputError,
+    RefusedError,
+    SparkLostError,
+    StorageError,
+    UserError,
+)
+from spark_w2v.runs import embeddings, ids, stored
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import Output, Run, open_run, output_of
-from spark_w2v.stages import corpus, embeddings, inputs, report, steps, warm_start, workers
-from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
-from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.training import NoPairsError, Training
-from spark_w2v.stages.warm_start import Earlier
-from spark_w2v.stages.watching import Curves, JsonLines, board
+from spark_w2v.runs.run_log import JsonFormatter, TensorBoardWriter, check_tensorboard
+from spark_w2v.spark import corpus, inputs
+from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
+from spark_w2v.spark.session import SparkSession, start_session, system_property
+from spark_w2v.spark.training import Training
 from spark_w2v.storage.store import needs_jvm
+from spark_w2v.text.tokenizer import check_tokenizer
 
 log = logging.getLogger("spark_w2v")
-
-# What Spark is to do where the user says nothing.
-OURS = {
-    # All tasks of a barrier stage start together, and by default they prefer the hosts with most of the shuffle's
-    # files: on two hosts each epoch waited 3 s for two slots of the same one.
-    "spark.locality.wait": "0s",
-    # Executors that are lost between counting the slots and asking for them are noticed in half a minute, not in ten.
-    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "3s",
-    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "10",
-}
-# What Spark says when it was not the job that failed.
-LOST = (
-    (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
-    (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
-    (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
-    (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
-)
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
@@ -103,15 +95,15 @@ def train(arguments: Sequence[str] | None = None) -> int:
             options.set.append(f"output.keep_runs={options.keep_runs}")
         settings = configuration.load(options.config, options.set)
         options.keep_runs = settings.output.keep_runs
-        corpus.check_tokenizer(settings.corpus)
+        check_tokenizer(settings.corpus)
         _refuse_passwords([*options.input, options.output])
         directory = options.output
         place = None if needs_jvm(directory) else _place(options)
         if options.tensorboard is not None:
-            board(options.tensorboard)
+            check_tensorboard(options.tensorboard)
         written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
         options.outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
-        session = _session()
+        session = start_session()
         if place is None:
             place = _place(options)
         options.output = place.name
@@ -120,34 +112,34 @@ def train(arguments: Sequence[str] | None = None) -> int:
             _move_current(directory, options)
         return 0
     except RefusedError as error:  # by a store that let us write before: permissions expire
-        _complain(str(error), options.log_format)
+        _print_error(str(error), options.log_format)
         return TRY_AGAIN if options.begun else USERS_MISTAKE
     except (BusyError, StorageError) as error:
-        _complain(str(error), options.log_format)
+        _print_error(str(error), options.log_format)
         return TRY_AGAIN
     except (UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
-        _complain(str(error), options.log_format)
+        _print_error(str(error), options.log_format)
         return USERS_MISTAKE
     except SparkLostError as error:
-        _complain(f"{error}; try again, with --resume to go on from the last checkpoint.", options.log_format)
+        _print_error(f"{error}; try again, with --resume to go on from the last checkpoint.", options.log_format)
         return TRY_AGAIN
     except DivergedError as error:
-        _complain(str(error), options.log_format)
+        _print_error(str(error), options.log_format)
         return FAILED
     except KeyboardInterrupt:
-        _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
+        _print_error("stopped; --resume goes on from the last checkpoint.", options.log_format)
         return FAILED
     except Exception as error:
-        if _is_interruption(error):
-            _complain("stopped; --resume goes on from the last checkpoint.", options.log_format)
+        if is_interruption(error):
+            _print_error("stopped; --resume goes on from the last checkpoint.", options.log_format)
             return FAILED
-        if (reason := _lost(error)) is not None:
-            _complain(f"{reason}; try again, with --resume to go on from the last checkpoint.", options.log_format)
+        if (reason := lost(error)) is not None:
+            _print_error(f"{reason}; try again, with --resume to go on from the last checkpoint.", options.log_format)
             return TRY_AGAIN
-        sentence = corpus.explain(error)
+        sentence = translate_error(error)
         if sentence is None:
             raise
-        _complain(sentence, options.log_format)
+        _print_error(sentence, options.log_format)
         return USERS_MISTAKE
     finally:
         if session is not None:
@@ -186,28 +178,12 @@ def _check_names(arguments: Sequence[str]) -> None:
     lost = [argument for argument in arguments if "??" in argument or "\N{REPLACEMENT CHARACTER}" in argument]
     if not lost or "PYSPARK_GATEWAY_PORT" not in os.environ:
         return
-    encoding = _system_property("sun.jnu.encoding")
+    encoding = system_property("sun.jnu.encoding")
     if not inputs.is_utf8(encoding):
         raise UserError(
             f"{lost[0]}: is what Java made of a name or a word in this locale, whose encoding is {encoding}; set "
             "LC_ALL=C.UTF-8 in the environment of spark-submit."
         )
-
-
-def _system_property(name: str) -> str:
-    """A property of the JVM that spark-submit started, before Spark starts in it."""
-    from pyspark import SparkContext
-
-    SparkContext._ensure_initialized()
-    assert SparkContext._jvm is not None, "it is there now"
-    return str(SparkContext._jvm.System.getProperty(name))
-
-
-def _is_interruption(error: BaseException | None) -> bool:
-    """Whether an error came while an interruption was handled: what cleans up then may find no JVM."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__context__
-    return error is not None
 
 
 def _screen() -> TextIO:
@@ -231,12 +207,12 @@ def _log_to(screen: TextIO, log_format: str) -> None:
         # py4j logs a traceback where SIGTERM interrupts it, and in every run that it closes; some to the root logger.
         handler.addFilter(lambda record: "py4j" not in record.pathname)
         if log_format == "json":
-            handler.setFormatter(JsonLines())
+            handler.setFormatter(JsonFormatter())
     if log_format == "json":
         logging.captureWarnings(True)
 
 
-def _complain(sentence: str, log_format: str) -> None:
+def _print_error(sentence: str, log_format: str) -> None:
     """Say on stderr what is wrong, in the format of all other lines."""
     if log_format == "json":
         log.error(sentence)
@@ -248,64 +224,14 @@ def _stop(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _lost(error: Exception) -> str | None:
-    """How Spark or its storage was lost, if it was; None where trying again would end in the same way."""
-    text = str(error)
-    for pattern, meaning in LOST:
-        if re.search(pattern, text):
-            return meaning
-    return "the connection to Spark broke" if isinstance(error, Py4JNetworkError | ConnectionError) else None
-
-
-def _session() -> SparkSession:
-    """The session that spark-submit configured; alone, Spark on all cores of this machine."""
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
-    if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
-        os.environ["LC_ALL"] = "C.UTF-8"
-    builder = SparkSession.builder
-    given = _given()
-    if "spark.master" not in given:
-        builder = builder.master("local[*]")
-    if re.match(r"local(\[|$)", given.get("spark.master", "local")) and "spark.python.daemon.module" not in given:
-        builder = builder.config("spark.python.daemon.module", workers.__name__)
-        # Unlike a task, the daemon knows nothing of --py-files.
-        ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
-        builder = builder.config("spark.executorEnv.PYTHONPATH", f"{ours}{os.pathsep}{theirs}".rstrip(os.pathsep))
-    if "spark.driver.maxResultSize" not in given:
-        # The rows of all replicas come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What
-        # they need of the heap is checked before training, so that this limit has nothing left to guard.
-        builder = builder.config("spark.driver.maxResultSize", "0")
-    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true":
-        builder = builder.config("spark.dynamicAllocation.enabled", "false")
-        count = given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default"))
-        log.info(
-            "spark.dynamicAllocation.enabled is switched off, as Spark refuses it together with the barrier stages of "
-            "training: spark.executor.instances now decides the number of executors, on a standalone cluster "
-            "spark.cores.max (%s)",
-            count,
-        )
-    for key, value in OURS.items():
-        if key not in given:
-            builder = builder.config(key, value)
-    return builder.getOrCreate()
-
-
-def _given() -> dict[str, str]:
-    """Settings that spark-submit passed on."""
-    from pyspark import SparkConf, SparkContext
-
-    SparkContext._ensure_initialized()
-    return dict(SparkConf().getAll())
-
-
-def _earlier(output: str, dimensions: int) -> Earlier:
+def _earlier(output: str, dimensions: int) -> PreviousModel:
     return warm_start.read(ids.directory_of(output), dimensions)
 
 
 def _train(session: SparkSession, settings: Config, options: argparse.Namespace, place: Output, screen: TextIO) -> None:
     started = time.monotonic()
     earlier = None if options.init is None else _earlier(options.init, settings.training.dimensions)
-    plan = steps.resolve(session, settings)
+    plan = pipeline.resolve(session, settings)
     # "init" is there without --init too, so that a run without it does not resume one with it.
     identity = {} if earlier is None else {"digest": earlier.digest}
     decisive = {section: keys for section, keys in configuration.as_dict(settings).items() if section != "exchange"}
@@ -326,16 +252,16 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         for line in inputs.summary(found):
             log.info(line)
         known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        pieces = corpus.read(session, options.input, settings.corpus, found)
-        text = steps.prepare(pieces, settings, known, [file.path for file in found.files])
+        segments = corpus.read(session, options.input, settings.corpus, found)
+        text = pipeline.prepare(segments, settings, known, [file.path for file in found.files])
         vocabulary, facts = text.vocabulary, text.facts
         prepared = time.monotonic() - started
         run.identify({"text": facts})  # "corpus" is the configuration's section
-        for line in steps.summary(facts):
+        for line in pipeline.summary(facts):
             log.info(line)
-        for line in steps.warnings(facts):
+        for line in pipeline.warnings(facts):
             log.warning(line)
-        training = steps.training_of(text, settings, plan, run.parameters_folder)
+        training = pipeline.build_training(text, settings, plan, run.parameters_folder)
         init: dict[str, Any] | None = None
         if earlier is not None:
             begun = warm_start.begin(earlier, vocabulary)
@@ -390,7 +316,7 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
-        len(vocabulary), settings.training.dimensions, options.output, steps.duration(time.monotonic() - started),
+        len(vocabulary), settings.training.dimensions, options.output, pipeline.duration(time.monotonic() - started),
         extra={"fields": {"output": options.output, "seconds": round(time.monotonic() - started, 1)}},
     )  # fmt: skip
 
@@ -439,9 +365,9 @@ def _epochs(
         bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
     )  # fmt: skip
     epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
-    curves = Curves(board(options.tensorboard)) if options.tensorboard is not None else None
+    curves = TensorBoardWriter(check_tensorboard(options.tensorboard)) if options.tensorboard is not None else None
     for progress in training.run():
-        doing = "drawing pairs" if progress.is_drawing else f"loss {steps.shown_loss(progress.loss)}"
+        doing = "drawing pairs" if progress.is_drawing else f"loss {pipeline.shown_loss(progress.loss)}"
         bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, {doing}", refresh=False)
         bar.update(progress.done - bar.n)
         if progress.metrics is not None:
@@ -451,7 +377,7 @@ def _epochs(
                 curves.add(last)
             left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
             with tqdm.external_write_mode(file=screen):
-                log.info(steps.epoch_line(progress, epochs, left), extra={"fields": last})
+                log.info(pipeline.epoch_line(progress, epochs, left), extra={"fields": last})
         ended = progress.metrics is not None
         if progress.is_saved and progress.done < 1 and (checkpoint == "sweep" or (checkpoint == "epoch" and ended)):
             run.save_checkpoint(training.state.position(), training.state.parameters)

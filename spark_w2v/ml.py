@@ -46,20 +46,29 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v import config as configuration
-from spark_w2v.config import KEYS, Config, ConfigError, NoWordsError
-from spark_w2v.errors import StorageError
+from spark_w2v import pipeline
+from spark_w2v.analysis import neighbors
+from spark_w2v.config import KEYS, Config
+from spark_w2v.errors import (
+    ConfigError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    NoWordsError,
+    OutputError,
+    SparkLostError,
+    StorageError,
+)
+from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import directory_of
-from spark_w2v.stages import corpus, embeddings, neighbors, steps
-from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
-from spark_w2v.stages.documents import mean_vectors_with
-from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.memory import NotEnoughMemoryError
-from spark_w2v.stages.training import NoPairsError
+from spark_w2v.spark import corpus
+from spark_w2v.spark.session import own_session
+from spark_w2v.text.documents import mean_vectors_with
+from spark_w2v.text.messages import name_hint
+from spark_w2v.types import Float32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 # Every Param that is a key of the configuration, which has its range, its default and its meaning.
 KEY_OF = {
@@ -256,7 +265,7 @@ class _SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSee
             raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
         column, output = self.getInputCol(), self.getOutputCol()
         if column not in schema.names:
-            hint = corpus.name_hint(column, schema.names)
+            hint = name_hint(column, schema.names)
             raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
         kind = schema[column].dataType
         if not corpus.is_array_of_words(kind):
@@ -400,23 +409,23 @@ class SkipGram(_SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadabl
         session = dataset.sparkSession
         with _own_job_group(session.sparkContext), self._own_words(), contextlib.ExitStack() as cleanup:
             settings = self.settings()
-            plan = steps.resolve(session, settings)
-            pieces = corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength())
-            text = steps.prepare(pieces, settings)
+            plan = pipeline.resolve(session, settings)
+            segments = corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength())
+            text = pipeline.prepare(segments, settings)
             cleanup.callback(text.release)
             # In Spark's own temporary directory, which it removes should this process not come to it.
             folder = Path(tempfile.mkdtemp(prefix="parameters-", dir=session.sparkContext._temp_dir))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
-            for line in steps.summary(text.facts):
+            for line in pipeline.summary(text.facts):
                 log.info(line)
-            training = steps.training_of(text, settings, plan, folder)
+            training = pipeline.build_training(text, settings, plan, folder)
             started = time.monotonic()
             # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
             epochs = contextlib.closing(training.run())  # type: ignore[type-var]  # a generator
             for progress in cleanup.enter_context(epochs):
                 if progress.metrics is not None:
                     left = (time.monotonic() - started) * (1 / progress.done - 1)
-                    log.info(steps.epoch_line(progress, settings.training.epochs, left))
+                    log.info(pipeline.epoch_line(progress, settings.training.epochs, left))
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())
         model = SkipGramModel()._with(words, text.vocabulary.counts, vectors)
@@ -459,8 +468,8 @@ class _Derived:
     """
 
     def __init__(self) -> None:
-        self.units: Floats | None = None
-        self.sent: Broadcast[tuple[pa.Array, Floats]] | None = None
+        self.units: Float32Array | None = None
+        self.sent: Broadcast[tuple[pa.Array, Float32Array]] | None = None
 
     def __reduce__(self) -> tuple[type["_Derived"], tuple[()]]:
         return _Derived, ()
@@ -473,8 +482,8 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
     """
 
     _words: pa.StringArray
-    _counts: Ints
-    _vectors: Floats
+    _counts: Int64Array
+    _vectors: Float32Array
 
     def __init__(self) -> None:
         super().__init__()
@@ -496,7 +505,7 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**_known(model, options))
 
-    def _with(self, words: pa.StringArray, counts: Ints, vectors: Floats) -> "SkipGramModel":
+    def _with(self, words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> "SkipGramModel":
         self._words, self._counts, self._vectors = words, counts, vectors
         return self
 
@@ -570,7 +579,7 @@ class SkipGramModel(_SkipGramParams, Model, MLReadable["SkipGramModel"], MLWrita
         vector = F.when(words.isNotNull(), array_to_vector(mean))
         return dataset.withColumn(self.getOutputCol(), vector)
 
-    def _broadcast(self, context: SparkContext) -> "Broadcast[tuple[pa.Array, Floats]]":
+    def _broadcast(self, context: SparkContext) -> "Broadcast[tuple[pa.Array, Float32Array]]":
         """The vectors, sent once a context, however often transform is called."""
         derived = self._derived
         if derived.sent is None or derived.sent._sc is not context:
@@ -624,10 +633,10 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
             DefaultParamsReader.getAndSetParams(model, metadata)
         return model
 
-    def _rows(self, path: str, metadata: dict[str, Any]) -> tuple[pa.StringArray, Ints, Floats]:
+    def _rows(self, path: str, metadata: dict[str, Any]) -> tuple[pa.StringArray, Int64Array, Float32Array]:
         """The words, counts and vectors, by word_id; CHUNK_BYTES of vectors come to the driver at a time."""
         # Not merged: with spark.sql.parquet.respectSummaryFiles Spark would look for summary files that are not there.
-        session = corpus.own_session(self.sparkSession)
+        session = own_session(self.sparkSession)
         stored = session.read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
         found = {field.name: field.dataType for field in stored.schema}
         if any(name not in found or found[name].simpleString() != kind.simpleString() for name, kind in STORED.items()):
@@ -660,7 +669,7 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
         return pa.concat_arrays([chunk for some in words for chunk in some.chunks]), counts, vectors
 
 
-def chunks(words: pa.StringArray, counts: Ints, vectors: Floats) -> Iterator[pa.Table]:
+def chunks(words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> Iterator[pa.Table]:
     """The rows of a model as tables with the columns of STORED, CHUNK_BYTES of vectors at a time; no vector is copied.
 
     Spark has lists with offsets of 32 bits only, and a model of 2^31 numbers or more does not fit in one such array.
@@ -683,7 +692,7 @@ def _rows_of_chunk(dimensions: int) -> int:
     return max(1, CHUNK_BYTES // (4 * dimensions))
 
 
-def digest_of(metadata: dict[str, Any], words: pa.StringArray, counts: Ints, vectors: Floats) -> str:
+def digest_of(metadata: dict[str, Any], words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> str:
     """What changes with every word, count and bit of a vector of a model, and with its Params."""
     params = {name: metadata[name] for name in ("uid", "paramMap", "defaultParamMap")}
     digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())

@@ -61,7 +61,7 @@ def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         .config("spark.sql.ui.retainedExecutions", "4")
         # As in conf/spark-defaults.conf: tasks start 45 ms sooner each; and as the job does then.
         .config("spark.python.unix.domain.socket.enabled", "true")
-        .config("spark.python.daemon.module", "spark_w2v.stages.workers")
+        .config("spark.python.daemon.module", "spark_w2v.spark.workers")
         .config("spark.driver.extraClassPath", ".venv/log4j2.jar")
         .config(
             "spark.driver.extraJavaOptions",

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from spark_w2v.runs import ids
-from tests.test_pipeline import state
-from tests.test_train import FAST_JVM, GROUPS, planted_corpus
+from tests.support.training_job import FAST_JVM, GROUPS, planted_corpus, state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]

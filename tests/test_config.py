@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_w2v import config
-from spark_w2v.config import Config, ConfigError
+from spark_w2v.config import Config
+from spark_w2v.errors import ConfigError
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = sorted((ROOT / "conf").glob("*.toml"))

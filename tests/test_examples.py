@@ -15,9 +15,8 @@ import pytest
 from gensim.test.utils import datapath
 
 from spark_w2v.runs import ids
-from spark_w2v.stages.embeddings import read
-from tests.test_pipeline import state
-from tests.test_train import FAST_JVM
+from spark_w2v.runs.embeddings import read
+from tests.support.training_job import FAST_JVM, state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 ROOT = Path(__file__).resolve().parents[1]

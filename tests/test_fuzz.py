@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v import config
-from spark_w2v.config import ConfigError
+from spark_w2v.analysis import evaluation
+from spark_w2v.errors import ConfigError
 from spark_w2v.runs.checkpoints import newest_checkpoint
-from spark_w2v.stages import evaluation
-from spark_w2v.stages.embeddings import Embeddings
-from spark_w2v.stages.packed import damage_of_bzip2
+from spark_w2v.runs.embeddings import Embeddings
+from spark_w2v.text.packed import damage_of_bzip2
 from tests import test_config
 from tests.runs import test_checkpoints
 
@@ -121,7 +121,9 @@ lists_of_words = lines.map(lambda some: "\n".join(some).encode("utf-8", "surroga
 
 
 @pytest.mark.parametrize("read", [evaluation.similarity, evaluation.analogies])
-def test_no_list_of_words_breaks_its_reader(read: Callable[[evaluation.Space, Path], Any], tmp_path: Path) -> None:
+def test_no_list_of_words_breaks_its_reader(
+    read: Callable[[evaluation.AnalogyIndex, Path], Any], tmp_path: Path
+) -> None:
     path = tmp_path / "words.txt"
     known = ["a", "b", "A", "ß", "c", "d", "\u0130"]
     vectors = np.random.default_rng(1).normal(size=(len(known), 3)).astype(np.float32)
@@ -138,7 +140,7 @@ def test_no_list_of_words_breaks_its_reader(read: Callable[[evaluation.Space, Pa
 
 def test_no_bytes_break_the_check_of_bzip2() -> None:
     def attempt(content: bytes) -> None:
-        pieces = [content[start : start + 16] for start in range(0, len(content), 16)]
-        assert damage_of_bzip2(pieces) is not None
+        segments = [content[start : start + 16] for start in range(0, len(content), 16)]
+        assert damage_of_bzip2(segments) is not None
 
     assert for_some_seconds(st.binary(max_size=500) | st.binary().map(lambda b: b"BZh9" + b), attempt) >= 500

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from gensim.test.utils import datapath
 
-from spark_w2v.stages import embeddings
-from tests.test_train import submit
+from spark_w2v.runs import embeddings
+from tests.support.training_job import submit
 
 TOP, ASKED = 10, 200
 

@@ -28,16 +28,22 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csc_matrix
 
-from spark_w2v import SkipGram, SkipGramModel, ml
-from spark_w2v.config import KEYS, ConfigError
-from spark_w2v.errors import StorageError
+from spark_w2v import SkipGram, SkipGramModel, ml, pipeline
+from spark_w2v.config import KEYS
+from spark_w2v.errors import (
+    ConfigError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    OutputError,
+    SparkLostError,
+    StorageError,
+)
 from spark_w2v.ml import KEY_OF
-from spark_w2v.stages import corpus, embeddings, memory, steps
-from spark_w2v.stages.block_epochs import DivergedError, SparkLostError
-from spark_w2v.stages.embeddings import OutputError
-from spark_w2v.stages.export import export
-from spark_w2v.stages.training import NoPairsError
-from tests.test_train import GROUPS, submit
+from spark_w2v.runs import embeddings
+from spark_w2v.runs.export import export
+from spark_w2v.spark import corpus, memory
+from tests.support.training_job import GROUPS, submit
 
 ROOT = Path(__file__).resolve().parents[1]
 OPTIONS: dict[str, Any] = {
@@ -548,7 +554,7 @@ def test_fit_leaves_no_file_in_sparks_temporary_directory(
     options = {**OPTIONS, "maxIter": 1, "vectorSize": 2, "minCount": 1, "scheme": scheme, "numPartitions": 2}
     SkipGram(**options).fit(large)
     assert left_by_spark(spark) == before
-    monkeypatch.setattr("spark_w2v.stages.training.MOST_LOSS", 0.01)
+    monkeypatch.setattr("spark_w2v.spark.training.MOST_LOSS", 0.01)
     with pytest.raises(DivergedError, match="stepSize"):
         SkipGram(**options).fit(sentences)
     assert left_by_spark(spark) == before
@@ -557,7 +563,7 @@ def test_fit_leaves_no_file_in_sparks_temporary_directory(
         raise StorageError("no room")
 
     monkeypatch.undo()
-    monkeypatch.setattr(steps, "epoch_line", broken)
+    monkeypatch.setattr(pipeline, "epoch_line", broken)
     with pytest.raises(StorageError):
         SkipGram(**options).fit(sentences)
     assert left_by_spark(spark) == before
@@ -674,7 +680,7 @@ def test_what_is_said_of_memory_is_said_in_params(
 ) -> None:
     monkeypatch.setattr(memory, "given_by", lambda context: given)
     scheme = "blocks" if given.results is None else "replicas"
-    with pytest.raises(memory.NotEnoughMemoryError) as refused:
+    with pytest.raises(NotEnoughMemoryError) as refused:
         SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
     assert "vectorSize" in str(refused.value)
     assert speaks_of_the_job(str(refused.value)) == []
@@ -687,7 +693,7 @@ def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypa
         def broken(*arguments: Any, kind: Any = kind) -> Any:
             raise kind("; ".join(path for path in KEY_OF.values()))
 
-        monkeypatch.setattr(steps, "training_of", broken)
+        monkeypatch.setattr(pipeline, "build_training", broken)
         with pytest.raises(kind) as refused:
             SkipGram(**OPTIONS, minCount=1).fit(frame)
         assert str(refused.value) == "; ".join(KEY_OF)

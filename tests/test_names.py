@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spark_w2v.stages.embeddings import write
-from tests.test_train import FAST_JVM, ROOT
+from spark_w2v.runs.embeddings import write
+from tests.support.training_job import FAST_JVM, ROOT
 
 LOCALE = {"LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "PYTHONIOENCODING"}
 

@@ -19,7 +19,7 @@ from spark_w2v import job
 from spark_w2v.errors import StorageError
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import open_run, output_of
-from tests.test_train import ONE, SMALL, planted_corpus, train_here
+from tests.support.training_job import ONE, SMALL, planted_corpus, state, train_here
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = str(ROOT / "conf" / "local.toml")
@@ -55,12 +55,6 @@ def first(spark: SparkSession, corpus: Path) -> Path:
 def kept(first: Path, tmp_path: Path) -> Path:
     """A copy of it."""
     return Path(shutil.copytree(first, tmp_path / "kept", symlinks=True))
-
-
-def state(kept: Path) -> dict[str, tuple[int, int]]:
-    """Every file there is, with its size and its time."""
-    found = {str(path.relative_to(kept)): path.lstat() for path in kept.rglob("*") if not path.is_dir()}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
 
 
 def test_a_run_goes_to_its_id_and_the_same_one_again_does_nothing(
@@ -152,7 +146,7 @@ def test_a_mistake_with_ids_costs_one_sentence_and_no_spark(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kept = tmp_path / "kept"
-    monkeypatch.setattr(job, "_session", lambda: pytest.fail("Spark was started"))
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     try:
         status: object = job.train([LOCAL, "--input", "x", "--output", str(kept), *arguments])

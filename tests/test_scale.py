@@ -14,16 +14,16 @@ from bench.synthetic import write_text, zipf_counts
 from bench.work import Buckets, Work, expected_groups, work_of
 from spark_w2v.config import Config
 from spark_w2v.exchange.plan import share_blocks
-from spark_w2v.skipgram.descent import STRETCH, WIDTHS, BlockNoise, Groups, cut_parts
-from spark_w2v.skipgram.pairs import Drawing, Layout, Runs
+from spark_w2v.skipgram.kernel import STRETCH, WIDTHS, BlockNoise, Groups, cut_parts
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler, Runs
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability, noise_distribution
-from spark_w2v.skipgram.schedule import auto_sweeps, epoch_edges
-from spark_w2v.stages.schemas import ENCODED
-from spark_w2v.stages.training import Settings, Training, expected_pairs, kept_words
-from spark_w2v.stages.training_pairs import draw_records
+from spark_w2v.skipgram.schedule import auto_sweeps, epoch_edges, expected_pairs, kept_words
+from spark_w2v.spark.buckets import draw_records
+from spark_w2v.spark.tables import ENCODED
+from spark_w2v.spark.training import Settings, Training
 
-PIECES, SENTENCE = 4, 500
+SEGMENTS, SENTENCE = 4, 500
 
 
 @pytest.mark.parametrize(("words", "vocabulary"), [(100_000, 1_000), (100_000, 50_000)])
@@ -65,10 +65,10 @@ def rows_of(counts: npt.NDArray[np.int64]) -> list[tuple[Any, ...]]:
     ids = np.repeat(np.arange(counts.size, dtype=np.int32), counts)
     np.random.default_rng(1).shuffle(ids)
     rows = []
-    for piece, some in enumerate(np.array_split(ids, PIECES)):
+    for segment, some in enumerate(np.array_split(ids, SEGMENTS)):
         lengths = np.full(-(-some.size // SENTENCE), SENTENCE, np.int32)
         lengths[-1] -= lengths.sum() - some.size
-        rows.append((0, 0, piece, some.tobytes(), lengths.tobytes()))
+        rows.append((0, 0, segment, some.tobytes(), lengths.tobytes()))
     return rows
 
 
@@ -77,7 +77,7 @@ class Epoch(NamedTuple):
 
     blocks: Any
     edges: Any
-    drawing: Drawing
+    drawing: PairSampler
 
 
 def epoch_of(counts: npt.NDArray[np.int64], blocks: int, subsample: float) -> Epoch:
@@ -85,7 +85,7 @@ def epoch_of(counts: npt.NDArray[np.int64], blocks: int, subsample: float) -> Ep
     pairs = expected_pairs(float(load.sum()), 5)
     total = int(counts.sum())
     assigned = assign_blocks(load, blocks)
-    drawing = Drawing(keep_probability(counts, total, frequent_share(subsample, total)), 5, 1, 0.0, assigned)
+    drawing = PairSampler(keep_probability(counts, total, frequent_share(subsample, total)), 5, 1, 0.0, assigned)
     return Epoch(assigned, epoch_edges(0, blocks, auto_sweeps(blocks, pairs), pairs), drawing)
 
 
@@ -93,7 +93,7 @@ def epoch_of(counts: npt.NDArray[np.int64], blocks: int, subsample: float) -> Ep
 def test_groups_of_a_run_are_those_that_the_kernel_cuts(blocks: int, subsample: float) -> None:
     counts = zipf_counts(300_000, 4_000)
     assigned, edges, drawing = epoch_of(counts, blocks, subsample)
-    layout, rng = Layout.of(assigned), np.random.default_rng(5)
+    layout, rng = PairCodec.of(assigned), np.random.default_rng(5)
     noise = noise_distribution(counts, 0.75)[assigned.order]
     keys = np.concatenate(
         [
@@ -135,15 +135,15 @@ def test_a_record_is_one_task_s_pairs_of_one_lot() -> None:
     counts = zipf_counts(100_000, 4_000)
     assigned, edges, drawing = epoch_of(counts, 4, 1e-3)
     rows = rows_of(counts)
-    # One task that draws for each piece of text.
+    # One task that draws for each segment of text.
     records = [
         record for row in rows for record in draw_records([row], drawing, 0, edges, share_blocks(assigned.count, 2))
     ]
     work = work_of(counts, 100, 4, 2)
-    assert len(records) == PIECES * 2
-    # The model has a piece for each SPLIT_BYTES of text, of which this is less than one.
+    assert len(records) == SEGMENTS * 2
+    # The model has a segment for each SPLIT_BYTES of text, of which this is less than one.
     assert work.draws == 1
-    assert work.records * PIECES == len(records)
+    assert work.records * SEGMENTS == len(records)
     assert sum(record.pairs.nbytes for record in records) == sum(record.pairs.size for record in records) * work.width
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests import settings_probe
+from tests.support import settings_probe
 
 ROOT = Path(__file__).resolve().parents[1]
 GROUP = 45
@@ -77,7 +77,7 @@ def probe(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Probe:
         submit = f"--properties-file {file} --master local[2] --conf spark.ui.enabled=false pyspark-shell"
         with open(directory / "log", "wb") as log:
             done = subprocess.run(
-                [sys.executable, "-m", "tests.settings_probe", root / "in", directory / "result.json", *names],
+                [sys.executable, "-m", "tests.support.settings_probe", root / "in", directory / "result.json", *names],
                 env={**os.environ, "PYSPARK_SUBMIT_ARGS": submit}, cwd=ROOT, stdout=log, stderr=log, timeout=400,
             )  # fmt: skip
         if done.returncode:

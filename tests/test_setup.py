@@ -137,7 +137,7 @@ def test_spark_starts_with_the_archive_of_classes(java_home: str, tmp_path: Path
     program = executable(tmp_path / "program.py", "from pyspark import SparkContext; print(SparkContext().version)")
     defaults = (ROOT / "conf" / "spark-defaults.conf").read_text()
     (options,) = re.findall(r"^spark.driver.extraJavaOptions +(.*)$", defaults, re.MULTILINE)
-    command = [Path(sys.executable).parent / "spark-submit", "--properties-file", "conf/spark-defaults.conf"]
+    command = [str(Path(sys.executable).parent / "spark-submit"), "--properties-file", "conf/spark-defaults.conf"]
     command += ["--driver-java-options", f"{options} -Xshare:on", str(program)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

@@ -11,8 +11,8 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.stages.training import Settings
-from tests.stages.test_training import made, rows_of_text
+from spark_w2v.spark.training import Settings
+from tests.support.planted import made, rows_of_text
 
 EPOCHS = 100
 WARM = 10  # epochs after which nothing new has to be loaded
@@ -56,7 +56,7 @@ def files_of(directory: Path) -> set[str]:
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_100_epochs_leave_memory_flat_and_nothing_behind(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
-    rows = rows_of_text(pieces=4, sentences=200)
+    rows = rows_of_text(segments=4, sentences=200)
     settings: dict[str, Any] = {
         "scheme": scheme, "partitions": 2, "dimensions": 100, "window": 2, "negatives": 2, "epochs": 1000,
         "learning_rate": 0.05, "slices": 2, "subsample": 0.0, "noise_exponent": 0.75, "damping": 0.1, "seed": 1,

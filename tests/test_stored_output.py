@@ -16,12 +16,10 @@ from pyspark.sql import SparkSession
 from jobs import export, neighbors, publish
 from jobs import report as report_job
 from spark_w2v import SkipGramModel, job
-from spark_w2v.runs import ids
-from spark_w2v.stages import embeddings
+from spark_w2v.runs import embeddings, ids
 from spark_w2v.storage.objects import ObjectStore
-from tests.runs.faulty_proxy import Proxy, separate_host
-from tests.runs.test_store_faults import left_of_runs
-from tests.test_train import FAST_JVM, ONE, ROOT, SMALL, planted_corpus, train_here
+from tests.support.faulty_proxy import Proxy, left_of_runs, separate_host
+from tests.support.training_job import FAST_JVM, ONE, ROOT, SMALL, planted_corpus, train_here
 
 LOCAL = str(ROOT / "conf" / "local.toml")
 TWO = ["--set", "training.partitions=2", "--set", "output.checkpoint=sweep", "--set", "output.report=false"]
@@ -80,7 +78,7 @@ def test_a_run_in_a_store_has_the_bits_of_one_on_a_disk_and_all_commands_read_it
 def test_a_place_that_cannot_be_written_to_is_refused_before_spark_starts(
     output: str, sentence: str, corpus: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(job, "_session", lambda: pytest.fail("Spark was started"))
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert job.train([LOCAL, "--input", str(corpus), "--output", output]) == 2
     told = capsys.readouterr().err
@@ -93,7 +91,7 @@ def test_a_store_that_forbids_writing_is_refused_before_spark_starts(
 ) -> None:
     proxy = Proxy(os.environ["AWS_ENDPOINT_URL"], lambda number, method, path: "403" if method == "PUT" else None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
-    monkeypatch.setattr(job, "_session", lambda: pytest.fail("Spark was started"))
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     assert job.train([LOCAL, "--input", str(corpus), "--output", output]) == 2
     assert "the store does not let us write" in capsys.readouterr().err

@@ -17,11 +17,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs.checkpoints import newest_checkpoint
+from spark_w2v.runs.embeddings import read, read_context
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.stages import block_epochs, memory
-from spark_w2v.stages.embeddings import read, read_context
-from spark_w2v.stages.training import MOST_LOSS
-from tests.test_train import planted_corpus, submit, train_here
+from spark_w2v.spark import block_epochs, memory
+from spark_w2v.spark.training import MOST_LOSS
+from tests.support.training_job import planted_corpus, submit, train_here
 
 NOT_COUNTED = ("vocabulary_digest", "first_bad_lines")
 QUICK = {
@@ -86,7 +86,7 @@ GOOD = b"apple pear plum cherry\nsaw hammer chisel plane\n" * 300
 HALF_GZIP = gzip.compress(GOOD, mtime=0)[:-20]  # without the time, which would name tests differently in each process
 
 
-# Bad input. What is refused on sight is in tests/stages/test_bad_input.py; here are files that begin to be read.
+# Bad input. What is refused on sight is in tests/spark/test_bad_input.py; here are files that begin to be read.
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,6 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
@@ -16,60 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v import job
-from spark_w2v.stages.embeddings import read
-
-ROOT = Path(__file__).resolve().parents[1]
-# Compiling less makes short runs of spark-submit shorter.
-FAST_JVM = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-GROUPS = ("apple pear plum cherry quince", "saw hammer chisel plane lathe", "oboe viola flute cello harp")
-
-
-def planted_corpus(path: Path, sentences: int = 3000, seed: int = 7) -> None:
-    """Sentences whose words all belong to one group: words of a group share contexts, others never do."""
-    rng = np.random.default_rng(seed)
-    groups = [group.split() for group in GROUPS]
-    lines = (" ".join(rng.choice(groups[rng.integers(3)], 8)) for _ in range(sentences))
-    path.write_text("\n".join(lines) + "\n")
-
-
-def submit(
-    arguments: Sequence[str | Path], master: str = "local[2]", spark: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Run jobs/train.py with spark-submit, which hands what Python writes to stderr to its own stdout."""
-    bin_directory = Path(sys.executable).parent
-    command = [
-        bin_directory / "spark-submit", "--master", master, "--conf", "spark.ui.enabled=false", *spark,
-        "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
-        ROOT / "conf" / "local.toml", *arguments,
-    ]  # fmt: skip
-    # Into a file that is not empty, as from cron.
-    with tempfile.TemporaryFile("w+") as log:
-        print("of yesterday", file=log, flush=True)
-        done = subprocess.run(
-            list(map(str, command)), stdout=log, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
-            env={**os.environ, **FAST_JVM}, timeout=600,
-        )  # fmt: skip
-        log.seek(0)
-        first, _, rest = log.read().partition("\n")
-    assert first == "of yesterday"
-    return subprocess.CompletedProcess(done.args, done.returncode, rest)
-
-
-def train_here(session: SparkSession, arguments: Sequence[str | Path]) -> int:
-    """The same in this process and in a session that goes on afterwards; the exit code."""
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(job, "_session", lambda: session)
-        patched.setattr(session, "stop", lambda: None)
-        patched.setattr(signal, "signal", lambda *_: None)
-        return job.train([str(ROOT / "conf" / "local.toml"), *map(str, arguments)])
-
-
-SMALL = [
-    "--set", "training.dimensions=16", "--set", "training.epochs=5", "--set", "vocabulary.subsample=0",
-    "--set", "training.window=3",
-]  # fmt: skip
-ONE = ["--set", "training.partitions=1"]
+from spark_w2v.runs.embeddings import read
+from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, submit, train_here
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_w2v.stages import embeddings, evaluation
+from spark_w2v.analysis import evaluation
+from spark_w2v.runs import embeddings
+from tests.support.training_job import submit
 from tests.test_readme import ROOT
-from tests.test_train import submit
 
 SETTINGS = {"dimensions": 50, "partitions": 1}
 RECIPE = {"learning_rate": 0.01, "epochs": 1}

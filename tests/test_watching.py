@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stages.test_watching import scalars
-from tests.test_train import ROOT, SMALL, planted_corpus, submit
+from tests.support.training_job import ROOT, SMALL, planted_corpus, scalars, submit
 
 
 @pytest.fixture(scope="module")

@@ -4,9 +4,6 @@ import math
 from collections import deque
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import (
     BEAT,
@@ -26,18 +23,18 @@ from spark_w2v.exchange.plan import (
     ProtocolError,
     checked_number,
 )
+from spark_w2v.types import Float32Array
 
-Floats = npt.NDArray[np.float32]
 BlockStats = tuple[float, int, int]  # loss, loss pairs, pairs
 
 
 class Store(Protocol):
     """Where the driver has the parameters."""
 
-    def read(self, kind: bytes, block: int) -> Floats:
+    def read(self, kind: bytes, block: int) -> Float32Array:
         """The rows that the attempt begins with."""
 
-    def write(self, sweep: int, kind: bytes, block: int) -> Floats:
+    def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
         """Where the rows of the end of a sweep go: contiguous, to be filled."""
 
 

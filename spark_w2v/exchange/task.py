@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import (
@@ -35,8 +34,7 @@ from spark_w2v.exchange.plan import (
     ProtocolError,
     checked_number,
 )
-
-Floats = npt.NDArray[np.float32]
+from spark_w2v.types import Float32Array
 
 
 class Bucket(NamedTuple):
@@ -45,8 +43,8 @@ class Bucket(NamedTuple):
     number: int  # the round
     center_block: int
     context_block: int
-    center: Floats
-    context: Floats
+    center: Float32Array
+    context: Float32Array
 
 
 @dataclass
@@ -75,8 +73,8 @@ class TaskPart(Part):
         self.total: int | None = None  # that it will train, once that is known
         self.stats: dict[str, Any] = {}  # what the driver is told besides, with each sweep; JSON-able
         self._dial = dial
-        self._centers: dict[int, Floats] = {}
-        self._contexts: dict[int, tuple[int, Floats]] = {}  # block: the round that it waits for, and its rows
+        self._centers: dict[int, Float32Array] = {}
+        self._contexts: dict[int, tuple[int, Float32Array]] = {}  # block: the round that it waits for, and its rows
         self._next = dict.fromkeys(plan.centers(task), plan.first)
         self._ahead = dict.fromkeys(plan.neighbours(task), 0)  # sent to each, and not trained there yet
         self._waiting = dict.fromkeys(plan.neighbours(task), 0)  # got from each, and not trained here yet
@@ -229,7 +227,7 @@ class TaskPart(Part):
         """A bucket has been trained: pass its context block on, and give the driver what a sweep ends with.
 
         Args:
-            loss, loss_pairs, pairs: as in descent.Walk.
+            loss, loss_pairs, pairs: as in kernel.TrainStats.
         """
         assert bucket is self._training, "one bucket is trained at a time"
         self._training = None

@@ -22,16 +22,7 @@ from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint
 from spark_w2v.runs.local_lock import LocalLock
 from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, WORKING, first_of
-from spark_w2v.storage.files import (
-    MISTAKES,
-    exists,
-    fsync,
-    kind_of,
-    open_file,
-    reason,
-    remove_written,
-    strangers,
-)
+from spark_w2v.storage.files import MISTAKES, exists, fsync, kind_of, open_file, reason, remove_written, strangers
 
 log = logging.getLogger(__name__)
 

@@ -15,13 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from spark_w2v.errors import StorageError
 from spark_w2v.storage import files
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
+from spark_w2v.types import Float32Array, Int32Array
 
 NAMES = ("center", "context")
 # What is in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had arrays of NumPy's.
@@ -39,8 +36,8 @@ class ParameterFiles:
     """
 
     directory: Path
-    center: Floats
-    context: Floats
+    center: Float32Array
+    context: Float32Array
     is_temporary: bool = False
 
     @classmethod
@@ -107,8 +104,8 @@ class ByWord:
         places: (V,) row of each word.
     """
 
-    matrix: Floats
-    places: Ints
+    matrix: Float32Array
+    places: Int32Array
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -123,9 +120,9 @@ class ByWord:
     def __len__(self) -> int:
         return len(self.places)
 
-    def __getitem__(self, word_ids: slice) -> Floats:
+    def __getitem__(self, word_ids: slice) -> Float32Array:
         """(n, D) rows of these words, a copy."""
-        rows: Floats = self.matrix[self.places[word_ids]]
+        rows: Float32Array = self.matrix[self.places[word_ids]]
         return rows
 
 

@@ -17,14 +17,7 @@ from typing import Any, Self
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import ids, parameter_files
 from spark_w2v.runs import metrics as metrics_file
-from spark_w2v.runs.checkpoints import (
-    Checkpoint,
-    Position,
-    numbered,
-    remove_unfinished,
-    to_json,
-    write_checkpoint,
-)
+from spark_w2v.runs.checkpoints import Checkpoint, Position, numbered, remove_unfinished, to_json, write_checkpoint
 from spark_w2v.runs.fingerprint import differences, stored_in
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.names import OUTPUT

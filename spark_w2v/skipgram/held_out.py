@@ -7,13 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from spark_w2v.skipgram.pairs import Drawing, draw_reach, keep_words, looks
+from spark_w2v.skipgram.pairs import PairSampler, draw_reach, keep_words, looks
 from spark_w2v.skipgram.sampling import SAMPLE, generator
-
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int32]
+from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
 CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
@@ -23,11 +20,11 @@ CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and 
 class Sample:
     """Pairs and noise words drawn once from the seed: the same for every scheme and any number of partitions."""
 
-    center: Ints  # (n,) word ids
-    context: Ints  # (n,)
-    noise: Ints  # (n, K)
+    center: Int32Array  # (n,) word ids
+    context: Int32Array  # (n,)
+    noise: Int32Array  # (n, K)
 
-    def loss(self, center_vectors: Floats, context_vectors: Floats) -> float | None:
+    def loss(self, center_vectors: Float32Array, context_vectors: Float32Array) -> float | None:
         """Mean negative-sampling loss a pair, summed in float64; None without pairs.
 
         Args:
@@ -44,26 +41,28 @@ class Sample:
             total += float(np.logaddexp(0, -good).sum() + np.logaddexp(0, bad).sum())
         return total / self.center.size
 
-    def moved(self, places: Ints) -> "Sample":
+    def moved(self, places: Int32Array) -> "Sample":
         """The same sample where word i has row places[i]."""
         return Sample(places[self.center], places[self.context], places[self.noise])
 
 
-def sentences_held_out(rows: Iterable[tuple[tuple[int, ...], Ints, Ints]], drawing: Drawing) -> list[tuple[Ints, Ints]]:
-    """Ids and lengths of the sentences that are not trained on, in the order of their pieces.
+def sentences_held_out(
+    rows: Iterable[tuple[tuple[int, ...], Int32Array, Int32Array]], sampler: PairSampler
+) -> list[tuple[Int32Array, Int32Array]]:
+    """Ids and lengths of the sentences that are not trained on, in the order of their segments.
 
     Args:
-        rows: place, ids and lengths of each piece.
+        rows: place, ids and lengths of each segment.
     """
     found = []
     for place, ids, lengths in sorted(rows, key=lambda row: row[0]):
-        out = drawing.held_out_sentences(place, lengths.size)
+        out = sampler.held_out_sentences(place, lengths.size)
         found.append((ids[np.repeat(out, lengths)], lengths[out]))
     return found
 
 
 def draw_sample(
-    sentences: list[tuple[Ints, Ints]], drawing: Drawing, noise: npt.NDArray[np.float64], negatives: int
+    sentences: list[tuple[Int32Array, Int32Array]], sampler: PairSampler, noise: Float64Array, negatives: int
 ) -> Sample:
     """Pairs of some sentences, MOST_PAIRS at most, with the noise words of each; never the context word itself.
 
@@ -71,13 +70,13 @@ def draw_sample(
         sentences: ids and lengths.
         noise: (V,) probability of each word.
     """
-    rng = generator(drawing.seed, SAMPLE)
+    rng = generator(sampler.seed, SAMPLE)
     ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in sentences)])
     lengths = np.concatenate([np.empty(0, np.int32), *(lengths for _, lengths in sentences)])
-    words, sentence = keep_words(ids, lengths, drawing.keep, rng)
-    reach = draw_reach(words.size, drawing.window, rng)
+    words, sentence = keep_words(ids, lengths, sampler.keep, rng)
+    reach = draw_reach(words.size, sampler.window, rng)
     centers, contexts = [words[:0]], [words[:0]]
-    for d, forth, back in looks(sentence, reach, drawing.window):
+    for d, forth, back in looks(sentence, reach, sampler.window):
         centers += words[:-d][forth], words[d:][back]
         contexts += words[d:][forth], words[:-d][back]
     center, context = np.concatenate(centers), np.concatenate(contexts)
@@ -86,9 +85,9 @@ def draw_sample(
         center, context = center[some], context[some]
     edges = np.cumsum(noise)
 
-    def draw(shape: tuple[int, ...]) -> Ints:
+    def draw(shape: tuple[int, ...]) -> Int32Array:
         place = np.searchsorted(edges, rng.random(shape) * edges[-1], side="right")
-        words: Ints = np.minimum(place, noise.size - 1).astype(np.int32)
+        words: Int32Array = np.minimum(place, noise.size - 1).astype(np.int32)
         return words
 
     drawn = draw((center.size, negatives))

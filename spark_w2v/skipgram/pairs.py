@@ -16,11 +16,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from spark_w2v.skipgram.parameters import Blocks, Floats, Ints
-from spark_w2v.skipgram.rows import counting_sort
+from spark_w2v.skipgram.parameters import Blocks
 from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
+from spark_w2v.skipgram.scatter import counting_sort
+from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
-Keys = npt.NDArray[np.uint64]
+Keys = UInt64Array
 Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
 
 
@@ -32,17 +33,17 @@ SEARCHED = 4  # pairs per center row of a bucket from which on centers are searc
 class Runs(NamedTuple):
     """Consecutive pairs of one center each, among sorted pairs; centers rise, none is there twice."""
 
-    center: Ints  # (r,) center rows
-    first: Ints  # (r,) place of each one's first pair
-    pairs: Ints  # (r,) how many, > 0
+    center: Int32Array  # (r,) center rows
+    first: Int32Array  # (r,) place of each one's first pair
+    pairs: Int32Array  # (r,) how many, > 0
 
-    def among(self, chosen: npt.NDArray[np.bool_]) -> "Runs":
+    def among(self, chosen: BoolArray) -> "Runs":
         """Some of them."""
         return Runs(*(column[chosen] for column in self))
 
 
 @dataclass(frozen=True)
-class Layout:
+class PairCodec:
     """How many bits of a pair's number each part has.
 
     Args:
@@ -54,8 +55,8 @@ class Layout:
     block: int
 
     @classmethod
-    def of(cls, blocks: Blocks) -> "Layout":
-        """The layout for these blocks. 2 * (row + block) bits; with 31 bits for a word id, 62 at most."""
+    def of(cls, blocks: Blocks) -> "PairCodec":
+        """The codec for these blocks. 2 * (row + block) bits; with 31 bits for a word id, 62 at most."""
         return cls(blocks.bits, (blocks.count - 1).bit_length())
 
     @property
@@ -87,7 +88,7 @@ class Layout:
         ordered: Numbers = counting_sort((both >> row & mask).astype(np.int32), centers, both)[1]
         return ordered
 
-    def contexts(self, pairs: Numbers) -> Ints:
+    def contexts(self, pairs: Numbers) -> Int32Array:
         """Context row of each pair, whatever stands in the higher bits."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
 
@@ -111,7 +112,7 @@ class Layout:
             edges[1:-1] = np.flatnonzero(changes)
             edges[1:-1] += 1
             edges[-1] = pairs.size
-            first: Ints = edges[:-1]
+            first: Int32Array = edges[:-1]
             rows = center[first].astype(np.int32) & np.int32((1 << self.row) - 1)
             found = Runs(rows, first, np.diff(edges))
             if not cut:
@@ -149,8 +150,8 @@ def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Ru
 
 
 def keep_words(
-    ids: Ints, lengths: Ints, keep: Floats, rng: np.random.Generator, out: npt.NDArray[np.bool_] | None = None
-) -> tuple[Ints, Ints]:
+    ids: Int32Array, lengths: Int32Array, keep: Float32Array, rng: np.random.Generator, out: BoolArray | None = None
+) -> tuple[Int32Array, Int32Array]:
     """Skip occurrences of frequent words.
 
     Args:
@@ -176,7 +177,7 @@ def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray
 
 
 def looks(
-    sentence: Ints, reach: npt.NDArray[np.int16], window: int
+    sentence: Int32Array, reach: npt.NDArray[np.int16], window: int
 ) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
     """Which words are a pair, by distance d: all i that look as far as word i + d, and all that are looked back at.
 
@@ -197,11 +198,11 @@ def looks(
 
 
 def number_pairs(
-    words: Ints,
-    sentence: Ints,
+    words: Int32Array,
+    sentence: Int32Array,
     reach: npt.NDArray[np.int16],
     window: int,
-    part: npt.NDArray[np.uint64],
+    part: UInt64Array,
     blocks: Blocks,
 ) -> Keys:
     """All pairs of some sentences as numbers, unsorted.
@@ -213,12 +214,12 @@ def number_pairs(
     Returns:
         (P,) numbers.
     """
-    layout = Layout.of(blocks)
-    rows, each = np.uint64(layout.row), np.uint64(layout.block)
+    codec = PairCodec.of(blocks)
+    rows, each = np.uint64(codec.row), np.uint64(codec.block)
     context = blocks.numbers[words]
     center = context << rows
     if blocks.count > 1:
-        row = context & np.uint64((1 << layout.row) - 1)
+        row = context & np.uint64((1 << codec.row) - 1)
         center = (context - row) << each | row << rows
     center |= part << (rows + rows + each + each)
     found = [np.empty(0, np.uint64)]
@@ -229,8 +230,8 @@ def number_pairs(
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """How pairs are drawn from a piece of text, anew each epoch.
+class PairSampler:
+    """How pairs are drawn from a segment of text, anew each epoch.
 
     Args:
         keep: (V,) probability that an occurrence of a word is trained on.
@@ -240,35 +241,35 @@ class Drawing:
         blocks: where a pair belongs.
     """
 
-    keep: Floats
+    keep: Float32Array
     window: int
     seed: int
     held_out: float
     blocks: Blocks
 
-    def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> npt.NDArray[np.bool_]:
-        """(sentences,) which of a piece's sentences are held out: the same in every epoch.
+    def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> BoolArray:
+        """(sentences,) which of a segment's sentences are held out: the same in every epoch.
 
         Args:
-            place: file, start and number of the piece.
+            place: file, start and number of the segment.
         """
         return generator(self.seed, HELD_OUT, *place).random(sentences) < self.held_out
 
     def pairs(
         self,
         place: tuple[int, ...],
-        ids: Ints,
-        lengths: Ints,
+        ids: Int32Array,
+        lengths: Int32Array,
         epoch: int,
-        edges: npt.NDArray[np.float64],
+        edges: Float64Array,
         only: int | None = None,
     ) -> tuple[Keys, int]:
-        """The pairs of a piece in one epoch, unsorted, and how many words they come from.
+        """The pairs of a segment in one epoch, unsorted, and how many words they come from.
 
         Args:
-            ids, lengths: the piece, as in keep_words.
+            ids, lengths: the segment, as in keep_words.
             edges: where the epoch is cut in slices, from 0 to 1; a sentence falls whole into one of them.
-            only: the one slice that is wanted, the same pairs as in the drawing of all.
+            only: the one slice that is wanted, the same pairs as in the sampler of all.
         """
         rng = generator(self.seed, PAIRS, epoch, *place)
         out = np.repeat(self.held_out_sentences(place, lengths.size), lengths) if self.held_out else None
@@ -282,4 +283,4 @@ class Drawing:
         return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size
 
 
-# What follows goes when the stages and bench.scale take the order from skipgram/schedule.py.
+# What follows goes when the steps and bench.scale take the order from skipgram/schedule.py.

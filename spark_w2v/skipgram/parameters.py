@@ -14,11 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from spark_w2v.skipgram.sampling import INITIAL, generator
+from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array, UInt64Array
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int32]
-Longs = npt.NDArray[np.int64]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
@@ -38,10 +35,10 @@ class Blocks:
         ends: (B + 1,) block b has the places ends[b] to ends[b + 1] of the order.
     """
 
-    block: Ints
-    row: Ints
-    order: Ints
-    ends: Ints
+    block: Int32Array
+    row: Int32Array
+    order: Int32Array
+    ends: Int32Array
 
     @property
     def count(self) -> int:
@@ -54,7 +51,7 @@ class Blocks:
         return max(1, int(np.diff(self.ends).max() - 1).bit_length())
 
     @cached_property
-    def numbers(self) -> npt.NDArray[np.uint64]:
+    def numbers(self) -> UInt64Array:
         """(V,) each word's block, two rows' bits above its row."""
         return self.block.astype(np.uint64) << np.uint64(2 * self.bits) | self.row.astype(np.uint64)
 
@@ -63,7 +60,7 @@ class Blocks:
         return matrix[self.ends[block] : self.ends[block + 1]]
 
 
-def assign_blocks(load: Doubles, count: int) -> Blocks:
+def assign_blocks(load: Float64Array, count: int) -> Blocks:
     """Blocks of equal load: each word, by falling load, to the lightest block that still has room for a row.
 
     Ties go to the lower word id and to the lower block. All blocks have room for ceil(V / B) rows.
@@ -95,7 +92,7 @@ def assign_blocks(load: Doubles, count: int) -> Blocks:
     return Blocks(block, row, order, ends)
 
 
-def _assign_each(weights: list[int], loads: Longs, room: Longs) -> list[int]:
+def _assign_each(weights: list[int], loads: Int64Array, room: Int64Array) -> list[int]:
     """The block of each of some words, one word after the other; loads and room are changed."""
     heap = [(weight, b) for b, weight in enumerate(loads.tolist()) if room[b]]
     heapq.heapify(heap)
@@ -114,7 +111,7 @@ def _assign_each(weights: list[int], loads: Longs, room: Longs) -> list[int]:
     return assigned
 
 
-def _assign_equal(weight: int, words: int, loads: Longs, room: Longs) -> Longs:
+def _assign_equal(weight: int, words: int, loads: Int64Array, room: Int64Array) -> Int64Array:
     """The same for words of one weight: half of the words of a natural vocabulary have the lowest counts.
 
     The lightest block takes the next word, so the words meet loads that never fall: those that each block goes
@@ -135,7 +132,7 @@ def _assign_equal(weight: int, words: int, loads: Longs, room: Longs) -> Longs:
     return assigned
 
 
-def initialise(center: Floats, context: Floats, seed: int, places: Ints | None = None) -> None:
+def initialise(center: Float32Array, context: Float32Array, seed: int, places: Int32Array | None = None) -> None:
     """Fill center rows uniformly in [-1/2D, 1/2D) and context rows with zeros, as in word2vec.c.
 
     A row depends on the seed, the word id and D alone. CHUNK numbers of one sequence are drawn at a time, so that
@@ -157,7 +154,7 @@ def initialise(center: Floats, context: Floats, seed: int, places: Ints | None =
     context[:] = 0
 
 
-def divergence(rows: Floats) -> str | None:
+def divergence(rows: Float32Array) -> str | None:
     """How some rows show that training diverged; None where they do not."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(rows, rows)
@@ -169,7 +166,7 @@ def divergence(rows: Floats) -> str | None:
     return f"a vector has the length {longest:.3g}, more than {LONGEST_ROW:,.0f}"
 
 
-def average(copies: Iterable[tuple[Floats, Floats]], before: Floats) -> Floats:
+def average(copies: Iterable[tuple[Float32Array, Float32Array]], before: Float32Array) -> Float32Array:
     """Mean of every row over the copies, weighted by the updates that each copy made to it.
 
     A copy that never touched a row has no say in it; a row that no copy touched stays as it was. One copy alone comes

@@ -21,15 +21,15 @@ from typing import SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-LossAndGradient = Callable[[Floats, int, Floats], tuple[float, Floats, Floats]]
+from spark_w2v.types import Float64Array, Int64Array
+
+LossAndGradient = Callable[[Float64Array, int, Float64Array], tuple[float, Float64Array, Float64Array]]
 
 # Where the rounding of a central difference, eps^(2/3) = 4e-11 times the value, stays under 1e-7 of the gradient.
 SMALLEST_GRADIENT_TO_COMPARE = 1e-3
 
 
-def sigmoid(x: npt.ArrayLike) -> Floats:
+def sigmoid(x: npt.ArrayLike) -> Float64Array:
     """Logistic function σ(x) = 1 / (1 + e^-x), of any shape.
 
     Written with e^-|x|, which cannot overflow and is as precise for x = -700, where σ is 1e-304, as elsewhere.
@@ -37,11 +37,11 @@ def sigmoid(x: npt.ArrayLike) -> Floats:
     scores = np.asarray(x, dtype=np.float64)
     with np.errstate(under="ignore"):  # e^-1000 is 0 in float64, and 0 is the right answer
         tail = np.exp(-np.abs(scores))
-    result: Floats = np.where(scores >= 0, 1.0, tail) / (1.0 + tail)
+    result: Float64Array = np.where(scores >= 0, 1.0, tail) / (1.0 + tail)
     return result
 
 
-def sigmoid_derivative(x: npt.ArrayLike) -> Floats:
+def sigmoid_derivative(x: npt.ArrayLike) -> Float64Array:
     """Derivative σ'(x) = σ(x)(1 - σ(x)), of any shape; x is the score, not σ(x).
 
     Computed as σ(x) σ(-x): 1 - σ(x) is rounded to 0 from x = 37 on.
@@ -50,7 +50,7 @@ def sigmoid_derivative(x: npt.ArrayLike) -> Floats:
     return sigmoid(scores) * sigmoid(-scores)
 
 
-def softmax(x: npt.ArrayLike) -> Floats:
+def softmax(x: npt.ArrayLike) -> Float64Array:
     """Probabilities e^x_i / Σ_j e^x_j over the last axis; the shape stays.
 
     Raises:
@@ -61,13 +61,13 @@ def softmax(x: npt.ArrayLike) -> Floats:
         raise ValueError(f"softmax got scores of shape {scores.shape}; the last axis needs at least one score")
     with np.errstate(under="ignore"):
         exponentials = np.exp(_shifted(scores))
-        probabilities: Floats = exponentials / exponentials.sum(axis=-1, keepdims=True)
+        probabilities: Float64Array = exponentials / exponentials.sum(axis=-1, keepdims=True)
     return probabilities
 
 
 def naive_softmax_loss_and_gradient(
     center_vector: npt.ArrayLike, outside_index: SupportsIndex, outside_vectors: npt.ArrayLike
-) -> tuple[float, Floats, Floats]:
+) -> tuple[float, Float64Array, Float64Array]:
     """Loss of one pair under the full softmax, and its gradients.
 
         f = U v,  p = softmax(f),  y = 1 at o and 0 elsewhere
@@ -104,7 +104,7 @@ def negative_sampling_loss_and_gradient(
     outside_index: SupportsIndex,
     outside_vectors: npt.ArrayLike,
     negative_indices: npt.ArrayLike,
-) -> tuple[float, Floats, Floats]:
+) -> tuple[float, Float64Array, Float64Array]:
     """Loss of one pair against K noise words, and its gradients.
 
         L        = -log σ(u_oᵀ v) - Σ_k log σ(-u_kᵀ v)
@@ -144,7 +144,7 @@ def negative_sampling_loss_and_gradient(
 
 def draw_negatives(
     outside_index: SupportsIndex, noise_probabilities: npt.ArrayLike, negatives: int, rng: np.random.Generator
-) -> Ints:
+) -> Int64Array:
     """Noise words for one pair: independent draws, with replacement, from the noise distribution without o.
 
     P(k) = noise_k / Σ_{w ≠ o} noise_w for k ≠ o, and 0 for o. This is the distribution of "draw, and draw again while
@@ -187,7 +187,7 @@ def skipgram_loss_and_gradient(
     center_vectors: npt.ArrayLike,
     outside_vectors: npt.ArrayLike,
     loss_and_gradient: LossAndGradient,
-) -> tuple[float, Floats, Floats]:
+) -> tuple[float, Float64Array, Float64Array]:
     """Loss of one window, Σ_o L(v_c, o, U) over the outside words of center word c, and its gradients.
 
     Args:
@@ -225,7 +225,7 @@ def skipgram_loss_and_gradient(
     return loss, center_gradients, outside_gradients
 
 
-def check_gradient(function: Callable[[Floats], tuple[float, npt.ArrayLike]], point: npt.ArrayLike) -> float:
+def check_gradient(function: Callable[[Float64Array], tuple[float, npt.ArrayLike]], point: npt.ArrayLike) -> float:
     """Largest relative error of a gradient against central differences, (f(x + h) - f(x - h)) / 2h.
 
     The error of one entry is |analytic - numeric| / max(|analytic|, |numeric|, 1e-3 max(1, |f|)); the last term because
@@ -266,20 +266,20 @@ def check_gradient(function: Callable[[Floats], tuple[float, npt.ArrayLike]], po
     return float(np.max(np.abs(analytic - numeric) / scale, initial=0.0))
 
 
-def _shifted(scores: Floats) -> Floats:
+def _shifted(scores: Float64Array) -> Float64Array:
     """Scores less the largest of their row: the same softmax, and no exponential above 1."""
-    shifted: Floats = scores - scores.max(axis=-1, keepdims=True)
+    shifted: Float64Array = scores - scores.max(axis=-1, keepdims=True)
     return shifted
 
 
-def _checked_matrix(name: str, vectors: npt.ArrayLike) -> Floats:
+def _checked_matrix(name: str, vectors: npt.ArrayLike) -> Float64Array:
     matrix = np.asarray(vectors, dtype=np.float64)
     if matrix.ndim != 2:
         raise ValueError(f"{name} has shape {matrix.shape}; one row a word, (V, D), is required")
     return matrix
 
 
-def _checked_vectors(center_vector: npt.ArrayLike, outside_vectors: npt.ArrayLike) -> tuple[Floats, Floats]:
+def _checked_vectors(center_vector: npt.ArrayLike, outside_vectors: npt.ArrayLike) -> tuple[Float64Array, Float64Array]:
     center = np.asarray(center_vector, dtype=np.float64)
     outside = _checked_matrix("outside_vectors", outside_vectors)
     if center.shape != outside.shape[1:]:
@@ -301,7 +301,7 @@ def _checked_index(name: str, word_id: SupportsIndex, words: int) -> int:
     return position
 
 
-def _checked_indices(name: str, word_ids: npt.ArrayLike, words: int) -> Ints:
+def _checked_indices(name: str, word_ids: npt.ArrayLike, words: int) -> Int64Array:
     ids = np.asarray(word_ids)
     if ids.ndim != 1:
         raise ValueError(f"{name} has shape {ids.shape}; a list of ids, one dimension, is required")

@@ -4,10 +4,8 @@ V words.
 """
 
 import numpy as np
-import numpy.typing as npt
 
-Floats1d = npt.NDArray[np.float32]
-Ints1d = npt.NDArray[np.int64]
+from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 
 def frequent_share(subsample: float, total: int) -> float:
@@ -18,7 +16,7 @@ def frequent_share(subsample: float, total: int) -> float:
     return max(subsample, 1.0 / max(total, 1)) if subsample else 0.0
 
 
-def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArray[np.float32]:
+def keep_probability(counts: Int64Array, total: int, subsample: float) -> Float32Array:
     """Probability that one occurrence of each word is trained on.
 
     Args:
@@ -35,7 +33,7 @@ def keep_probability(counts: Ints1d, total: int, subsample: float) -> npt.NDArra
     return np.minimum(np.sqrt(ratio) + ratio, 1.0).astype(np.float32)
 
 
-def noise_distribution(counts: Ints1d, exponent: float) -> npt.NDArray[np.float64]:
+def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:
     """Probability of each word as a noise word, count^exponent (0.75 in Mikolov et al. 2013).
 
     A word that does not occur is never noise, whatever the exponent: nothing would ever pull it back.
@@ -43,15 +41,15 @@ def noise_distribution(counts: Ints1d, exponent: float) -> npt.NDArray[np.float6
     Returns:
         (V,) float64, sums to 1.
     """
-    weights: npt.NDArray[np.float64] = np.maximum(counts, 1).astype(np.float64) ** exponent
+    weights: Float64Array = np.maximum(counts, 1).astype(np.float64) ** exponent
     weights[counts == 0] = 0.0
     weights /= weights.sum()
     return weights
 
 
 def draw_noise_sets(
-    edges: npt.NDArray[np.float64], first: int, last: int, sets: int, words: int, rng: np.random.Generator
-) -> npt.NDArray[np.int32]:
+    edges: Float64Array, first: int, last: int, sets: int, words: int, rng: np.random.Generator
+) -> Int32Array:
     """Sets of noise words: over all of them each row as often as its probability says, up to one.
 
     A systematic sample: one random offset and equal steps through the cumulated distribution, dealt out to the sets, so

@@ -4,10 +4,13 @@ B blocks, S sweeps of an epoch. A sweep visits each of the B x B buckets once, i
 row. Rounds are numbered through the epoch, 0 to S * B - 1.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from spark_w2v.skipgram.sampling import frequent_share, keep_probability
+from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
 # Measured: docs/decisions.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
 FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 64, 2, 4
@@ -25,7 +28,7 @@ def auto_sweeps(blocks: int, pairs: float) -> int:
     return max(1, min(enough, int(pairs / blocks**2 / LEAST_BUCKET)))
 
 
-def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> npt.NDArray[np.float64]:
+def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Array:
     """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
 
     With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
@@ -83,7 +86,7 @@ class Ring:
         return (context - self._offset(number)) % self.blocks
 
 
-def done_before(number: int, blocks: int, edges: npt.NDArray[np.float64]) -> float:
+def done_before(number: int, blocks: int, edges: Float64Array) -> float:
     """Share of an epoch's pairs that are trained before a round; S * B is the end of the epoch.
 
     It follows from the schedule alone, so that no task has to know what the others have drawn.
@@ -96,3 +99,73 @@ def done_before(number: int, blocks: int, edges: npt.NDArray[np.float64]) -> flo
     if sweep == edges.size - 1:
         return 1.0
     return float(edges[sweep] + (edges[sweep + 1] - edges[sweep]) * step / blocks)
+
+
+SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
+
+
+# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
+# so that twice the cores gain nothing.
+SMALLEST_BUCKET = 2_000
+
+
+SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
+
+
+MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more sweeps. = 256 MB while a task takes them apart
+
+
+def expected_pairs(load: float, window: int) -> float:
+    """Pairs of an epoch, and a few more: what the ends of sentences cut off is not taken away.
+
+    Args:
+        load: words that subsampling leaves.
+    """
+    return load * (window + 1)
+
+
+def kept_words(counts: Int64Array, subsample: float) -> Float64Array:
+    """(V,) how often each word is trained on in an epoch, in the mean."""
+    return counts.astype(np.float64) * kept_share(counts, subsample)
+
+
+def kept_share(counts: Int64Array, subsample: float) -> Float32Array:
+    """(V,) probability that an occurrence of each word is trained on."""
+    total = int(counts.sum())
+    return keep_probability(counts, total, frequent_share(subsample, total))
+
+
+def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> int:
+    """Partitions that a corpus is large enough for.
+
+    Args:
+        vocabulary: V.
+        load: words that subsampling leaves.
+    """
+    if scheme == "replicas":
+        return max(1, int(load) // SMALLEST_REPLICA)
+    by_pairs = math.isqrt(int(expected_pairs(load, window) / SMALLEST_BUCKET))
+    return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
+
+
+def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
+    """What most_partitions goes by, in words."""
+    if scheme == "replicas":
+        return (
+            f"an epoch trains on {load:,.0f} occurrences, and replicas of fewer than {SMALLEST_REPLICA:,} add nothing"
+        )
+    pairs = expected_pairs(load, window)
+    if vocabulary // SMALLEST_BLOCK <= math.isqrt(int(pairs / SMALLEST_BUCKET)):
+        return f"the vocabulary has {vocabulary:,} words, and blocks of fewer than {SMALLEST_BLOCK} take longer"
+    return (
+        f"an epoch has about {pairs:,.0f} pairs, B blocks cut them in B x B buckets, and buckets of fewer than "
+        f"{SMALLEST_BUCKET:,} pairs take longer"
+    )
+
+
+LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
+
+
+def learning_rate(first: float, done: float) -> float:
+    """The learning rate when a share of the run is done."""
+    return first * max(LEAST_RATE, 1.0 - done)

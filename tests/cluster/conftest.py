@@ -9,16 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.standalone import (
-    ARCHIVE,
-    PLAIN_JVM,
-    PROGRAMS,
-    QUICK_JVM,
-    ROOT,
-    Cluster,
-    bare_python,
-    environment,
-)
+from tests.cluster.standalone import ARCHIVE, PLAIN_JVM, PROGRAMS, QUICK_JVM, ROOT, Cluster, bare_python, environment
 from tests.cluster.submission import planted_corpus
 
 

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from pyspark import TaskContext
 
 from spark_w2v.runs import local, run
-from spark_w2v.stages import block_epochs, corpus, replicas, vocabulary
+from spark_w2v.spark import block_epochs, corpus, replicas, vocabulary
 
 HELD_AT = json.loads(os.environ["HELD_AT"])
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
@@ -103,24 +103,24 @@ def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[
     pause = HELD_AT["pause"]
 
     def held(batches: Any) -> Iterator[Any]:
-        import spark_w2v.stages.block_task
+        import spark_w2v.spark.block_task
 
-        module: Any = spark_w2v.stages.block_task
+        module: Any = spark_w2v.spark.block_task
         context = TaskContext.get()
         assert context is not None
         facts = {"stage": context.stageId(), "task": context.taskAttemptId()}
-        train_bucket, descend, left = module._Worker._train, module.descend, set(numbers)
+        train_bucket, train_pairs, left = module._Worker._train, module.train_pairs, set(numbers)
 
         def train_and_wait(self: Any, bucket: Any, *more: Any) -> None:
             def descend_and_wait(*arguments: Any) -> Any:
-                walk = descend(*arguments)
+                walk = train_pairs(*arguments)
                 time.sleep(pause)
                 if (number := before + bucket.number + 1) in left:
                     left.remove(number)
                     wait_here(directory, "round", number, **facts)
                 return walk
 
-            module.descend = descend_and_wait
+            module.train_pairs = descend_and_wait
             train_bucket(self, bucket, *more)
 
         # The process may do other tasks later.
@@ -128,7 +128,7 @@ def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[
         try:
             yield from train(batches)
         finally:
-            module._Worker._train, module.descend = train_bucket, descend
+            module._Worker._train, module.train_pairs = train_bucket, train_pairs
 
     return held if numbers or pause else train
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from spark_w2v.stages.embeddings import read
+from spark_w2v.runs.embeddings import read
 from tests.cluster.standalone import QUICK_JVM, Cluster, wait_until
 from tests.cluster.submission import Submission, planted_corpus
 

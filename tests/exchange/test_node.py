@@ -15,7 +15,7 @@ from spark_w2v.exchange.node import HEADER, NONCE, PENDING, PROOF, Node, listen,
 from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangeError, ExchangePlan, Message, share_blocks
 from spark_w2v.exchange.task import TaskPart
 from spark_w2v.skipgram.schedule import Ring
-from tests.exchange import simulation
+from tests.support import simulation
 
 HOST = "127.0.0.1"
 SECRET = os.urandom(32)

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.exchange import simulation
+from tests.support import simulation
 
 SEEDS = range(500)
 

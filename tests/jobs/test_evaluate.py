@@ -14,19 +14,18 @@ import pyarrow as pa
 import pytest
 from gensim.models import KeyedVectors
 from gensim.test.utils import datapath
-from numpy.typing import NDArray
 
 from jobs import evaluate
-from spark_w2v.stages import evaluation
-from spark_w2v.stages.embeddings import Embeddings, write
-from spark_w2v.stages.evaluation import Space
+from spark_w2v.analysis import evaluation
+from spark_w2v.analysis.evaluation import AnalogyIndex
+from spark_w2v.runs.embeddings import Embeddings, write
+from spark_w2v.types import Float32Array
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTIONS = Path(datapath("questions-words.txt"))
 PAIR_FILES = [Path(datapath("wordsim353.tsv")), Path(datapath("simlex999.txt"))]
 
-Floats = NDArray[np.float32]
-Model = tuple[list[str], Floats]
+Model = tuple[list[str], Float32Array]
 
 
 def file_words() -> list[str]:
@@ -44,7 +43,7 @@ def model(seed: int, size: int, dimensions: int, share: float) -> Model:
     some none; a few are strangers to all files.
     """
     rng = np.random.default_rng(seed)
-    vectors: dict[str, Floats] = {}
+    vectors: dict[str, Float32Array] = {}
     move = rng.normal(size=dimensions)
     for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
         if not line.startswith(":"):
@@ -76,18 +75,18 @@ MODELS = {
 }
 
 
-def keyed(words: list[str], vectors: Floats) -> Any:
+def keyed(words: list[str], vectors: Float32Array) -> Any:
     found = KeyedVectors(vectors.shape[1])
     found.add_vectors(words, vectors)
     return found
 
 
-def space_of(words: list[str], vectors: Floats, restrict: int = evaluation.RESTRICT) -> Space:
+def space_of(words: list[str], vectors: Float32Array, restrict: int = evaluation.RESTRICT) -> AnalogyIndex:
     counts = np.arange(len(words), 0, -1).astype(np.int64)
     return evaluation.space(Embeddings(pa.array(words, pa.string()), counts, vectors.copy()), restrict)
 
 
-def finish(output: Path, words: list[str], vectors: Floats) -> Path:
+def finish(output: Path, words: list[str], vectors: Float32Array) -> Path:
     counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
     write(output, pa.array(words, pa.string()), counts, vectors, vectors, {})
     (output / "_SUCCESS").touch()
@@ -187,7 +186,7 @@ def test_blocks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return (
             evaluation.analogies(here, path),
             evaluation.similarity(here, PAIR_FILES[0]).spearman,
-            evaluation.moves(here, there, 500, 10),
+            evaluation.neighbourhood_drift(here, there, 500, 10),
         )
 
     whole = everything()
@@ -267,11 +266,11 @@ def test_the_words_whose_neighbourhoods_moved_come_first() -> None:
     order = rng.permutation(60)
     here = space_of([*words, "only", "here"], np.concatenate([vectors, vectors[:2]]))
     there = space_of(["there", *(words[i] for i in order)], np.concatenate([vectors[:1], changed[order]]))
-    found = evaluation.moves(here, there, 1000, 3)
+    found = evaluation.neighbourhood_drift(here, there, 1000, 3)
     assert (found.common_words, found.only_here, found.only_there, found.among) == (60, 2, 1, 60)
     assert (found.moved[0].word, found.moved[0].shared, len(found.moved)) == ("w5", 0, 3)
 
-    def nearest(matrix: Floats, i: int) -> list[str]:
+    def nearest(matrix: Float32Array, i: int) -> list[str]:
         cosines = matrix @ matrix[i] / np.linalg.norm(matrix, axis=1)
         return [words[j] for j in np.argsort(-cosines) if j != i][:10]
 
@@ -283,7 +282,7 @@ def test_the_words_whose_neighbourhoods_moved_come_first() -> None:
 
 @pytest.mark.parametrize(("one", "other"), [(["a"], ["a"]), (["a"], ["b"]), (["a", "b"], ["b", "a"])])
 def test_runs_with_hardly_a_word_in_common_compare(one: list[str], other: list[str]) -> None:
-    found = evaluation.moves(
+    found = evaluation.neighbourhood_drift(
         space_of(one, np.ones((len(one), 2), np.float32)), space_of(other, np.ones((len(other), 2), np.float32)), 10, 5
     )
     assert found.moved == []

@@ -20,16 +20,16 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from jobs import export
-from spark_w2v.stages import embeddings
-from spark_w2v.stages import export as formats
-from spark_w2v.stages.export import FILES
-from tests.runs.test_local import STRANGERS, everything, make_stranger
+from spark_w2v.runs import embeddings
+from spark_w2v.runs import export as formats
+from spark_w2v.runs.export import FILES
+from spark_w2v.types import Float32Array
+from tests.support.runs import STRANGERS, everything, make_stranger
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parents[2]
-Floats = NDArray[np.float32]
 
 # Ten scripts, emoji, combining marks, right to left, quotes, and what formats stumble over.
 WORDS = [
@@ -40,14 +40,14 @@ WORDS = [
 SPACED = ["New York", "tab\tin", "line\nend", "", "a\u00a0b", "\u2028", "carriage\rreturn", "New_York", "\x85", "\x1c"]
 
 
-def finish(output: Path, words: list[str], center: Floats, context: Floats) -> Path:
+def finish(output: Path, words: list[str], center: Float32Array, context: Float32Array) -> Path:
     counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
     embeddings.write(output, pa.array(words, pa.string()), counts, center, context, {})
     (output / "_SUCCESS").touch()
     return output
 
 
-def matrices(rows: int, dimensions: int = 7) -> tuple[Floats, Floats]:
+def matrices(rows: int, dimensions: int = 7) -> tuple[Float32Array, Float32Array]:
     """Floats of all sizes, the least and the largest among them."""
     rng = np.random.default_rng(rows)
     center = (rng.normal(size=(rows, dimensions)) * 10.0 ** rng.integers(-30, 30, (rows, dimensions))).astype(
@@ -66,7 +66,7 @@ def equal_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
     return one.dtype == other.dtype == np.float32 and one.shape == other.shape and one.tobytes() == other.tobytes()
 
 
-def load(form: str, target: Path) -> tuple[list[str], Floats]:
+def load(form: str, target: Path) -> tuple[list[str], Float32Array]:
     """Words and vectors as the reader of each format gives them."""
     if form.startswith("word2vec"):
         keyed = KeyedVectors.load_word2vec_format(str(target), binary=form == "word2vec-binary")
@@ -187,7 +187,7 @@ def test_a_table_of_words_is_read_whole_by_readers_of_csv(output: Path, tmp_path
 def test_mllib_loads_it_and_answers_as_we_do(spark: "SparkSession", tmp_path: Path) -> None:
     from pyspark.ml.feature import Word2VecModel
 
-    from spark_w2v.stages.neighbors import nearest, unit_vectors
+    from spark_w2v.analysis.neighbors import nearest, unit_vectors
 
     words = WORDS + SPACED
     vectors = np.random.default_rng(3).normal(size=(len(words), 6)).astype(np.float32)
@@ -412,7 +412,7 @@ def test_export_holds_a_piece_and_not_the_matrix(tmp_path: Path, form: str, monk
     program = (
         f"import sys, resource; sys.path.insert(0, {str(ROOT)!r})\n"
         "from jobs import export\n"
-        "from spark_w2v.stages import export as formats\n"
+        "from spark_w2v.runs import export as formats\n"
         "formats.PIECE_BYTES = 1 << 18\n"
         "import pyarrow.parquet, pyarrow.compute\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

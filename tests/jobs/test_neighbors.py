@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs import neighbors
-from spark_w2v.stages.embeddings import write
-from spark_w2v.stages.neighbors import analogy, closest_spellings, edit_distances, nearest, unit_vectors, word_id
+from spark_w2v.analysis.neighbors import analogy, closest_spellings, edit_distances, nearest, unit_vectors, word_id
+from spark_w2v.runs.embeddings import write
 
 ROOT = Path(__file__).resolve().parents[2]
 examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)

@@ -11,7 +11,8 @@ import pytest
 
 from jobs import evaluate
 from jobs import report as job
-from spark_w2v.stages import embeddings, report
+from spark_w2v.analysis import report
+from spark_w2v.runs import embeddings
 
 
 @pytest.fixture

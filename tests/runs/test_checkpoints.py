@@ -17,13 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.config import ConfigError
-from spark_w2v.errors import StorageError
+from spark_w2v.errors import ConfigError, StorageError
 from spark_w2v.runs import checkpoints
 from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
-from tests.runs.test_local import child, end, parameters, save, start, tree
+from tests.support.runs import child, end, parameters, save, start, tree
 
 KILLS = 12
 

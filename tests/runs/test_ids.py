@@ -11,9 +11,8 @@ import pytest
 
 from jobs import export, neighbors, publish
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import ids
-from spark_w2v.stages import embeddings
-from tests.runs.test_local import CODES, faults
+from spark_w2v.runs import embeddings, ids
+from tests.support.runs import CODES, faults
 
 
 def finish(directory: Path, run_id: str, word: str = "apple") -> Path:

@@ -1,73 +1,41 @@
 """An output is there whole or not at all, whatever happens to the run: the harm is done for real."""
 
-import builtins
-import contextlib
 import errno
-import io
 import json
 import os
 import random
 import resource
 import shutil
 import stat
-import subprocess
-import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import checkpoints, local
-from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.places import is_local, local_path
-from spark_w2v.runs.run import Run, open_run, output_of
+from spark_w2v.runs.run import Run, output_of
+from tests.support.runs import (
+    CODES,
+    FINGERPRINT,
+    STRANGERS,
+    child,
+    end,
+    everything,
+    faults,
+    make_stranger,
+    parameters,
+    publish,
+    save,
+    start,
+    tree,
+    writing,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
 KILLS = 12
-
-
-def start(output: Path | str, *, overwrite: bool = False, resume: bool = False, **fingerprint: Any) -> Run:
-    return open_run(output_of(str(output)), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
-
-
-def writing(content: str, parts: int = 3) -> Callable[[Path], None]:
-    def write(directory: Path) -> None:
-        (directory / "embeddings").mkdir()
-        for part in range(parts):
-            (directory / "embeddings" / f"part-{part:05d}.parquet").write_text(content)
-
-    return write
-
-
-def publish(output: Path | str, content: str = "1", **options: bool) -> None:
-    with start(output, **options) as run:
-        run.publish(writing(content), {"content": content})
-
-
-def parameters(folder: Path, value: float, words: int = 1000) -> ParameterFiles:
-    """Temporary parameters of one value, of a name that no others have."""
-    made = ParameterFiles.create(folder / f".{uuid.uuid4().hex}.unfinished", words, 4)
-    made.center[:], made.context[:] = value, -value
-    return made
-
-
-def save(run: Run, epoch: int, words: int = 1000) -> None:
-    """Save a checkpoint whose numbers are all the epoch's."""
-    run.save_checkpoint({"epoch": epoch}, parameters(run.parameters_folder, epoch, words))
-
-
-def tree(directory: Path) -> dict[str, bytes | None]:
-    """Everything below a directory: what is in each file, None for a directory."""
-    return {
-        str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
-        for path in sorted(directory.rglob("*"))
-    }
 
 
 def contents(output: Path) -> set[str]:
@@ -87,29 +55,6 @@ def contents(output: Path) -> set[str]:
         return found
     finally:
         os.close(directory)
-
-
-def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A process that runs a program after the imports that all of them need."""
-    head = (
-        "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import open_run, output_of\n"
-        "from spark_w2v.runs.parameter_files import ParameterFiles\n"
-    )
-    return subprocess.Popen(
-        [sys.executable, "-c", head + program, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def end(process: "subprocess.Popen[str]") -> str:
-    """SIGKILL, and what the process had printed until then."""
-    process.kill()
-    printed, _ = process.communicate()
-    return printed
 
 
 @pytest.fixture
@@ -503,41 +448,6 @@ def test_a_full_disk_leaves_no_half_line_in_the_metrics(tmp_path: Path) -> None:
 # What no run wrote
 
 
-def make_stranger(path: Path, kind: str) -> None:
-    """Something that no run writes; "NAME/" is a directory with something in it."""
-    match kind:
-        case "file":
-            path.write_text("mine")
-        case "directory":
-            path.mkdir()
-        case "full directory":
-            path.mkdir()
-            (path / "mine").write_text("mine")
-        case "link":
-            path.symlink_to(path.parent / "nowhere")
-        case "link to a directory":
-            elsewhere = next(parent for parent in path.parents if parent.name.startswith("test_")) / "precious"
-            elsewhere.mkdir(exist_ok=True)
-            path.symlink_to(elsewhere)
-        case "FIFO":
-            os.mkfifo(path)
-
-
-STRANGERS = ["file", "directory", "full directory", "link", "link to a directory", "FIFO"]
-
-
-def everything(directory: Path) -> dict[str, Any]:
-    """As tree, with links as what they lead to and other files as what they are."""
-    return {
-        str(path.relative_to(directory)): os.readlink(path)
-        if path.is_symlink()
-        else path.read_bytes()
-        if path.is_file()
-        else stat.S_IFMT(path.stat().st_mode)
-        for path in sorted(directory.rglob("*"))
-    }
-
-
 @pytest.mark.parametrize("kind", STRANGERS)
 @pytest.mark.parametrize("place", [".", "embeddings"])
 def test_an_output_with_anything_that_no_run_wrote_is_not_replaced(tmp_path: Path, place: str, kind: str) -> None:
@@ -664,35 +574,6 @@ def test_a_working_directory_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 # What may pass
-
-CODES = [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES]
-
-
-@contextlib.contextmanager
-def faults(monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, when: str = "open") -> Iterator[None]:
-    """The system fails where a file or directory of this name is opened, listed or looked at; or where it is read."""
-
-    class Unreadable(io.BufferedReader):
-        def read(self, *_: Any) -> Any:
-            raise OSError(code, os.strerror(code))
-
-        readinto = readline = read1 = read
-
-    def failing(function: Any) -> Any:
-        def call(path: Any, *arguments: Any, **more: Any) -> Any:
-            is_it = isinstance(path, str | os.PathLike) and os.path.basename(os.fspath(path)) == name
-            if is_it and when == "open":
-                raise OSError(code, os.strerror(code), str(path))
-            found = function(path, *arguments, **more)
-            return Unreadable(found.detach()) if is_it and isinstance(found, io.BufferedIOBase) else found
-
-        return call
-
-    with monkeypatch.context() as patched:
-        looks = ((os, function) for function in ("open", "listdir", "scandir", "stat", "lstat"))
-        for owner, function in ((builtins, "open"), (io, "open"), *looks):
-            patched.setattr(owner, function, failing(getattr(owner, function)))
-        yield
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -14,7 +14,7 @@ import pytest
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local_lock, processes
-from tests.runs.test_local import CODES, child, end, faults, parameters, publish, save, start, tree, writing
+from tests.support.runs import CODES, child, end, faults, parameters, publish, save, start, tree, writing
 
 HOLD = """
 try:

@@ -13,7 +13,7 @@ import pytest
 from spark_w2v.errors import StorageError
 from spark_w2v.runs import parameter_files
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
-from spark_w2v.stages.memory import needed
+from spark_w2v.spark.memory import needed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,10 +97,11 @@ import sys, threading, time
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
-from spark_w2v.stages import embeddings, warm_start
+from spark_w2v.analysis import warm_start
+from spark_w2v.runs import embeddings
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
-from spark_w2v.stages.vocabulary import Vocabulary
+from spark_w2v.spark.vocabulary import Vocabulary
 
 def anonymous():
     (line,) = (line for line in open("/proc/self/status") if line.startswith("RssAnon:"))

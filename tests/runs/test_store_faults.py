@@ -16,9 +16,8 @@ import pytest
 
 from spark_w2v.runs import ids
 from spark_w2v.runs.stored import StoredOutput
-from spark_w2v.storage.objects import ObjectStore
-from tests.runs.faulty_proxy import FAULTS, Proxy, separate_host
-from tests.runs.run_without_spark import expected, text_of
+from tests.support.faulty_proxy import FAULTS, Proxy, left_of_runs, separate_host
+from tests.support.run_without_spark import expected, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = 3
@@ -45,7 +44,7 @@ class Host:
 
     def start(self, output: str, *options: Any) -> "subprocess.Popen[str]":
         """Begin a run."""
-        command = [sys.executable, "-m", "tests.runs.run_without_spark", output, "--epochs", str(EPOCHS), *options]
+        command = [sys.executable, "-m", "tests.support.run_without_spark", output, "--epochs", str(EPOCHS), *options]
         return subprocess.Popen(
             [str(word) for word in command], cwd=self.directory / "work", env=self.environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -69,11 +68,6 @@ def value_of(output: str) -> float:
     found = content(output)
     assert found == [text_of(json.loads(found[0])["value"], part) for part in range(3)]
     return float(json.loads(found[0])["value"])
-
-
-def left_of_runs(output: str) -> list[str]:
-    """What is in the store beside finished runs and the pointer."""
-    return [name for name in ObjectStore(output).entries() if not name.startswith("runs/") and name != "CURRENT"]
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])

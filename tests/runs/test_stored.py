@@ -15,7 +15,7 @@ from spark_w2v.runs import ids, store_lock
 from spark_w2v.runs.run import Run, open_run, output_of
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
 from spark_w2v.storage.objects import ObjectStore
-from tests.runs.test_local import publish, save, start, tree, writing
+from tests.support.runs import publish, save, start, tree, writing
 
 
 @pytest.fixture(autouse=True)

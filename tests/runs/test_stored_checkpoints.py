@@ -12,7 +12,7 @@ from spark_w2v.runs import store_lock
 from spark_w2v.runs.checkpoints import to_json
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.objects import ObjectStore
-from tests.runs.test_local import save, start
+from tests.support.runs import save, start
 
 FOLDER = ".working/checkpoints/"
 

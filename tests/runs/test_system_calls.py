@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs.run_without_spark import expected, text_of
+from tests.support.run_without_spark import expected, text_of
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLS = ("write", "fsync", "rename", "renameat2", "link", "unlink", "rmdir", "mkdir", "ftruncate")
@@ -17,7 +17,7 @@ CALLS = ("write", "fsync", "rename", "renameat2", "link", "unlink", "rmdir", "mk
 
 def run(output: Path, *options: str, strace: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
     """A run, whose calls strace may make fail."""
-    command = [*strace, sys.executable, "-B", "-m", "tests.runs.run_without_spark", str(output), *options]
+    command = [*strace, sys.executable, "-B", "-m", "tests.support.run_without_spark", str(output), *options]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         command, cwd=output.parent, env=environment, capture_output=True, text=True, check=False, timeout=120

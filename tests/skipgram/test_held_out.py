@@ -4,27 +4,25 @@ import tracemalloc
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from spark_w2v.skipgram import held_out
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.pairs import Drawing
+from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import noise_distribution
-
-Ints = npt.NDArray[np.int32]
+from spark_w2v.types import Int32Array
 
 WORDS = 12
 
 
-def some_drawing(share: float = 0.2, words: int = WORDS, window: int = 3, keep: float = 1.0) -> Drawing:
+def some_drawing(share: float = 0.2, words: int = WORDS, window: int = 3, keep: float = 1.0) -> PairSampler:
     blocks = assign_blocks(np.ones(words), 1)
-    return Drawing(np.full(words, keep, np.float32), window, 1, share, blocks)
+    return PairSampler(np.full(words, keep, np.float32), window, 1, share, blocks)
 
 
-def some_sentences(sentences: int, words: int = WORDS) -> list[tuple[Ints, Ints]]:
+def some_sentences(sentences: int, words: int = WORDS) -> list[tuple[Int32Array, Int32Array]]:
     rng = np.random.default_rng(sentences)
     lengths = rng.integers(0, 9, sentences).astype(np.int32)
     return [(rng.integers(0, words, lengths.sum()).astype(np.int32), lengths)]
@@ -71,7 +69,7 @@ def test_rows_that_know_nothing_lose_as_much_as_a_coin_for_each_word() -> None:
 
 
 @pytest.mark.parametrize("sentences", [[], some_sentences(0), [(np.array([3], np.int32), np.array([1], np.int32))]])
-def test_without_pairs_there_is_no_loss(sentences: list[tuple[Ints, Ints]]) -> None:
+def test_without_pairs_there_is_no_loss(sentences: list[tuple[Int32Array, Int32Array]]) -> None:
     sample = draw_sample(sentences, some_drawing(), NOISE, 5)
     assert sample.center.size == 0
     assert sample.loss(np.zeros((WORDS, 3), np.float32), np.zeros((WORDS, 3), np.float32)) is None
@@ -111,8 +109,8 @@ def test_pairs_are_of_one_sentence_and_within_the_window() -> None:
     lengths = np.random.default_rng(3).integers(1, 9, 100).astype(np.int32)
     ids = np.arange(lengths.sum(), dtype=np.int32)
     noise = np.full(ids.size, 1 / ids.size)
-    pieces = [(ids[: lengths[:40].sum()], lengths[:40]), (ids[lengths[:40].sum() :], lengths[40:])]
-    sample = draw_sample(pieces, some_drawing(words=ids.size), noise, 1)
+    segments = [(ids[: lengths[:40].sum()], lengths[:40]), (ids[lengths[:40].sum() :], lengths[40:])]
+    sample = draw_sample(segments, some_drawing(words=ids.size), noise, 1)
     distance = np.abs(sample.center - sample.context)
     assert set(distance.tolist()) == {1, 2, 3}
     sentence = np.repeat(np.arange(100), lengths)
@@ -130,25 +128,25 @@ def test_no_more_pairs_are_sampled_than_the_mean_needs(monkeypatch: pytest.Monke
 
 
 def test_the_sample_is_the_same_each_time_and_another_with_another_seed() -> None:
-    def draw(drawing: Drawing) -> list[bytes]:
-        sample: Sample = draw_sample(some_sentences(50), drawing, NOISE, 3)
+    def draw(sampler: PairSampler) -> list[bytes]:
+        sample: Sample = draw_sample(some_sentences(50), sampler, NOISE, 3)
         return [array.tobytes() for array in (sample.center, sample.context, sample.noise)]
 
-    drawing = some_drawing()
-    other = Drawing(drawing.keep, drawing.window, 2, drawing.held_out, drawing.blocks)
-    assert draw(drawing) == draw(drawing)
-    assert draw(drawing) != draw(other)
+    sampler = some_drawing()
+    other = PairSampler(sampler.keep, sampler.window, 2, sampler.held_out, sampler.blocks)
+    assert draw(sampler) == draw(sampler)
+    assert draw(sampler) != draw(other)
 
 
 def test_held_out_are_exactly_the_sentences_that_training_leaves_out_in_order_of_their_pieces() -> None:
-    drawing = some_drawing(0.3, words=600, window=2)
+    sampler = some_drawing(0.3, words=600, window=2)
     lengths = np.full(50, 3, np.int32)
     rows = [((0, 1000 * n, n), np.arange(150 * n, 150 * (n + 1), dtype=np.int32), lengths) for n in range(4)]
-    found = sentences_held_out(reversed(rows), drawing)
+    found = sentences_held_out(reversed(rows), sampler)
     assert len(found) == len(rows)
     for (place, ids, _), (out_ids, out_lengths) in zip(rows, found, strict=True):
-        numbers = drawing.pairs(place, ids, lengths, 1, np.array([0.0, 1.0]))[0]
-        trained = {int(drawing.blocks.order[number & np.uint64((1 << drawing.blocks.bits) - 1)]) for number in numbers}
+        numbers = sampler.pairs(place, ids, lengths, 1, np.array([0.0, 1.0]))[0]
+        trained = {int(sampler.blocks.order[number & np.uint64((1 << sampler.blocks.bits) - 1)]) for number in numbers}
         assert 0 < out_lengths.size < 50
         assert (out_lengths == 3).all()
         assert sorted({*out_ids.tolist(), *trained}) == ids.tolist()

@@ -10,23 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import pairs
-from spark_w2v.skipgram.pairs import (
-    Drawing,
-    Keys,
-    Layout,
-    draw_reach,
-    keep_words,
-    looks,
-    number_pairs,
-)
+from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler, draw_reach, keep_words, looks, number_pairs
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks
 from spark_w2v.skipgram.schedule import epoch_edges
-
-Ints = npt.NDArray[np.int32]
+from spark_w2v.types import Int32Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 WHOLE = np.array([0.0, 1.0])  # the edges of an epoch in one sweep
-PLACE = (3, 1 << 40, 7)  # file, start and number of a piece
+PLACE = (3, 1 << 40, 7)  # file, start and number of a segment
 
 
 class Pair(NamedTuple):
@@ -41,11 +32,11 @@ class Pair(NamedTuple):
 
 def take_apart(number: int, blocks: Blocks) -> Pair:
     """By the description at the top of pairs.py, in Python's own integers."""
-    layout = Layout.of(blocks)
-    number, context_row = divmod(number, 1 << layout.row)
-    number, center_row = divmod(number, 1 << layout.row)
-    number, context_block = divmod(number, 1 << layout.block)
-    part, center_block = divmod(number, 1 << layout.block)
+    codec = PairCodec.of(blocks)
+    number, context_row = divmod(number, 1 << codec.row)
+    number, center_row = divmod(number, 1 << codec.row)
+    number, context_block = divmod(number, 1 << codec.block)
+    part, center_block = divmod(number, 1 << codec.block)
     center = int(blocks.of(blocks.order, center_block)[center_row])
     context = int(blocks.of(blocks.order, context_block)[context_row])
     return Pair(part, center_block, context_block, center, context)
@@ -69,7 +60,7 @@ def enumerate_pairs(sentences: list[list[int]], reach: list[int]) -> Counter[tup
     return found
 
 
-def flat(sentences: list[list[int]]) -> tuple[Ints, Ints]:
+def flat(sentences: list[list[int]]) -> tuple[Int32Array, Int32Array]:
     """Ids and lengths."""
     return np.array([word for s in sentences for word in s], np.int32), np.array([len(s) for s in sentences], np.int32)
 
@@ -112,21 +103,21 @@ def test_no_pair_crosses_the_end_of_a_sentence() -> None:
 
 def test_a_window_larger_than_the_sentence_pairs_all_of_its_words() -> None:
     blocks = some_blocks(4, 1)
-    drawing = Drawing(np.ones(4, np.float32), 1000, 1, 0.0, blocks)
+    sampler = PairSampler(np.ones(4, np.float32), 1000, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1], [2, 3]] * 50)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
+    found = words_of(sampler.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
     assert found == {(0, 1): 50, (1, 0): 50, (2, 3): 50, (3, 2): 50}
 
 
 def test_one_slice_alone_is_what_it_is_among_all() -> None:
     blocks, rng = some_blocks(600, 1), np.random.default_rng(3)
     ids, lengths = rng.integers(0, 600, 2000).astype(np.int32), np.full(200, 10, np.int32)
-    drawing = Drawing(np.full(600, 0.7, np.float32), 4, 1, 0.1, blocks)
+    sampler = PairSampler(np.full(600, 0.7, np.float32), 4, 1, 0.1, blocks)
     edges = epoch_edges(0, 2, 3, 1e9)
     slices = edges.size - 1
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 1, edges)
+    numbers, words = sampler.pairs(PLACE, ids, lengths, 1, edges)
     part = numbers >> np.uint64(2 * blocks.bits)
-    alone = [drawing.pairs(PLACE, ids, lengths, 1, edges, only=k) for k in range(slices)]
+    alone = [sampler.pairs(PLACE, ids, lengths, 1, edges, only=k) for k in range(slices)]
     assert sum(found.size > 0 for found, _ in alone) > 4
     assert [found.tolist() for found, _ in alone] == [numbers[part == k].tolist() for k in range(slices)]
     assert sum(drawn for _, drawn in alone) == words
@@ -134,9 +125,9 @@ def test_one_slice_alone_is_what_it_is_among_all() -> None:
 
 @pytest.mark.parametrize("sentences", [[], [[]], [[1]], [[1], [], [2], [3]]])
 def test_sentences_of_one_word_have_no_pairs(sentences: list[list[int]]) -> None:
-    drawing = Drawing(np.ones(4, np.float32), 5, 1, 0.0, some_blocks(4, 2))
+    sampler = PairSampler(np.ones(4, np.float32), 5, 1, 0.0, some_blocks(4, 2))
     ids, lengths = flat(sentences)
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 3, 1e9))
+    numbers, words = sampler.pairs(PLACE, ids, lengths, 0, epoch_edges(1, 1, 3, 1e9))
     assert numbers.dtype == np.uint64
     assert (numbers.size, words) == (0, ids.size)
 
@@ -144,10 +135,10 @@ def test_sentences_of_one_word_have_no_pairs(sentences: list[list[int]]) -> None
 def test_a_center_is_paired_with_all_of_its_sentence_within_one_reach() -> None:
     window, blocks = 4, some_blocks(600, 3)
     # No word occurs twice, so that positions can be read off the pairs.
-    drawing = Drawing(np.ones(600, np.float32), window, 9, 0.0, blocks)
+    sampler = PairSampler(np.ones(600, np.float32), window, 9, 0.0, blocks)
     lengths = np.random.default_rng(2).multinomial(600, np.full(60, 1 / 60)).astype(np.int32)
     ids = np.arange(600, dtype=np.int32)
-    found = words_of(drawing.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
+    found = words_of(sampler.pairs(PLACE, ids, lengths, 0, WHOLE)[0], blocks)
     reach = [1] * 600
     for center, context in found:
         reach[center] = max(reach[center], abs(center - context))
@@ -189,9 +180,9 @@ def test_words_that_stay_keep_their_order_and_their_sentence() -> None:
 
 def test_skipped_words_bring_their_neighbours_together() -> None:
     blocks = some_blocks(3, 1)
-    drawing = Drawing(np.array([1, 0, 1], np.float32), 1, 1, 0.0, blocks)
+    sampler = PairSampler(np.array([1, 0, 1], np.float32), 1, 1, 0.0, blocks)
     ids, lengths = flat([[0, 1, 2]])
-    numbers, words = drawing.pairs(PLACE, ids, lengths, 0, WHOLE)
+    numbers, words = sampler.pairs(PLACE, ids, lengths, 0, WHOLE)
     assert words_of(numbers, blocks) == {(0, 2): 1, (2, 0): 1}
     assert words == 2
 
@@ -199,9 +190,9 @@ def test_skipped_words_bring_their_neighbours_together() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> None:
     blocks = some_blocks(40, count)
-    drawing = Drawing(np.ones(40, np.float32), 3, 1, 0.0, blocks)
+    sampler = PairSampler(np.ones(40, np.float32), 3, 1, 0.0, blocks)
     ids = np.random.default_rng(1).integers(0, 40, 2000).astype(np.int32)
-    numbers, _ = drawing.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4, 1e9))
+    numbers, _ = sampler.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4, 1e9))
     pairs = [take_apart(int(number), blocks) for number in np.sort(numbers)]
     assert {pair.part for pair in pairs} == {0, 1, 2, 3}
     for pair in pairs:
@@ -216,31 +207,31 @@ def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> N
 @given(words=st.integers(1, 3000), data=st.data())
 def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None:
     blocks = some_blocks(words, data.draw(st.integers(1, min(words, 70))))
-    layout = Layout.of(blocks)
-    assert np.diff(blocks.ends).max() <= 1 << layout.row
-    assert blocks.count <= 1 << layout.block
+    codec = PairCodec.of(blocks)
+    assert np.diff(blocks.ends).max() <= 1 << codec.row
+    assert blocks.count <= 1 << codec.block
     ids = np.array(data.draw(st.lists(st.integers(0, words - 1), min_size=2, max_size=8)), np.int32)
     sentence, part = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
     numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, part, blocks)
     pairs = [take_apart(int(number), blocks) for number in numbers]
-    assert layout.contexts(numbers).dtype == np.int32
-    assert layout.contexts(numbers).tolist() == [blocks.row[pair.context] for pair in pairs]
-    for numbered in (numbers, layout.shortened(numbers)):
-        assert layout.contexts(numbered).tolist() == layout.contexts(numbers).tolist()
+    assert codec.contexts(numbers).dtype == np.int32
+    assert codec.contexts(numbers).tolist() == [blocks.row[pair.context] for pair in pairs]
+    for numbered in (numbers, codec.shortened(numbers)):
+        assert codec.contexts(numbered).tolist() == codec.contexts(numbers).tolist()
     assert {pair.part for pair in pairs} == {5}
 
 
 @pytest.mark.parametrize("row", [15, 16, 17, 30, 31])
 def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    layout, largest = Layout(row, 1), (1 << row) - 1
+    codec, largest = PairCodec(row, 1), (1 << row) - 1
     wide: Keys = np.array([largest << row | largest], np.uint64)
-    number: npt.NDArray[np.unsignedinteger] = wide.astype(layout.dtype)
+    number: npt.NDArray[np.unsignedinteger] = wide.astype(codec.dtype)
     assert int(number[0]) == largest << row | largest
-    assert layout.contexts(number).tolist() == [largest]
+    assert codec.contexts(number).tolist() == [largest]
     for searched in (0, pairs.SEARCHED) if row <= 17 else (pairs.SEARCHED,):
         monkeypatch.setattr(pairs, "SEARCHED", searched)
         for frequent, kind in ((largest, 1), (largest + 1, 0)):
-            runs = layout.runs(number, largest + 1, frequent)
+            runs = codec.runs(number, largest + 1, frequent)
             assert [column.tolist() for column in runs[kind]] == [[largest], [0], [1]]
             assert runs[1 - kind].pairs.size == 0
 
@@ -255,7 +246,7 @@ def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int, monkeypat
 def test_runs_are_of_one_center_and_one_kind_of_context_whatever_their_bucket(
     drawn: list[tuple[int, int]], frequent: int, above: int, searched: int
 ) -> None:
-    layout = Layout(4, 3)
+    codec = PairCodec(4, 3)
     numbers = np.sort(np.array([above << 8 | center << 4 | context for center, context in drawn], np.uint64))
     wanted = []
     for kind in (True, False):
@@ -265,8 +256,8 @@ def test_runs_are_of_one_center_and_one_kind_of_context_whatever_their_bucket(
         wanted.append([(center, places[0], len(places)) for center, places in of_center.items() if places])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "SEARCHED", searched)
-        for numbered in (numbers, layout.shortened(numbers)):
-            found = layout.runs(numbered, 9, frequent)
+        for numbered in (numbers, codec.shortened(numbers)):
+            found = codec.runs(numbered, 9, frequent)
             assert [list(zip(*(column.tolist() for column in runs), strict=True)) for runs in found] == wanted
             assert {column.dtype for runs in found for column in runs} == {np.dtype(np.int32)}
 
@@ -275,9 +266,9 @@ def test_runs_are_of_one_center_and_one_kind_of_context_whatever_their_bucket(
 def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: int) -> None:
     sentences, edges = 4000, epoch_edges(epoch, 2, 4, 1e9)
     blocks = some_blocks(sentences * 2, 1)
-    drawing = Drawing(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
+    sampler = PairSampler(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
     ids, lengths = np.arange(sentences * 2, dtype=np.int32), np.full(sentences, 2, np.int32)
-    pairs = [take_apart(int(number), blocks) for number in drawing.pairs(PLACE, ids, lengths, 0, edges)[0]]
+    pairs = [take_apart(int(number), blocks) for number in sampler.pairs(PLACE, ids, lengths, 0, edges)[0]]
     slices = {pair.center // 2: pair.part for pair in pairs}
     assert len(slices) == sentences
     assert all(slices[pair.center // 2] == pair.part for pair in pairs)
@@ -289,25 +280,25 @@ def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: 
 def test_held_out_sentences_are_never_trained_on_and_the_same_in_every_epoch() -> None:
     sentences, share = 2000, 0.1
     blocks = some_blocks(sentences * 3, 1)
-    drawing = Drawing(np.ones(sentences * 3, np.float32), 2, 1, share, blocks)
-    out = drawing.held_out_sentences(PLACE, sentences)
+    sampler = PairSampler(np.ones(sentences * 3, np.float32), 2, 1, share, blocks)
+    out = sampler.held_out_sentences(PLACE, sentences)
     assert abs(out.sum() - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))
     ids, lengths = np.arange(sentences * 3, dtype=np.int32), np.full(sentences, 3, np.int32)
     for epoch in range(3):
-        numbers, words = drawing.pairs(PLACE, ids, lengths, epoch, epoch_edges(0, 2, 2, 1e9))
+        numbers, words = sampler.pairs(PLACE, ids, lengths, epoch, epoch_edges(0, 2, 2, 1e9))
         trained = {word // 3 for pair in words_of(numbers, blocks) for word in pair}
         assert trained == set(np.flatnonzero(~out).tolist())
         assert words == 3 * len(trained)
-    assert not np.array_equal(out, drawing.held_out_sentences((3, 1 << 40, 8), sentences))
+    assert not np.array_equal(out, sampler.held_out_sentences((3, 1 << 40, 8), sentences))
 
 
 def test_pairs_are_the_same_at_the_same_place_and_others_in_another_epoch_or_place() -> None:
-    drawing = Drawing(np.full(50, 0.7, np.float32), 5, 1, 0.0, some_blocks(50, 2))
+    sampler = PairSampler(np.full(50, 0.7, np.float32), 5, 1, 0.0, some_blocks(50, 2))
     ids = np.random.default_rng(1).integers(0, 50, 1000).astype(np.int32)
     lengths, edges = np.full(100, 10, np.int32), epoch_edges(1, 1, 2, 1e9)
 
     def draw(place: tuple[int, ...], epoch: int) -> list[int]:
-        return sorted(drawing.pairs(place, ids, lengths, epoch, edges)[0].tolist())
+        return sorted(sampler.pairs(place, ids, lengths, epoch, edges)[0].tolist())
 
     assert draw(PLACE, 0) == draw(PLACE, 0)
     assert draw(PLACE, 0) != draw(PLACE, 1)
@@ -321,10 +312,10 @@ def test_pairs_of_a_bucket_are_sorted_however_fast_numpy_sorts(
 ) -> None:
     monkeypatch.setattr(pairs, "is_sorting_slow", lambda: slow)
     blocks, rng = some_blocks(words, count), np.random.default_rng(size)
-    layout, (centers, contexts) = Layout.of(blocks), np.diff(blocks.ends)[[count - 1, 0]].tolist()
-    rows = rng.integers(0, centers, size, np.uint64) << np.uint64(layout.row) | rng.integers(
+    codec, (centers, contexts) = PairCodec.of(blocks), np.diff(blocks.ends)[[count - 1, 0]].tolist()
+    rows = rng.integers(0, centers, size, np.uint64) << np.uint64(codec.row) | rng.integers(
         0, contexts, size, np.uint64
     )
-    keys = np.uint64((1 << layout.block | 1) << 2 * layout.row) | rows
-    expected = np.sort(layout.shortened(keys))
-    assert np.array_equal(layout.sort(layout.shortened(keys), centers, contexts), expected)
+    keys = np.uint64((1 << codec.block | 1) << 2 * codec.row) | rows
+    expected = np.sort(codec.shortened(keys))
+    assert np.array_equal(codec.sort(codec.shortened(keys), centers, contexts), expected)

@@ -4,7 +4,6 @@ import tracemalloc
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,8 +11,7 @@ from hypothesis import strategies as st
 from spark_w2v.skipgram import parameters
 from spark_w2v.skipgram.parameters import assign_blocks, average, divergence, initialise
 from spark_w2v.skipgram.sampling import INITIAL
-
-Floats = npt.NDArray[np.float32]
+from spark_w2v.types import Float32Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
@@ -94,7 +92,7 @@ def test_the_rows_of_a_block_are_contiguous_and_a_view() -> None:
     assert matrix.ravel().tolist() == list(range(100, 146))
 
 
-def some_rows(seed: int, height: int = 50) -> Floats:
+def some_rows(seed: int, height: int = 50) -> Float32Array:
     return np.random.default_rng(seed).normal(size=(height, 4)).astype(np.float32)
 
 

@@ -15,8 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram.reference import (
-    Floats,
-    Ints,
     check_gradient,
     draw_negatives,
     naive_softmax_loss_and_gradient,
@@ -26,6 +24,7 @@ from spark_w2v.skipgram.reference import (
     skipgram_loss_and_gradient,
     softmax,
 )
+from spark_w2v.types import Float64Array, Int64Array
 
 GRADIENT_TOLERANCE = 1e-6  # what check_gradient's docstring promises of a right gradient
 
@@ -36,8 +35,8 @@ examples = settings(deadline=None, derandomize=True, max_examples=50, database=N
 class Example(NamedTuple):
     """One drawn case: two matrices (V, D), a center word, a window and negatives that both may repeat words."""
 
-    center_vectors: Floats
-    outside_vectors: Floats
+    center_vectors: Float64Array
+    outside_vectors: Float64Array
     center: int
     window: list[int]
     negatives: list[int]
@@ -58,7 +57,7 @@ def some_examples(draw: st.DrawFn) -> Example:
     )
 
 
-def as_one_array(loss_and_gradients: tuple[float, Floats, Floats]) -> Floats:
+def as_one_array(loss_and_gradients: tuple[float, Float64Array, Float64Array]) -> Float64Array:
     """(1 + D + V * D,) loss, center gradient, outside gradients."""
     return np.concatenate([np.ravel(part) for part in loss_and_gradients])
 
@@ -197,7 +196,7 @@ def test_a_word_drawn_twice_as_a_negative_counts_twice() -> None:
     rng = np.random.default_rng(0)
     center_vector, outside_vectors = rng.normal(size=3), rng.normal(size=(5, 3))
 
-    def of_negatives(negatives: list[int]) -> Floats:
+    def of_negatives(negatives: list[int]) -> Float64Array:
         return as_one_array(negative_sampling_loss_and_gradient(center_vector, 2, outside_vectors, negatives))
 
     none, once, thrice = of_negatives([]), of_negatives([4]), of_negatives([4, 4, 4])
@@ -236,10 +235,10 @@ def test_without_negatives_only_the_observed_word_is_learned() -> None:
 def test_naive_softmax_gradients_match_central_differences(example: Example) -> None:
     center_vector, observed = example.center_vectors[example.center], example.window[0]
 
-    def of_center(point: Floats) -> tuple[float, Floats]:
+    def of_center(point: Float64Array) -> tuple[float, Float64Array]:
         return naive_softmax_loss_and_gradient(point, observed, example.outside_vectors)[:2]
 
-    def of_outside(point: Floats) -> tuple[float, Floats]:
+    def of_outside(point: Float64Array) -> tuple[float, Float64Array]:
         loss, _, outside_gradients = naive_softmax_loss_and_gradient(center_vector, observed, point)
         return loss, outside_gradients
 
@@ -252,10 +251,10 @@ def test_naive_softmax_gradients_match_central_differences(example: Example) -> 
 def test_negative_sampling_gradients_match_central_differences(example: Example) -> None:
     center_vector, observed = example.center_vectors[example.center], example.window[0]
 
-    def of_center(point: Floats) -> tuple[float, Floats]:
+    def of_center(point: Float64Array) -> tuple[float, Float64Array]:
         return negative_sampling_loss_and_gradient(point, observed, example.outside_vectors, example.negatives)[:2]
 
-    def of_outside(point: Floats) -> tuple[float, Floats]:
+    def of_outside(point: Float64Array) -> tuple[float, Float64Array]:
         loss, _, outside_gradients = negative_sampling_loss_and_gradient(
             center_vector, observed, point, example.negatives
         )
@@ -274,7 +273,9 @@ def test_skipgram_gradients_match_central_differences(example: Example, naive: b
         else partial(negative_sampling_loss_and_gradient, negative_indices=example.negatives)
     )
 
-    def of_both(point: Floats) -> tuple[float, Floats]:  # (2, V, D): the center vectors, then the outside vectors
+    def of_both(
+        point: Float64Array,
+    ) -> tuple[float, Float64Array]:  # (2, V, D): the center vectors, then the outside vectors
         loss, center_gradients, outside_gradients = skipgram_loss_and_gradient(
             example.center, example.window, point[0], point[1], loss_and_gradient
         )
@@ -304,7 +305,9 @@ def test_skipgram_asks_for_each_outside_word_in_order_with_the_vectors_of_the_ce
     center_vectors, outside_vectors = np.arange(6.0).reshape(3, 2), np.arange(6.0, 12.0).reshape(3, 2)
     asked = []
 
-    def loss_and_gradient(center_vector: Floats, observed: int, outside: Floats) -> tuple[float, Floats, Floats]:
+    def loss_and_gradient(
+        center_vector: Float64Array, observed: int, outside: Float64Array
+    ) -> tuple[float, Float64Array, Float64Array]:
         asked.append((center_vector.tolist(), observed, outside.tolist()))
         return 1.0, np.ones(2), np.full((3, 2), 10.0)
 
@@ -351,7 +354,7 @@ def test_negatives_follow_the_noise_distribution_without_the_outside_word(outsid
     st.integers(0, 2**32),
 )
 def test_as_many_negatives_as_asked_for_and_never_the_outside_word(
-    outside_and_counts: tuple[int, Ints], negatives: int, seed: int
+    outside_and_counts: tuple[int, Int64Array], negatives: int, seed: int
 ) -> None:
     outside_index, counts = outside_and_counts
     drawn = draw_negatives(outside_index, counts, negatives, np.random.default_rng(seed))
@@ -477,7 +480,7 @@ def test_inputs_of_integers_or_float32_are_computed_in_float64_and_left_as_they_
 
 
 def test_check_gradient_passes_a_right_gradient_of_any_shape() -> None:
-    def cubes(point: Floats) -> tuple[float, Floats]:
+    def cubes(point: Float64Array) -> tuple[float, Float64Array]:
         return float((point**3).sum()), 3 * point**2
 
     for shape in [(), (4,), (2, 3), (2, 0)]:
@@ -487,7 +490,7 @@ def test_check_gradient_passes_a_right_gradient_of_any_shape() -> None:
 
 def test_check_gradient_reports_the_relative_error_of_the_worst_entry() -> None:
     # f = x² + 10 y² at (1, 1): gradient (2, 20). One entry 2 % too high: 0.04 / 2.04.
-    def wrong(point: Floats) -> tuple[float, Floats]:
+    def wrong(point: Float64Array) -> tuple[float, Float64Array]:
         return float(point[0] ** 2 + 10 * point[1] ** 2), np.array([2.04 * point[0], 20 * point[1]])
 
     assert check_gradient(wrong, np.ones(2)) == pytest.approx(0.04 / 2.04, rel=1e-6)
@@ -511,7 +514,7 @@ def test_check_gradient_is_infinite_for_values_that_are_not_finite() -> None:
 
 
 def test_check_gradient_keeps_its_point_from_a_function_that_writes_to_it() -> None:
-    def careless(point: Floats) -> tuple[float, Floats]:
+    def careless(point: Float64Array) -> tuple[float, Float64Array]:
         value, gradient = float(point @ point), 2 * point
         point[:] = 99.0
         return value, gradient

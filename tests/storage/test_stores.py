@@ -13,7 +13,7 @@ from spark_w2v.storage import objects
 from spark_w2v.storage.hadoop import HadoopStore
 from spark_w2v.storage.objects import ObjectStore
 from spark_w2v.storage.store import Store, open_store, scheme_of
-from tests.runs.faulty_proxy import FAULTS, Proxy
+from tests.support.faulty_proxy import FAULTS, Proxy
 
 OPERATIONS: dict[str, Callable[[ObjectStore, Path], object]] = {
     "read": lambda store, _: store.read("a"),

@@ -1,0 +1,113 @@
+"""Embeddings → the words nearest to a word: cosines of unit vectors, and the closest spellings of words unknown.
+
+Letters: V words, D dimensions.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from spark_w2v.types import Float32Array, Int64Array
+
+
+def word_id(words: pa.StringArray, word: str) -> int | None:
+    """The id of a word; None where it has no vector."""
+    try:
+        index = pc.index(words, pa.scalar(word, pa.string())).as_py()
+    except UnicodeEncodeError:  # an argument that was not UTF-8
+        return None
+    return index if index >= 0 else None
+
+
+def unit_vectors(vectors: Float32Array) -> Float32Array:
+    """(V, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
+    lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))
+    return np.asarray(vectors / np.maximum(lengths, 1e-30)[:, None], np.float32)
+
+
+def nearest(units: Float32Array, direction: NDArray[Any], excluded: Sequence[int], top: int) -> list[tuple[int, float]]:
+    """Ids and cosines of the nearest words, nearest first, ties by id.
+
+    Args:
+        units: (V, D) of length 1.
+        direction: (D,) of any length.
+    """
+    cosines = units @ unit_vectors(np.asarray(direction, np.float32)[None])[0]
+    cosines[list(excluded)] = -np.inf
+    top = min(top, len(units) - len(set(excluded)))
+    if top < 1:
+        return []
+    least = np.partition(cosines, len(cosines) - top)[len(cosines) - top]
+    candidates = np.flatnonzero(cosines >= least)
+    order = candidates[np.lexsort((candidates, -cosines[candidates]))][:top]
+    return [(int(i), float(cosines[i])) for i in order]
+
+
+def nearest_rows(units: Float32Array, ids: Int64Array, near: int) -> tuple[Int64Array, Float32Array]:
+    """(len(ids), near) the nearest other rows, nearest first, and their cosines.
+
+    Args:
+        units: (V, D) of length 1.
+        ids: the rows that are asked for; len(ids) x V cosines are in memory at a time.
+        near: less than V.
+    """
+    cosines = units[ids] @ units.T
+    each = np.arange(len(ids))
+    cosines[each, ids] = -np.inf
+    top = np.argpartition(-cosines, max(0, near - 1), axis=1)[:, :near] if near else np.zeros((len(ids), 0), np.int64)
+    order = np.argsort(-cosines[each[:, None], top], axis=1, kind="stable")
+    top = np.take_along_axis(top, order, axis=1)
+    return np.asarray(top, np.int64), np.asarray(cosines[each[:, None], top], np.float32)
+
+
+def analogy(units: Float32Array, a: int, b: int, c: int, top: int) -> list[tuple[int, float]]:
+    """a is to b as c is to what: nearest to b - a + c (3CosAdd, Mikolov et al. 2013), the three left out."""
+    return nearest(units, units[b] - units[a] + units[c], [a, b, c], top)
+
+
+def closest_spellings(words: pa.StringArray, word: str, top: int = 5) -> list[str]:
+    """The words that fewest changes of a character, or swaps of two, lead to; of those the most frequent first.
+
+    All words walk through one table of edit distances together, ten times as fast as difflib at 70,000 words.
+    """
+    wanted = _comparable(word)
+    limit = max(1, min(len(wanted) // 3, 4))
+    near = pc.indices_nonzero(
+        pc.less_equal(pc.abs(pc.subtract(pc.utf8_length(words), len(wanted))), limit + 1)  # case may change lengths
+    ).to_numpy()
+    candidates = words.take(pa.array(near)).to_pylist()
+    distances = edit_distances([_comparable(candidate) for candidate in candidates], wanted)
+    order = np.argsort(distances, kind="stable")[:top]
+    return [candidates[i] for i in order if distances[i] <= limit]
+
+
+def edit_distances(candidates: Sequence[str], word: str) -> NDArray[np.int16]:
+    """(len(candidates),) insertions, deletions, replacements and swaps of neighbours that lead to the word."""
+    if not candidates:
+        return np.zeros(0, np.int16)
+    n = max(map(len, candidates))
+    lengths = np.array([len(candidate) for candidate in candidates], np.int64)
+    text = np.array([[*map(ord, candidate.ljust(n, "\0"))] for candidate in candidates], np.uint32).T
+    # Row i has the distances of the word's first i characters to every candidate's first j, (n + 1, candidates).
+    rows = [np.repeat(np.arange(n + 1, dtype=np.int16)[:, None], len(candidates), axis=1)]
+    for i, character in enumerate(word, 1):
+        row = np.empty_like(rows[-1])
+        row[0] = i
+        differs = text != ord(character)
+        for j in range(1, n + 1):
+            row[j] = np.minimum(np.minimum(rows[-1][j], row[j - 1]) + 1, rows[-1][j - 1] + differs[j - 1])
+            if i > 1 and j > 1:
+                is_swap = ~differs[j - 2] & (text[j - 1] == ord(word[i - 2]))
+                row[j] = np.where(is_swap, np.minimum(row[j], rows[-2][j - 2] + 1), row[j])
+        rows = [rows[-1], row]
+    result: NDArray[np.int16] = rows[-1][lengths, np.arange(len(candidates))]
+    return result
+
+
+def _comparable(word: str) -> str:
+    return unicodedata.normalize("NFC", word).casefold()

@@ -1,0 +1,393 @@
+"""A finished run → report.html: one page that needs no network, for the eyes of whoever trained.
+
+The words come from strangers' text. They go into the page as JSON in which no character can end the element that holds
+it, and the page's script puts them in with textContent alone. A content security policy names the two inline pieces by
+their hashes, so that nothing else could run.
+
+Letters: V words of the run, N of them on the page, M of those on the map, D dimensions, K neighbours of a word.
+"""
+
+import base64
+import hashlib
+import json
+import math
+import os
+import re
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
+from spark_w2v.analysis.word_map import word_map
+from spark_w2v.errors import OutputError, StorageError, UserError
+from spark_w2v.runs import embeddings
+from spark_w2v.runs.embeddings import Rows
+from spark_w2v.runs.places import local_path
+from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason
+from spark_w2v.types import Float32Array, Int64Array
+
+NAME = "report.html"
+# How a page begins, and the JSON of an evaluation: what may be replaced.
+BEGINNINGS = (b"<!doctype html>\n<html", b'{\n "restrict":')
+LARGEST = 2_000_000  # bytes of a page, whatever the words
+# What 10,000 words take: 10 neighbours of 2 + 1 bytes, a third more in base64 = 400 kB, and some 150 kB of spellings
+# and counts. Ids of two bytes end at 65,536.
+WORDS, NEAR, ON_MAP = 10_000, 10, 2000
+SPELLINGS = 700_000  # bytes of JSON that the words may take; longer ones leave room for fewer
+VALUES = 1 << 23  # N x D at most: 32 MB beside the vectors, and seconds
+CELLS = 1 << 22  # cosines at a time, 16 MB
+EPOCHS = 500  # points of a curve
+RANKS = 250  # points of the Zipf plot
+SQUARE = 4095  # places on the map are whole numbers from 0 to this
+TEXT, NAMES = 200, 60  # characters of a path or a setting; of what the evaluation names
+LIST = 50  # paths that were read, files of an evaluation; what is more is left out
+SECTIONS, MOVES = 100, 20  # of an evaluation
+LARGEST_EVALUATION = 8 << 20  # bytes
+
+
+class Correlation(msgspec.Struct):
+    """One file of word pairs, as jobs/evaluate.py --json has it."""
+
+    file: str
+    pairs: int
+    used: int
+    spearman: float | None
+    pearson: float | None
+
+
+class Section(msgspec.Struct):
+    """Analogies under one heading."""
+
+    section: str
+    questions: int
+    used: int
+    add: float | None
+    mul: float | None
+
+
+class Questions(msgspec.Struct):
+    """One file of analogies."""
+
+    file: str
+    sections: list[Section]
+    total: Section
+
+
+class Scores(msgspec.Struct):
+    """The evaluation of one run."""
+
+    output: str
+    words: int
+    dimensions: int
+    pairs: list[Correlation]
+    analogies: list[Questions]
+
+
+class Move(msgspec.Struct):
+    """A word whose neighbourhood differs between two runs."""
+
+    word: str
+    shared: int
+    here: list[str]
+    there: list[str]
+
+
+class Moves(msgspec.Struct):
+    """The words that moved most."""
+
+    among: int
+    near: int
+    mean_shared: float | None
+    moved: list[Move]
+
+
+class Evaluation(msgspec.Struct):
+    """What jobs/evaluate.py --json writes."""
+
+    restrict: int
+    this: Scores
+    other: Scores | None = None
+    moves: Moves | None = None
+
+
+class Finished(NamedTuple):
+    """What a page is made of.
+
+    Args:
+        words, counts: (V,) by falling count.
+        vectors: (V, D), or at least the rows of the most frequent words that a page has room for.
+        run, metrics: run.json, metrics.jsonl.
+    """
+
+    name: str
+    words: pa.Array
+    counts: Int64Array
+    vectors: Rows
+    run: Mapping[str, Any]
+    metrics: Sequence[Mapping[str, Any]]
+
+
+def finished(output: Path) -> Finished:
+    """All of a finished output that a page is made of.
+
+    Raises:
+        OutputError: it is not finished, or damaged; one sentence.
+    """
+    found = embeddings.walk(output)
+    vectors = _first_rows(found.blocks, _most_shown(len(found.words), found.dimensions))
+    try:
+        with open_file(output / "run.json") as file:
+            run = _parsed(file.read())
+        with open_file(output / "metrics.jsonl") as file:
+            metrics = [_parsed(line) for line in file.read().splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno not in ABSENT:
+            raise StorageError(f"{output}: run.json or metrics.jsonl could not be read: {reason(error)}.") from None
+        why = reason(error) if isinstance(error, OSError) else type(error).__name__
+        raise OutputError(f"{output}: run.json or metrics.jsonl cannot be read ({why}).") from None
+    if not isinstance(run, dict) or not all(isinstance(one, dict) for one in metrics):
+        raise OutputError(f"{output}: run.json or metrics.jsonl is not what a run writes.")
+    return Finished(output.name, found.words, found.counts, vectors, run, metrics)
+
+
+def _first_rows(blocks: Iterator[Float32Array], rows: int) -> Float32Array:
+    """(n, D), of n = rows if there are so many; no more is read than has to be."""
+    found = [next(blocks)]
+    while sum(map(len, found)) < rows and (more := next(blocks, None)) is not None:
+        found.append(more)
+    return np.concatenate([*found[:-1], found[-1][: rows - sum(map(len, found[:-1]))]])
+
+
+def _parsed(content: bytes) -> Any:
+    """JSON without NaN and infinities, which json.loads takes and a page cannot have."""
+
+    def finite(text: str) -> float:
+        number = float(text)
+        if not math.isfinite(number):
+            raise ValueError(f"{text} is no number")
+        return number
+
+    return json.loads(content, parse_float=finite, parse_constant=finite)
+
+
+def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
+    """What jobs/evaluate.py --json wrote of a run with so many words and dimensions.
+
+    Raises:
+        UserError: it is no such file, or of another run; one sentence.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_EVALUATION + 1)
+        if len(content) > LARGEST_EVALUATION:
+            raise ValueError("it is larger than 8 MB")
+        found = msgspec.json.decode(content, type=Evaluation)
+    except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+        raise UserError(f"{path}: is no report that jobs/evaluate.py --json wrote ({reason(error)}).") from None
+    if (found.this.words, found.this.dimensions) != (words, dimensions):
+        raise UserError(
+            f"{path}: is the evaluation of {found.this.words:,} words of {found.this.dimensions} dimensions, and this "
+            f"run has {words:,} of {dimensions}; evaluate this run."
+        )
+    return found
+
+
+def as_evaluation(results: Any) -> Evaluation:
+    """What jobs/evaluate.py found, as it would be read from its JSON."""
+    return msgspec.convert(results, Evaluation)
+
+
+def target_of(path: str, *outputs: Path) -> Path:
+    """The file that is to be written, or replaced.
+
+    Args:
+        outputs: of runs, in which nothing is to be written.
+
+    Raises:
+        UserError: nothing can be written there, or what is there is no file, part of a run, or not of these commands.
+    """
+    target = local_path(path)
+    for output in outputs:
+        if output in target.parents:
+            raise UserError(f"{path}: is inside of {output}, which holds a run and nothing else; give another path.")
+    is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
+    if is_taken or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{path}: nothing can be written there; give a file in a directory that may be written to.")
+    _check_replaced(target)
+    return target
+
+
+def _check_replaced(target: Path) -> None:
+    """Refuse to replace what these commands did not write."""
+    try:
+        if not exists(target):
+            return
+        beginning = None
+        if kind_of(os.lstat(target).st_mode) == "a file":
+            with open_file(target) as file:
+                beginning = file.read(max(map(len, BEGINNINGS)))
+    except OSError as error:
+        raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
+    if beginning is None or (beginning and not beginning.startswith(BEGINNINGS)):
+        raise UserError(
+            f"{target}: is neither a page nor a report that these commands wrote, so it is not replaced; move it away, "
+            "or give another path."
+        )
+
+
+def write(target: Path, text: str) -> None:
+    """Write a file in one step: whoever looks meanwhile sees the old one or the new one.
+
+    Raises:
+        UserError: what stands there is not a page or a report.
+        StorageError: the storage refused; what stood there is as it was.
+    """
+    _check_replaced(target)
+    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        try:
+            unfinished.write_text(text, encoding="utf-8")
+            os.replace(unfinished, target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+    except OSError as error:
+        raise StorageError(f"{target}: could not be written ({error.strerror}).") from None
+
+
+def page(run: Finished, evaluation: Evaluation | None = None) -> str:
+    """The page as HTML, of at most LARGEST bytes in UTF-8.
+
+    Takes some seconds for 10,000 words of 100 dimensions, however many the run has.
+    """
+    shown = _words_shown(run.words, run.vectors.shape[1])
+    spellings = run.words[:shown].to_pylist()
+    units = unit_vectors(np.asarray(run.vectors[:shown], np.float32))
+    near = min(NEAR, max(shown - 1, 0))
+    ids, cosines = _neighbors(units, near)
+    places = word_map(units[:ON_MAP])
+    data = {
+        "name": _cut(run.name),
+        "run": _cut_texts(_run_shown(run.run)),
+        "metrics": _thinned(run.metrics, EPOCHS),
+        "vocabulary": len(run.words),
+        "words": spellings,
+        "counts": run.counts[:shown].tolist(),
+        "near": near,
+        "neighbors": _base64(ids.astype("<u2")),
+        "cosines": _base64(np.rint(cosines * 100 + 100).astype(np.uint8)),  # 1.00 is 200, -1.00 is 0
+        "places": np.rint((places + 1) * SQUARE / 2).astype(int).reshape(-1).tolist(),
+        "ranks": _ranks(run.counts),
+        "evaluation": None if evaluation is None else _evaluation(evaluation),
+    }
+    return _filled(data)
+
+
+def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Of run.json what the page shows; its fingerprint may name a million files."""
+    names = ("configuration", "resolved", "seed", "corpus", "seconds", "prepare_seconds", "versions")
+    fingerprint = run.get("fingerprint")
+    paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
+    return {name: run[name] for name in names if name in run} | {"input": paths}
+
+
+def _most_shown(words: int, dimensions: int) -> int:
+    """N, however short the words are."""
+    return min(words, WORDS, VALUES // dimensions)
+
+
+def _words_shown(words: pa.Array, dimensions: int) -> int:
+    """N: the most frequent words, as many as the page has room for."""
+    most = _most_shown(len(words), dimensions)
+    sizes = [len(_json(word).encode()) + 1 for word in words[:most].to_pylist()]
+    return int(np.searchsorted(np.cumsum(sizes), SPELLINGS, side="right"))
+
+
+def _neighbors(units: Float32Array, near: int) -> tuple[Int64Array, Float32Array]:
+    """(N, K) the nearest others of all N, and their cosines."""
+    n = len(units)
+    ids = np.zeros((n, near), np.int64)
+    cosines = np.zeros((n, near), np.float32)
+    rows = max(1, CELLS // max(1, n))
+    for start in range(0, n if near else 0, rows):
+        stop = min(start + rows, n)
+        ids[start:stop], cosines[start:stop] = nearest_rows(units, np.arange(start, stop), near)
+    return ids, np.clip(cosines, -1, 1)
+
+
+def _ranks(counts: Int64Array) -> list[list[int]]:
+    """[rank from 1, count, occurrences of all words up to it], evenly spread over the logarithm of the rank."""
+    if not len(counts):
+        return []
+    chosen = np.unique(np.rint(np.geomspace(1, len(counts), RANKS)).astype(np.int64))
+    return np.stack([chosen, counts[chosen - 1], np.cumsum(counts)[chosen - 1]], axis=1).tolist()  # type: ignore[no-any-return]
+
+
+def _evaluation(found: Evaluation) -> Any:
+    for scores in filter(None, (found.this, found.other)):
+        del scores.pairs[LIST:], scores.analogies[LIST:]
+        for pairs in scores.pairs:
+            pairs.file = Path(pairs.file).name
+        for questions in scores.analogies:
+            questions.file = Path(questions.file).name
+        for questions in scores.analogies:
+            del questions.sections[max(1, SECTIONS // len(scores.analogies)) :]
+    if found.moves:
+        del found.moves.moved[MOVES:]
+        for move in found.moves.moved:
+            del move.here[NEAR:], move.there[NEAR:]
+    return _cut_texts(msgspec.to_builtins(found), NAMES, SECTIONS)
+
+
+def _thinned(rows: Sequence[Any], most: int) -> list[Any]:
+    """At most so many rows, evenly spread, the first and the last among them."""
+    if len(rows) <= most:
+        return list(rows)
+    return [rows[i] for i in np.rint(np.linspace(0, len(rows) - 1, most)).astype(int)]
+
+
+def _cut_texts(value: Any, length: int = TEXT, rows: int = LIST) -> Any:
+    """Texts and lists cut to what a page has room for."""
+    match value:
+        case str():
+            return _cut(value, length)
+        case Mapping():
+            return {_cut(key, length): _cut_texts(one, length, rows) for key, one in value.items()}
+        case list() | tuple():
+            return [_cut_texts(one, length, rows) for one in value[:rows]]
+        case _:
+            return value
+
+
+def _cut(text: str, length: int = TEXT) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _base64(array: NDArray[Any]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode("ascii")
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element: nothing in it ends the element or begins a comment."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    # A path that was not UTF-8 has halves of surrogates, which no encoding of a page can hold.
+    return re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", text)
+
+
+def _filled(data: Mapping[str, Any]) -> str:
+    template = resources.files(__package__).joinpath(NAME).read_text(encoding="utf-8")
+    for kind in ("style", "script"):
+        _, _, rest = template.partition(f"<{kind}>")
+        inside, _, _ = rest.partition(f"</{kind}>")
+        digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode("ascii")
+        template = template.replace(f"'{kind}-hash'", f"'sha256-{digest}'")
+    before, _, after = template.partition("{data}")
+    return f"{before}{_json(data)}{after}"

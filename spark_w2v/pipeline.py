@@ -1,0 +1,243 @@
+"""SEGMENTS → trained vectors: the steps in turn, the same for the job and for the Estimator.
+
+V words.
+"""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from spark_w2v.skipgram.schedule import auto_sweeps, expected_pairs, kept_words, most_partitions, why_no_more
+from spark_w2v.spark import corpus, memory
+from spark_w2v.spark import vocabulary as vocabularies
+from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
+from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL
+from spark_w2v.spark.training import Progress, Settings, Training
+from spark_w2v.text.counters import BAD_LINES
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.messages import check_counters
+
+if TYPE_CHECKING:
+    from spark_w2v.config import Config
+    from spark_w2v.spark.session import SparkSession
+    from spark_w2v.spark.tables import Broadcast, DataFrame
+
+log = logging.getLogger("spark_w2v")
+
+
+@dataclass(frozen=True)
+class EncodedCorpus:
+    """A corpus in word ids.
+
+    Args:
+        encoded: ENCODED, persisted; the caller releases it.
+        facts: what was read, skipped and changed, JSON-able.
+        words: of the vocabulary, from which `encoded` is computed again where a part of it was lost.
+    """
+
+    vocabulary: Vocabulary
+    encoded: "DataFrame"
+    facts: dict[str, Any]
+    words: "Broadcast[pa.Array]"
+
+    def release(self) -> None:
+        """Give back what Spark holds of it; nothing can be trained on it then."""
+        self.encoded.unpersist()
+        self.words.destroy()
+
+
+def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
+    """What "auto" means here; part of what decides the result.
+
+    Raises:
+        ConfigError: Spark's settings do not go with the scheme.
+    """
+    partitions = settings.training.partitions
+    if partitions == "auto":
+        partitions = session.sparkContext.defaultParallelism
+    scheme = settings.training.scheme
+    if scheme == "auto":
+        scheme = "blocks" if partitions > 1 else "replicas"
+    if scheme == "blocks":
+        check_spark(session.sparkContext, exchange_of(settings))
+    return {"partitions": partitions, "scheme": scheme}
+
+
+def prepare(
+    segments: "DataFrame", settings: "Config", known: pa.Array | None = None, files: Sequence[str] = ()
+) -> EncodedCorpus:
+    """Count the words of SEGMENTS and put their ids in place of them.
+
+    Args:
+        known: words of an earlier run that stay in the vocabulary in any case.
+        files: paths of the files that the segments are of, in their order; none for the rows of a DataFrame.
+
+    Raises:
+        ConfigError: too much could not be read, or no word is left.
+    """
+    describe = segments.sparkSession.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
+    describe("corpus", "corpus: reading the text and cutting it in words")
+    segments = segments.persist(SEGMENTS_LEVEL)
+    try:
+        counters = vocabularies.counters(segments)
+        bad_lines = corpus.bad_lines(segments, counters, files)
+        check_counters(counters, settings.corpus, bad_lines)
+        describe("vocabulary", "vocabulary: counting the words")
+        v = settings.vocabulary
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, known)
+        facts = {
+            **counters,
+            "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
+            "distinct_words": vocabulary.distinct_words,
+            "vocabulary": len(vocabulary),
+            "kept_words": int(vocabulary.counts.sum()),
+            "vocabulary_digest": _digest(vocabulary),
+        }
+        words = segments.sparkSession.sparkContext.broadcast(vocabulary.words)
+        encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
+        text = EncodedCorpus(vocabulary, encoded, facts, words)
+        describe("vocabulary", "vocabulary: turning words into ids")
+        try:
+            encoded.count()
+        except BaseException:
+            text.release()
+            raise
+    finally:
+        segments.unpersist()
+    return text
+
+
+def _digest(vocabulary: Vocabulary) -> str:
+    """Changes when a word or a count does."""
+    digest = hashlib.sha256(np.ascontiguousarray(vocabulary.counts).tobytes())
+    for buffer in vocabulary.words.buffers():
+        if buffer is not None:
+            digest.update(buffer)
+    return digest.hexdigest()[:16]
+
+
+def summary(facts: dict[str, Any]) -> list[str]:
+    """What a user wants to know of a corpus before an hour is spent on it.
+
+    Args:
+        facts: of EncodedCorpus.
+    """
+    lines = [
+        f"{facts['lines']:,} lines, {facts['words']:,} words, {facts['distinct_words']:,} distinct",
+        f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
+        f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
+    ]
+    described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
+    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
+    if odd:
+        lines.append("skipped or changed: " + ", ".join(odd))
+    for name, places in facts["first_bad_lines"].items():
+        lines.append(f"the first {name.replace('_', ' ')}: {', '.join(places)}")
+    return lines
+
+
+def warnings(facts: dict[str, Any]) -> list[str]:
+    """What is probably not as a user wants it."""
+    clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
+    if clauses <= 0.01 * lines:
+        return []
+    return [
+        f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
+        "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, or "
+        'cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
+    ]
+
+
+def build_training(text: EncodedCorpus, settings: "Config", plan: dict[str, Any], folder: Path) -> Training:
+    """The training of a text, ready to run.
+
+    Args:
+        plan: of resolve.
+        folder: of the training's parameters; the caller removes what is left in it.
+
+    Raises:
+        NotEnoughMemoryError: it cannot fit what Spark and the machine give.
+        StorageError: its parameters do not fit on the disk of the folder.
+    """
+    encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
+    partitions = plan["partitions"]
+    load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
+    present = int(np.count_nonzero(vocabulary.counts))
+    if (most := most_partitions(plan["scheme"], present, load, t.window)) < partitions:
+        why = why_no_more(plan["scheme"], present, load, t.window)
+        log.warning("%d %s are used instead of %d: %s", most, plan["scheme"], partitions, why)
+        partitions = most
+    pairs = expected_pairs(load, t.window)
+    exchange = exchange_of(settings)
+    session = encoded.sparkSession.sparkContext
+    tasks = partitions
+    if plan["scheme"] == "blocks":
+        check_slots(session, exchange)
+        tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
+    snapshots = settings.output.checkpoint == "sweep"
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, tasks, snapshots)
+    memory.check(need, memory.given_by(session))
+    checkpoints = settings.output.checkpoint != "none"
+    memory.check_disk(need.model, checkpoints, folder)
+    log.info(
+        "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
+        memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
+        memory.shown(memory.filed(need.model, checkpoints)),
+    )  # fmt: skip
+    sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
+    slices = sweeps if plan["scheme"] == "blocks" else t.syncs_per_epoch
+    return Training(
+        encoded,
+        vocabulary.counts,
+        Settings(
+            scheme=plan["scheme"],
+            partitions=partitions,
+            dimensions=t.dimensions,
+            window=t.window,
+            negatives=t.negatives,
+            epochs=t.epochs,
+            learning_rate=t.learning_rate,
+            slices=slices,
+            subsample=settings.vocabulary.subsample,
+            noise_exponent=t.noise_exponent,
+            damping=t.damping,
+            seed=t.seed,
+            held_out_words=t.held_out_words,
+        ),
+        folder,
+        snapshots,
+        exchange,
+    )
+
+
+def exchange_of(settings: "Config") -> ExchangeSettings:
+    """How the processes of `blocks` are to reach each other."""
+    e = settings.exchange
+    return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
+
+
+def epoch_line(progress: Progress, epochs: int, left: float) -> str:
+    """One line on an epoch that has ended, and the seconds that are left."""
+    m = progress.metrics
+    assert m is not None
+    return (
+        f"epoch {m['epoch']}/{epochs}: loss {shown_loss(m['loss'])}, held out {shown_loss(m['held_out_loss'])}, "
+        f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
+        f"{m['words_per_second']:,} words/s, {duration(left)} left"
+    )
+
+
+def shown_loss(loss: float | None) -> str:
+    return "-" if loss is None else f"{loss:.4f}"
+
+
+def duration(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

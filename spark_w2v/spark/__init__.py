@@ -1,0 +1,1 @@
+"""What runs on Spark: besides ml.py, only this folder imports pyspark."""

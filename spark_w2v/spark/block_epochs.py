@@ -1,0 +1,372 @@
+"""The driver's side of an epoch of `blocks`: one barrier stage, and the exchange of its tasks.
+
+B blocks, T tasks. A failed attempt is repeated from the last parameters that came back whole. Each attempt has a secret
+and a listener of its own, so nothing that is left of an earlier one can reach it.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyspark.sql.functions as F
+from pyspark import Broadcast, InheritableThread, SparkContext
+
+from spark_w2v.errors import DivergedError, SparkLostError
+from spark_w2v.exchange.driver import DIVERGED, DriverPart
+from spark_w2v.exchange.node import Node, listen
+from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.skipgram.parameters import Blocks, divergence
+from spark_w2v.skipgram.sampling import RING, generator
+from spark_w2v.skipgram.schedule import Ring
+from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
+from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
+from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
+from spark_w2v.text.encoding import segments_of
+from spark_w2v.types import Float32Array, Float64Array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("spark_w2v")
+
+
+REPORT_EVERY = 0.5  # seconds between two reports of progress
+CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
+# Seconds after a failed attempt until fewer slots than it had will do: Spark ends its tasks in 2 to 4 s, and a lost
+# executor is replaced in about as many.
+SETTLE = 10.0
+CHUNK = 1 << 22  # floats looked at a time
+WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
+
+
+@dataclass(frozen=True)
+class Moved:
+    """How far an epoch is.
+
+    Args:
+        done: share of its pairs that are trained; None while pairs are drawn.
+    """
+
+    done: float | None
+
+
+@dataclass(frozen=True)
+class SweepEnded:
+    """All parameters of the end of a sweep have come back.
+
+    Args:
+        sweep: its number in the epoch.
+        trained: loss, loss pairs and pairs of each sweep since the last that came back.
+        tasks: what each task said of its work, since the beginning of the attempt.
+        work: sums over the tasks since the last event of this kind, by the names of WORK, and driver_bytes.
+    """
+
+    sweep: int
+    parameters: ParameterFiles
+    trained: list[tuple[float, int, int]]
+    tasks: list[dict[str, Any]]
+    work: dict[str, float]
+
+
+Event = Moved | SweepEnded
+
+
+class FileStore:
+    """Where the driver's part reads and writes rows: mapped files."""
+
+    def __init__(self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles]) -> None:
+        self._blocks, self._before, self._make = blocks, before, make
+        self._after: dict[int, ParameterFiles] = {}
+
+    def read(self, kind: bytes, block: int) -> Float32Array:
+        return self._blocks.of(self._before.center if kind == CENTER else self._before.context, block)
+
+    def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
+        if sweep not in self._after:
+            self._after[sweep] = self._make(sweep)
+        after = self._after[sweep]
+        return self._blocks.of(after.center if kind == CENTER else after.context, block)
+
+    def take(self, sweep: int) -> ParameterFiles:
+        """The parameters of a sweep that is complete; they are the caller's from now on."""
+        return self._after.pop(sweep)
+
+    def close(self) -> None:
+        """Remove what has come in part."""
+        for files in self._after.values():
+            files.remove()
+
+
+@dataclass
+class BlockEpoch:
+    """One epoch of `blocks`.
+
+    Args:
+        encoded: ENCODED.
+        plan: for the tasks.
+        epoch, epochs: number of the epoch, and how many the run has.
+        edges: (S + 1,) of its sweeps.
+        learning_rate: the first of the run.
+        snapshots: parameters come back after each sweep, not only after the last.
+        exchange: how processes reach each other.
+        make: gives new files for the parameters of the end of a sweep.
+    """
+
+    encoded: "DataFrame"
+    plan: "Broadcast[RunSpec]"
+    epoch: int
+    epochs: int
+    edges: Float64Array
+    dimensions: int
+    learning_rate: float
+    snapshots: bool
+    exchange: ExchangeSettings
+    make: Callable[[int], ParameterFiles]
+    _slots: int = field(init=False, default=0)  # most that an attempt has found
+
+    @property
+    def _context(self) -> SparkContext:
+        return self.encoded.sparkSession.sparkContext
+
+    def run(self, parameters: ParameterFiles, sweep: int) -> Iterator[Event]:
+        """Train, and say how far it is.
+
+        Args:
+            parameters: to begin with; the caller's.
+            sweep: to begin with.
+
+        Raises:
+            SparkLostError: spark.task.maxFailures attempts failed.
+            DivergedError: parameters are not finite or too large, or a loss is not finite.
+        """
+        most = int(self._context.getConf().get("spark.task.maxFailures", "4") or 4)
+        first, failures = "", 0
+        while sweep < self.edges.size - 1:
+            try:
+                for event in self._attempt(parameters, sweep, failures):
+                    if isinstance(event, SweepEnded):
+                        parameters, sweep = event.parameters, event.sweep + 1
+                    yield event
+            except ExchangeError as error:
+                failures += 1
+                first = first or str(error)
+                if DIVERGED in str(error):
+                    raise DivergedError(DIVERGED) from None
+                if failures >= most:
+                    raise SparkLostError(
+                        f"epoch {self.epoch + 1} failed {failures} times (spark.task.maxFailures); the first time: "
+                        f"{first}"
+                    ) from error
+                log.warning(
+                    "epoch %d: attempt %d of %d failed: %s; it goes on from sweep %d of %d",
+                    self.epoch + 1, failures, most, error, sweep + 1, self.edges.size - 1,
+                )  # fmt: skip
+
+    def _attempt(self, parameters: ParameterFiles, sweep: int, number: int) -> Iterator[Event]:
+        blocks = self.plan.value.sampler.blocks
+        most = min(blocks.count, self.exchange.tasks or blocks.count)
+        count, executors = self._slots_again(most) if number else slots(self._context)
+        self._slots = max(self._slots, count)
+        if not count:
+            raise ExchangeError("Spark has no executor")
+        tasks = min(most, count)
+        sweeps = self.edges.size - 1
+        ring = Ring.draw(blocks.count, sweeps, generator(self.plan.value.sampler.seed, RING, self.epoch))
+        rows = tuple(np.diff(blocks.ends).tolist())
+        exchange = ExchangePlan(
+            ring, sweep * blocks.count, rows, self.dimensions,
+            share_blocks(blocks.count, tasks, executors), self.snapshots, self.exchange.timeout,
+        )  # fmt: skip
+        bind, host = driver_host(self._context)
+        secret = os.urandom(32)
+        node = Node(secret, listen(bind, self.exchange.ports))
+        store = FileStore(blocks, parameters, self.make)
+        part = DriverPart(exchange, store)
+        spec = TaskSpec(
+            exchange, self.epoch, self.edges, self.epochs, self.learning_rate, (host, node.port), self.exchange.ports,
+            secret,
+        )  # fmt: skip
+        # Spark removes its own temporary directory when the session ends, whatever becomes of us.
+        folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
+        job = _Job(self._context, self._frame(spec, sweep, folder), f"epoch {self.epoch + 1}, attempt {number + 1}", (
+            f"epoch {self.epoch + 1} of {self.epochs}: {blocks.count} blocks, {tasks} tasks, {sweeps - sweep} sweeps"
+        ))  # fmt: skip
+        node.start(part)
+        job.start()
+        try:
+            yield from self._watch(part, job, store)
+        finally:
+            job.end()
+            node.close()
+            store.close()
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+            with part.changed:
+                refused = sum(task.get("refused", 0) for task in part.stats.values())
+            for who, count in (("the driver", node.refused), ("the tasks", refused)):
+                if count:
+                    log.warning(
+                        "exchange: %s turned %d connections away that did not know the run's secret", who, count
+                    )
+
+    def _slots_again(self, wanted: int) -> tuple[int, int]:
+        """Slots after a failed attempt, as slots(), without those that are still taken.
+
+        Spark counts the slots of an executor that stands still until it knows that it is lost, and a barrier stage
+        waits for all that it was promised. Of an executor that is lost it may have none for a moment.
+
+        Args:
+            wanted: wait a little for so many, if there were as many before.
+        """
+        begun = time.monotonic()
+        while True:
+            count, executors = slots(self._context)
+            free, waited = count - running_tasks(self._context), time.monotonic() - begun
+            enough = free > 0 and free >= min(wanted, self._slots)
+            if enough or waited > (SETTLE if free > 0 else max(SETTLE, self.exchange.timeout)):
+                return max(free, 0), executors
+            time.sleep(0.2)
+
+    def _frame(self, spec: TaskSpec, sweep: int, folder: str | None) -> "DataFrame":
+        """The job of an attempt.
+
+        Args:
+            folder: where pairs are put in files, instead of through the shuffle.
+        """
+        plan, epoch, edges, ranges = self.plan, self.epoch, self.edges, spec.exchange.ranges
+
+        def draw(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+            keep_modules()
+            records = draw_records(segments_of(batches), plan.value.sampler, epoch, edges, ranges, sweep)
+            for record in records if folder is None else file_pairs(records, folder):
+                yield record.batch()
+
+        return (
+            self.encoded.mapInArrow(draw, RECORDS)
+            .repartitionById(len(ranges), F.col("task"))
+            .mapInArrow(train_with(plan, spec), RESULT, barrier=True)
+        )
+
+    def _watch(self, part: DriverPart, job: "_Job", store: FileStore) -> Iterator[Event]:
+        """What happens in an attempt, until it has ended."""
+        next_report = next_look = 0.0
+        before: dict[str, float] = {}
+        while True:
+            with part.changed:
+                if not part.snapshots and not part.has_ended:
+                    part.changed.wait(REPORT_EVERY)
+                found = [part.snapshots.popleft() for _ in range(len(part.snapshots))]
+                stats = [part.stats.get(task, {}) for task in range(part.plan.tasks)]
+                progress, joined, failure, is_over = (
+                    list(part.progress.values()), part.tasks_joined, part.failure, part.is_over,
+                )  # fmt: skip
+            for snapshot in found:
+                files = store.take(snapshot.sweep)
+                try:
+                    _refuse_diverged(files)
+                except DivergedError:
+                    files.remove()
+                    raise
+                work = {name: sum(task.get(name, 0) for task in stats) for name in WORK} | {"driver_bytes": part.bytes}
+                since = {name: value - before.get(name, 0) for name, value in work.items()}
+                before = work
+                yield SweepEnded(snapshot.sweep, files, snapshot.trained, stats, since)
+                with part.changed:
+                    part.handled(snapshot.sweep)
+            if is_over:
+                job.wait(part.plan.timeout)
+                return
+            if failure is not None:
+                raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
+            if job.ended:
+                raise ExchangeError(job.reason())
+            now = time.monotonic()
+            if not joined and now > next_look:
+                next_look = now + CHECK_SLOTS_EVERY
+                if (count := slots(self._context)[0]) < part.plan.tasks:
+                    raise ExchangeError(f"Spark has {count} slots left of the {part.plan.tasks} that there were")
+            if now > next_report:
+                next_report = now + REPORT_EVERY
+                done = None
+                if len(progress) == part.plan.tasks and all(total is not None for _, total in progress):
+                    trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
+                    done = min(1.0, trained / max(total, 1))
+                yield Moved(done)
+
+
+class _Job:
+    """The Spark job of an attempt, on a thread of its own."""
+
+    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
+        self._context, self._frame, self._group, self._description = context, frame, group, description
+        self._error: BaseException | None = None
+        self._failures: list[str] = []
+        self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        import json
+
+        try:
+            self._context.setJobGroup(self._group, self._description)
+            for row in self._frame.collect():
+                if (failure := json.loads(row["result"])["failure"]) is not None:
+                    self._failures.append(failure)
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        return self.ended and self._error is not None
+
+    def reason(self) -> str:
+        """Why it ended, in a line."""
+        if self._error is not None:
+            return _reason(self._error)
+        return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
+
+    def wait(self, timeout: float) -> None:
+        """Let it end by itself: its tasks have been told that all is over."""
+        self._thread.join(timeout)
+
+    def end(self) -> None:
+        """Cancel it if it still runs."""
+        if self._thread.is_alive():
+            with contextlib.suppress(Exception):  # the JVM may be gone
+                self._context.cancelJobGroup(self._group)
+            self._thread.join(30.0)
+
+
+def _reason(error: BaseException) -> str:
+    """What a failed job says, without the stack traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
+            if beginning in line:
+                return line[:500]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
+    return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
+
+
+def _refuse_diverged(files: ParameterFiles) -> None:
+    for matrix in (files.center, files.context):
+        step = max(1, CHUNK // matrix.shape[1])
+        for begin in range(0, len(matrix), step):
+            if (found := divergence(matrix[begin : begin + step])) is not None:
+                raise DivergedError(found)

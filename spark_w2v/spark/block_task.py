@@ -1,0 +1,176 @@
+"""What a task of an epoch of `blocks` does: takes its pairs, trains its buckets, passes context blocks on."""
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+from pyspark import BarrierTaskContext, Broadcast
+from threadpoolctl import threadpool_limits
+
+from spark_w2v.exchange.node import Node, listen
+from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
+from spark_w2v.exchange.task import Bucket, TaskPart
+from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.pairs import PairCodec
+from spark_w2v.skipgram.sampling import KERNEL, generator
+from spark_w2v.skipgram.schedule import done_before, learning_rate
+from spark_w2v.spark.buckets import RunSpec, Spool, keep_modules, records_of
+from spark_w2v.types import Float64Array
+
+RESULT = "result string"
+WILDCARDS = ("", "0.0.0.0", "::", "[::]")  # all addresses of a machine, on which nothing here listens
+
+TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One attempt at an epoch, as all its tasks are told in their closure.
+
+    Args:
+        edges: (S + 1,) of the epoch's sweeps.
+        epochs: of the run.
+        learning_rate: the first of the run.
+        driver: host and port of the driver's part.
+        ports: that a task may listen on.
+        secret: proves that two processes belong to this attempt; it travels nowhere else.
+    """
+
+    exchange: ExchangePlan
+    epoch: int
+    edges: Float64Array
+    epochs: int
+    learning_rate: float
+    driver: tuple[str, int]
+    ports: tuple[int, int]
+    secret: bytes = field(repr=False)
+
+    def rate(self, number: int) -> float:
+        """The learning rate before a round: it falls with the share of the run that is scheduled before."""
+        done = done_before(number, self.exchange.ring.blocks, self.edges)
+        return learning_rate(self.learning_rate, (self.epoch + done) / self.epochs)
+
+
+def train_with(plan: "Broadcast[RunSpec]", spec: TaskSpec) -> TaskFunction:
+    """The function of a barrier stage that gets RECORDS and gives one row of RESULT a task."""
+
+    def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        keep_modules()
+        context = BarrierTaskContext.get()
+        task = context.partitionId()
+        host = own_host(context.getTaskInfos()[task].address.rpartition(":")[0])
+        failure = run_task(plan.value, spec, task, host, batches)
+        yield pa.RecordBatch.from_pydict({"result": [json.dumps({"task": task, "failure": failure})]})
+
+    return train
+
+
+def own_host(seen: str) -> str:
+    """The address of this machine that Spark uses.
+
+    Args:
+        seen: that from which the driver sees this executor. It is another one where addresses are translated on the
+            way, or where a machine has several and SPARK_LOCAL_IP says which to use.
+    """
+    given = os.environ.get("SPARK_LOCAL_IP", "")
+    return (seen if given in WILDCARDS else given).strip("[]")
+
+
+def run_task(plan: RunSpec, spec: TaskSpec, task: int, host: str, batches: Iterator[pa.RecordBatch]) -> str | None:
+    """Take part in an epoch; why it ended, if not because all is done.
+
+    Args:
+        host: the address of this machine that Spark uses.
+    """
+    try:
+        node = Node(spec.secret, listen(host, spec.ports))
+    except ExchangeError as error:
+        return str(error)
+    part = TaskPart(spec.exchange, task, host, node.port, node.dial)
+    node.start(part)
+    try:
+        node.dial(DRIVER, *spec.driver)
+        _Worker(plan, spec, part, node, host).run(batches)
+        return part.failure
+    except BaseException as error:
+        with part.changed:
+            part.fail(f"{type(error).__name__}: {error}")
+        raise
+    finally:
+        node.close()
+
+
+class _Worker:
+    """One task at work."""
+
+    def __init__(self, plan: RunSpec, spec: TaskSpec, part: TaskPart, node: Node, host: str) -> None:
+        self._plan, self._spec, self._part, self._node = plan, spec, part, node
+        self._blocks = plan.sampler.blocks
+        self._layout = PairCodec.of(self._blocks)
+        self._noise: dict[int, BlockNoise] = {}  # by context block
+        self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
+
+    def run(self, batches: Iterator[pa.RecordBatch]) -> None:
+        """Take the pairs, and train until the driver has all that was asked for."""
+        part = self._part
+        begun = time.monotonic()
+        centers, count = part.plan.centers(part.task), self._blocks.count
+        sweeps = self._spec.edges.size - 1
+        directories = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
+        spool = Spool(
+            sweeps * len(centers) * count, self._layout.dtype, directories[part.task % len(directories)] or "."
+        )
+        try:
+            for batch in batches:
+                if part.failure is not None:
+                    return
+                for record in records_of(batch, self._layout.dtype):
+                    spool.add(record)
+            spool.flush()
+            self._stats |= {
+                "words": spool.words,
+                "pairs": spool.pairs,
+                "draw_seconds": round(spool.draw_seconds, 3),
+                "take_seconds": time.monotonic() - begun,
+            }
+            with part.changed:
+                part.total, part.stats = spool.pairs, self._stats
+            with threadpool_limits(1, "blas"):
+                while (bucket := self._next()) is not None:
+                    self._train(bucket, spool, centers)
+        finally:
+            spool.close()
+
+    def _next(self) -> Bucket | None:
+        """The next bucket, as soon as there is one; None at the end of the attempt."""
+        part, begun = self._part, time.monotonic()
+        with part.changed:
+            while (bucket := part.next_bucket()) is None and not part.has_ended:
+                part.changed.wait()
+        self._stats["wait_seconds"] += time.monotonic() - begun
+        return bucket
+
+    def _train(self, bucket: Bucket, spool: Spool, centers: range) -> None:
+        part, spec, count = self._part, self._spec, self._blocks.count
+        number, center, context = bucket.number, bucket.center_block, bucket.context_block
+        sweep = number // count
+        begun = time.monotonic()
+        pairs = spool.bucket((sweep * len(centers) + center - centers.start) * count + context)
+        if pairs.size:
+            pairs = self._layout.sort(pairs, len(bucket.center), len(bucket.context))
+        if context not in self._noise:
+            self._noise[context] = BlockNoise.of(self._blocks.of(self._plan.noise, context), part.plan.dimensions)
+        ready = time.monotonic()
+        step = SgdParams(self._plan.negatives, self._plan.damping, spec.rate(number), spec.rate(number + 1))
+        rng = generator(self._plan.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
+        walk = train_pairs(bucket.center, bucket.context, pairs, self._layout, self._noise[context], step, rng)
+        self._stats["take_seconds"] += ready - begun
+        self._stats["kernel_seconds"] += time.monotonic() - ready
+        peers = [size for source, size in self._node.received.items() if source != DRIVER]
+        self._stats["task_bytes"], self._stats["refused"] = sum(peers), self._node.refused
+        with part.changed:
+            part.trained(bucket, float(walk.loss), walk.loss_pairs, walk.pairs)

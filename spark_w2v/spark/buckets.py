@@ -1,0 +1,343 @@
+"""ENCODED → the pairs of one epoch, at the task that trains them.
+
+Whoever draws brings a lot of pairs at a time to their buckets, and cuts it by task: a record is one task's pairs of one
+lot, with how many of them belong to each of its buckets. Spark shuffles the records. A task writes them to its local
+disk as they come and reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
+
+B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep
+s whose center is in its center block c and whose context is in block j.
+"""
+
+import gc
+import math
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any, BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from spark_w2v.skipgram.pairs import Keys, Numbers, PairCodec, PairSampler
+from spark_w2v.skipgram.scatter import counting_sort
+from spark_w2v.text.encoding import segment_of
+from spark_w2v.types import Float64Array, Int64Array
+
+# Pairs that a task brings to their buckets at a time, at most. = 64 MB with the copy
+LOT = 4_000_000
+# Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns per pair.
+USUAL_LOT = 1_000_000
+RECORD = 1024  # pairs of a bucket in a lot, about: fewer, and a record costs more than what is in it
+SPOOLED = 64 << 20  # bytes of pairs that a task puts in order of their buckets at a time
+FEW = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than segment by segment
+
+# What passes through the shuffle. `words` and `seconds` are of the lot, on one of its records.
+RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary, path string, at long"
+OPEN_FILES = 256  # of other tasks' that a task keeps open
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """What every task of a run needs, broadcast once.
+
+    Args:
+        noise: (V,) probability of each row as a noise word, in block order.
+        negatives, damping: as in kernel.SgdParams.
+    """
+
+    sampler: PairSampler
+    noise: Float64Array
+    negatives: int
+    damping: float
+
+
+@cache
+def keep_modules() -> None:
+    """Leave what a Python worker has loaded so far out of its garbage collections, once for all its tasks.
+
+    Spark's daemon collects garbage after each task, and 20 ms went by looking through the modules.
+    """
+    gc.freeze()
+
+
+@dataclass(frozen=True)
+class Record:
+    """One task's pairs of one lot.
+
+    Args:
+        words: that the whole lot comes from, on one of its records; 0 on the others.
+        seconds: that drawing the lot took, likewise.
+        sizes: (S * k * B,) pairs of each of the task's buckets.
+        pairs: one bucket after the other; empty where they are in a file.
+        path, at: the file, and where in it they begin, in bytes.
+    """
+
+    task: int
+    words: int
+    seconds: float
+    sizes: npt.NDArray[np.unsignedinteger[Any]]
+    pairs: Numbers
+    path: str = ""
+    at: int = 0
+
+    def batch(self) -> pa.RecordBatch:
+        """As a row of RECORDS; the pairs are not copied."""
+        return pa.RecordBatch.from_arrays(
+            [
+                pa.array([self.task], pa.int32()),
+                pa.array([self.words], pa.int64()),
+                pa.array([self.seconds], pa.float64()),
+                pa.array([self.sizes.itemsize], pa.int32()),
+                _binary(self.sizes),
+                _binary(self.pairs),
+                pa.array([self.path], pa.string()),
+                pa.array([self.at], pa.int64()),
+            ],
+            ["task", "words", "seconds", "width", "sizes", "pairs", "path", "at"],
+        )
+
+
+def _binary(array: npt.NDArray[Any]) -> pa.Array:
+    ends = pa.py_buffer(np.array([0, array.nbytes], np.int32))
+    return pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(array)])
+
+
+def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
+    """The records of some rows of RECORDS.
+
+    Args:
+        dtype: of the pairs.
+    """
+    tasks, words, seconds, widths = (batch.column(name).to_pylist() for name in ("task", "words", "seconds", "width"))
+    sizes, pairs = batch.column("sizes"), batch.column("pairs")
+    paths, places = batch.column("path").to_pylist(), batch.column("at").to_pylist()
+    for row, task in enumerate(tasks):
+        yield Record(
+            task,
+            words[row],
+            seconds[row],
+            np.frombuffer(sizes[row].as_buffer(), f"<u{widths[row]}"),
+            np.frombuffer(pairs[row].as_buffer(), dtype),
+            paths[row],
+            places[row],
+        )
+
+
+def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
+    """The same records with their pairs in a file that all tasks see; only where it is goes through the shuffle.
+
+    For local mode, where the shuffle took a seventh of the processor time of training (docs/decisions.md).
+
+    Args:
+        directory: of files that whoever made it removes.
+    """
+    # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
+    path = os.path.join(directory, uuid.uuid4().hex)
+    at = 0
+    with open(path, "wb") as file:
+        for record in records:
+            record.pairs.tofile(file)
+            file.flush()
+            yield replace(record, pairs=record.pairs[:0], path=path, at=at)
+            at += record.pairs.nbytes
+
+
+def lot_of(buckets: int) -> int:
+    """Pairs that are brought to so many buckets at a time."""
+    return min(LOT, max(USUAL_LOT, RECORD * buckets))
+
+
+def draw_records(
+    rows: Iterable[tuple[Any, ...]],
+    sampler: PairSampler,
+    epoch: int,
+    edges: Float64Array,
+    ranges: tuple[tuple[int, int], ...],
+    first: int = 0,
+) -> Iterator[Record]:
+    """The pairs of some rows of ENCODED, as records.
+
+    Args:
+        edges: (S + 1,) of the epoch's sweeps.
+        ranges: (T,) the center blocks of each task, first and one after the last.
+        first: the sweep to begin with; pairs of those before it are left out.
+    """
+    lot = lot_of((edges.size - 1) * sampler.blocks.count**2)
+    waiting: list[Keys] = []
+    size = words = 0
+    begun = time.monotonic()
+    for row in rows:
+        keys, kept = sampler.pairs(*segment_of(row), epoch, edges)
+        waiting.append(keys)
+        size += keys.size
+        words += kept
+        if size >= lot:
+            yield from _cut(waiting, words, begun, sampler, edges.size - 1, ranges, first)
+            size = words = 0
+            begun = time.monotonic()
+    yield from _cut(waiting, words, begun, sampler, edges.size - 1, ranges, first)
+
+
+def _cut(
+    waiting: list[Keys],
+    words: int,
+    begun: float,
+    sampler: PairSampler,
+    sweeps: int,
+    ranges: tuple[tuple[int, int], ...],
+    first: int,
+) -> Iterator[Record]:
+    """Empty the waiting list, and cut what was in it by task and bucket."""
+    if not waiting:
+        return
+    codec, blocks = PairCodec.of(sampler.blocks), sampler.blocks.count
+    keys = np.concatenate(waiting)
+    waiting.clear()
+    # A pair's number without its rows: sweep, center block, context block. B need not be a power of two, so some
+    # numbers are of no bucket.
+    codes = (keys >> np.uint64(2 * codec.row)).astype(np.int32)
+    grid = (sweeps, 1 << codec.block, 1 << codec.block)
+    begins, pairs = counting_sort(codes, math.prod(grid), codec.shortened(keys))
+    sizes = np.diff(begins).reshape(grid)[first:, :blocks, :blocks]
+    starts = begins[:-1].reshape(grid)[first:, :blocks, :blocks]
+    width = np.min_scalar_type(int(sizes.max(initial=0)))
+    seconds = time.monotonic() - begun
+    for task, (begin, end) in enumerate(ranges):
+        mine = np.zeros((sweeps, end - begin, blocks), width)
+        mine[first:] = sizes[:, begin:end]
+        if not mine.any() and not words:
+            continue
+        found = [
+            pairs[starts[s, begin, 0] : starts[s, end - 1, -1] + sizes[s, end - 1, -1]] for s in range(sweeps - first)
+        ]
+        yield Record(task, words, seconds, mine.ravel(), np.concatenate(found))
+        words, seconds = 0, 0.0
+
+
+class Spool:
+    """The pairs of one task, on its local disk; the file has no name, so that nothing is left of it, whatever happens.
+
+    Pairs that are in a file already stay there.
+
+    Args:
+        buckets: S * k * B.
+        dtype: of the pairs.
+        directory: where the file goes.
+    """
+
+    def __init__(self, buckets: int, dtype: np.dtype[Any], directory: str) -> None:
+        self.words, self.pairs, self.draw_seconds = 0, 0, 0.0
+        self._buckets, self._dtype = buckets, dtype
+        self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
+        self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
+        self._bytes = 0
+        self._sources: list[str] = []  # of each run, the file that it is in; "" is our own
+        self._open: dict[str, BinaryIO] = {}
+        self._places: Int64Array | None = None  # the index, once it is looked at
+        self._waiting: list[Record] = []
+        self._waits = 0
+
+    def add(self, record: Record) -> None:
+        """Keep a record."""
+        self.words += record.words
+        self.draw_seconds += record.seconds
+        self.pairs += int(record.sizes.sum(dtype=np.int64))
+        if record.path:
+            self._index_run(np.cumsum(record.sizes, dtype=np.int64), record.at, record.path)
+            return
+        self._waiting.append(record)
+        self._waits += record.pairs.nbytes
+        if self._waits >= SPOOLED:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits, by bucket; to be called after the last record."""
+        if not self._waits:
+            self._index.flush()
+            return
+        sizes = np.zeros(self._buckets, np.int64)
+        for record in self._waiting:
+            sizes += record.sizes
+        ends = np.cumsum(sizes)
+        ordered = in_order([(record.sizes, record.pairs) for record in self._waiting], ends - sizes, self._dtype)
+        self._waiting.clear()
+        self._waits = 0
+        self._index_run(ends, self._bytes, "")
+        ordered.tofile(self._file)
+        self._bytes += ordered.nbytes
+        self._index.flush()
+        self._file.flush()
+
+    def _index_run(self, ends: Int64Array, at: int, source: str) -> None:
+        """Note where each bucket of a run begins in its file, in pairs, and where the last one ends."""
+        (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
+        self._sources.append(source)
+
+    def bucket(self, number: int) -> Numbers:
+        """The pairs of a bucket, in any order, as records come out of a shuffle."""
+        runs = len(self._sources)
+        if not runs:
+            return np.empty(0, self._dtype)
+        if self._places is None or len(self._places) < runs:
+            self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._buckets + 1))
+        places = self._places[:, number : number + 2].tolist()
+        pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
+        at = 0
+        for (begin, end), source in zip(places, self._sources, strict=True):
+            if begin == end:
+                continue
+            descriptor = self._file_of(source).fileno()
+            room = pairs[at : at + end - begin].data.cast("B")
+            offset = begin * self._dtype.itemsize
+            while room:
+                count = os.preadv(descriptor, [room], offset)
+                assert count, "the file is as long as its index says"
+                room, offset = room[count:], offset + count
+            at += end - begin
+        return pairs
+
+    def _file_of(self, source: str) -> BinaryIO:
+        if not source:
+            return self._file
+        if source not in self._open:
+            if len(self._open) >= OPEN_FILES:
+                self._open.pop(next(iter(self._open))).close()
+            self._open[source] = open(source, "rb", buffering=0)  # noqa: SIM115  # close() closes it
+        return self._open[source]
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in self._open.values():
+            file.close()
+        self._file.close()
+        self._index.close()
+
+
+def in_order(records: list[tuple[npt.NDArray[Any], Numbers]], starts: Int64Array, dtype: np.dtype[Any]) -> Numbers:
+    """The pairs of some records, one bucket after the other.
+
+    Args:
+        records: sizes of the buckets, and pairs.
+        starts: where each bucket begins in the result.
+    """
+    if len(records) == 1:
+        return records[0][1]
+    starts = starts.copy()
+    result: Numbers = np.empty(sum(pairs.size for _, pairs in records), dtype)
+    for sizes, pairs in records:
+        wide = sizes.astype(np.int64)
+        own = np.cumsum(wide) - wide
+        filled = np.flatnonzero(wide)
+        if pairs.size < FEW * filled.size:
+            result[np.repeat(starts - own, wide) + np.arange(pairs.size)] = pairs
+        else:
+            for bucket in filled.tolist():
+                to, at, size = starts[bucket], own[bucket], wide[bucket]
+                result[to : to + size] = pairs[at : at + size]
+        starts += wide
+    return result

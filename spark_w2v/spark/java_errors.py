@@ -1,0 +1,151 @@
+"""Spark's and Hadoop's errors, explained to the user in one sentence."""
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
+
+from spark_w2v.text.messages import path_text
+
+if TYPE_CHECKING:
+    # Executors import this module, and need neither the configuration nor msgspec.
+    pass
+
+# What Spark and Hadoop say, and what it means to a user; the first that is found counts.
+MEANINGS = (
+    (  # of the file itself, or of what would be its checksum
+        r"Relative path in absolute URI: (?:\.(?=.*\.crc))?(?P<file>[^|\n]*?)(?:\.crc)?\s*(?:[|\n]|$)",
+        "Hadoop takes no colon in a name; rename it.",
+    ),
+    (
+        r"\[PATH_NOT_FOUND\] Path does not exist: (?P<file>.+?)\. SQLSTATE",
+        "no such file; give --input paths that exist.",
+    ),
+    (
+        r"Illegal file pattern: (?P<reason>.+)",
+        "--input: is no glob ({reason}); put a backslash before brackets and braces.",
+    ),
+    (
+        r"Can not create a Path from an? (empty|null) string",
+        "--input: an empty path; give a file, a directory or a glob.",
+    ),
+    (
+        r"(?P<reason>No FileSystem for scheme \"[^\"]+\"|Class \S+FileSystem\S* not found)",
+        "Spark has no such file system ({reason}); {hint}.",
+    ),
+    (
+        r"UNSUPPORTED_FILE_SYSTEM\].*? reading file (?P<file>.+?)\. The",
+        "Spark cannot list files there; copy them to a file system that Hadoop lists.",
+    ),
+    (
+        r"UNABLE_TO_INFER_SCHEMA|CANNOT_READ_FILE_FOOTER\].*? reading file (?P<file>.+?)\. Could",
+        "is not Parquet, or damaged; set corpus.format to what it is, or replace it.",
+    ),
+    (
+        r"COLUMN_ALREADY_EXISTS\] The column (?P<reason>\S+)",
+        "corpus.column: the Parquet files have two columns {reason}, as Spark reads names; rename one.",
+    ),
+    (  # with a character beyond ASCII in its name
+        r"FILE_NOT_EXIST\].*? reading file (?P<file>[^\n]*?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])[^\n]*?)\. File",
+        "was removed while it was read, or the workers' locale has no such name; start again, with "
+        "LC_ALL=C.UTF-8 there.",
+    ),
+    (
+        r"PARQUET_COLUMN_DATA_TYPE_MISMATCH\].*? reading file (?P<file>.+?)\. Data type mismatches .*? column "
+        r"\[(?P<column>[^\],]+).*?\]\. Expected Spark type (?P<expected>.+?), actual Parquet type (?P<actual>\w+)",
+        "its column {column} is {actual}, in other files it is {expected}; convert it, or leave it out of --input.",
+    ),
+    (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
+    (
+        r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",
+        "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
+    ),
+    (
+        r"requirement failed: (?P<reason>[^\n]*?Please change 'spark\.[\w.]+')\.",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
+    ),
+    (
+        r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
+        "Spark refuses a setting ({reason}); change it, or leave it out.",
+    ),
+    (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
+)
+
+
+REASONS = (
+    ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
+    ("not a gzip file|incorrect header check", "it is not gzip"),
+    ("[Pp]ermission denied", "permission denied"),
+    ("(?i)native zstandard library not available|without zstd support", "this Hadoop reads no zstd"),
+    ("(?i)invalid (block|code|distance|stored|literal|bit)|crc|checksum|corrupt|magic", "it is damaged"),
+)
+
+
+# What Spark reads of a store under another scheme than its own tools do.
+SCHEMES_OF_SPARK = {"s3": "s3a://", "s3n": "s3a://", "az": "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/"}
+
+
+def translate_error(error: BaseException) -> str | None:
+    """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
+    text = text_of(error)
+    for pattern, meaning in MEANINGS:
+        found = re.search(pattern, text)
+        if found is None:
+            continue
+        parts = found.groupdict()
+        file = path_text(parts.get("file") or "")
+        reason = (parts.get("reason") or reason_of(text)).strip()
+        parts["hint"] = "add its jars with --packages, or give local files"
+        for scheme, sparks in SCHEMES_OF_SPARK.items():
+            if f'"{scheme}"' in reason:
+                parts["hint"] = f"it reads that store as {sparks}, once --packages names the jars"
+        return f"{file}: {meaning}".removeprefix(": ").format(**parts | {"reason": reason})
+    return None
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says, with the causes of Java's, which PySpark and py4j keep."""
+    origin = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    return f"{error}\n{_java_trace(origin)}" if origin is not None else str(error)
+
+
+def _java_trace(exception: Any) -> str:
+    lines: list[str] = []
+    while exception is not None and len(lines) < 20:
+        lines.append(f"Caused by: {exception.toString()}")
+        exception = exception.getCause()
+    return "\n".join(lines)
+
+
+def reason_of(text: str) -> str:
+    """The known reason, or what the innermost exception says."""
+    for pattern, reason in REASONS:
+        if re.search(pattern, text):
+            return reason
+    causes = re.findall(r"^Caused by: (?:[\w.$]+: )?(.+)$", text, re.MULTILINE)
+    return str(causes[-1])[:200] if causes else "no reason given"
+
+
+# What Spark says when it was not the job that failed.
+LOST = (
+    (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
+    (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
+    (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
+    (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
+)
+
+
+def is_interruption(error: BaseException | None) -> bool:
+    """Whether an error came while an interruption was handled: what cleans up then may find no JVM."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def lost(error: Exception) -> str | None:
+    """How Spark or its storage was lost, if it was; None where trying again would end in the same way."""
+    text = str(error)
+    for pattern, meaning in LOST:
+        if re.search(pattern, text):
+            return meaning
+    return "the connection to Spark broke" if isinstance(error, Py4JNetworkError | ConnectionError) else None

@@ -1,0 +1,137 @@
+"""Spark sessions and their settings."""
+
+import logging
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
+
+import spark_w2v
+from spark_w2v.spark import inputs, workers
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+log = logging.getLogger("spark_w2v")
+
+# Splits of this many bytes, for files that can be split. Part of a segment's identity, as SEGMENT_WORDS is.
+SPLIT_BYTES = 16 << 20
+
+LISTING_TASKS = 16  # at most, that list files given one by one
+
+
+def reading_session(spark: "SparkSession") -> "SparkSession":
+    session = spark.newSession()
+    # By default the size of a split depends on the number of cores (bytes / spark.default.parallelism), and so would
+    # every segment, whatever is drawn for it, and in the end the embeddings.
+    session.conf.set("spark.sql.files.maxPartitionBytes", SPLIT_BYTES)
+    session.conf.set("spark.sql.files.minPartitionNum", 1)
+    session.conf.set("spark.sql.files.openCostInBytes", inputs.OPEN_BYTES)
+    session.conf.unset("spark.sql.files.maxPartitionNum")
+    # Where files are given one by one, Spark lists them with a task for each, or in 10,000 tasks.
+    session.conf.set("spark.sql.sources.parallelPartitionDiscovery.parallelism", LISTING_TASKS)
+    # A file that ends too early must not pass for one that ends there.
+    session.conf.set("spark.sql.files.ignoreCorruptFiles", "false")
+    session.conf.set("spark.sql.files.ignoreMissingFiles", "false")
+    # As by default; what follows has other names of columns in mind and other files.
+    session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
+    session.conf.set("spark.sql.files.archive.reader.enabled", "false")
+    session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    _rely_on(session)
+    return session
+
+
+def _rely_on(session: "SparkSession") -> None:
+    """Set what decides in which form, and how many at a time, rows reach Python."""
+    session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
+    session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
+    # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
+    session.conf.set("spark.sql.inMemoryColumnarStorage.batchSize", 10_000)
+    session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
+    # Memory of a worker: some ten times a batch.
+    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
+    session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
+
+
+def own_session(spark: "SparkSession") -> "SparkSession":
+    """A session with our settings and, but for these, the caller's, which stay as they are."""
+    from pyspark.sql import SparkSession
+
+    # A new session would forget what the caller set while it ran. PySpark has no name for a clone.
+    session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+    _rely_on(session)
+    return session
+
+
+def in_own_session(rows: "DataFrame") -> "DataFrame":
+    """The same rows in a session with our settings; how they are read stays the caller's."""
+    from pyspark.sql import DataFrame
+
+    session = own_session(rows.sparkSession)
+    plan = rows._jdf.queryExecution().analyzed()
+    assert session._jvm is not None, "a session has its JVM"
+    return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
+
+
+# What Spark is to do where the user says nothing.
+OURS = {
+    # All tasks of a barrier stage start together, and by default they prefer the hosts with most of the shuffle's
+    # files: on two hosts each epoch waited 3 s for two slots of the same one.
+    "spark.locality.wait": "0s",
+    # Executors that are lost between counting the slots and asking for them are noticed in half a minute, not in ten.
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "3s",
+    "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "10",
+}
+
+
+def system_property(name: str) -> str:
+    """A property of the JVM that spark-submit started, before Spark starts in it."""
+    from pyspark import SparkContext
+
+    SparkContext._ensure_initialized()
+    assert SparkContext._jvm is not None, "it is there now"
+    return str(SparkContext._jvm.System.getProperty(name))
+
+
+def start_session() -> SparkSession:
+    """The session that spark-submit configured; alone, Spark on all cores of this machine."""
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
+        os.environ["LC_ALL"] = "C.UTF-8"
+    builder = SparkSession.builder
+    given = given_settings()
+    if "spark.master" not in given:
+        builder = builder.master("local[*]")
+    if re.match(r"local(\[|$)", given.get("spark.master", "local")) and "spark.python.daemon.module" not in given:
+        builder = builder.config("spark.python.daemon.module", workers.__name__)
+        # Unlike a task, the daemon knows nothing of --py-files.
+        ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
+        builder = builder.config("spark.executorEnv.PYTHONPATH", f"{ours}{os.pathsep}{theirs}".rstrip(os.pathsep))
+    if "spark.driver.maxResultSize" not in given:
+        # The rows of all replicas come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What
+        # they need of the heap is checked before training, so that this limit has nothing left to guard.
+        builder = builder.config("spark.driver.maxResultSize", "0")
+    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true":
+        builder = builder.config("spark.dynamicAllocation.enabled", "false")
+        count = given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default"))
+        log.info(
+            "spark.dynamicAllocation.enabled is switched off, as Spark refuses it together with the barrier stages of "
+            "training: spark.executor.instances now decides the number of executors, on a standalone cluster "
+            "spark.cores.max (%s)",
+            count,
+        )
+    for key, value in OURS.items():
+        if key not in given:
+            builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def given_settings() -> dict[str, str]:
+    """Settings that spark-submit passed on."""
+    from pyspark import SparkConf, SparkContext
+
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())

@@ -1,0 +1,102 @@
+"""What an epoch finds of Spark: executors, task slots, addresses."""
+
+from dataclasses import dataclass
+
+from pyspark import SparkContext
+
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark.block_task import WILDCARDS
+
+ENCRYPTING = (
+    "spark.network.crypto.enabled",
+    "spark.ssl.enabled",
+    "spark.ssl.rpc.enabled",
+    "spark.io.encryption.enabled",
+)
+
+
+@dataclass(frozen=True)
+class ExchangeSettings:
+    """How the processes of a training reach each other; nothing here changes a bit of the result.
+
+    Args:
+        tasks: T wanted; None for as many as there are slots and blocks.
+        ports: first and last port that the driver and the tasks may listen on; (0, 0) leaves the choice to the system.
+        timeout: seconds without a word after which a process counts as lost.
+        plain: whether parameters may travel unencrypted where Spark's own traffic is encrypted.
+    """
+
+    tasks: int | None = None
+    ports: tuple[int, int] = (0, 0)
+    timeout: float = 60.0
+    plain: bool = False
+
+
+def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
+    """Refuse a Spark whose settings do not go with an epoch of `blocks`.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    conf = context.getConf()
+
+    def is_set(key: str) -> bool:
+        return (conf.get(key, "false") or "").strip().lower() == "true"
+
+    if is_set("spark.dynamicAllocation.enabled"):
+        raise ConfigError(
+            "spark.dynamicAllocation.enabled is true, which Spark refuses together with the barrier stages of scheme "
+            "blocks; set it to false, and the number of executors with spark.executor.instances, or on a standalone "
+            "cluster with spark.cores.max."
+        )
+    encrypted = [key for key in ENCRYPTING if is_set(key)]
+    if encrypted and not exchange.plain:
+        raise ConfigError(
+            f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
+            'disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = "replicas", '
+            "whose traffic is Spark's alone."
+        )
+
+
+def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
+    """Refuse a number of tasks that Spark has no slots for.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    if exchange.tasks is not None and (count := slots(context)[0]) < exchange.tasks:
+        raise ConfigError(
+            f"exchange.tasks is {exchange.tasks}, and Spark has {count} slots (cores of its executors / "
+            "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
+            "standalone cluster spark.cores.max."
+        )
+
+
+def slots(context: SparkContext) -> tuple[int, int]:
+    """How many tasks Spark can run at the same time now, and on how many executors."""
+    scala = context._jsc.sc()
+    count = int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile()))
+    return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
+
+
+def running_tasks(context: SparkContext) -> int:
+    """How many slots are taken: of an executor that does not answer too."""
+    counts = context._jsc.sc().taskScheduler().runningTasksByExecutors().values().iterator()
+    found = 0
+    while counts.hasNext():
+        found += int(counts.next())
+    return found
+
+
+def is_local(context: SparkContext) -> bool:
+    """Whether tasks see the driver's disks for certain: executors of local mode are threads of the driver's JVM."""
+    master = context.master or ""
+    return master == "local" or master.startswith("local[")
+
+
+def driver_host(context: SparkContext) -> tuple[str, str]:
+    """The address that the driver's part listens on, and the one that tasks connect to."""
+    conf = context.getConf()
+    host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
+    bind = conf.get("spark.driver.bindAddress", host) or host
+    return (host if bind in WILDCARDS else bind), host

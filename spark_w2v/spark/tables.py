@@ -1,0 +1,48 @@
+"""The tables that pass between steps on Spark, with their invariants."""
+
+import pyspark.sql.types as T
+from pyspark import Broadcast as Broadcast  # for those who may not import PySpark
+from pyspark import StorageLevel
+from pyspark.sql import DataFrame as DataFrame
+
+# The first bad lines of a split, of each kind.
+BAD = T.StructType(
+    [
+        T.StructField("place", T.IntegerType()),  # of the kind among COUNTERS
+        T.StructField("line", T.LongType()),  # number within the split, from 0
+        T.StructField("beginning", T.BinaryType()),  # of the line; empty where it is nothing that could be shown
+    ]
+)
+
+# The corpus, one row a segment: at most corpus.SEGMENT_WORDS words of one split of one file, in whole sentences.
+# (file, start, segment) is the segment's identity. It follows from the files and the configuration alone, never from
+# cores, partitions or batches, so whatever is drawn at random for a segment is seeded by it. The last one of a split
+# carries all of the split's counters and its first bad lines, and may have no words.
+SEGMENTS = T.StructType(
+    [
+        T.StructField("file", T.IntegerType()),  # place of the file in the sorted paths of those with content
+        T.StructField("start", T.LongType()),  # byte of the file where the split starts
+        T.StructField("segment", T.IntegerType()),  # number within the split, from 0
+        T.StructField("words", T.ArrayType(T.StringType())),  # distinct, in order of first appearance; no nulls
+        T.StructField("counts", T.ArrayType(T.LongType())),  # occurrences of each of `words` in the segment, all > 0
+        T.StructField("codes", T.BinaryType()),  # int32, little-endian: every word in text order, an index into `words`
+        T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
+        T.StructField("counters", T.ArrayType(T.LongType())),  # in the order of COUNTERS
+        T.StructField("bad", T.ArrayType(BAD)),
+    ]
+)
+
+# SEGMENTS in word ids: what is left of each sentence without the words outside the vocabulary. Pieces without words are
+# not in it.
+ENCODED = T.StructType(
+    [
+        T.StructField("file", T.IntegerType()),
+        T.StructField("start", T.LongType()),
+        T.StructField("segment", T.IntegerType()),
+        T.StructField("ids", T.BinaryType()),  # int32, little-endian: word ids in text order
+        T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
+    ]
+)
+
+SEGMENTS_LEVEL = StorageLevel.MEMORY_AND_DISK
+ENCODED_LEVEL = StorageLevel.MEMORY_AND_DISK_DESER

@@ -1,0 +1,118 @@
+"""SEGMENTS → the words that get a vector, and SEGMENTS in their ids.
+
+Ids are ranks by falling count, ties by spelling (code points), so they depend on the corpus and on the configuration,
+never on partitioning.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark.sql.functions as F
+
+from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.spark.tables import ENCODED
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.encoding import Vocabulary, encode_batch
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import DataFrame
+
+
+def count_words(segments: "DataFrame", min_count: int, max_words: int = 0, known: pa.Array | None = None) -> Vocabulary:
+    """The vocabulary of SEGMENTS.
+
+    Args:
+        segments: persisted by the caller, or the corpus is read once more by whatever comes next.
+        min_count: occurrences that a word needs.
+        max_words: words to keep, the most frequent first; 0 keeps all.
+        known: strings, words that are kept in any case, also where they do not occur.
+
+    Raises:
+        ConfigError: no word is left.
+    """
+    counted = (
+        segments.select(F.inline(F.arrays_zip("words", "counts")))
+        .groupBy(F.col("words").alias("word"))
+        .agg(F.sum("counts").alias("count"))
+        .persist()
+    )
+    try:
+        # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
+        # comes to the driver.
+        steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
+        count, words = steps["count"].to_numpy(), steps["words"].to_numpy()
+        total, distinct = int((count * words).sum()), int(words.sum())
+        enough = count >= min_count
+        if not enough.any() and (known is None or not total):
+            _refuse_empty(total, distinct, int(count[0]) if len(count) else 0, min_count)
+        if max_words and words[enough].sum() > max_words:
+            min_count = int(count[np.searchsorted(np.cumsum(words), max_words)])
+        kept = counted.where(F.col("count") >= min_count).toArrow()
+        if known is not None:
+            spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
+            occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
+    finally:
+        counted.unpersist()
+    order = [("count", "descending"), ("word", "ascending")]
+    kept = kept.sort_by(order)
+    if max_words:
+        kept = kept.slice(0, max_words)
+    if known is not None:
+        kept = _with_known(kept, occurring, known).sort_by(order)
+    kept_words = kept["word"].cast(pa.large_string()).combine_chunks()
+    if isinstance(kept_words, pa.ChunkedArray):
+        kept_words = pa.concat_arrays(kept_words.chunks)
+    return Vocabulary(kept_words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+
+
+def _with_known(kept: pa.Table, occurring: pa.Table, known: pa.Array) -> pa.Table:
+    """The kept words, and every known word that is not among them, with its count or 0.
+
+    Args:
+        kept, occurring: word, count; all words of `occurring` are known.
+    """
+    missing = known.filter(pc.invert(pc.is_in(known, value_set=occurring["word"].cast(known.type))))
+    absent = pa.table({"word": missing, "count": np.zeros(len(missing), np.int64)})
+    every = pa.concat_tables([occurring.cast(kept.schema), absent.cast(kept.schema)])
+    return pa.concat_tables([kept, every.filter(pc.invert(pc.is_in(every["word"], value_set=kept["word"])))])
+
+
+def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoReturn:
+    if not total:
+        raise NoWordsError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
+    raise ConfigError(
+        f"no word is left: of {total:,} words, {distinct:,} distinct, the most frequent occurs {most:,} times and "
+        f"vocabulary.min_count is {min_count:,}; lower vocabulary.min_count, or give a larger corpus."
+    )
+
+
+def counters(segments: "DataFrame") -> dict[str, int]:
+    """What was read, skipped and changed in the whole corpus, by the names of schemas.COUNTERS."""
+    sums = [F.coalesce(F.sum(F.col("counters")[place]), F.lit(0)).alias(name) for place, name in enumerate(COUNTERS)]
+    row = segments.agg(*sums).first()
+    assert row is not None, "an aggregate without groups has one row"
+    return {name: int(row[name]) for name in COUNTERS}
+
+
+def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
+    """SEGMENTS in word ids: ENCODED. Lazy; as many partitions as the segments.
+
+    Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
+    9 million words.
+
+    Args:
+        words: of a Vocabulary; needed for as long as the result may be computed.
+    """
+    return segments.select("file", "start", "segment", "words", "codes", "lengths").mapInArrow(
+        _encode_with(lambda: words.value), ENCODED
+    )
+
+
+def _encode_with(
+    words: Callable[[], pa.Array],
+) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
+    return lambda batches: (encode_batch(batch, words()) for batch in batches)

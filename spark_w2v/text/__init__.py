@@ -1,0 +1,1 @@
+"""Text to words, sentences and segments, in NumPy and Arrow alone: nothing here may import Spark."""

@@ -1,0 +1,153 @@
+"""What of an earlier run a new one begins with; words that the new text does not have."""
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.analysis import warm_start
+from spark_w2v.errors import OutputError
+from spark_w2v.runs import embeddings
+from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
+from spark_w2v.spark import vocabulary
+from spark_w2v.spark.tables import ENCODED
+from spark_w2v.spark.training import Training
+from spark_w2v.text.encoding import Vocabulary
+from tests.support.planted import SETTINGS, WORDS, counts_of, rows_of_text, segments_of
+
+EARLIER = ["the", "é", "gone", "cat"]
+
+
+def finished(directory: Path, words: list[str], seed: int = 1) -> Path:
+    rng = np.random.default_rng(seed)
+    center, context = rng.normal(size=(2, len(words), 3)).astype(np.float32)
+    embeddings.write(directory, pa.array(words), np.arange(len(words), 0, -1), center, context, {"epochs": 1})
+    (directory / "_SUCCESS").touch()
+    return directory
+
+
+def counted(words: dict[str, int]) -> Vocabulary:
+    return Vocabulary(pa.array(list(words), pa.large_string()), np.array(list(words.values())), 99, 9)
+
+
+def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 rows of 3 dimensions at a time."""
+    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 3 * 3 * 4)
+
+
+@pytest.mark.parametrize("is_small", [False, True])
+def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool
+) -> None:
+    if is_small:
+        small_row_groups(monkeypatch)
+    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    rows, change = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
+    matrices = [embeddings.read(tmp_path / "earlier").vectors, embeddings.read_context(tmp_path / "earlier")]
+    found: dict[int, list[Any]] = {}
+    parts = list(rows)
+    assert len(parts) == (2 if is_small else 1)
+    for ids, center, context in parts:
+        assert not set(found) & set(ids.tolist())
+        found |= {word: [a, b] for word, a, b in zip(ids.tolist(), center, context, strict=True)}
+    assert sorted(found) == [0, 2, 3]
+    for word, old in (("cat", 3), ("the", 0), ("é", 1)):
+        for row, matrix in zip(found[["cat", "new", "the", "é"].index(word)], matrices, strict=True):
+            assert np.array_equal(row, matrix[old])
+    assert change == {"known": 3, "new": 1, "vanished": 1, "vanished_but_kept": 0}
+
+
+def test_the_vectors_are_of_the_run_that_was_read_whatever_is_published_over_it(tmp_path: Path) -> None:
+    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    before = embeddings.read(tmp_path / "earlier").vectors
+    shutil.rmtree(tmp_path / "earlier")
+    finished(tmp_path / "earlier", EARLIER, seed=2)
+    ((_, center, _),) = warm_start.begin(earlier, counted(dict.fromkeys(EARLIER, 1))).rows
+    assert np.array_equal(center, before)
+
+
+def test_the_change_counts_words_that_stay_without_having_occurred_as_vanished(tmp_path: Path) -> None:
+    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    begun = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "gone": 0, "the": 0, "é": 0}))
+    assert begun.change == {"known": 1, "new": 1, "vanished": 3, "vanished_but_kept": 3}
+    assert warm_start.summary("old", {**begun.change, "held_out_loss": 2.5}) == (
+        "starting from old: 1 known words, 1 new, 3 vanished, which stay; held out 2.5000"
+    )
+
+
+def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    finished(tmp_path / "earlier", EARLIER)
+    with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4; they must be the same"):
+        warm_start.read(tmp_path / "earlier", 4)
+
+
+def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
+    runs = {"a": (EARLIER, 1), "b": (EARLIER, 2), "c": ([*EARLIER[:3], "dog"], 1), "d": (EARLIER, 1)}
+    digests = {name: warm_start.read(finished(tmp_path / name, *run), 3).digest for name, run in runs.items()}
+    assert len(set(digests.values())) == 3
+    assert digests["a"] == digests["d"]
+
+
+def test_the_digest_does_not_depend_on_how_the_tables_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = warm_start.read(finished(tmp_path / "whole", EARLIER), 3).digest
+    small_row_groups(monkeypatch)
+    monkeypatch.setattr(warm_start, "WORDS", 1)
+    assert warm_start.read(finished(tmp_path / "cut", EARLIER), 3).digest == whole
+    # As earlier versions made it, so that their runs can be begun with and resumed.
+    content = embeddings.read(tmp_path / "cut").vectors.tobytes() + embeddings.read_context(tmp_path / "cut").tobytes()
+    assert whole == hashlib.sha256(content + "\0".join(EARLIER).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize(("max_words", "found"), [(0, "cebdaxz"), (1, "cbaxz"), (2, "cebaxz")])
+def test_known_words_stay_whatever_their_count(spark: SparkSession, max_words: int, found: str) -> None:
+    segments = segments_of(spark, {"e": 4, "d": 3, "c": 9, "b": 3, "a": 2, "f": 1})
+    known = pa.array(["z", "a", "c", "b", "x"])
+    result = vocabulary.count_words(segments, min_count=3, max_words=max_words, known=known)
+    assert "".join(result.words.to_pylist()) == found
+    counts = {"c": 9, "e": 4, "b": 3, "d": 3, "a": 2, "x": 0, "z": 0}
+    assert result.counts.tolist() == [counts[word] for word in found]
+    assert result.words.type == pa.large_string()
+    assert (result.total_words, result.distinct_words) == (22, 6)
+
+
+def test_a_text_of_known_words_alone_needs_none_that_is_frequent(spark: SparkSession) -> None:
+    result = vocabulary.count_words(segments_of(spark, {"a": 2, "f": 1}), min_count=9, known=pa.array(["f"]))
+    assert result.words.to_pylist() == ["f"]
+
+
+@pytest.mark.parametrize("exponent", [-1.0, 0.0, 0.75])
+def test_a_word_that_does_not_occur_is_never_noise_and_never_skipped(exponent: float) -> None:
+    counts = np.array([5, 3, 0, 0], np.int64)
+    noise = noise_distribution(counts, exponent)
+    assert noise[2:].tolist() == [0.0, 0.0]
+    assert np.allclose(noise[:2], noise_distribution(counts[:2], exponent))
+    keep = keep_probability(counts, 8, 1e-1)
+    assert np.array_equal(keep[:2], keep_probability(counts[:2], 8, 1e-1))
+    assert keep[2:].tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_training_leaves_the_vectors_of_words_that_do_not_occur_as_they_were(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    rows = rows_of_text()
+    counts = np.concatenate([counts_of(rows), np.zeros(30, np.int64)])
+    center, context = np.random.default_rng(2).normal(size=(2, WORDS + 30, SETTINGS.dimensions)).astype(np.float32)
+    encoded = spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), ENCODED)
+    training = Training(encoded, counts, replace(SETTINGS, scheme=scheme), tmp_path)
+    training.start_from([(np.arange(len(center)), center, context)])
+    before = training.held_out_loss()
+    metrics = [progress.metrics for progress in training.run() if progress.metrics]
+    ended = [vectors[:] for vectors in training.vectors()]
+    assert before is not None
+    assert metrics[-1]["held_out_loss"] < before
+    for start, end in zip((center, context), ended, strict=True):
+        assert np.array_equal(start[WORDS:], end[WORDS:])
+        assert not np.array_equal(start[0], end[0])
+        assert np.isfinite(end).all()

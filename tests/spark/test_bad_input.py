@@ -1,0 +1,469 @@
+"""Whatever is wrong with the input: one sentence, or skipped and counted; never a traceback, never silence."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spark_w2v import config, pipeline
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus, session, vocabulary
+from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.messages import check_counters
+from spark_w2v.text.tokenizer import check_tokenizer
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def tallied(spark: "SparkSession", path: Path, **keys: Any) -> dict[str, int]:
+    """What is counted in the files of a path, without what is 0."""
+    segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
+    return {name: count for name, count in vocabulary.counters(segments).items() if count}
+
+
+def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    """What is said of files of which too much could not be read, or that have no words."""
+    session = spark.newSession()
+    settings = config.from_dict({"corpus": keys})
+    found = corpus.list_files(session, [str(path)], settings.corpus.format)
+
+    def prepare() -> None:
+        segments = corpus.read(session, [str(path)], settings.corpus, found)
+        pipeline.prepare(segments, settings, files=[file.path for file in found.files])
+
+    with pytest.raises(ConfigError) as error:
+        prepare()
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
+
+
+def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        corpus.read(spark, [str(path)], config.Corpus(**keys))
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
+
+
+def explained(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    """What is said of a file that turns out to be bad while it is read, whichever job reads it."""
+    segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
+    sentences = set()
+    for job in (lambda: vocabulary.counters(segments), lambda: vocabulary.count_words(segments, 1), segments.rdd.count):
+        with pytest.raises(Exception) as error:  # noqa: PT011 - of whatever class, it has to be explained
+            job()
+        sentences.add(translate_error(error.value))
+    (sentence,) = sentences
+    assert sentence is not None
+    assert "\n" not in sentence
+    return sentence
+
+
+# Before any work
+
+
+@pytest.mark.parametrize("name", ["nope", "*.nope", "no such dir/x.txt"])
+def test_a_path_that_does_not_exist_is_named(spark: "SparkSession", tmp_path: Path, name: str) -> None:
+    assert refused(spark, tmp_path / name) == f"{tmp_path}/{name}: no such file; give --input paths that exist."
+
+
+def test_a_name_with_brackets_is_a_pattern_unless_they_are_escaped(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a[1].txt").write_text("one two\n")
+    assert "a[1].txt: is read as a pattern, which no file fits" in refused(spark, tmp_path / "a[1].txt")
+    assert tallied(spark, tmp_path / r"a\[1\].txt")["words"] == 2
+
+
+def test_a_name_with_a_colon_is_told_whether_it_is_given_or_found(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a:b.txt").write_text("one two\n")
+    sentence = "a:b.txt: Hadoop takes no colon in a name; rename it."
+    assert refused(spark, tmp_path / "a:b.txt") == sentence
+    assert explained(spark, tmp_path) == sentence
+
+
+def test_a_directory_without_files_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "deep" / "deeper").mkdir(parents=True)
+    assert "has no files" in refused(spark, tmp_path)
+
+
+def test_files_of_no_bytes_are_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").touch()
+    (tmp_path / "b.txt").touch()
+    assert "2 files of 0 bytes" in refused(spark, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", "an empty path"),
+        ("[a", "no glob"),
+        ("nofs://host/x", 'no such file system (No FileSystem for scheme "nofs")'),
+        ("http://127.0.0.1:9/x", "cannot list files there"),
+        ("hdfs://127.0.0.1:9/x", "hdfs://127.0.0.1:9/x: cannot be opened (Connection refused)."),
+        ("://", "://: cannot be opened (Expected scheme name at index 0: :/)."),
+        ("\udcff", "cannot be opened ("),
+    ],
+)
+def test_a_path_that_is_none_is_refused(spark: "SparkSession", path: str, words: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        corpus.read(spark, [path], config.Corpus())
+    assert words in str(error.value)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_an_unreadable_file_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "a.txt").chmod(0)
+    assert f"{tmp_path}/a.txt: cannot be read" in explained(spark, tmp_path)
+
+
+@pytest.mark.parametrize("pattern", ["(?<=a)b", "(", r"(a)\1", "[z-a]"])
+def test_a_pattern_that_re2_refuses_is_refused_without_spark(pattern: str) -> None:
+    with pytest.raises(ConfigError, match=r"^corpus\.pattern: .* is refused by RE2 \(.*\)"):
+        check_tokenizer(config.Corpus(tokenizer="regex", pattern=pattern))
+
+
+def test_a_pattern_of_re2_is_accepted() -> None:
+    check_tokenizer(config.Corpus(tokenizer="regex", pattern=r"[\p{L}']+"))
+
+
+def test_names_of_columns_that_spark_takes_for_one_are_told(spark: "SparkSession", tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["one two"], "Text": ["one two"]}), tmp_path / "a.parquet")
+    assert "two columns `text`" in refused(spark, tmp_path, format="parquet")
+
+
+def test_text_has_no_ready_made_words(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a")
+    assert "corpus.tokenizer" in refused(spark, tmp_path, tokenizer="none")
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"column": "test"}, 'no column "test"; did you mean text?'),
+        ({"column": "zzz"}, "it has text, items, n, x."),
+        ({"column": "TEXT"}, 'no column "TEXT"; did you mean text?'),
+        (
+            {"column": "x", "tokenizer": "none"},
+            "is array<double>, ready-made words are array<string>, or an array of whole",
+        ),
+        ({"column": "x"}, "is array<double>, text is string; give another column."),
+        ({"column": "items"}, 'text is string; set corpus.tokenizer to "none"'),
+        ({"column": "n"}, "is bigint, text is string"),
+        ({"column": "text", "tokenizer": "none"}, "is string, ready-made words are array<string>"),
+        ({"column": "mumbers", "tokenizer": "none"}, 'no column "mumbers"'),
+    ],
+)
+def test_a_parquet_column_that_does_not_fit_is_refused(
+    spark: "SparkSession", tmp_path: Path, keys: dict[str, str], words: str
+) -> None:
+    table = pa.table({"text": ["a"], "items": [["a"]], "n": [1], "x": [[1.5]]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert words in refused(spark, tmp_path, format="parquet", **keys)
+
+
+@pytest.mark.parametrize("lacking", ["a", "c [1] é"])
+def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_path: Path, lacking: str) -> None:
+    pq.write_table(pa.table({"other": ["x"]}), tmp_path / f"{lacking}.parquet")
+    pq.write_table(pa.table({"items": [["alpha", "beta"]] * 50}), tmp_path / "b.parquet")
+    keys = {"format": "parquet", "column": "items", "tokenizer": "none"}
+    if lacking == "a":  # it is the first, whose schema Spark takes for that of all
+        assert refused(spark, tmp_path, **keys) == (
+            f'corpus.column: {tmp_path}/a.parquet has no column "items", it has other; {tmp_path}/b.parquet has it. '
+            "Leave files without it out of --input."
+        )
+    else:
+        assert f"1 of 51 lines are bad (1 missing lines), 2.0%; the first are {tmp_path}/{lacking}" in (
+            checked(spark, tmp_path, **keys)
+        )
+
+
+@pytest.mark.parametrize(("column", "tokenizer"), [("text", "words"), ("items", "none")])
+def test_a_parquet_file_whose_column_has_another_type_is_named(
+    spark: "SparkSession", tmp_path: Path, column: str, tokenizer: str
+) -> None:
+    pq.write_table(pa.table({"text": ["a b"], "items": [["a"]]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"text": [1.5], "items": [[2]]}), tmp_path / "b.parquet")
+    assert explained(spark, tmp_path, format="parquet", column=column, tokenizer=tokenizer) == (
+        f"{tmp_path}/b.parquet: its column {column} is {'DOUBLE' if column == 'text' else 'INT64'}, in other files it "
+        "is string; convert it, or leave it out of --input."
+    )
+
+
+def test_text_given_as_parquet_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_text("no Parquet at all, but text")
+    assert refused(spark, tmp_path, format="parquet").startswith(f"{tmp_path}/a.parquet: is not Parquet, or damaged")
+
+
+# While reading
+
+
+def test_a_truncated_gz_among_good_ones_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    whole = gzip.compress(b"".join(b"word%d and some more\n" % number for number in range(50_000)))
+    (tmp_path / "a.txt.gz").write_bytes(whole)
+    (tmp_path / "b é %.txt.gz").write_bytes(whole[: len(whole) // 2])
+    assert explained(spark, tmp_path) == (
+        f"{tmp_path}/b é %.txt.gz: cannot be read to its end (it ends too early: truncated?); "
+        "replace it, or leave it out of --input."
+    )
+
+
+def test_text_called_gz_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt.gz").write_text("just text\n")
+    assert "a.txt.gz: cannot be read to its end (it is not gzip)" in explained(spark, tmp_path)
+
+
+def test_a_file_removed_meanwhile_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    segments = corpus.read(spark, [str(tmp_path)], config.Corpus())
+    (tmp_path / "a.txt").unlink()
+    with pytest.raises(Exception) as error:  # noqa: PT011 - of whatever class, it has to be explained
+        vocabulary.counters(segments)
+    assert translate_error(error.value) == f"{tmp_path}/a.txt: was removed while it was read; start again."
+
+
+def test_what_is_no_fault_of_the_input_is_not_explained() -> None:
+    assert translate_error(ZeroDivisionError("division by zero")) is None
+
+
+def test_blank_lines_alone_have_no_words(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("\n \n\t\n\u3000\n")
+    assert tallied(spark, tmp_path) == {"lines": 4, "blank_lines": 4}
+    with pytest.raises(ConfigError, match="the corpus has no words"):
+        vocabulary.count_words(corpus.read(spark, [str(tmp_path)], config.Corpus()), min_count=1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_other_unicode_than_utf_8_is_counted_as_binary(spark: "SparkSession", tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("one two\nthree four\n".encode(encoding))
+    found = tallied(spark, tmp_path)
+    assert found["binary_lines"] == found["lines"] >= 2
+    assert "words" not in found
+
+
+def test_random_bytes_never_pass_for_a_corpus(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(np.random.default_rng(0).bytes(200_000))
+    found = vocabulary.counters(corpus.read(spark, [str(tmp_path)], config.Corpus()))
+    with pytest.raises(ConfigError, match=r"lines are bad \(.*binary lines.*invalid utf8 lines\).*max_bad_fraction"):
+        check_counters(found, config.Corpus())
+
+
+def test_invalid_utf8_is_replaced_and_counted(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"caf\xe9 au lait\nfine\n")
+    found = tallied(spark, tmp_path)
+    assert found == {"lines": 2, "words": 4, "sentences": 2, "lines_with_words": 2, "invalid_utf8_lines": 1}
+
+
+def test_a_line_of_20_mb_is_cut_and_not_dropped(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("before\n" + "word " * 4_000_000 + "\nafter")
+    found = tallied(spark, tmp_path)
+    assert found == {
+        "lines": 3, "words": 4_000_002, "sentences": 4002, "lines_with_words": 3, "cut_lines": 1,
+    }  # fmt: skip
+
+
+def test_a_word_of_a_million_characters_is_skipped_and_counted(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a " + "b" * 1_000_000 + " c " + "é" * 10_000)
+    found = tallied(spark, tmp_path)
+    assert (found["words"], found["long_words"]) == (2, 2)
+
+
+def test_a_million_lines_of_one_word_are_all_read(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("word\n" * 1_000_000)
+    assert tallied(spark, tmp_path) == {
+        "lines": 1_000_000, "words": 1_000_000, "sentences": 1_000_000, "lines_with_words": 1_000_000,
+    }  # fmt: skip
+
+
+def test_json_lines_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path) -> None:
+    lines = [
+        b'{"text": "a b"}', b'{"text": 5}', b'{"text": {"x": 1}}', b'{"text": ["a"]}', b'{"text": true}',
+        b'{"text": null}', b"{}", b'{"other": "x"}', b"{broken", b"[1]", b'"x"', b"", b"  ", b'{"text": ""}',
+        b'{"text": "--"}', b'{"text": "caf\xe9"}', b'{"te\0xt": 1}', b'{"text": "a\\u0000b"}', b'{"text": "\\ud83d"}',
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
+    assert tallied(spark, tmp_path, format="jsonl") == {
+        "lines": 19, "words": 3, "sentences": 2, "lines_with_words": 2, "blank_lines": 3, "wordless_lines": 1,
+        "wrong_type_lines": 4, "missing_lines": 3, "malformed_lines": 4, "binary_lines": 2, "invalid_utf8_lines": 1,
+    }  # fmt: skip
+
+
+def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path) -> None:
+    lines = ['{"text": ["a b", null, ""]}', '{"text": []}', '{"text": null}', '{"text": [1, 2.50, "3"]}']
+    wrong = [
+        '"a b"',
+        "[[1]]",
+        '["a", {"b": 1}, 3]',
+        '[{"id": 1}, {"id": 2}]',
+        '[["a"], "b"]',
+        "[true]",
+        '["a", 1e3]',
+        "{}",
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join([*lines, *(f'{{"text": {value}}}' for value in wrong)]))
+    assert tallied(spark, tmp_path, format="jsonl", tokenizer="none") == {
+        "lines": 12, "words": 4, "sentences": 2, "lines_with_words": 2, "wordless_lines": 1, "missing_lines": 1,
+        "wrong_type_lines": 8, "null_words": 2,
+    }  # fmt: skip
+
+
+def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "x"}\n\n{"body": "y"}')
+    found = vocabulary.counters(corpus.read(spark, [str(tmp_path)], config.Corpus(format="jsonl")))
+    with pytest.raises(ConfigError, match='none of 3 lines has a field "text"'):
+        check_counters(found, config.Corpus(format="jsonl", max_bad_fraction=1.0))
+    assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; they have body.')
+    (tmp_path / "a.jsonl").write_text('{"id": 1, "Text": "x"}\n{"Text": null, "n": 1}')
+    assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; did you mean Text?')
+
+
+LATIN = "El niño comió mañana. "
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        (
+            "a.txt",
+            (LATIN * 3 + "\n").encode("latin-1") * 2,
+            "looks like Latin-1 or Windows-1252, convert it (iconv -f WINDOWS",
+        ),
+        ("a.txt", ("word " * 500 + "“é”\n").encode("cp1252") * 2, "looks like Latin-1 or Windows-1252"),
+        ("a.txt", "Съешь же ещё этих мягких булок\n".encode("cp1251") * 2, "another encoding, such as Windows-1251"),
+        ("a.txt", "単語の間に空白はありません\n".encode("shift-jis") * 2, "another encoding, such as Windows-1251"),
+        ("a.txt", "Съешь ещё \n".encode() * 2 + "Съешь ещё".encode()[:-1] + b"\n", "is UTF-8 with damaged characters"),
+        ("a.txt", "one two\nthree\n".encode("utf-16"), "looks like UTF-16, convert it (iconv -f UTF-16 -t UTF-8)"),
+        ("a.txt", "one two\nthree\n".encode("utf-32-le"), "looks like UTF-32"),
+        ("a.jsonl", b'[\n {\n  "text": "a"\n },\n', "a.jsonl is one JSON array, not one object per line (jq -c '.[]'"),
+        ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
+        ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
+        ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
+        (
+            "a.jsonl",
+            b'{"text": ["a", "b"]}',
+            'is not always a string; for ready-made words set corpus.tokenizer to "none"',
+        ),
+        ("a.jsonl", b'{"text": 5}', 'the field "text" is not always a string; fix'),
+        ("a.jsonl", '{"text": "ma\u00f1ana"}'.encode("latin-1"), "looks like Latin-1 or Windows-1252"),
+    ],
+)
+def test_what_is_probably_wrong_with_bad_lines_is_said(
+    spark: "SparkSession", tmp_path: Path, name: str, content: bytes, hint: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert hint in checked(spark, tmp_path, format="jsonl" if name == "a.jsonl" else "text")
+
+
+def test_bad_lines_are_named_by_file_and_line(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (session, corpus):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 1000)
+    lines = [b"fine and dandy" for _ in range(500)]
+    for number in (3, 200, 400, 499):
+        lines[number - 1] = b"caf\xe9"
+    lines[250] = b"\0"
+    (tmp_path / "é.txt").write_bytes(b"\n".join(lines))
+    (tmp_path / "b.txt").write_bytes(b"fine\ncaf\xe9")
+    sentence = checked(spark, tmp_path, max_bad_fraction=0.0)
+    assert (
+        "6 of 502 lines are bad (1 binary lines, 5 invalid utf8 lines), 1.2%; the first are binary lines: " in sentence
+    )
+    assert (
+        f"binary lines: {tmp_path}/é.txt:251; invalid utf8 lines: {tmp_path}/b.txt:2, {tmp_path}/é.txt:3, " in sentence
+    )
+    assert f"{tmp_path}/é.txt:200; the text" in sentence
+    settings = config.from_dict({"corpus": {"max_bad_fraction": 1.0}, "vocabulary": {"min_count": 1}})
+    found = corpus.list_files(spark, [str(tmp_path)], settings.corpus.format)
+    segments = corpus.read(spark, [str(tmp_path)], settings.corpus, found)
+    text = pipeline.prepare(segments, settings, files=[file.path for file in found.files])
+    text.encoded.unpersist()
+    assert f"the first binary lines: {tmp_path}/é.txt:251" in pipeline.summary(text.facts)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (
+            {"tokenizer": "regex", "pattern": "[ACGT]{6}"},
+            "corpus.pattern '[ACGT]{6}' matches nothing in 2 lines of text, which is lower-cased before; "
+            "for a pattern of upper-case letters set corpus.lower_case to false.",
+        ),
+        ({"tokenizer": "regex", "pattern": "[0-9]+", "lower_case": False}, "matches nothing in 2 lines of text."),
+        ({"max_word_length": 3}, "all 2 are longer than corpus.max_word_length (3)"),
+    ],
+)
+def test_a_corpus_without_words_because_of_the_configuration_says_so(
+    spark: "SparkSession", tmp_path: Path, keys: dict[str, Any], words: str
+) -> None:
+    (tmp_path / "a.txt").write_text("ACGTAC\nGGGTTTAAA\n")
+    assert words in checked(spark, tmp_path, **keys)
+
+
+def test_names_that_spark_or_the_job_uses_itself_are_names_like_others(spark: "SparkSession", tmp_path: Path) -> None:
+    names = ["_metadata", "value", "start", "reason", "parsed", "path_hash"]
+    pq.write_table(pa.table({name: [f"in {name}"] for name in ["text", *names]}), tmp_path / "a.parquet")
+    for name in ["text", *names]:
+        assert tallied(spark, tmp_path, format="parquet", column=name)["words"] == (
+            2 if "_" not in name.strip("_") else 3
+        )
+    (tmp_path / "a.parquet").unlink()
+    names += ["_not_json", "not text", "_corrupt_record", "a.b", "a`b", "$", "x y"]
+    (tmp_path / "a.jsonl").write_text(json.dumps(dict.fromkeys(names, "two words")))
+    for name in names:
+        assert tallied(spark, tmp_path, format="jsonl", column=name)["words"] == 2, name
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.int8(),
+        pa.int16(),
+        pa.int32(),
+        pa.int64(),
+        pa.uint8(),
+        pa.uint16(),
+        pa.uint32(),
+        pa.uint64(),
+        pa.decimal128(20, 0),
+    ],
+)
+def test_whole_numbers_are_words_in_decimal(spark: "SparkSession", tmp_path: Path, kind: pa.DataType) -> None:
+    most = 10**19 if pa.types.is_decimal(kind) else np.iinfo(kind.to_pandas_dtype()).max
+    items = pa.array([[1, 2, most], None, [None, 1]], pa.list_(pa.int64() if most < 2**63 else pa.uint64())).cast(
+        pa.list_(kind)
+    )
+    pq.write_table(pa.table({"items": items}), tmp_path / "a.parquet")
+    segments = corpus.read(spark, [str(tmp_path)], config.Corpus(format="parquet", column="items", tokenizer="none"))
+    (row,) = segments.collect()
+    assert row["words"] == ["1", "2", str(most)]
+    assert row["counts"] == [2, 1, 1]
+    assert row["counters"][COUNTERS.index("null_words")] == 1
+
+
+def test_nulls_in_parquet_are_counted(spark: "SparkSession", tmp_path: Path) -> None:
+    pq.write_table(pa.table({"items": [["a", None], None, [], [None]]}), tmp_path / "a.parquet")
+    assert tallied(spark, tmp_path, format="parquet", column="items", tokenizer="none") == {
+        "lines": 4, "words": 1, "sentences": 1, "lines_with_words": 1, "wordless_lines": 2, "missing_lines": 1,
+        "null_words": 2,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("bad", "stops"), [(1, False), (2, True)])
+def test_more_bad_lines_than_allowed_stop_the_run(bad: int, stops: bool) -> None:
+    found = dict.fromkeys(COUNTERS, 0) | {"lines": 100, "binary_lines": bad}
+    if not stops:
+        check_counters(found, config.Corpus())
+        return
+    with pytest.raises(ConfigError, match=r"^2 of 100 lines are bad \(2 binary lines\), 2\.0%"):
+        check_counters(found, config.Corpus())

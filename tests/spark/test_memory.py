@@ -1,0 +1,151 @@
+"""Memory: what is refused before training, and a task's peak against the formula."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import NotEnoughMemoryError, StorageError
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.skipgram.schedule import expected_pairs, kept_words
+from spark_w2v.spark.memory import Given, Need, check, check_disk, given_by, needed
+from spark_w2v.spark.tables import ENCODED
+from spark_w2v.spark.training import Settings, Training
+
+GB = 1 << 30
+
+
+class Usage(NamedTuple):
+    """What shutil.disk_usage returns."""
+
+    total: int
+    used: int
+    free: int
+
+
+def test_the_model_is_two_matrices_of_float32() -> None:
+    assert needed(100_000, 100, 2, "blocks", 1e6, 2).model == 80_000_000
+
+
+def test_more_blocks_need_less_a_task_and_more_replicas_do_not() -> None:
+    blocks = [needed(2_000_000, 300, count, "blocks", 1e9, count).task for count in (2, 8, 64)]
+    assert blocks == sorted(blocks, reverse=True)
+    assert blocks[-1] < blocks[0] / 5
+    replicas = [needed(2_000_000, 300, count, "replicas", 1e9, count).task for count in (2, 64)]
+    assert replicas[0] == replicas[1] > needed(2_000_000, 300, 1, "blocks", 1e3, 1).model
+
+
+def test_a_bucket_of_any_corpus_is_bounded() -> None:
+    assert needed(50_000, 100, 2, "blocks", 1e10, 2).task == needed(50_000, 100, 2, "blocks", 1e15, 2).task < GB
+
+
+NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (Given(heap=8 * GB), ["spark.driver.memory", "9.7 GB", "8.6 GB"]),
+        (Given(heap=9 * GB, machine=18 * GB, slots=2), ["3.2 GB in each of 2 tasks", "20.4 GB in all", "19.3 GB left"]),
+        (Given(heap=9 * GB, results=3 * GB), ["spark.driver.maxResultSize is 3.2 GB", "unset"]),
+        (Given(heap=9 * GB, machine=12 * GB), ["14.0 GB in Python on the driver", "12.9 GB left"]),
+        (
+            Given(heap=9 * GB, executor=5 * GB, key="spark.executor.pyspark.memory", cores=2),
+            ["spark.executor.pyspark.memory is 5.4 GB", "3.2 GB", "training.partitions"],
+        ),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_numbers(given: Given, named: list[str]) -> None:
+    with pytest.raises(NotEnoughMemoryError) as refused:
+        check(NEED, given)
+    for words in ["4.3 GB", *named]:
+        assert words in str(refused.value)
+
+
+def test_what_just_fits_is_not_refused() -> None:
+    check(NEED, Given(heap=9 * GB, machine=19 * GB, slots=2, executor=6 * GB, key="x", cores=2, results=4 * GB))
+    check(NEED, Given(heap=9 * GB))
+
+
+def test_the_drivers_python_needs_no_memory_for_the_model_of_blocks() -> None:
+    for words in (10_000, 1_000_000):
+        small, large = (needed(words, dimensions, 8, "blocks", 1e9, 2).driver for dimensions in (10, 1000))
+        assert small == large < 0.5e9
+    assert needed(1_000_000, 300, 8, "replicas", 1e9, 2).driver > 3 * 2.4e9
+
+
+def test_parameters_that_do_not_fit_on_the_disk_are_refused_with_the_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "made" / "later"
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 96 * GB, 3 * GB))
+    check_disk(GB, True, folder)
+    check_disk(GB + GB // 2, False, folder)
+    with pytest.raises(StorageError) as refused:
+        check_disk(2 * GB, True, folder)
+    for words in (str(folder), "2.1 GB", "room for 3, 6.4 GB", "room for 3.2 GB"):
+        assert words in str(refused.value)
+    with pytest.raises(StorageError, match=r"room for 2, 4\.3 GB"):
+        check_disk(2 * GB, False, folder)
+    assert not folder.exists()
+
+
+def test_a_checkpoint_that_is_replaced_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 99 * GB, 0))
+    ParameterFiles.create(tmp_path / "00000000", 1000, 100)
+    check_disk(400_000, False, tmp_path)
+    with pytest.raises(StorageError):
+        check_disk(400_001, False, tmp_path)
+
+
+def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
+    given = given_by(spark.sparkContext)
+    assert 0.5 * GB < given.heap <= 1 * GB  # conftest.py gives it 1g
+    assert given.slots == 2
+    assert given.machine is not None
+    assert given.machine > 0
+
+
+def peak_of_rows(_: Any) -> list[int]:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return [int(status["VmHWM"].split()[0]) << 10]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("scheme", "snapshots"), [("blocks", False), ("blocks", True), ("replicas", False)])
+def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
+    spark: SparkSession, scheme: str, snapshots: bool, tmp_path: Path
+) -> None:
+    words, dimensions, partitions = 60_000, 200, 2
+    rng = np.random.default_rng(1)
+    lengths = np.full(500, 100, np.int32)
+    share = 1 / np.arange(1, words + 1)
+    segments = [rng.choice(words, 50_000, p=share / share.sum()).astype(np.int32) for _ in range(8)]
+    rows: list[tuple[Any, ...]] = [(0, 0, i, ids.tobytes(), lengths.tobytes()) for i, ids in enumerate(segments)]
+    counts = np.maximum(np.bincount(np.concatenate(segments), minlength=words), 1).astype(np.int64)
+    settings = Settings(
+        scheme=scheme, partitions=partitions, dimensions=dimensions, window=5, negatives=5, epochs=1,
+        learning_rate=0.05, slices=1, subsample=1e-3, noise_exponent=0.75, damping=0.1, seed=1, held_out_words=0,
+    )  # fmt: skip
+    encoded = spark.createDataFrame(spark.sparkContext.parallelize(rows, 2), ENCODED)
+    training = Training(encoded, counts, settings, tmp_path, snapshots)
+    list(training.run())
+
+    def peak(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        list(batches)
+        yield pa.RecordBatch.from_pydict({"bytes": peak_of_rows(None)})
+
+    # The workers of the training are used again, so that their peaks are still there: those of frames for `blocks`,
+    # those of RDDs for `replicas`.
+    if scheme == "blocks":
+        found = max(row["bytes"] for row in spark.range(4, numPartitions=4).mapInArrow(peak, "bytes long").collect())
+    else:
+        found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak_of_rows).collect())
+    pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.window)
+    need = needed(words, dimensions, partitions, scheme, pairs, 2, snapshots).task
+    assert need / 3 < found < need

@@ -1,0 +1,277 @@
+"""Training through Spark: equal bits whatever the executors, every pair once, plain NumPy as the oracle."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import DivergedError, NoPairsError
+from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.pairs import PairCodec
+from spark_w2v.skipgram.parameters import initialise
+from spark_w2v.skipgram.sampling import KERNEL, RING, generator
+from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges, learning_rate, most_partitions, why_no_more
+from spark_w2v.spark.slots import ExchangeSettings
+from spark_w2v.text.encoding import segment_of
+from tests.support.planted import SETTINGS, WORDS, made, rows_of_text
+
+
+def trained(*arguments: Any, **options: Any) -> Any:
+    training = made(*arguments, **options)
+    progress = list(training.run())
+    return training, progress
+
+
+@pytest.fixture(scope="module")
+def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A training by SETTINGS that has ended, and its progress; to look at only."""
+    return trained(spark, tmp_path_factory.mktemp("parameters"), SETTINGS)
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_the_result_does_not_depend_on_how_the_text_is_partitioned(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    settings = replace(SETTINGS, scheme=scheme)
+    one, _ = trained(spark, tmp_path / "1", settings, 1)
+    other, _ = trained(spark, tmp_path / "4", settings, 4)
+    backwards, _ = trained(spark, tmp_path / "3", settings, 3, rows_of_text()[::-1])
+    for run in (other, backwards):
+        assert np.array_equal(one.state.center, run.state.center)
+        assert np.array_equal(one.state.context, run.state.context)
+    assert np.abs(one.state.center).max() > 0.01
+
+
+def test_tasks_and_snapshots_change_neither_a_bit_nor_a_loss(spark: SparkSession, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, partitions=5, slices=2)
+    alone, of_one = trained(spark, tmp_path / "1", settings, exchange=ExchangeSettings(tasks=1))
+    two, of_two = trained(spark, tmp_path / "2", settings, snapshots=True)
+    assert np.array_equal(alone.state.center, two.state.center)
+    assert np.array_equal(alone.state.context, two.state.context)
+    clock = {"seconds", "draw_seconds", "pair_seconds", "kernel_seconds", "wait_seconds", "words_per_second",
+             "words_per_second_per_core"}  # fmt: skip
+    where = {"tasks", "most_task_pairs", "least_task_pairs", "slowest_host", "driver_bytes", "task_bytes"}
+    one_metrics, two_metrics = ([p.metrics for p in progress if p.metrics] for progress in (of_one, of_two))
+    assert [metrics["tasks"] for metrics in (*one_metrics, *two_metrics)] == [1, 1, 2, 2]
+    for one, other in zip(one_metrics, two_metrics, strict=True):
+        assert {k: v for k, v in one.items() if k not in clock | where} == {
+            k: v for k, v in other.items() if k not in clock | where
+        }
+
+
+def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run: Any) -> None:
+    training, progress = run
+    blocks, sampler, plan = training.blocks, training._plan.sampler, training._plan
+    codec, count, s = PairCodec.of(training.blocks), training.blocks.count, SETTINGS
+    center, context = np.empty((2, WORDS, s.dimensions), np.float32)
+    places = np.argsort(blocks.order).astype(np.int32)
+    initialise(center, context, s.seed, places)
+    for epoch in range(s.epochs):
+        edges = epoch_edges(epoch, count, training.settings.slices, training._pairs)
+        ring = Ring.draw(count, edges.size - 1, generator(s.seed, RING, epoch))
+        keys = np.sort(np.concatenate([sampler.pairs(*segment_of(row), epoch, edges)[0] for row in rows_of_text()]))
+        for number in range(ring.rounds):
+            for i in range(count):
+                j, sweep = ring.context_of(number, i), number // count
+                prefix = np.uint64((sweep << codec.block | i) << codec.block | j)
+                pairs = codec.shortened(keys[keys >> np.uint64(2 * codec.row) == prefix])
+                rates = [
+                    learning_rate(s.learning_rate, (epoch + done_before(n, count, edges)) / s.epochs)
+                    for n in (number, number + 1)
+                ]
+                noise = BlockNoise.of(blocks.of(plan.noise, j), s.dimensions)
+                rng = generator(s.seed, KERNEL, epoch, (sweep * count + i) * count + j)
+                rows = blocks.of(center, i), blocks.of(context, j)
+                train_pairs(*rows, pairs, codec, noise, SgdParams(s.negatives, s.damping, *rates), rng)
+        assert [p.metrics for p in progress if p.metrics][epoch]["pairs"] == keys.size
+    assert np.array_equal(training.state.center, center)
+    assert np.array_equal(training.state.context, context)
+
+
+def test_a_training_leaves_one_directory_of_parameters_and_none_when_it_is_broken_off(
+    run: Any, spark: SparkSession, tmp_path: Path
+) -> None:
+    ended, _ = run
+    assert [ended.state.parameters.directory] == list(ended.folder.iterdir())
+    training = made(spark, tmp_path, replace(SETTINGS, slices=2), snapshots=True)
+    progress = training.run()
+    while not next(progress).is_saved:
+        pass
+    progress.close()  # type: ignore[attr-defined]
+    assert [training.state.parameters.directory] == list(tmp_path.iterdir())
+
+
+def test_bytes_through_the_driver_are_two_models_an_epoch_however_many_blocks(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    model = 2 * WORDS * SETTINGS.dimensions * 4
+    for blocks in (1, 3, 8):
+        _, progress = trained(spark, tmp_path / str(blocks), replace(SETTINGS, partitions=blocks))
+        assert [p.metrics["driver_bytes"] for p in progress if p.metrics] == [2 * model] * SETTINGS.epochs
+
+
+def test_a_run_that_goes_on_from_any_sweep_ends_with_the_same_bits(spark: SparkSession, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, slices=2)
+    whole, progress = trained(spark, tmp_path / "whole", settings, snapshots=True)
+    saved = [p for p in progress if p.is_saved]
+    for stop in (0, len(saved) - 2):
+        first = made(spark, tmp_path / f"{stop}", settings, snapshots=True)
+        seen = 0
+        sweeps = first.run()
+        while seen <= stop:
+            seen += next(sweeps).is_saved
+        sweeps.close()  # type: ignore[attr-defined]
+        second = made(spark, tmp_path / f"{stop}-again", settings, snapshots=True)
+        second.resume(first.state.position(), first.state.parameters)
+        rest = list(second.run())
+        assert np.array_equal(second.state.center, whole.state.center)
+        assert np.array_equal(second.state.context, whole.state.context)
+        last, whole_last = rest[-1].metrics, progress[-1].metrics
+        assert last is not None
+        assert [last[key] for key in ("pairs", "words", "loss")] == [
+            whole_last[key] for key in ("pairs", "words", "loss")
+        ]
+
+
+def test_the_rate_falls_to_nearly_nothing_over_the_run(run: Any) -> None:
+    _, progress = run
+    rates = [p.learning_rate for p in progress]
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(SETTINGS.learning_rate * 1e-4)
+    assert progress[-1].done == 1.0
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_every_sweep_has_new_parameters_and_those_before_go_unless_they_are_a_checkpoint(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    rows = rows_of_text(2)
+    settings = replace(SETTINGS, scheme=scheme, epochs=1, slices=4)
+    training = made(spark, tmp_path, settings, 2, rows, snapshots=True)
+    changed, kept = 0, dict[Path, bytes]()
+    before = training.state.parameters
+    assert list(tmp_path.iterdir()) == [before.directory]
+    for number, _ in enumerate(progress for progress in training.run() if progress.is_saved):
+        now = training.state.parameters
+        assert now is not before
+        changed += not np.array_equal(now.context, before.context)
+        there = set(tmp_path.iterdir())  # the next sweep's may be on their way
+        assert there >= {now.directory, *kept}
+        assert before.directory not in there - kept.keys()
+        if number % 2:
+            now.move_to(tmp_path / f"{number:08d}")
+            kept[now.directory] = now.center.tobytes() + now.context.tobytes()
+        before = now
+    assert set(tmp_path.iterdir()) == {training.state.parameters.directory, *kept}
+    assert changed >= 2
+    assert len(kept) >= 2
+    for directory, content in kept.items():
+        assert (directory / "center.f32").read_bytes() + (directory / "context.f32").read_bytes() == content
+
+
+def test_vectors_are_read_by_word_id(spark: SparkSession, tmp_path: Path) -> None:
+    rows = rows_of_text(2)
+    training = made(spark, tmp_path, SETTINGS, 2, rows)
+    rng = np.random.default_rng(1)
+    expected = rng.normal(size=(2, WORDS, SETTINGS.dimensions)).astype(np.float32)
+    order = rng.permutation(WORDS)
+    training.start_from((some, expected[0][some], expected[1][some]) for some in np.array_split(order, 7))
+    assert np.array_equal(training.state.center, expected[0][training.blocks.order])
+    for vectors, matrix in zip(training.vectors(), expected, strict=True):
+        assert (vectors.shape, len(vectors), vectors.dtype) == (matrix.shape, WORDS, matrix.dtype)
+        assert np.array_equal(vectors[:], matrix)
+        assert np.array_equal(vectors[7:31], matrix[7:31])
+
+
+def test_sentences_of_one_word_are_refused(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [(0, 0, 0, np.arange(WORDS, dtype=np.int32).tobytes(), np.ones(WORDS, np.int32).tobytes())]
+    for scheme in ("blocks", "replicas"):
+        with pytest.raises(NoPairsError, match="fewer than two words"):
+            trained(spark, tmp_path / scheme, replace(SETTINGS, scheme=scheme), 1, rows)
+
+
+def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_path: Path) -> None:
+    rows = rows_of_text(1)
+    training = made(spark, tmp_path, SETTINGS, 1, rows)
+    training.state.center[0, 0] = np.nan
+    with pytest.raises(DivergedError, match=r"training\.learning_rate"):
+        list(training.run())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+@pytest.mark.parametrize("partitions", [1, 2])
+def test_a_learning_rate_that_is_too_high_stops_the_run(
+    spark: SparkSession, tmp_path: Path, scheme: str, partitions: int
+) -> None:
+    settings = replace(
+        SETTINGS, scheme=scheme, partitions=partitions, learning_rate=1.0, negatives=20, subsample=0.0, epochs=3
+    )
+    training = made(spark, tmp_path, settings)
+    with pytest.raises(
+        DivergedError, match=r"diverged in epoch [12]: .*Lower training\.learning_rate \(1\)"
+    ) as stopped:
+        list(training.run())
+    assert "per pair, and that of an untrained model 14.56" in str(stopped.value) or "length" in str(stopped.value)
+    assert [training.state.parameters.directory] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_vectors_that_grow_without_bound_stop_the_run(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    training = made(spark, tmp_path, replace(SETTINGS, scheme=scheme), 1, rows_of_text(1))
+    training.state.center[0] = 500.0  # of D = 8: 1414 long
+    with pytest.raises(DivergedError, match=r"a vector has the length 1\.\d\de\+03, more than 1,000"):
+        list(training.run())
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_a_text_that_teaches_nothing_does_not_pass_for_a_run_that_diverged(
+    spark: SparkSession, tmp_path: Path, scheme: str
+) -> None:
+    rng = np.random.default_rng(1)
+    for number, (words, size) in enumerate([(2, 4), (10, 60), (WORDS, 300)]):
+        ids, lengths = rng.integers(0, words, size).astype(np.int32), np.full(2, size // 2, np.int32)
+        rows = [(0, 0, 0, ids.tobytes(), lengths.tobytes())]
+        for rate in (1e-9, 0.05, 0.1):
+            settings = replace(SETTINGS, scheme=scheme, partitions=1, learning_rate=rate, subsample=0.0)
+            _, progress = trained(spark, tmp_path / f"{number}-{rate}", settings, 1, rows)
+            assert progress[-1].done == 1.0
+
+
+def test_given_vectors_may_begin_with_a_loss_above_that_of_an_untrained_model(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = rows_of_text()
+    opposite = replace(SETTINGS, learning_rate=0.02, epochs=1)
+    outcomes = []
+    for sign in (1, -1):
+        training = made(spark, tmp_path / str(sign), opposite, 2, rows)
+        some = np.full((WORDS, SETTINGS.dimensions), 1.2, np.float32)
+        training.start_from([(np.arange(WORDS), some, sign * some)])
+        assert (training.held_out_loss() or 0.0) > 1.05 * 3 * np.log(2)
+        outcomes.append([p.metrics["loss"] for p in training.run() if p.metrics])
+    assert max(loss for (loss,) in outcomes) > 1.05 * 3 * np.log(2)
+    training = made(
+        spark, tmp_path / "diverging", replace(opposite, learning_rate=1.0, negatives=20, epochs=3), 2, rows
+    )
+    training.start_from([])
+    with pytest.raises(DivergedError):
+        list(training.run())
+
+
+def test_what_keeps_blocks_few_is_said() -> None:
+    assert "of fewer than 256 take longer" in why_no_more("blocks", 1750, 1e9, 5)
+    assert "an epoch has about 360,000 pairs" in why_no_more("blocks", 70_000, 60_000.0, 5)
+    assert "replicas of fewer than 20,000" in why_no_more("replicas", 10, 90_000.0, 5)
+
+
+def test_a_small_corpus_gets_fewer_partitions() -> None:
+    assert most_partitions("blocks", 1750, 1e9, 5) == 6
+    assert most_partitions("blocks", 10, 1e9, 5) == 1
+    assert most_partitions("blocks", 70_000, 1e9, 5) >= 256
+    assert most_partitions("blocks", 70_000, 60_000.0, 5) == 13  # of 2,130 pairs a bucket
+    assert most_partitions("blocks", 70_000, 10.0, 5) == 1
+    assert most_partitions("replicas", 10, 90_000.0, 5) == 4
+    assert most_partitions("replicas", 10**6, 10.0, 5) == 1

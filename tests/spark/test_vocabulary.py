@@ -1,0 +1,130 @@
+"""Which words get which id, whatever the partitioning; what is left of a segment in ids."""
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from spark_w2v import config
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark.tables import ENCODED
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.encoding import encode_segment
+from tests.support.planted import segments_of
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    """Zipf's words in several files."""
+    rng = np.random.default_rng(1)
+    for name in "abc":
+        drawn = rng.zipf(1.5, size=3000) % 500
+        lines = [" ".join(f"w{word}" for word in drawn[at : at + 30]) for at in range(0, 3000, 30)]
+        (tmp_path / f"{name}.txt").write_text("\n".join(lines))
+    return tmp_path
+
+
+def test_order_is_by_falling_count_then_by_code_points(spark: "SparkSession") -> None:
+    segments = segments_of(spark, {"z": 2, "é": 3, "b": 3, "Z": 3}, {"😀": 3, "z": 1, "\uffee": 3, "rare": 1})
+    found = vocabulary.count_words(segments, min_count=2)
+    assert found.words.to_pylist() == ["Z", "b", "z", "é", "\uffee", "😀"]
+    assert found.counts.tolist() == [3, 3, 3, 3, 3, 3]
+    assert (found.total_words, found.distinct_words, len(found)) == (19, 7, 6)
+    assert found.words.type == pa.large_string()
+    assert found.counts.dtype == np.int64
+
+
+def test_counts_beyond_32_bits_stay_exact(spark: "SparkSession") -> None:
+    many = 2**33 + 1
+    found = vocabulary.count_words(segments_of(spark, {"a": many, "b": 5}, {"a": many}), min_count=1)
+    assert found.counts.tolist() == [2 * many, 5]
+    assert found.total_words == 2 * many + 5
+
+
+@pytest.mark.parametrize(
+    ("max_words", "words"), [(0, "cabde"), (1, "c"), (2, "ca"), (3, "cab"), (4, "cabd"), (9, "cabde")]
+)
+def test_max_words_keeps_the_first_of_the_whole_order(spark: "SparkSession", max_words: int, words: str) -> None:
+    segments = segments_of(spark, {"e": 2, "d": 2, "c": 9, "b": 3, "a": 3, "f": 1})
+    found = vocabulary.count_words(segments, min_count=2, max_words=max_words)
+    assert "".join(found.words.to_pylist()) == words
+    assert (found.total_words, found.distinct_words) == (20, 6)
+
+
+def test_an_empty_vocabulary_is_refused_with_the_numbers(spark: "SparkSession") -> None:
+    with pytest.raises(ConfigError, match="min_count is 5; lower vocabulary") as refused:
+        vocabulary.count_words(segments_of(spark, {"a": 4, "b": 1}), min_count=5)
+    assert "of 5 words, 2 distinct, the most frequent occurs 4 times" in str(refused.value)
+
+
+def test_tallies_are_summed_over_pieces(spark: "SparkSession") -> None:
+    found = vocabulary.counters(segments_of(spark, {"a": 1}, {"b": 1}, {}))
+    assert list(found) == list(COUNTERS)
+    assert (found["lines"], found["words"]) == (6, 0)
+
+
+def test_a_corpus_is_counted_and_encoded_like_a_plain_list(spark: "SparkSession", text: Path) -> None:
+    lines = [line.split() for name in "abc" for line in (text / f"{name}.txt").read_text().split("\n")]
+    counts = Counter(word for line in lines for word in line)
+    order = sorted((word for word in counts if counts[word] >= 4), key=lambda word: (-counts[word], word))
+    segments = corpus.read(spark, [str(text)], config.Corpus()).persist()
+    found = vocabulary.count_words(segments, min_count=4)
+    assert found.words.to_pylist() == order
+    assert found.counts.tolist() == [counts[word] for word in order]
+    assert found.total_words == sum(counts.values()) == vocabulary.counters(segments)["words"]
+    assert found.distinct_words == len(counts)
+
+    rank = {word: place for place, word in enumerate(order)}
+    rows = sorted(vocabulary.encode(segments, spark.sparkContext.broadcast(found.words)).collect())
+    assert [type(value) for value in rows[0]] == [int, int, int, bytes, bytes]
+    assert [row[:3] for row in rows] == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
+    assert len(rows[0]) == len(ENCODED)
+    kept = [[rank[word] for word in line if word in rank] for line in lines]
+    assert [word for row in rows for word in np.frombuffer(row[3], "<i4")] == [word for line in kept for word in line]
+    assert [n for row in rows for n in np.frombuffer(row[4], "<i4")] == [len(line) for line in kept if line]
+    segments.unpersist()
+
+
+def test_ids_and_rows_do_not_depend_on_partitioning(spark: "SparkSession", text: Path) -> None:
+    segments = corpus.read(spark, [str(text)], config.Corpus())
+    outcomes = []
+    for partitions in (1, 7):
+        divided = segments.repartition(partitions)
+        found = vocabulary.count_words(divided, min_count=2)
+        rows = sorted(vocabulary.encode(divided, spark.sparkContext.broadcast(found.words)).collect())
+        outcomes.append((found.words.to_pylist(), found.counts.tolist(), rows))
+    assert outcomes[0] == outcomes[1]
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), max_size=6), st.permutations([0, 1, 2, -1, -1, -1])
+)
+def test_a_piece_keeps_its_known_words_and_its_sentences(sentences: list[list[int]], id_of: list[int]) -> None:
+    codes = np.array([code for sentence in sentences for code in sentence], np.int32)
+    lengths = np.array([len(sentence) for sentence in sentences], np.int32)
+    ids, left = encode_segment(codes, lengths, np.array(id_of, np.int32))
+    kept = [[id_of[code] for code in sentence if id_of[code] >= 0] for sentence in sentences]
+    assert np.frombuffer(ids, "<i4").tolist() == [word for sentence in kept for word in sentence]
+    assert np.frombuffer(left, "<i4").tolist() == [len(sentence) for sentence in kept if sentence]
+
+
+def test_a_piece_without_known_words_is_left_out(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("common common")
+    (tmp_path / "b.txt").write_text("rare")
+    (tmp_path / "c.txt").write_text("common\nrare\ncommon rare")
+    segments = corpus.read(spark, [str(tmp_path)], config.Corpus())
+    words = spark.sparkContext.broadcast(vocabulary.count_words(segments, min_count=4).words)
+    rows: list[Any] = sorted(vocabulary.encode(segments, words).collect())
+    assert [(row[0], np.frombuffer(row[3], "<i4").tolist(), np.frombuffer(row[4], "<i4").tolist()) for row in rows] == [
+        (0, [0, 0], [2]),
+        (2, [0, 0], [1, 1]),
+    ]
