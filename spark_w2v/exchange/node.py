@@ -1,125 +1,44 @@
-"""One process's end of the exchange: a listener, and connections that move whole messages, on one thread.
+"""The thread that moves the messages of a part over TCP.
 
-Every connection proves on both sides that it knows the secret of the attempt, by an HMAC over random numbers of both;
-the secret itself never travels here. Whoever cannot is dropped and counted. Nothing that arrives is unpickled, and what
-a message asks room for is checked before there is any.
+A connection that does not prove that it knows the secret of the attempt (connection.py) is dropped and counted. Nothing
+that arrives is unpickled, and the size that a message announces is checked before memory is allocated for it.
 """
 
 import contextlib
 import errno
 import hmac
 import os
-import random
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Connection, Dial, proof
 from spark_w2v.exchange.part import Part
-from spark_w2v.exchange.plan import DRIVER, KINDS, ExchangeError, Message, ProtocolError
+from spark_w2v.exchange.plan import DRIVER, KINDS, Message, ProtocolError
 
-HEADER = struct.Struct("<4sIIQ")  # kind, number, block, bytes of the payload
-NONCE, PROOF = 32, 32  # bytes
-HANDSHAKE = 10.0  # seconds until a new connection has to have proved itself and said who it is
+HANDSHAKE = 10.0  # seconds in which a new connection has to prove itself and identify itself
 PENDING = 128  # new connections at a time; of more, the oldest are dropped
 FIRST = 4096  # bytes of a first message at most
-TURN = 16 << 20  # bytes that one connection may move before the others have their turn
-PIECE = 1 << 20  # bytes handed to the kernel at a time
+SHARE = 16 << 20  # bytes that one connection may move before the others are served
+CHUNK = 1 << 20  # bytes handed to the kernel at a time
 RETRY, REFUSED = 0.25, 2.0  # seconds between two tries to connect; for how long, where nobody listens
 LINGER = 2.0  # seconds that closing waits for what is still to be sent
 
 
-def listen(host: str, ports: tuple[int, int]) -> socket.socket:
-    """A listener on one address of this machine.
-
-    Args:
-        host: a name or an address, never all interfaces.
-        ports: first and last of a range, of which a free one is taken; (0, 0) leaves the choice to the system.
-
-    Raises:
-        ExchangeError: no port of the range is free, or the address is not one of this machine.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ExchangeError(f"{host}: is not an address that can be resolved ({error.strerror}).") from None
-    numbers = list(range(ports[0], ports[1] + 1))
-    random.shuffle(numbers)  # several jobs of one machine should not all try the same ones
-    reason = ""
-    for port in numbers:
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((address[0], port, *address[2:]))
-            listener.listen(1024)
-            listener.setblocking(False)
-            return listener
-        except OSError as error:
-            listener.close()
-            reason = error.strerror or str(error)
-            if error.errno != errno.EADDRINUSE:
-                raise ExchangeError(
-                    f"{host}: cannot listen there on port {port} ({reason}); set SPARK_LOCAL_IP on that machine, or on "
-                    "the driver spark.driver.host and spark.driver.bindAddress, to an address of it."
-                ) from None
-    raise ExchangeError(f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port.")
-
-
-def proof(secret: bytes, role: bytes, server: bytes, client: bytes) -> bytes:
-    """What a side shows: that it knows the secret, for these random numbers and as this role."""
-    return hmac.digest(secret, role + server + client, "sha256")
-
-
-@dataclass
-class _Dial:
-    """Somebody to connect to."""
-
-    source: int
-    host: str
-    port: int
-    due: float  # when to try next
-    until: float  # when to give up
-    reason: str = ""  # why the last try failed
-
-
-class _Connection:
-    """One socket, what is being received from it, and what waits to be sent."""
-
-    def __init__(self, sock: socket.socket, address: str, deadline: float, dial: _Dial | None) -> None:
-        self.sock, self.address, self.deadline = sock, address, deadline
-        self.dial = dial  # of a connection that we make
-        self.source = dial.source if dial else None  # None until it is known
-        self.is_open = False  # proved itself, and known to the part
-        self.is_connecting = False
-        self.out: deque[memoryview] = deque()
-        self.room = memoryview(b"")
-        self.filled = 0
-        self.then: Callable[[], None] = lambda: None
-        self.events = 0
-        self.server_nonce = b""
-        self.client_nonce = b""
-
-    def expect(self, room: Any, then: Callable[[], None]) -> None:
-        """Fill a buffer next, and then call something."""
-        self.room, self.filled, self.then = memoryview(room).cast("B"), 0, then
-
-
 class Node:
-    """Drives a part: brings it what arrives, sends what it wants sent, tells it the time.
+    """Drive a part: deliver what arrives, send its outbox, tell it the time.
 
     Args:
         secret: of the attempt.
-        listener: of listen().
+        listener: of listener.listen.
     """
 
     def __init__(self, secret: bytes, listener: socket.socket) -> None:
         self.port: int = listener.getsockname()[1]
-        self.refused = 0  # connections without the secret, or that said what nobody says
+        self.refused = 0  # connections without the secret, or with a message that no part sends
         self.received: dict[int, int] = {}  # bytes by process
         self.sent: dict[int, int] = {}
         self._secret, self._listener = secret, listener
@@ -130,9 +49,9 @@ class Node:
         for end in (self._waker, self._woken):
             end.setblocking(False)
         self._selector.register(self._woken, selectors.EVENT_READ, self._drain)
-        self._pending: deque[_Connection] = deque()
-        self._open: dict[int, _Connection] = {}
-        self._dials: list[_Dial] = []
+        self._pending: deque[Connection] = deque()
+        self._open: dict[int, Connection] = {}
+        self._dials: list[Dial] = []
         self._paused_until = 0.0
         self._closing: float | None = None
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
@@ -147,7 +66,7 @@ class Node:
         """Connect to a process, trying again for as long as the part's timeout."""
         assert self._part is not None, "a node that dials has been started"
         now = time.monotonic()
-        self._dials.append(_Dial(source, host, port, now, now + self._part.plan.timeout))
+        self._dials.append(Dial(source, host, port, now, now + self._part.plan.timeout))
         self._wake()
 
     def close(self) -> None:
@@ -157,7 +76,7 @@ class Node:
         if self._thread.is_alive():
             self._thread.join()
 
-    # The thread
+    # The thread's loop
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full of other wakings, or closed
@@ -177,7 +96,7 @@ class Node:
                 self._look_after(time.monotonic())
                 for key, events in self._selector.select(pause):
                     key.data(events)
-        except Exception as error:  # ours; the part must not wait for it
+        except Exception as error:  # a bug of ours; the part must not wait forever
             with part.changed:
                 part.fail(f"the exchange failed: {type(error).__name__}: {error}")
             raise
@@ -193,7 +112,7 @@ class Node:
         return bool(self._part.outbox) or any(connection.out for connection in self._open.values())
 
     def _look_after(self, now: float) -> None:
-        """All that is due, without anything having arrived."""
+        """Do what is due, whether or not anything has arrived."""
         assert self._part is not None
         for dial in [dial for dial in self._dials if dial.due <= now]:
             self._dials.remove(dial)
@@ -213,7 +132,7 @@ class Node:
         for connection in list(self._open.values()):
             self._watch(connection)
 
-    def _watch(self, connection: _Connection) -> None:
+    def _watch(self, connection: Connection) -> None:
         """Ask the selector for what the connection waits for."""
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.out or connection.is_connecting else 0)
         if wanted != connection.events:
@@ -228,7 +147,7 @@ class Node:
                 sock, address = self._listener.accept()
             except BlockingIOError:
                 return
-            except OSError:  # out of descriptors: let go of some, and look again in a moment
+            except OSError:  # out of descriptors: stop accepting, and try again in a moment
                 self._selector.unregister(self._listener)
                 self._paused_until = time.monotonic() + RETRY
                 return
@@ -240,14 +159,14 @@ class Node:
             while len(self._pending) > PENDING:
                 self._drop(self._pending[0], "came with too many others")
 
-    def _adopt(self, sock: socket.socket, address: str, dial: _Dial | None) -> _Connection:
+    def _adopt(self, sock: socket.socket, address: str, dial: Dial | None) -> Connection:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection = _Connection(sock, address, time.monotonic() + HANDSHAKE, dial)
+        connection = Connection(sock, address, time.monotonic() + HANDSHAKE, dial)
         self._pending.append(connection)
         return connection
 
-    def _connect(self, dial: _Dial, now: float) -> None:
+    def _connect(self, dial: Dial, now: float) -> None:
         assert self._part is not None
         if dial.reason and now > dial.until:
             remedy = "open the ports from exchange.first_port to exchange.last_port between the executors"
@@ -275,17 +194,17 @@ class Node:
         else:
             self._watch(connection)
 
-    def _try_again(self, dial: _Dial, reason: str) -> None:
+    def _try_again(self, dial: Dial, reason: str) -> None:
         now = time.monotonic()
-        # A connection that breaks may be the work of somebody who floods the listener; one that is refused finds no
-        # listener, and will not.
+        # A connection that breaks may be caused by somebody who floods the listener; one that is refused finds no
+        # listener, and will find none.
         if reason == os.strerror(errno.ECONNREFUSED):
             dial.until = min(dial.until, now + REFUSED)
         dial.due, dial.reason = now + RETRY, reason
         self._dials.append(dial)
 
-    def _drop(self, connection: _Connection, reason: str) -> None:
-        """Let go of a connection that was not open; of one that we made, try again."""
+    def _drop(self, connection: Connection, reason: str) -> None:
+        """Close a connection that was not open; try again where it was made from here."""
         self._forget(connection)
         if connection in self._pending:
             self._pending.remove(connection)
@@ -294,7 +213,7 @@ class Node:
         else:
             self._try_again(connection.dial, reason)
 
-    def _forget(self, connection: _Connection) -> None:
+    def _forget(self, connection: Connection) -> None:
         if connection.events:
             self._selector.unregister(connection.sock)
             connection.events = 0
@@ -302,8 +221,8 @@ class Node:
 
     # Bytes
 
-    def _move(self, connection: _Connection, events: int) -> None:
-        """Send and receive what can be without waiting."""
+    def _move(self, connection: Connection, events: int) -> None:
+        """Send and receive what is possible without waiting."""
         try:
             if connection.is_connecting:
                 if not events & selectors.EVENT_WRITE:
@@ -324,7 +243,7 @@ class Node:
             if connection.events:
                 self._watch(connection)
 
-    def _end(self, connection: _Connection, reason: str) -> None:
+    def _end(self, connection: Connection, reason: str) -> None:
         assert self._part is not None
         if not connection.is_open:
             self._drop(connection, reason)
@@ -335,12 +254,12 @@ class Node:
         with self._part.changed:
             self._part.lost(connection.source, reason)
 
-    def _send(self, connection: _Connection) -> None:
-        left = TURN
+    def _send(self, connection: Connection) -> None:
+        left = SHARE
         while connection.out and left > 0:
             first = connection.out[0]
             try:
-                count = connection.sock.send(first[:PIECE])
+                count = connection.sock.send(first[:CHUNK])
             except BlockingIOError:
                 return
             left -= count
@@ -351,13 +270,13 @@ class Node:
             else:
                 connection.out[0] = first[count:]
 
-    def _receive(self, connection: _Connection) -> None:
+    def _receive(self, connection: Connection) -> None:
         assert self._part is not None
-        left = TURN
+        left = SHARE
         while left > 0 and connection.events:
             if connection.filled < len(connection.room):
                 try:
-                    count = connection.sock.recv_into(connection.room[connection.filled :][:PIECE])
+                    count = connection.sock.recv_into(connection.room[connection.filled :][:CHUNK])
                 except BlockingIOError:
                     return
                 if not count:
@@ -371,9 +290,9 @@ class Node:
             if connection.filled == len(connection.room):
                 connection.then()
 
-    # Proving
+    # Handshake
 
-    def _check_client(self, connection: _Connection) -> None:
+    def _check_client(self, connection: Connection) -> None:
         answer = bytes(connection.room)
         client = answer[:NONCE]
         if not hmac.compare_digest(answer[NONCE:], proof(self._secret, b"client", connection.server_nonce, client)):
@@ -381,13 +300,13 @@ class Node:
         connection.out.append(memoryview(proof(self._secret, b"server", connection.server_nonce, client)))
         self._next_header(connection)
 
-    def _answer_server(self, connection: _Connection) -> None:
+    def _answer_server(self, connection: Connection) -> None:
         connection.server_nonce, connection.client_nonce = bytes(connection.room), os.urandom(NONCE)
         shown = proof(self._secret, b"client", connection.server_nonce, connection.client_nonce)
         connection.out.append(memoryview(connection.client_nonce + shown))
         connection.expect(bytearray(PROOF), lambda: self._check_server(connection))
 
-    def _check_server(self, connection: _Connection) -> None:
+    def _check_server(self, connection: Connection) -> None:
         assert self._part is not None
         assert connection.source is not None
         expected = proof(self._secret, b"server", connection.server_nonce, connection.client_nonce)
@@ -404,22 +323,22 @@ class Node:
 
     # Messages
 
-    def _put(self, connection: _Connection, message: Message) -> None:
+    def _put(self, connection: Connection, message: Message) -> None:
         payload = memoryview(message.payload).cast("B")
         header = HEADER.pack(message.kind, message.number, message.block, len(payload))
         connection.out.append(memoryview(header))
         if len(payload):
             connection.out.append(payload)
 
-    def _next_header(self, connection: _Connection) -> None:
+    def _next_header(self, connection: Connection) -> None:
         connection.expect(bytearray(HEADER.size), lambda: self._read_header(connection))
 
-    def _read_header(self, connection: _Connection) -> None:
+    def _read_header(self, connection: Connection) -> None:
         assert self._part is not None
         kind, number, block, size = HEADER.unpack(connection.room)
         message = Message(kind, number, block)
         if kind not in KINDS:
-            raise ProtocolError("a message of no kind")
+            raise ProtocolError("a message of an unknown kind")
         if not connection.is_open:
             if size > FIRST:
                 raise ProtocolError(f"a first message of {size} bytes")
@@ -430,7 +349,7 @@ class Node:
                 room = self._part.room_for(connection.source, message, size)
         connection.expect(room, lambda: self._deliver(connection, message._replace(payload=room)))
 
-    def _deliver(self, connection: _Connection, message: Message) -> None:
+    def _deliver(self, connection: Connection, message: Message) -> None:
         assert self._part is not None
         now = time.monotonic()
         with self._part.changed:

@@ -21,7 +21,8 @@ from pyspark import Broadcast, InheritableThread, SparkContext
 
 from spark_w2v.errors import DivergedError, SparkLostError
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
-from spark_w2v.exchange.node import Node, listen
+from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.parameters import Blocks, divergence

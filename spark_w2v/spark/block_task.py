@@ -11,7 +11,8 @@ import pyarrow as pa
 from pyspark import BarrierTaskContext, Broadcast
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.exchange.node import Node, listen
+from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
 from spark_w2v.exchange.task import Bucket, TaskPart
 from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs

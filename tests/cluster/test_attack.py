@@ -18,7 +18,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spark_w2v.exchange.node import HEADER, NONCE, PROOF, proof
+from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, proof
 from spark_w2v.exchange.plan import CENTER, CONTEXT, HELLO, JOIN
 from tests.cluster.standalone import QUICK_JVM, Cluster, wait_until, with_descendants
 from tests.cluster.submission import ALL_EXECUTORS, Stop, Submission, assert_same_bits, matrices, planted_corpus

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, proof
 from spark_w2v.exchange.driver import DriverPart
-from spark_w2v.exchange.node import HEADER, NONCE, PENDING, PROOF, Node, listen, proof
+from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.node import PENDING, Node
 from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangeError, ExchangePlan, Message, share_blocks
 from spark_w2v.exchange.task import TaskPart
 from spark_w2v.skipgram.schedule import Ring

@@ -1,0 +1,43 @@
+"""The port that a process listens on."""
+
+import errno
+import random
+import socket
+
+from spark_w2v.exchange.plan import ExchangeError
+
+
+def listen(host: str, ports: tuple[int, int]) -> socket.socket:
+    """Return a listener on one address of this machine.
+
+    Args:
+        host: a name or an address, never all interfaces.
+        ports: first and last of a range, of which a free one is taken; (0, 0) leaves the choice to the system.
+
+    Raises:
+        ExchangeError: no port of the range is free, or the address is not one of this machine.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise ExchangeError(f"{host}: is not an address that can be resolved ({error.strerror}).") from None
+    numbers = list(range(ports[0], ports[1] + 1))
+    random.shuffle(numbers)  # several jobs of one machine should not all try the same ones
+    reason = ""
+    for port in numbers:
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address[0], port, *address[2:]))
+            listener.listen(1024)
+            listener.setblocking(False)
+            return listener
+        except OSError as error:
+            listener.close()
+            reason = error.strerror or str(error)
+            if error.errno != errno.EADDRINUSE:
+                raise ExchangeError(
+                    f"{host}: cannot listen there on port {port} ({reason}); set SPARK_LOCAL_IP on that machine, or on "
+                    "the driver spark.driver.host and spark.driver.bindAddress, to an address of it."
+                ) from None
+    raise ExchangeError(f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port.")
