@@ -1,0 +1,136 @@
+"""Checks of the values that a user gave; each refusal is one sentence."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, NoReturn
+
+import msgspec
+from rapidfuzz import fuzz, process
+
+from spark_w2v.config.keys import KEYS, SECTIONS, Key
+from spark_w2v.config.sections import Config
+from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
+from spark_w2v.errors import ConfigError
+
+# Values that earlier versions had, and what to write now.
+REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}
+
+
+class Given(NamedTuple):
+    """A value that somebody wrote, and where."""
+
+    value: Any
+    place: str
+    is_override: bool  # the place then says key and value already
+
+
+def check(given: Mapping[str, Given]) -> Config:
+    """Return the configuration of these values, by path; what is not given keeps its default.
+
+    Raises:
+        ConfigError: one sentence on the first mistake found.
+    """
+    tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
+    for path, one in given.items():
+        key = KEYS[path]
+        # What Python makes of arguments that are not UTF-8, and JSON of half an escape: no file could hold it.
+        if isinstance(one.value, str) and any("\ud800" <= c <= "\udfff" for c in one.value):
+            raise ConfigError(f"{one.place}: {path} is not UTF-8; it must be text in UTF-8.")
+        try:
+            tables[key.section][key.name] = msgspec.convert(one.value, key.hint)
+        except msgspec.ValidationError:
+            _refuse_value(key, one)
+    config = msgspec.convert(tables, Config)
+    for path, sentence in _contradictions(config):
+        raise ConfigError(f"{given[path].place}: {sentence}")
+    return config
+
+
+def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys that are sound alone but not together; the one to blame is never one that kept its default."""
+    corpus = config.corpus
+    if corpus.tokenizer == "regex" and not corpus.pattern:
+        yield (
+            "corpus.tokenizer",
+            'corpus.tokenizer = "regex" needs corpus.pattern, the regular expression of one word, such as "[a-z]+".',
+        )
+    if corpus.tokenizer != "regex" and corpus.pattern:
+        yield (
+            "corpus.pattern",
+            f"corpus.pattern = {as_toml(corpus.pattern)} is not used by corpus.tokenizer = "
+            f'{as_toml(corpus.tokenizer)}; it needs corpus.tokenizer = "regex".',
+        )
+    if corpus.tokenizer != "words" and corpus.unspaced != "whole":
+        yield (
+            "corpus.unspaced",
+            f"corpus.unspaced = {as_toml(corpus.unspaced)} is not used by corpus.tokenizer = "
+            f'{as_toml(corpus.tokenizer)}; it needs corpus.tokenizer = "words".',
+        )
+    if corpus.tokenizer == "none" and corpus.format == "text":
+        yield (
+            "corpus.tokenizer",
+            'corpus.tokenizer = "none" is for ready-made words, which corpus.format = "text" cannot hold; '
+            'use "whitespace", or corpus.format = "jsonl" or "parquet".',
+        )
+    if config.vocabulary.max_words == 1:
+        yield (
+            "vocabulary.max_words",
+            "vocabulary.max_words = 1 leaves one word, which cannot be trained, as it has no other word near it; it "
+            "must be at least 2, or 0 for all words.",
+        )
+    exchange = config.exchange
+    if not exchange.first_port <= exchange.last_port or (exchange.last_port and not exchange.first_port):
+        yield (
+            "exchange.last_port" if exchange.last_port else "exchange.first_port",
+            f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are not a "
+            "range of ports; give both, the first not above the last, or neither.",
+        )
+
+
+def nearest(name: str, names: Iterable[str], least: float = 60) -> str | None:
+    """Return the name that is most like another one; None where none is alike to `least` of 100."""
+    found = process.extractOne(name, list(names), scorer=fuzz.ratio, score_cutoff=least)
+    return None if found is None else found[0]
+
+
+def refuse_section(section: str, table: Any, place: str) -> NoReturn:
+    owner = next((key.path for key in KEYS.values() if key.name == section), None)
+    if owner and not isinstance(table, Mapping):
+        raise ConfigError(
+            f"{place}: {section} = {as_toml(table)} is outside of every section; did you mean {owner}?",
+        )
+    known = ", ".join(f"[{name}]" for name in SECTIONS)
+    near = nearest(section, SECTIONS)
+    hint = f"did you mean [{near}]?" if near else f"the sections are {known}."
+    raise ConfigError(f"{place}: unknown section [{cut(section)}]; {hint}")
+
+
+def refuse_key(path: str, place: str) -> NoReturn:
+    section, _, name = path.partition(".")
+    near = next((key.path for key in KEYS.values() if key.name == name), None)  # the right key, in another section
+    if near is None and (match := nearest(name, SECTIONS[section])) is not None:
+        near = f"{section}.{match}"
+    near = near or nearest(path, KEYS, least=75)
+    hint = f"did you mean {near}?" if near else f"the keys of [{section}] are {', '.join(SECTIONS[section])}."
+    raise ConfigError(f"{place}: unknown key {cut(path)}; {hint}")
+
+
+def _refuse_value(key: Key, given: Given) -> NoReturn:
+    """Refuse a value that msgspec refused, with what it is and what it must be."""
+    value = given.value
+    subject = as_toml(value) if given.is_override else f"{key.path} = {as_toml(value)}"
+    fitting = [t for t in key.types if is_kind(value, t)]
+    if isinstance(value, float) and not math.isfinite(value):
+        found, required = "is not a finite number", key.values()
+    elif not fitting:
+        found, required = f"is {kind_of(value)}", ", or ".join(map(kind_required, key.types))
+    elif isinstance(value, str):
+        found = "is empty" if not value else "is not one of its values"
+        required = ", or ".join(map(kind_required, key.types))
+    else:
+        others = [kind_required(t) for t in key.types if t not in fitting]
+        side, limit = limit_of(value, fitting[0])
+        found, required = "is out of range", ", or ".join([limit, *others])
+        required += f": {key.reasons[side]}" if side in key.reasons else ""
+    required += f"; {REPLACED[key.path, value]}" if isinstance(value, str) and (key.path, value) in REPLACED else ""
+    raise ConfigError(f"{given.place}: {subject} {found}; it must be {required}.")

@@ -1,0 +1,144 @@
+"""Reading a configuration from a TOML file, from overrides or from a dictionary."""
+
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+
+from spark_w2v.config.checking import Given, check, refuse_key, refuse_section
+from spark_w2v.config.keys import KEYS, SECTIONS, Key
+from spark_w2v.config.sections import Config
+from spark_w2v.config.wording import as_toml, kind_of
+from spark_w2v.errors import ConfigError
+
+# A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
+LARGEST_FILE = 1 << 20  # bytes
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration; what is not given keeps its default.
+
+    Args:
+        path: a TOML file.
+        overrides: `section.key=value`; each wins over the file, and the last one over those before it. A value is
+            written as in TOML, but a string needs no quotes; white space around it is dropped.
+
+    Raises:
+        ConfigError: one sentence on the first mistake found.
+    """
+    given = _given_in_tables(_read_toml(path), str(path))
+    for override in overrides:
+        given |= _given_in_override(override)
+    return check(given)
+
+
+def from_dict(tables: Any, place: str = "configuration") -> Config:
+    """The configuration that `as_dict` wrote, checked like a file; `place` is what an error calls it."""
+    return check(_given_in_tables(tables, place))
+
+
+def as_dict(config: Config) -> dict[str, dict[str, Any]]:
+    """Every key by section, defaults included, in types that JSON has."""
+    tables: dict[str, dict[str, Any]] = msgspec.to_builtins(config)
+    return tables
+
+
+def _read_toml(path: str | Path) -> dict[str, Any]:
+    place = str(path)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(LARGEST_FILE + 1)
+    except FileNotFoundError:
+        raise ConfigError(f"{place}: no such file; give a TOML file, such as conf/local.toml.") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{place}: is a directory; give a TOML file, such as conf/local.toml.") from None
+    except OSError as error:
+        raise ConfigError(f"{place}: cannot be read ({error.strerror}); give a readable TOML file.") from None
+    except ValueError as error:  # a path with a NUL or a lone surrogate in it
+        raise ConfigError(f"{place}: is not a path ({error}); give a TOML file, such as conf/local.toml.") from None
+    if len(content) > LARGEST_FILE:
+        raise ConfigError(
+            f"{place}: is larger than 1 MiB, so no configuration; give a TOML file, such as conf/local.toml.",
+        )
+    try:
+        text = content.decode("utf-8-sig")  # editors on Windows put a byte-order mark first
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{place}: line {line} is not UTF-8; save the file as UTF-8 text.") from None
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{place}: is nested too deep; a configuration has sections and keys, no more.") from None
+    except ValueError as error:  # TOMLDecodeError, or Python's on a number of more than 4,300 digits
+        _refuse_toml(place, text, str(error))
+
+
+def _refuse_toml(place: str, text: str, message: str) -> NoReturn:
+    lines = text.split("\n")
+    problem, at, position = message.partition(" (at ")
+    match = re.match(r"line (\d+),", position)
+    if match:
+        number = int(match[1])
+    elif at:  # "at end of document": the last line with something on it
+        number = max((n for n, line in enumerate(lines, 1) if line.strip()), default=1)
+    else:
+        raise ConfigError(f"{place}: is not TOML: {message}.")
+    problem = problem[:1].lower() + problem[1:]
+    hint = {
+        "invalid value": '; strings need quotes, as in scheme = "auto"',
+        "cannot overwrite a value": "; a key may be given once",
+    }.get(problem, "; a section may be given once" if problem.endswith("twice") else "")
+    line = lines[number - 1].strip() if number <= len(lines) else ""
+    raise ConfigError(f"{place}: line {number}, {as_toml(line)}, is not TOML: {problem}{hint}.")
+
+
+def _given_in_tables(tables: Any, place: str) -> dict[str, Given]:
+    if not isinstance(tables, Mapping):  # JSON that something else wrote
+        raise ConfigError(f"{place}: is {kind_of(tables)}; it must be a table of sections.")
+    given: dict[str, Given] = {}
+    for section, table in tables.items():
+        if section not in SECTIONS:
+            refuse_section(section, table, place)
+        if not isinstance(table, Mapping):
+            raise ConfigError(
+                f"{place}: {section} = {as_toml(table)} is {kind_of(table)}; it must be a section, [{section}].",
+            )
+        for name, value in table.items():
+            path = f"{section}.{name}"
+            if path not in KEYS:
+                refuse_key(path, place)
+            given[path] = Given(value, place, is_override=False)
+    return given
+
+
+def _given_in_override(override: str) -> dict[str, Given]:
+    place = f"--set {override[:100]}"
+    path, equals, text = override.partition("=")
+    path, text = path.strip(), text.strip()
+    if not equals:
+        example = f"{path}={as_toml(KEYS[path].default)}" if path in KEYS else "training.epochs=3"
+        raise ConfigError(f"{place}: has no value; it must be section.key=value, as in {example}.")
+    if "." not in path:
+        owner = next((key.path for key in KEYS.values() if key.name == path), None)
+        hint = f"did you mean {owner}?" if owner else "it must be section.key=value, as in training.epochs=3."
+        raise ConfigError(f"{place}: has no section; {hint}")
+    if path not in KEYS:
+        section, _, name = path.partition(".")
+        if section in SECTIONS:
+            refuse_key(path, place)
+        refuse_section(section, {name: text}, place)
+    return {path: Given(_override_value(text, KEYS[path]), place, is_override=True)}
+
+
+def _override_value(text: str, key: Key) -> Any:
+    try:
+        tables = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    if list(tables) != ["value"]:  # a line end in the text, and a second key after it
+        return text
+    value = tables["value"]
+    return text if key.is_text and not isinstance(value, str) else value
