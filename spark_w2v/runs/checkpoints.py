@@ -1,9 +1,9 @@
-"""Checkpoints: a complete state of training in a directory of parameter files, with a manifest that vouches for it.
+"""Checkpoints: a complete state of training in a directory of parameter files, with a manifest of digests.
 
     checkpoints/NNNNNNNN/          the newest has the highest number
       center.f32, context.f32      the parameters, as ParameterFiles has them
-      manifest.json                where training stood, whose it is, how large and of which digest both files are
-    checkpoints/.NAME.unfinished/  parameters that are no checkpoint, yet or for ever
+      manifest.json                position, fingerprint, shape of the parameters and digests of both files
+    checkpoints/.NAME.unfinished/  parameters that are not a checkpoint, or not yet
 
 No byte of the parameters is copied: their directory gets its manifest and then its name. Nothing is unpickled.
 """
@@ -28,7 +28,7 @@ from spark_w2v.storage.files import ABSENT, fsync, open_file, reason, remove_wri
 log = logging.getLogger(__name__)
 
 FORMAT = 2  # 1 had the arrays in .npy files
-PIECE = 16 << 20  # bytes read at a time, of each file; whole float32s
+CHUNK = 16 << 20  # bytes read at a time, of each file; whole float32s
 LARGEST_MANIFEST = 64 << 20  # bytes; the fingerprint of a corpus may name a million files
 NAME = re.compile(r"[0-9]{8}")
 BODY = ("position", "fingerprint", "metrics_bytes", "words", "dimensions", "digests")  # of a manifest
@@ -38,7 +38,7 @@ Answer = TypeVar("Answer")
 
 
 class Checkpoint(NamedTuple):
-    """One complete state: where training stood, its parameters, whose it is, how many bytes of metrics belong to it."""
+    """One complete state of training: position, parameters, fingerprint of the run, bytes of metrics up to it."""
 
     position: Position
     parameters: ParameterFiles
@@ -49,12 +49,12 @@ class Checkpoint(NamedTuple):
 def write_checkpoint(
     directory: Path, number: int, checkpoint: Checkpoint, assert_held: Callable[[], None] = lambda: None
 ) -> None:
-    """Make parameters a checkpoint, and then remove all others; at no moment is there none.
+    """Make parameters a checkpoint, and then remove all others; there is one at every moment.
 
     Args:
         directory: of all checkpoints.
-        checkpoint: its parameters are temporary, in this directory, and written to no more.
-        assert_held: raises where the directory has become another run's, as it may while a large file is looked at.
+        checkpoint: its parameters are temporary, in this directory, and no longer written to.
+        assert_held: raises where another run has taken over, as may happen while a large file is read.
 
     Raises:
         ValueError: a parameter is not finite, or they are a checkpoint already.
@@ -94,7 +94,7 @@ def write_checkpoint(
 
 
 def newest_checkpoint(directory: Path) -> Checkpoint | None:
-    """The newest checkpoint that is complete and undamaged, or None; of the others a warning says what is wrong.
+    """Return the newest checkpoint that is complete and undamaged, or None; damaged ones are logged as warnings.
 
     Raises:
         UserError: it is of a version of this program that wrote checkpoints in another format.
@@ -113,28 +113,28 @@ def newest_checkpoint(directory: Path) -> Checkpoint | None:
 
 
 def numbered(directory: Path) -> list[Path]:
-    """The directories of all checkpoints, whole or not.
+    """Return the directories of all checkpoints, complete or not.
 
     Raises:
-        StorageError: nobody knows.
+        StorageError: they cannot be listed.
     """
     return [path for path in _entries(directory) if NAME.fullmatch(path.name)]
 
 
 def remove_unfinished(directory: Path) -> None:
-    """Remove what a run left that is no checkpoint."""
+    """Remove parameters of a run that are not a checkpoint."""
     for path in _entries(directory):
         if path.name.endswith(".unfinished"):
             remove_written(path, WRITTEN)
 
 
 def to_json(value: Any) -> str:
-    """JSON in the one form that a checksum is made of."""
+    """Return JSON in the form that checksums are computed from."""
     return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
 
 
 class _DamageError(Exception):
-    """Why a checkpoint is not read."""
+    """The reason why a checkpoint is not read."""
 
 
 def _entries(directory: Path) -> list[Path]:
@@ -147,35 +147,35 @@ def _entries(directory: Path) -> list[Path]:
 
 
 def _on_both(given: list[Path], look: Callable[[Path], Answer]) -> list[Answer]:
-    """What a function says of both files; hashing lets two threads run."""
+    """Apply a function to both files; hashing releases the GIL, so two threads run."""
     with ThreadPoolExecutor(len(given)) as threads:
         return list(threads.map(look, given))
 
 
 def _digest(path: Path) -> str:
-    """sha256 of a file of finite float32.
+    """Return the sha256 of a file of finite float32.
 
     Raises:
         ValueError: one of them is not finite.
     """
     digest = hashlib.sha256()
-    for piece in _pieces(path):
-        if not np.isfinite(np.frombuffer(piece, "<f4")).all():
+    for chunk in _chunks(path):
+        if not np.isfinite(np.frombuffer(chunk, "<f4")).all():
             raise ValueError(f"{path.name} has numbers that are not finite")
-        digest.update(piece)
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _pieces(path: Path) -> Iterator[memoryview]:
-    """A file's bytes, PIECE at a time, each to be used before the next."""
-    room = memoryview(bytearray(PIECE))
+def _chunks(path: Path) -> Iterator[memoryview]:
+    """Yield the bytes of a file, CHUNK at a time, each to be used before the next."""
+    room = memoryview(bytearray(CHUNK))
     with open_file(path) as file:
         while size := _fill(file.readinto, room):
             yield room[:size]
 
 
 def _fill(readinto: Callable[[memoryview], int | None], room: memoryview) -> int:
-    """Read until there is no more room, or no more to read: how much was read."""
+    """Read until the buffer is full or the file ends; return the number of bytes."""
     size = 0
     while size < len(room) and (more := readinto(room[size:])):
         size += more
@@ -187,7 +187,7 @@ def _checksum(body: Any) -> str:
 
 
 def _read(path: Path) -> Checkpoint:
-    """A checkpoint, all that its manifest says checked before room is made for it."""
+    """Return a checkpoint; its manifest is checked before memory is allocated for it."""
     body: dict[str, Any] = dict.fromkeys(BODY) | _body(path)
     position, fingerprint, metrics_bytes, words, dimensions, digests = (body[name] for name in BODY)
     if not isinstance(position, dict) or not isinstance(fingerprint, dict) or not _is_size(metrics_bytes):
@@ -211,7 +211,7 @@ def _read(path: Path) -> Checkpoint:
 
 
 def _body(path: Path) -> dict[str, Any]:
-    """What a manifest says, its checksum right."""
+    """Return the body of a manifest whose checksum matches."""
     with open_file(path / "manifest.json") as file:
         text = file.read(LARGEST_MANIFEST + 1)
     try:

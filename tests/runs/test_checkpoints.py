@@ -1,7 +1,6 @@
-"""A checkpoint is whole or is passed over, whatever happened to its bytes or to the run: the harm is done for real."""
+"""A checkpoint is whole or is passed over, whatever happened to its bytes or to the run."""
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -14,31 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from spark_w2v.errors import ConfigError, StorageError
 from spark_w2v.runs import checkpoints
-from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
+from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
+from tests.support.manifests import one_checkpoint, signed
 from tests.support.runs import child, end, parameters, save, start, tree
 
 KILLS = 12
-
-# The same examples every time, so that a failure is not a rumour; no deadline, as a test may be slow on a busy machine.
-examples = settings(
-    deadline=None,
-    derandomize=True,
-    max_examples=150,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
-
-
-def one_checkpoint(directory: Path) -> Path:
-    write_checkpoint(directory, 0, Checkpoint({"epoch": 1}, parameters(directory, 1, 3), {"a": 1}, 0))
-    return directory / "00000000"
 
 
 def test_a_resumed_run_gets_the_bits_that_were_saved(tmp_path: Path) -> None:
@@ -140,8 +124,8 @@ def test_every_damaged_byte_of_a_checkpoint_is_noticed(tmp_path: Path, caplog: p
     assert newest_checkpoint(tmp_path) is not None
 
 
-def test_a_damaged_piece_is_noticed_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "PIECE", 16)
+def test_a_damaged_chunk_is_noticed_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "CHUNK", 16)
     path = one_checkpoint(tmp_path) / "context.f32"
     assert newest_checkpoint(tmp_path) is not None
     whole = path.read_bytes()
@@ -212,7 +196,7 @@ def test_a_checkpoint_that_cannot_be_completed_leaves_the_one_before_and_the_par
         assert tree(run.parameters_folder) == before
 
 
-# What may pass
+# Errors that may pass
 
 
 def failing(code: int) -> Callable[..., Any]:
@@ -229,14 +213,14 @@ def out_of_memory(*_: Any) -> Any:
 @pytest.mark.parametrize(
     ("owner", "name", "fail"),
     [
-        *((checkpoints, "_pieces", failing(code)) for code in (errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM)),
-        (checkpoints, "_pieces", out_of_memory),
+        *((checkpoints, "_chunks", failing(code)) for code in (errno.EIO, errno.EMFILE, errno.EACCES, errno.ENOMEM)),
+        (checkpoints, "_chunks", out_of_memory),
         (checkpoints, "_body", failing(errno.EMFILE)),
         (ParameterFiles, "open", failing(errno.ENOMEM)),
         (Path, "iterdir", failing(errno.EIO)),
     ],
 )
-def test_an_error_that_may_pass_is_no_damage_and_costs_no_checkpoint(
+def test_an_error_that_may_pass_is_not_damage_and_costs_no_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, fail: Callable[..., Any]
 ) -> None:
     with start(tmp_path / "out") as run:
@@ -281,129 +265,3 @@ def test_a_checkpoint_of_a_newer_version_may_have_other_files_and_loses_none(tmp
     with pytest.raises(ConfigError, match=r"holds checkpoints/00000000/center-0\.shard, which no run wrote"):
         start(tmp_path / "out")
     assert tree(tmp_path) == before
-
-
-# Manifests of somebody who means harm
-
-
-def signed(body: Any, version: Any = checkpoints.FORMAT) -> bytes:
-    """A manifest whose checksum is right, as somebody would write it who means harm."""
-    text = checkpoints.to_json(body)
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return checkpoints.to_json({"format": version, "sha256": digest, "body": body}).encode()
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=12,
-)
-sizes = st.sampled_from([0, 1, 3, 4, -3, -4, 12, 2**31, 2**62, 2**70, True, 3.0]) | json_values
-bodies = st.fixed_dictionaries(
-    {
-        "position": st.just({}) | json_values,
-        "fingerprint": st.just({}) | json_values,
-        "metrics_bytes": st.just(0) | sizes,
-        "words": st.just(3) | sizes,
-        "dimensions": st.just(4) | sizes,
-        "digests": st.fixed_dictionaries({"center": json_values, "context": json_values}) | json_values,
-    },
-    optional={"more": json_values},
-)
-
-
-@examples
-@given(manifest=st.binary(max_size=300) | json_values.map(lambda v: json.dumps(v).encode()) | bodies.map(signed))
-def test_any_manifest_is_a_checkpoint_or_a_warning(tmp_path: Path, manifest: bytes) -> None:
-    if not (tmp_path / "00000000").exists():
-        one_checkpoint(tmp_path)
-    (tmp_path / "00000000" / "manifest.json").write_bytes(manifest)
-    found = newest_checkpoint(tmp_path)
-    assert found is None or isinstance(found.position, dict)
-
-
-@examples
-@given(data=st.data())
-def test_files_of_any_bytes_are_read_only_as_what_the_manifest_says(tmp_path: Path, data: st.DataObject) -> None:
-    words, dimensions = data.draw(st.integers(0, 6)), data.draw(st.integers(0, 6))
-    size = words * dimensions * 4 + data.draw(st.sampled_from([0, 0, 0, 1, -4]))
-    content = data.draw(st.binary(min_size=max(0, size), max_size=max(0, size)))
-    (tmp_path / "00000000").mkdir(exist_ok=True)
-    for name in ("center", "context"):
-        (tmp_path / "00000000" / f"{name}.f32").write_bytes(content)
-    digests = dict.fromkeys(("center", "context"), hashlib.sha256(content).hexdigest())
-    (tmp_path / "00000000" / "manifest.json").write_bytes(
-        signed(body_of(words=words, dimensions=dimensions, digests=digests))
-    )
-    found = newest_checkpoint(tmp_path)
-    if found is None:
-        is_finite = len(content) % 4 == 0 and np.isfinite(np.frombuffer(content, "<f4")).all()
-        assert not is_finite or len(content) != words * dimensions * 4 or not content
-    else:
-        assert found.parameters.center.shape == (words, dimensions)
-        assert found.parameters.center.tobytes() == found.parameters.context.tobytes() == content
-
-
-def test_a_manifest_that_claims_more_metrics_than_any_disk_has_costs_no_memory(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with start(tmp_path / "out") as run:
-        run.append_metrics({"epoch": 1})
-        save(run, 1)
-        manifest = run.parameters_folder / "00000000" / "manifest.json"
-        body = json.loads(manifest.read_bytes())["body"] | {"metrics_bytes": 2**61}
-        manifest.write_bytes(signed(body))
-    with start(tmp_path / "out", resume=True) as run:
-        assert "so the metrics of epochs before the checkpoint are lost" in caplog.text
-        assert run.load_checkpoint() is not None
-        assert run.metrics() == [{"epoch": 1}]
-
-
-@pytest.mark.parametrize("name", ["manifest.json", "center.f32", "context.f32"])
-def test_a_fifo_is_passed_over_and_not_waited_for(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str) -> None:
-    path = one_checkpoint(tmp_path) / name
-    path.unlink()
-    os.mkfifo(path)
-    assert newest_checkpoint(tmp_path) is None
-    assert "is passed over, as it is damaged: " in caplog.text
-
-
-def body_of(**parts: Any) -> dict[str, Any]:
-    return {"position": {}, "fingerprint": {}, "metrics_bytes": 0, "words": 3, "dimensions": 4} | parts
-
-
-@pytest.mark.parametrize(
-    ("change", "sentence"),
-    [
-        ({"words": -3, "dimensions": -4}, "no such shape"),
-        ({"words": 2**40}, "center.f32 has 48 bytes, not those of its shape"),
-        ({"words": True, "dimensions": 12}, "no such shape"),
-        ({"words": 12, "dimensions": 1.0}, "no such shape"),
-        ({"digests": {"center": "", "context": "", "../other": ""}}, "not the digests of both files"),
-        ({"digests": ["center", "context"]}, "not the digests of both files"),
-        ({"digests": {"center": 7, "context": None}}, "center.f32 does not match its checksum"),
-        ({"position": []}, "a part of another type"),
-        ({"metrics_bytes": -1}, "a part of another type"),
-        ({"digests": "not finite"}, "context.f32 has numbers that are not finite"),
-    ],
-)
-def test_a_forged_manifest_is_told_what_is_wrong_with_it(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, change: dict[str, Any], sentence: str
-) -> None:
-    checkpoint = one_checkpoint(tmp_path)
-    if change == {"digests": "not finite"}:
-        (checkpoint / "context.f32").write_bytes(np.array([*range(11), np.nan], np.float32).tobytes())
-        change = {}
-    digests = {n: hashlib.sha256((checkpoint / f"{n}.f32").read_bytes()).hexdigest() for n in ("center", "context")}
-    (checkpoint / "manifest.json").write_bytes(signed(body_of(digests=digests) | change))
-    assert newest_checkpoint(tmp_path) is None
-    assert sentence in caplog.text
-
-
-@pytest.mark.parametrize(
-    "text", ['{"a": ' * 100_000, "1" * 5000, "NaN", '{"format": 2, "sha256": "", "body": {"x": 1e999}}', "[]", "null"]
-)
-def test_json_that_python_chokes_on_is_damage(tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture) -> None:
-    (one_checkpoint(tmp_path) / "manifest.json").write_text(text)
-    assert newest_checkpoint(tmp_path) is None
-    assert "is passed over" in caplog.text

@@ -129,6 +129,32 @@ def test_a_run_that_is_taken_over_after_its_upload_is_not_published(
     assert not [name for name in store.entries("runs/") if name.endswith("/_SUCCESS") and f"/{before}/" not in name]
 
 
+@pytest.mark.parametrize("move_pointer", [True, False])
+@pytest.mark.parametrize("last", [True, False])
+def test_a_run_that_is_taken_over_while_it_uploads_uploads_no_more(
+    output: str, monkeypatch: pytest.MonkeyPatch, move_pointer: bool, last: bool
+) -> None:
+    store, uploaded, upload = ObjectStore(output), list[str](), ObjectStore.upload
+
+    def taken_over(self: ObjectStore, name: str, path: Path) -> None:
+        upload(self, name, path)
+        uploaded.append(name)
+        if name.endswith("run.json") if last else len(uploaded) == 1:
+            lock = json.loads(store.read(f"{FOLDER}lock") or b"")
+            assert store.create(f"{FOLDER}next-{lock['token']}", b'{"token": "other", "pid": 1, "host": "other"}')
+
+    monkeypatch.setattr(ObjectStore, "upload", taken_over)
+    place = output_of(output, "1", move_pointer=move_pointer)
+    with (
+        pytest.raises(StorageError, match="another run has taken over"),
+        open_run(place, overwrite=False, resume=False, fingerprint={}) as run,
+    ):
+        run.publish(writing("1"), {})
+    assert len(uploaded) == (5 if last else 1)
+    assert sorted(store.entries("runs/")) == sorted(uploaded)  # without _SUCCESS
+    assert store.read("CURRENT") is None
+
+
 def test_only_what_runs_write_is_copied_to_a_reader(output: str) -> None:
     publish_as(output, "1", keep_runs=0)
     ObjectStore(output).write("runs/1/thesis.tex", b"years of work")

@@ -38,6 +38,7 @@ def test_every_word_is_in_one_block_at_one_row(load: list[float], data: st.DataO
 @examples
 @given(load=st.lists(st.integers(0, 9), min_size=1, max_size=120), count=st.integers(1, 12), long=st.integers(1, 20))
 @example(load=[9, 1, 1, 1, 1, 0, 0, 0], count=2, long=4)  # a block that a run of equal words fills
+@example(load=[3] * 10 + [1] * 6, count=3, long=4)  # two runs, the second on the loads of the first
 def test_each_word_goes_to_the_lightest_block_with_room(load: list[int], count: int, long: int) -> None:
     count = min(count, len(load))
     wanted, loads, rows = [0] * len(load), [0.0] * count, [0] * count

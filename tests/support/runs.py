@@ -4,6 +4,7 @@ import builtins
 import contextlib
 import errno
 import io
+import json
 import os
 import stat
 import subprocess
@@ -60,6 +61,25 @@ def tree(directory: Path) -> dict[str, bytes | None]:
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in sorted(directory.rglob("*"))
     }
+
+
+def contents(output: Path) -> set[str]:
+    """Return the contents that a reader of an output finds: one value, unless the reading is torn."""
+    directory = os.open(output, os.O_RDONLY | os.O_DIRECTORY)
+
+    def text(name: str) -> str:
+        descriptor = os.open(name, os.O_RDONLY, dir_fd=directory)
+        with open(descriptor, encoding="utf-8") as file:
+            return file.read()
+
+    try:
+        found = {json.loads(text("run.json"))["content"]} | {
+            text(f"embeddings/part-{part:05d}.parquet") for part in range(3)
+        }
+        text("_SUCCESS")
+        return found
+    finally:
+        os.close(directory)
 
 
 def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
