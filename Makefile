@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-all test-cluster check bench package package-code package-env lock clean
+.PHONY: help demo test test-all test-cluster test-faults mutate check bench package package-code package-env lock clean
 
 PYTHON ?=
 SIZE ?= quick
@@ -51,6 +51,15 @@ test-all: .venv/.installed-dev .venv/.archived .venv/.installed-tutorials build/
 test-cluster: .venv/.installed-dev .venv/.archived ## Run the tests on a standalone cluster of real processes
 	@$(JAVA) $(BIN)/python -m pytest -m cluster $(ARGS)
 
+test-faults: .venv/.installed-dev .venv/.archived ## Run the tests with faults as often as it takes to be sure (an hour)
+	@$(JAVA) STORE_FAULTS=200 FAILED_CALLS=all SOAK_EPOCHS=100 HOST_KILLS=9 \
+	    $(BIN)/python -m pytest -m slow tests/runs/test_store_faults.py tests/runs/test_system_calls.py \
+	    tests/test_soak.py tests/test_stored_output.py $(ARGS)
+
+# Cosmic Ray in an environment of its own; it runs the tests with .venv.
+mutate: .venv/.installed-dev build/mutation-venv/.installed ## Change the code at random and count what the tests notice (ARGS="--sample 20")
+	@build/mutation-venv/bin/python scripts/mutate $(ARGS)
+
 check: .venv/.installed-dev ## Lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -88,6 +97,7 @@ lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
 	$(COMPILE) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) --group airflow -o requirements/airflow.txt
+	$(COMPILE) --group mutation -o requirements/mutation.txt
 
 clean: ## Remove what was built and what tools left; .venv stays
 	rm -rf build dist artifacts spark-warehouse metastore_db derby.log *.egg-info
@@ -129,4 +139,10 @@ build/airflow-venv/.installed: requirements/airflow.txt
 	@echo "== Making build/airflow-venv, in which the DAG is tested (520 MB)"
 	@PYTHON="$(PYTHON)" scripts/make_venv build/airflow-venv
 	@build/airflow-venv/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/airflow.txt
+	@touch $@
+
+build/mutation-venv/.installed: requirements/mutation.txt
+	@echo "== Making build/mutation-venv, which changes code to see whether the tests notice (100 MB)"
+	@PYTHON="$(PYTHON)" scripts/make_venv build/mutation-venv
+	@build/mutation-venv/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/mutation.txt
 	@touch $@
