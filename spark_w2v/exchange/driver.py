@@ -1,4 +1,4 @@
-"""The driver's part: it brings the tasks together, gives them the blocks, and takes back what a sweep ends with."""
+"""The driver's part: connect the tasks, send them their blocks, receive the parameters at the end of each sweep."""
 
 import math
 from collections import deque
@@ -29,13 +29,13 @@ BlockStats = tuple[float, int, int]  # loss, loss pairs, pairs
 
 
 class Store(Protocol):
-    """Where the driver has the parameters."""
+    """Storage of the driver's parameters."""
 
     def read(self, kind: bytes, block: int) -> Float32Array:
-        """The rows that the attempt begins with."""
+        """Return the rows that the attempt begins with."""
 
     def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
-        """Where the rows of the end of a sweep go: contiguous, to be filled."""
+        """Return a contiguous array to be filled with the rows of the end of a sweep."""
 
 
 class Snapshot(NamedTuple):
@@ -51,7 +51,7 @@ class Snapshot(NamedTuple):
 
 
 class _Incoming:
-    """What has come of one sweep."""
+    """What is still missing of one sweep."""
 
     def __init__(self, plan: ExchangePlan) -> None:
         self.missing = {(kind, block) for kind in ROWS for block in range(plan.ring.blocks)}
@@ -62,18 +62,20 @@ class DriverPart(Part):
     """The driver's part in an attempt.
 
     Args:
-        store: what rows are read from and written to.
+        store: rows are read from it and written to it.
     """
 
     def __init__(self, plan: ExchangePlan, store: Store) -> None:
         super().__init__(plan)
-        self.snapshots: deque[Snapshot] = deque()  # complete, in the order of the sweeps; who takes them removes them
+        self.snapshots: deque[Snapshot] = (
+            deque()
+        )  # complete, in the order of the sweeps; removed by whoever handles them
         self.progress: dict[int, tuple[int, int | None]] = {}  # pairs trained so far, and to be trained, by task
-        self.stats: dict[int, dict[str, Any]] = {}  # what each task said last of its work
+        self.stats: dict[int, dict[str, Any]] = {}  # last reported, by task
         self.bytes = 0  # of rows, both ways
         self._store = store
-        self._handled = plan.sweeps.start - 1  # the last sweep whose snapshot the caller has dealt with
-        self._owed: list[tuple[int, int]] = []  # to which task, for rows of which sweep: TOOK
+        self._handled = plan.sweeps.start - 1  # the last sweep whose snapshot the caller has handled
+        self._owed: list[tuple[int, int]] = []  # (task, sweep of its rows) of each TOOK still to be sent
         self._joined: dict[int, tuple[str, int]] = {}
         self._ready: set[int] = set()
         self._begun: float | None = None  # when the first task joined
@@ -152,7 +154,7 @@ class DriverPart(Part):
         self.changed.notify_all()
 
     def handled(self, sweep: int) -> None:
-        """The caller has dealt with a snapshot.
+        """Note that the caller has handled a snapshot.
 
         Until then tasks train on to the end of the next sweep and no further, so that the store never has rows of more
         than two sweeps.
@@ -161,7 +163,7 @@ class DriverPart(Part):
         self._acknowledge()
 
     def _acknowledge(self) -> None:
-        """Let tasks send more rows, where the sweep before has been dealt with."""
+        """Let tasks send more rows, where the sweep before has been handled."""
         owed, self._owed = self._owed, []
         for task, sweep in owed:
             if sweep <= self._handled + 1:
@@ -200,7 +202,7 @@ class DriverPart(Part):
                 self.fail(DIVERGED)
 
     def _look(self, sweep: int) -> None:
-        """Take note of a sweep that is complete; never of one before those before it."""
+        """Record the sweeps that are complete, in order."""
         for first in list(self._incoming):
             incoming = self._incoming[first]
             if incoming.missing or incoming.silent:

@@ -1,4 +1,4 @@
-"""What the driver's and a task's part have in common: an outbox, heartbeats, and the end of an attempt."""
+"""Base of the driver's and a task's part: an outbox, heartbeats and the end of an attempt."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -19,10 +19,11 @@ from spark_w2v.exchange.plan import (
 
 
 class Part(ABC):
-    """One process's part in an attempt. It has no clock and no sockets: who drives it says what time it is, gives it
-    what arrives, and sends what is in its outbox.
+    """One process's part in an attempt.
 
-    All methods are called with `changed` held, which is notified when something has happened that others wait for.
+    It has no clock and no sockets: the caller passes the time and what arrives, and sends what is in its outbox.
+
+    All methods are called with `changed` held, which is notified when something happens that others wait for.
     """
 
     def __init__(self, plan: ExchangePlan) -> None:
@@ -31,7 +32,7 @@ class Part(ABC):
         self.outbox: deque[tuple[int, Message]] = deque()
         self.failure: str | None = None
         self.is_over = False
-        self._heard: dict[int, float] = {}  # of each process that is connected, when
+        self._heard: dict[int, float] = {}  # time, by connected process
         self._addresses: dict[int, str] = {}  # for messages to people
         self._next_beat = 0.0
         self.wake: Callable[[], None] = lambda: None  # called when the outbox has something new
@@ -52,27 +53,27 @@ class Part(ABC):
         self.changed.notify_all()
 
     def connected(self, source: int, address: str, now: float) -> None:
-        """A process is connected, and known to be who it says it is."""
+        """Note that a process is connected, and that it proved its identity."""
         self._heard[source], self._addresses[source] = now, address
 
     def heard(self, source: int, now: float) -> None:
-        """Bytes have come, not yet a whole message perhaps."""
+        """Note that bytes have arrived, perhaps not a whole message yet."""
         if source in self._heard:
             self._heard[source] = now
 
     def lost(self, source: int, reason: str) -> None:
-        """A connection has ended."""
+        """Note that a connection has ended."""
         self._heard.pop(source, None)
         if not self.has_ended:
             self.fail(f"lost {self.name(source)}: {reason}")
 
     def name(self, source: int) -> str:
-        """What a process is called in messages to people."""
+        """Return the name of a process in messages to people."""
         who = "the driver" if source == DRIVER else f"task {source}"
         return f"{who} ({self._addresses[source]})" if source in self._addresses else who
 
     def tick(self, now: float) -> None:
-        """Send heartbeats, and notice who has none."""
+        """Send heartbeats, and notice processes that send none."""
         if self.has_ended:
             return
         if now >= self._next_beat:
@@ -88,22 +89,22 @@ class Part(ABC):
         return Message(BEAT)
 
     def dialled(self, source: int) -> Message | None:
-        """The message that tells a process who connects to it, before all others."""
+        """Return the first message to a process that this one has connected to; None for none."""
         return None
 
     @abstractmethod
     def identify(self, message: Message) -> int:
-        """Who has connected, from its first message.
+        """Return who has connected, from its first message.
 
         Raises:
-            ProtocolError: nobody whom this part waits for.
+            ProtocolError: not a process that this part waits for.
         """
 
     def room_for(self, source: int, message: Message, size: int) -> Any:
-        """Where the payload of a message goes, of which the rest is there: a buffer of that size.
+        """Return the buffer for the payload of a message, of that size.
 
         Raises:
-            ProtocolError: such a message is not expected from there, or not of that size.
+            ProtocolError: such a message is not expected from this process, or not of that size.
         """
         if size > LARGEST_TEXT:
             raise ProtocolError(f"{message.kind!r} of {size} bytes")
@@ -111,7 +112,7 @@ class Part(ABC):
 
     @abstractmethod
     def receive(self, source: int, message: Message, now: float) -> None:
-        """A whole message has come.
+        """Handle a whole message.
 
         Raises:
             ProtocolError: it is not expected.

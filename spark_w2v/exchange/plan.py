@@ -1,4 +1,4 @@
-"""What both sides of an exchange know beforehand: blocks, owners, the order of buckets, the form of messages.
+"""Facts that both sides of an exchange know beforehand: blocks, owners, the order of buckets, the form of messages.
 
 B blocks, T tasks, D dimensions. Rounds are numbered as in `skipgram.schedule`.
 """
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from spark_w2v.skipgram.schedule import Ring
 
-DRIVER = -1  # where a task's number stands, the driver
+DRIVER = -1  # the driver, in place of a task's number
 
-# Kinds of messages. `number` and `block` are 0 where nothing is said of them.
+# Kinds of messages. `number` and `block` are 0 where they are not used.
 JOIN = b"join"  # task to driver, the first: {"task", "host", "port"}
 MEET = b"meet"  # driver to task: {"tasks": [[host, port], ...]}
 HELLO = b"helo"  # task to task, the first: {"task"}
@@ -30,7 +30,7 @@ KINDS = {JOIN, MEET, HELLO, READY, *ROWS, TOOK, SWEEP, BEAT, FAIL, STOP, OVER}
 
 LARGEST_TEXT = 1 << 20  # bytes of a message without rows: the addresses of 4,096 tasks fill a fifth of it
 AHEAD = 2  # blocks sent to a neighbour that are not trained there yet, at most; with 1 a ring can stand still
-BEATS = 6  # heartbeats, at least, in the time after which a silent process counts as lost
+BEATS = 6  # heartbeats at least in the time after which a silent process counts as lost
 BEAT_SECONDS = 1.0  # between two heartbeats at most, as they also say how far a task is
 
 
@@ -43,7 +43,7 @@ class ProtocolError(ValueError):
 
 
 class Message(NamedTuple):
-    """What travels: a kind, two numbers, and rows or JSON."""
+    """A message: a kind, two numbers, and rows or JSON."""
 
     kind: bytes
     number: int = 0
@@ -52,11 +52,11 @@ class Message(NamedTuple):
 
     @classmethod
     def of(cls, kind: bytes, number: int = 0, **fields: Any) -> "Message":
-        """A message with JSON in it."""
+        """Return a message with JSON in it."""
         return cls(kind, number, 0, json.dumps(fields).encode())
 
     def fields(self) -> dict[str, Any]:
-        """The JSON of a message.
+        """Return the JSON of a message.
 
         Raises:
             ProtocolError: there is none.
@@ -81,7 +81,7 @@ class ExchangePlan:
         dimensions: D.
         ranges: (T,) the center blocks that each task owns, first and one after the last; together all, each once.
         snapshots: the driver wants all parameters after each sweep, not only after the last.
-        timeout: seconds without a word after which a process counts as lost.
+        timeout: seconds without a message after which a process counts as lost.
     """
 
     ring: Ring
@@ -134,14 +134,14 @@ class ExchangePlan:
 
 
 def share_blocks(blocks: int, tasks: int, executors: int = 1) -> tuple[tuple[int, int], ...]:
-    """The center blocks of each task: neighbouring ones for the tasks that Spark starts on one executor.
+    """Return the center blocks of each task: neighbouring ones for the tasks that Spark starts on one executor.
 
-    Spark deals the tasks of a barrier stage to the executors one at a time, in turn; which task sits where is known
-    only after its pairs were shuffled to it. The ranges decide how far blocks travel, and no bit.
+    Spark assigns the tasks of a barrier stage to the executors round-robin; which task runs where is known only after
+    its pairs were shuffled to it. The ranges decide how far blocks travel, and change no bit.
 
     Args:
         tasks: T, at most B.
-        executors: among which they are dealt.
+        executors: to which they are assigned.
     """
     order = sorted(range(tasks), key=lambda task: (task % executors, task // executors))
     found = [(0, 0)] * tasks
@@ -151,7 +151,7 @@ def share_blocks(blocks: int, tasks: int, executors: int = 1) -> tuple[tuple[int
 
 
 def checked_number(value: Any, numbers: Sequence[int] | range) -> int:
-    """A whole number among some, out of a message.
+    """Return a number of a message, if it is one of those allowed.
 
     Raises:
         ProtocolError: it is not.

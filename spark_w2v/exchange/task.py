@@ -1,8 +1,8 @@
-"""A task's part: it owns some center blocks, and context blocks come by, are trained, and are passed on.
+"""A task's part: it owns some center blocks; context blocks arrive, are trained and are passed on.
 
 Nothing waits for a round to end: a bucket is trained as soon as its center block and its context block have been
-trained in all rounds before. What a bucket starts from follows from the schedule alone, so the result is the same
-whoever is faster.
+trained in all rounds before. The parameters that a bucket starts from follow from the schedule alone, so the result is
+the same whichever task is faster.
 """
 
 import heapq
@@ -38,7 +38,7 @@ from spark_w2v.types import Float32Array
 
 
 class Bucket(NamedTuple):
-    """What to train next; the rows, (R, D) each, are trained in place."""
+    """The next bucket to train; the rows, (R, D) each, are trained in place."""
 
     number: int  # the round
     center_block: int
@@ -49,7 +49,7 @@ class Bucket(NamedTuple):
 
 @dataclass
 class SweepStats:
-    """What a task did in one sweep: loss, loss pairs and pairs by center block."""
+    """Results of a task in one sweep: loss, loss pairs and pairs by center block."""
 
     blocks: dict[int, tuple[float, int, int]] = field(default_factory=dict)
     left: int = 0  # buckets
@@ -61,7 +61,7 @@ class TaskPart(Part):
     Args:
         task: its number.
         host, port: where its neighbours reach it.
-        dial: what is called with the number, host and port of a task to connect to.
+        dial: called with the number, host and port of a task to connect to.
     """
 
     def __init__(
@@ -70,8 +70,8 @@ class TaskPart(Part):
         super().__init__(plan)
         self.task = task
         self.pairs = 0  # trained so far
-        self.total: int | None = None  # that it will train, once that is known
-        self.stats: dict[str, Any] = {}  # what the driver is told besides, with each sweep; JSON-able
+        self.total: int | None = None  # to be trained, once that is known
+        self.stats: dict[str, Any] = {}  # reported to the driver with each sweep; JSON-able
         self._dial = dial
         self._centers: dict[int, Float32Array] = {}
         self._contexts: dict[int, tuple[int, Float32Array]] = {}  # block: the round that it waits for, and its rows
@@ -84,7 +84,7 @@ class TaskPart(Part):
         self._training: Bucket | None = None
         self._join = Message.of(JOIN, task=task, host=host, port=port)
 
-    # With others
+    # Messages
 
     def connected(self, source: int, address: str, now: float) -> None:
         super().connected(source, address, now)
@@ -95,7 +95,7 @@ class TaskPart(Part):
         return self._join if source == DRIVER else Message.of(HELLO, task=self.task)
 
     def lost(self, source: int, reason: str) -> None:
-        # A neighbour that was told before us that all is over; if it was not, the driver notices.
+        # Perhaps a neighbour that heard OVER before us; if not, the driver notices.
         if source == DRIVER or any(number < self.plan.ring.rounds for number in self._next.values()):
             super().lost(source, reason)
 
@@ -176,9 +176,9 @@ class TaskPart(Part):
     # Training
 
     def next_bucket(self) -> Bucket | None:
-        """The next bucket, for `trained` when it has been; None while all that is left waits for others.
+        """Return the next bucket, to be passed to `trained`; None while all buckets left wait for other tasks.
 
-        First those of the earliest round, and of these the one whose context block goes to another task.
+        Buckets of the earliest round come first, of these the ones whose context block goes to another task.
         """
         held, found = [], None
         while self._ready and found is None:
@@ -201,7 +201,7 @@ class TaskPart(Part):
         return self._training
 
     def _consider(self, center: int, number: int) -> None:
-        """One of the blocks of a bucket is there: if the other is, too, the bucket is ready."""
+        """Note that a block of a bucket is there; the bucket is ready if the other block is, too."""
         if number < self.plan.ring.rounds and self._next[center] == number and center in self._centers:
             context = self.plan.ring.context_of(number, center)
             if context in self._contexts and self._contexts[context][0] == number:
@@ -212,19 +212,19 @@ class TaskPart(Part):
         return None if number + 1 == self.plan.ring.rounds else self.plan.trainer(number + 1, context)
 
     def _ends_sweep(self, number: int) -> int | None:
-        """The sweep that a bucket of a round ends, if the driver gets the parameters then."""
+        """Return the sweep that ends with a round, if the driver gets the parameters then."""
         sweep, step = divmod(number + 1, self.plan.ring.blocks)
         return sweep - 1 if not step and self.plan.is_kept(sweep - 1) else None
 
     def _has_to_wait(self, number: int, to: int | None) -> bool:
-        """Whether what would be sent would wait in memory behind too much that is not taken yet."""
+        """Whether too many blocks that were sent before are still in memory, not yet received."""
         if to is not None and to != self.task and self._ahead[to] >= AHEAD:
             return True
         sweep = self._ends_sweep(number)
         return sweep is not None and any(left for other, left in self._unkept.items() if other < sweep)
 
     def trained(self, bucket: Bucket, loss: float, loss_pairs: int, pairs: int) -> None:
-        """A bucket has been trained: pass its context block on, and give the driver what a sweep ends with.
+        """Pass the context block of a trained bucket on, and send the driver the parameters at the end of a sweep.
 
         Args:
             loss, loss_pairs, pairs: as in kernel.TrainStats.
@@ -236,7 +236,7 @@ class TaskPart(Part):
         self._next[center_block] += 1
         to = self._destination(number, context_block)
         if (kept := self._ends_sweep(number)) is not None:
-            # What is trained on here while it is sent is copied; at most one sweep's rows wait (_has_to_wait).
+            # Rows that are trained again while they are sent are copied; at most one sweep's rows wait (_has_to_wait).
             last = number + 1 == plan.ring.rounds
             self.send(DRIVER, Message(CENTER, kept, center_block, center if last else center.copy()))
             stays = to == self.task

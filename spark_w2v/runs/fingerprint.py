@@ -1,4 +1,4 @@
-"""What a run is: two with the same fingerprint have the same result."""
+"""The fingerprint of a run: two runs with the same fingerprint have the same result."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from spark_w2v.storage.files import ABSENT
 
 
 def stored_in(run_facts: Callable[[], bytes]) -> dict[str, Any]:
-    """Return what the run that wrote a finished output was; {} where nothing there says so.
+    """Return the fingerprint of the run that wrote a finished output; {} where there is none.
 
     Args:
         run_facts: reads its run.json.
@@ -28,14 +28,14 @@ def stored_in(run_facts: Callable[[], bytes]) -> dict[str, Any]:
 
 
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """Return in what some sections of a fingerprint differ from a stored one, a sentence each."""
+    """Return the differences of some sections of a fingerprint from a stored one, a sentence each."""
     before, now = _flat(stored), _flat(given)
     found = [
         f"{key} was {_shown(before[key]) if key in before else 'not set'}, is {_shown(value)}"
         for key, value in now.items()
         if key not in before or before[key] != value
     ]
-    # A key that is gone is noticed where its whole section is given: training.new of {"training": ...}.
+    # A key that is missing is noticed where its whole section is given: training.new of {"training": ...}.
     return found + [
         f"{key} was {_shown(value)}, is not set"
         for key, value in before.items()
@@ -44,7 +44,7 @@ def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[str
 
 
 def _flat(tables: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """training.epochs of {"training": {"epochs": ...}}."""
+    """Return {"training.epochs": ...} of {"training": {"epochs": ...}}."""
     flat: dict[str, Any] = {}
     for key, value in tables.items():
         if isinstance(value, Mapping):

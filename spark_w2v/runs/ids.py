@@ -1,8 +1,8 @@
-"""Runs of every night in one directory, and the one that readers get.
+"""A directory of runs, and the current one, which readers get.
 
     DIR/
       runs/RUN_ID/     outputs of finished runs
-      current          symbolic link to runs/RUN_ID; moved in one step, never absent once it was there
+      current          symbolic link to runs/RUN_ID; moved in one step, never missing once it was there
 
 The link is relative, so that DIR may be copied, moved or mounted elsewhere. In a store, where there are no links, the
 file CURRENT is in its place (stored.py).
@@ -30,13 +30,13 @@ log = logging.getLogger(__name__)
 
 CURRENT, RUNS = "current", "runs"
 REMOVED = ".removed"  # ends the names of runs that are being removed
-# What every file system, shell and reader takes as it is: Spark takes no colon in a path, and Hadoop hides what begins
-# with a dot or an underscore.
+# Names that every file system, shell and reader accepts: Spark accepts no colon in a path, and Hadoop hides files whose
+# names begin with a dot or an underscore.
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 def check_run_id(run_id: str) -> None:
-    """Refuse what is no name of one directory."""
+    """Refuse a run id that cannot be the name of a directory."""
     if not RUN_ID.fullmatch(run_id):
         raise UserError(
             f"run id {run_id[:140]!r}: may have letters, digits and . _ + - only, begins with a letter or a digit, and "
@@ -45,10 +45,10 @@ def check_run_id(run_id: str) -> None:
 
 
 def output_of(directory: str, run_id: str) -> str:
-    """Where a run of this id writes in a directory of this host.
+    """Return the directory that a run of this id writes to, in a directory of this host.
 
     Raises:
-        UserError: for a run id that is none, and for a directory in which no runs can be kept.
+        UserError: for an invalid run id, and for a directory in which no runs can be kept.
     """
     check_run_id(run_id)
     root = local_path(directory)
@@ -59,7 +59,7 @@ def output_of(directory: str, run_id: str) -> str:
 
 
 def current(directory: str) -> str | None:
-    """The id of the run that readers get; None where there is none yet."""
+    """Return the id of the run that readers get; None where there is none yet."""
     if not is_local(directory):
         return StoredOutput(directory).current()
     return _linked(local_path(directory))
@@ -69,16 +69,16 @@ def is_finished(output: str) -> bool:
     """Whether a run of this id has finished.
 
     Raises:
-        StorageError: nobody knows now.
+        StorageError: it cannot be known now.
     """
     return all(_exists(local_path(output) / name) for name in ("_SUCCESS", "run.json"))
 
 
 def move_current(directory: str, run_id: str) -> str | None:
-    """Make a finished run the one that readers get, in one step; the id of the one before.
+    """Make a finished run the one that readers get, in one step; return the id of the one before.
 
     Raises:
-        UserError: when there is no such finished run, or current is not ours.
+        UserError: when there is no such finished run, or current was not made by this module.
         StorageError: when the storage refuses; current is as it was.
     """
     if not is_local(directory):
@@ -114,7 +114,7 @@ def _link(root: Path, run_id: str) -> None:
 
 
 def remove_old(directory: str, keep: int) -> None:
-    """Remove finished runs of a directory of this host but the newest and the current one; what fails is a warning.
+    """Remove finished runs of a directory of this host except the newest and the current one; failures are warnings.
 
     A run with a file that no run wrote stays, with a warning.
 
@@ -134,7 +134,7 @@ def remove_old(directory: str, keep: int) -> None:
 
 
 def _remove(run: Path) -> None:
-    """Remove a run, of which no reader sees a part."""
+    """Remove a run so that no reader sees a part of it."""
     if found := files.strangers(run, OUTPUT):
         log.warning("%s: is kept, as no run wrote %s", run, first_of(found))
         return
@@ -147,7 +147,7 @@ def _remove(run: Path) -> None:
 
 
 def mark_pending(output: str) -> None:
-    """Remember that current has yet to be moved to this run, in case its process dies between the two."""
+    """Remember that current has yet to be moved to this run, in case its process dies before that."""
     marker = _marker(output)
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
@@ -161,7 +161,7 @@ def is_pending(output: str) -> bool:
 
 
 def directory_of(output: str) -> Path:
-    """The directory to read: the output of a run, or of the current run where a directory of runs is given.
+    """Return the directory to read: the output of a run, or of the current run of a directory of runs.
 
     Links are followed once, here: a reader stays with one run, whatever current is moved to while it reads. A run in a
     store is copied to a temporary directory, which is removed when the process ends.
@@ -178,7 +178,7 @@ def directory_of(output: str) -> Path:
 
 
 def _stored_run(output: str) -> tuple[StoredOutput, str]:
-    """The run that a URI means: DIR/runs/ID, or the current one of DIR."""
+    """Return the run that a URI means: DIR/runs/ID, or the current one of DIR."""
     stored = StoredOutput(output)
     run = stored.current()
     root, _, name = stored.output.rpartition(f"/{RUNS}/")
@@ -205,7 +205,7 @@ def _fetched(output: str) -> Path:
 
 
 def add_file(output: str, path: Path) -> str:
-    """Add a file, such as a report, to the run in a store that directory_of copied; its URI.
+    """Add a file, such as a report, to the run in a store that directory_of copied; return its URI.
 
     Args:
         path: in that copy.
@@ -219,7 +219,7 @@ def add_file(output: str, path: Path) -> str:
 
 
 def holds_runs(output: str) -> bool:
-    """Whether this is a directory of runs that has no current one yet."""
+    """Whether this is a directory of runs without a current one yet."""
     if not is_local(output):
         stored = StoredOutput(output)
         return stored.current() is None and bool(stored.runs())
@@ -233,7 +233,7 @@ def _marker(output: str) -> Path:
 
 
 def _linked(root: Path) -> str | None:
-    """The run id that current names; refuses what this module did not make, which must not be replaced."""
+    """Return the run id that current names; refuse a link that this module did not make, which must not be replaced."""
     link = root / CURRENT
     try:
         target = os.readlink(link)
@@ -242,7 +242,7 @@ def _linked(root: Path) -> str | None:
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise StorageError(f"{link}: cannot be read ({reason(error)}).") from None
-        target = ""  # no link
+        target = ""  # not a link
     run_id = target.removeprefix(RUNS + os.sep)
     if run_id == target or not RUN_ID.fullmatch(run_id):
         raise UserError(f"{link}: is not a link to one of {root / RUNS}, so it is not replaced; move it away.")

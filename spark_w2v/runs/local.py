@@ -1,10 +1,10 @@
 """An output on a file system of this host: a directory, with a hidden working directory next to it.
 
 .NAME.working/
-  lock             who is at work here: process, host, since when; touched while that process lives
+  lock             the process at work, its host and start; touched while that process lives
   checkpoints/     the newest complete state of training, and the parameters while they are trained
-  metrics.jsonl    one object an epoch
-  staged.TOKEN/    the output, complete before it is moved to NAME in one step; of one run alone
+  metrics.jsonl    one object per epoch
+  staged.TOKEN/    the output, complete before it is moved to NAME in one step; of one run only
 """
 
 import contextlib
@@ -30,12 +30,12 @@ LARGEST_RUN_FACTS = 256 << 20  # bytes of run.json; the fingerprint of a corpus 
 
 
 def run_name() -> str:
-    """Return a name that says when, unlike any other."""
+    """Return a unique name with the time in it."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{uuid.uuid4().hex[:8]}"
 
 
 class LocalOutput(NamedTuple):
-    """A directory that this host sees, as runs write it; what may be removed from it is what matches `written`."""
+    """An output directory on this host's file systems; only names that match `written` may be removed from it."""
 
     output: str
     target: Path
@@ -43,7 +43,7 @@ class LocalOutput(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return self.output
 
     @property
@@ -51,11 +51,11 @@ class LocalOutput(NamedTuple):
         return self.target.parent / f".{self.target.name}.working"
 
     def lock(self) -> LocalLock:
-        """Make the working directory this run's own."""
+        """Take the working directory for this run."""
         return LocalLock(self.working, self.output)
 
     def recover(self) -> None:
-        """Move back what a run was about to replace when it died."""
+        """Move the output back that a run was replacing when it died."""
         replaced = self.working / "replaced"
         if not exists(replaced):
             return
@@ -67,7 +67,7 @@ class LocalOutput(NamedTuple):
 
     def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:
         """Return the newest whole checkpoint of the working directory."""
-        del metrics  # where it is already
+        del metrics  # it is there already
         return newest_checkpoint(folder)
 
     def keep(self, checkpoint: Path, metrics: Path) -> None:
@@ -77,17 +77,17 @@ class LocalOutput(NamedTuple):
         """Nothing to wait for."""
 
     def forget(self) -> None:
-        """Nothing else to remove than the working directory."""
+        """Nothing to do: there is only the working directory to remove."""
 
     def leave(self) -> None:
-        """Nothing else to close than the lock."""
+        """Nothing to do: there is only the lock to close."""
 
     def prepare(self) -> list[Path]:
-        """Make the directory that the working directory goes into; what was made, outermost first."""
+        """Make the parent of the working directory; return what was made, outermost first."""
         return _make_parents(self.working.parent)
 
     def entries(self) -> list[str] | None:
-        """The names in the directory; None where there is nothing."""
+        """Return the names in the directory; None where there is no directory."""
         try:
             return os.listdir(self.target)
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class LocalOutput(NamedTuple):
 
         Raises:
             UserError: it holds something else, or a finished output, or cannot be made.
-            StorageError: nobody knows now.
+            StorageError: it cannot be known now.
         """
         self.check_finished(overwrite=overwrite, resume=resume)
         if overwrite and self.entries() and (found := self.strangers()):
@@ -117,7 +117,7 @@ class LocalOutput(NamedTuple):
         self._check_working(resume)
 
     def check_finished(self, *, overwrite: bool, resume: bool) -> None:
-        """Refuse to replace what is there, but keep what came into an output while its successor was trained.
+        """Refuse to replace what is there; what came into an output while its successor was trained is kept later.
 
         Raises:
             UserError, StorageError: as check does.
@@ -146,7 +146,7 @@ class LocalOutput(NamedTuple):
             raise UserError(f"{self.output}: cannot be made, as {parent} may not be written to.")
 
     def _check_working(self, resume: bool) -> None:
-        """Refuse what a run would have to remove though no run wrote it."""
+        """Refuse a working directory with anything in it that no run wrote."""
         working = self.working
         try:
             if not exists(working):
@@ -169,7 +169,7 @@ class LocalOutput(NamedTuple):
             raise error_class(f"{working}: the working directory cannot be read ({reason(error)}).") from None
 
     def strangers(self) -> list[str]:
-        """What no run wrote in a finished output."""
+        """Return the paths of a finished output that no run wrote."""
         try:
             return strangers(self.target, self.written)
         except FileNotFoundError:  # replaced meanwhile
@@ -204,7 +204,7 @@ class LocalOutput(NamedTuple):
                 self.discard(former)
 
     def discard(self, former: Path) -> None:
-        """Remove an output that was replaced; what no run wrote is kept next to the new one, whenever it came."""
+        """Remove an output that was replaced; anything in it that no run wrote is kept next to the new one."""
         if found := remove_written(former, self.written):
             kept = self.target.with_name(f"{self.target.name}.kept-{run_name()}")
             os.rename(former, kept)
@@ -212,7 +212,7 @@ class LocalOutput(NamedTuple):
 
 
 def _make_parents(directory: Path) -> list[Path]:
-    """Make a directory and what is missing above it; those that were made, outermost first."""
+    """Make a directory and its missing parents; return those that were made, outermost first."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     made: list[Path] = []
     try:
@@ -227,7 +227,7 @@ def _make_parents(directory: Path) -> list[Path]:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Make two directories change places in one step; False where kernel or file system cannot."""
+    """Exchange two directories in one step; return False where kernel or file system cannot."""
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:
         return False

@@ -25,7 +25,7 @@ STALE = 300.0
 
 
 class LocalLock:
-    """Makes a working directory one process's own, from the call until release."""
+    """The lock of one process on a working directory, from the call until release."""
 
     def __init__(self, working: Path, output: str) -> None:
         self.path = working / "lock"
@@ -41,7 +41,7 @@ class LocalLock:
         if (text := _read_lock(self.path)) is not None:
             holder = _holder(text)
             who = named(holder)
-            # Locks are written under the guard, so who left half of one was killed while writing it.
+            # Locks are written under the guard, so the process that left half of one was killed while it wrote.
             is_abandoned = alone and not holder and not text.endswith(b"\n")
             if not is_abandoned and not _is_stale(self.path, holder):
                 raise BusyError(
@@ -66,12 +66,12 @@ class LocalLock:
                     os.utime(self.path)
 
     def is_held(self) -> bool:
-        """Whether the lock still is this run's: a machine that slept for long may have lost it."""
+        """Whether the lock is still this run's: a machine that was suspended for long may have lost it."""
         return _holder(_read_lock(self.path) or b"").get("token") == self.token
 
     def assert_held(self) -> None:
         """Raises:
-        StorageError: another run holds it, or nobody knows now.
+        StorageError: another run holds it, or it cannot be read now.
         """
         if not self.is_held():
             raise StorageError(f"{self.path}: another run has taken over this output, so this one stops.")
@@ -85,19 +85,19 @@ class LocalLock:
                 self.path.parent.rmdir()
 
     def stop(self) -> None:
-        """Touch the lock no more."""
+        """Stop touching the lock."""
         self._stop.set()
         self._thread.join()
 
 
 @contextlib.contextmanager
 def _guarded(working: Path) -> Iterator[bool]:
-    """The working directory, made where missing and nobody else's while its lock is looked at and changed.
+    """Make the working directory where it is missing, and hold it while its lock is read and changed.
 
     Without this, of two runs that find the same stale lock, the slower removes the lock of the faster.
 
     Yields:
-        Whether it is nobody else's for certain: a file system without flock has O_EXCL alone.
+        Whether it is held for certain: a file system without flock has O_EXCL only.
     """
     made = False
     while True:
@@ -129,10 +129,10 @@ def _guarded(working: Path) -> Iterator[bool]:
 
 
 def _read_lock(path: Path) -> bytes | None:
-    """The text of a lock; None where there is none.
+    """Return the text of a lock; None where there is none.
 
     Raises:
-        StorageError: nobody knows now.
+        StorageError: it cannot be read now.
     """
     try:
         with open_file(path) as file:
@@ -144,7 +144,7 @@ def _read_lock(path: Path) -> bytes | None:
 
 
 def _holder(text: bytes) -> dict[str, Any]:
-    """What a lock says; {} where it is none."""
+    """Return the content of a lock; {} where it is not a lock."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -10,7 +10,7 @@ from spark_w2v.storage.files import exists, open_file
 
 log = logging.getLogger(__name__)
 
-LARGEST_GAP = 64 << 20  # bytes of metrics that are gone, for which room is left
+LARGEST_GAP = 64 << 20  # bytes of lost metrics that are filled up
 
 
 def size(path: Path) -> int:

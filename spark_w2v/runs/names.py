@@ -4,7 +4,7 @@ import re
 
 from spark_w2v.runs import parameter_files
 
-# What runs write into an output, and jobs/report.py, as files.strangers has it; parts of earlier versions had no tag.
+# Files of an output, also of jobs/report.py, as files.strangers takes them. Parts of earlier versions had no tag.
 OUTPUT = re.compile(
     r"_SUCCESS|run\.json|metrics\.jsonl|report\.html|\.report\.html\.[0-9a-f]{8}"
     r"|(?:embeddings|context|vocabulary)/(?:part-[0-9]{5}(?:-[0-9a-f]{16})?\.parquet)?"
@@ -20,6 +20,6 @@ FINISHED = {"_SUCCESS", "run.json"}  # what every finished output has
 
 
 def first_of(names: list[str]) -> str:
-    """Return the first few of some names, as one text without what a terminal would obey."""
+    """Return the first few names as one text, without control characters."""
     shown = [name if name.isprintable() else name.encode("unicode_escape").decode() for name in names[:3]]
     return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

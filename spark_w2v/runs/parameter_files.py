@@ -1,4 +1,4 @@
-"""The two matrices in files: what the driver has of the model, and what a checkpoint is.
+"""The two matrices in files: the driver's model and the content of a checkpoint.
 
 V words, D dimensions. The files are mapped into memory, so that pages of them are in memory only while the system finds
 room for them, and no process holds the model.
@@ -21,7 +21,7 @@ from spark_w2v.storage import files
 from spark_w2v.types import Float32Array, Int32Array
 
 NAMES = ("center", "context")
-# What is in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had arrays of NumPy's.
+# Names in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had NumPy arrays.
 WRITTEN = re.compile(r"(?:center|context)\.(?:f32|npy)|manifest\.json")
 
 
@@ -90,7 +90,7 @@ class ParameterFiles:
         self.directory, self.is_temporary = directory, False
 
     def remove(self) -> None:
-        """Remove the directory; what is mapped stays readable until it is let go."""
+        """Remove the directory; what is mapped stays readable until it is released."""
         with contextlib.suppress(OSError):
             files.remove_written(self.directory, WRITTEN)
 
@@ -121,13 +121,13 @@ class ByWord:
         return len(self.places)
 
     def __getitem__(self, word_ids: slice) -> Float32Array:
-        """(n, D) rows of these words, a copy."""
+        """Return (n, D) rows of these words, a copy."""
         rows: Float32Array = self.matrix[self.places[word_ids]]
         return rows
 
 
 def paths(directory: Path) -> list[Path]:
-    """The files of both matrices in a directory of ParameterFiles."""
+    """Return the files of both matrices in a directory of ParameterFiles."""
     return [directory / f"{name}.f32" for name in NAMES]
 
 

@@ -17,7 +17,7 @@ def is_local(output: str) -> bool:
 
 
 def local_path(output: str) -> Path:
-    """The directory that a local output means: absolute, symbolic links followed, so that links stay links."""
+    """Return the directory of a local output: absolute, with symbolic links followed, so that links stay links."""
     path = output
     if output[:5].lower() == "file:":
         parts = urlsplit(output)

@@ -1,4 +1,4 @@
-"""Which process holds a lock, and whether it still lives."""
+"""The process that holds a lock."""
 
 import os
 import socket
@@ -14,7 +14,7 @@ UNKNOWN = "unknown"
 
 
 def describe_holder() -> dict[str, Any]:
-    """Return what a lock says of this process; the token is new each time."""
+    """Return the content of a lock for this process; the token is new each time."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -26,12 +26,12 @@ def describe_holder() -> dict[str, Any]:
 
 
 def named(holder: Mapping[str, Any]) -> str:
-    """Return who holds a lock, for a message."""
+    """Return the holder of a lock as text for a message."""
     return f"process {str(holder.get('pid', '?'))[:20]} on {str(holder.get('host', '?'))[:100]}"
 
 
 def is_alive(holder: Mapping[str, Any]) -> bool | None:
-    """Whether the process of a lock lives; None where only its own host can know.
+    """Whether the process of a lock lives; None where only its own host can tell.
 
     Raises:
         OSError: it cannot be found out now.

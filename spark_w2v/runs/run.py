@@ -1,9 +1,9 @@
 """A run: it takes an output, keeps what it needs to be resumed, and publishes a whole output or nothing.
 
-A finished output keeps no checkpoints: context/ has the other matrix, which is all that going on with training needs.
+A finished output keeps no checkpoints: context/ has the other matrix, which is all that further training needs.
 
-What a run writes has the names of OUTPUT and WORKING (names.py). Nothing else is ever removed or overwritten: a run
-that would have to is refused before it begins. What appears in an output while its successor is trained is kept.
+A run writes only names that match OUTPUT and WORKING (names.py). Nothing else is ever removed or overwritten: a run
+that would have to is refused before it begins. Files that appear in an output while its successor is trained are kept.
 """
 
 import contextlib
@@ -58,8 +58,8 @@ def open_run(output: Output, *, overwrite: bool, resume: bool, fingerprint: Mapp
             such as the vocabulary, is added by Run.identify.
 
     Raises:
-        UserError: for an output that may not be written to, that another run works on, or whose checkpoint is of
-            another configuration or corpus. Nothing is left behind.
+        UserError: for an output that may not be written to, that another run is at work on, or whose checkpoint is
+            of another configuration or corpus. Nothing is left behind.
         StorageError: the storage refuses now.
     """
     output.check(overwrite=overwrite, resume=resume)
@@ -77,7 +77,7 @@ class Run:
         self._fingerprint: dict[str, Any] = {}
         self._checkpoint: Checkpoint | None = None
         self._stored: dict[str, Any] | None = None  # the fingerprint of what is resumed
-        self._leaves_nothing = False  # but the output, when it is let go
+        self._leaves_nothing = False  # but the output, when it is released
         self._next = 0
         with self._storage("cannot be prepared", UserError):
             self._made = place.prepare()
@@ -128,7 +128,7 @@ class Run:
         return self.working / "metrics.jsonl"
 
     def identify(self, facts: Mapping[str, Any]) -> None:
-        """Add to the fingerprint what became known after the start; refused where a checkpoint says otherwise."""
+        """Add facts to the fingerprint that became known after the start; refuse those that differ from the stored."""
         given = json.loads(to_json(facts))
         found = [] if self._stored is None else differences(self._stored, given)
         if found:
@@ -147,21 +147,21 @@ class Run:
         self._fingerprint.update(given)
 
     def load_checkpoint(self) -> tuple[Position, ParameterFiles] | None:
-        """Where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
+        """Return where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
 
         Returns:
-            The position, and the parameters as they are mapped from the checkpoint, only to be read.
+            The position, and the parameters as they are mapped from the checkpoint, read-only.
         """
         checkpoint, self._checkpoint = self._checkpoint, None
         return (checkpoint.position, checkpoint.parameters) if checkpoint else None
 
     def save_checkpoint(self, position: Position, parameters: ParameterFiles) -> None:
-        """Make a state of training a checkpoint; the one before goes when this one is safe.
+        """Make a state of training a checkpoint; the one before is removed when this one is safe.
 
         Metrics of what the state has seen must be appended before: a resumed run drops those that came after it.
 
         Args:
-            parameters: temporary, in parameters_folder; they are the run's from here on, and only to be read.
+            parameters: temporary, in parameters_folder; they belong to the run from here on, and are read-only.
         """
         self._lock.assert_held()
         self._place.wait()
@@ -179,7 +179,7 @@ class Run:
             metrics_file.append(self._metrics, (to_json(metrics) + "\n").encode())
 
     def metrics(self) -> list[dict[str, Any]]:
-        """What append_metrics was given, also before the run was resumed, without what was lost."""
+        """Return the metrics that were appended, also before the run was resumed, except those that were lost."""
         with self._storage("metrics.jsonl could not be read"):
             return [json.loads(line) for line in metrics_file.lines(self._metrics)]
 
@@ -191,7 +191,7 @@ class Run:
             facts: for run.json, to which the fingerprint is added.
         """
         self._lock.assert_held()
-        # Of this run alone: one whose host stood still may wake up here after another has taken the output over.
+        # Of this run only: one whose host was suspended may wake up here after another has taken the output over.
         staged = self.working / f"staged.{self._lock.token}"
         with self._storage("the output could not be written"):
             staged.mkdir()
@@ -204,7 +204,7 @@ class Run:
                 )
                 (staged / "run.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
                 fsync_tree(staged)
-                # Of a torn disk's files, _SUCCESS must be the last to exist.
+                # _SUCCESS must be the last file to reach the disk.
                 (staged / "_SUCCESS").touch()
                 fsync(staged / "_SUCCESS")
                 fsync(staged)
@@ -219,14 +219,14 @@ class Run:
         self.close()
 
     def leave_nothing(self) -> None:
-        """Let close remove checkpoints and metrics too: no run can go on from them."""
+        """Let close remove checkpoints and metrics too, as no run can go on from them."""
         self._leaves_nothing = True
 
     def close(self) -> None:
-        """Let go of the output. What a resumed run needs stays, unless the output is published."""
+        """Release the output. The files that a resumed run needs stay, unless the output is published."""
         try:
             self._lock.assert_held()
-        except (StorageError, UserError):  # another run's, or nobody knows: nothing is removed
+        except (StorageError, UserError):  # another run's, or perhaps another's: nothing is removed
             self._lock.stop()
             self._place.leave()
             return
@@ -257,7 +257,7 @@ class Run:
                 directory.rmdir()
 
     def _remove_staged(self) -> None:
-        """Remove what was staged and not published, or replaced by what was."""
+        """Remove outputs that were staged and not published, or replaced."""
         for path in self.working.iterdir():
             if path.name.startswith("staged"):
                 remove_written(path, OUTPUT)

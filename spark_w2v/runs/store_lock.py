@@ -1,15 +1,15 @@
 """A lock in a store: one run at a time writes to an output, whatever host it is on.
 
-    lock             who took the output first, and its token
-    next-TOKEN       who took it over from the holder of this token, and its own token: created, never replaced
-    alive-TOKEN      written again and again by the holder of this token
+    lock             the first holder and its token
+    next-TOKEN       the holder that took over from this token, and its own token: created, never replaced
+    alive-TOKEN      rewritten at every heartbeat by the holder of this token
 
-The holder is the last of the chain that begins in `lock`. All that decides is made by creating a file that must not be
-there, which every store can do in one step, and of several contenders exactly one succeeds. Comparing and replacing is
-not needed.
+The holder is the last of the chain that begins in `lock`. A holder is made by creating a file that must not
+exist, which every store can do in one step, so that exactly one of several contenders succeeds. Comparing and replacing
+is not needed.
 
-A run publishes as the next holder after itself. So if somebody has taken over, it cannot; and if it dies between this
-and the pointer, whoever takes over moves the pointer for it.
+A run publishes as the next holder after itself. So if another run has taken over, it cannot; and if it dies before it
+has moved the pointer, the run that takes over moves the pointer for it.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 15.0  # seconds between two signs of life
-STALE = 300.0  # seconds without one after which a lock may be taken over, by the clock of the store
+HEARTBEAT = 15.0  # seconds between two heartbeats
+STALE = 300.0  # seconds without a heartbeat after which a lock may be taken over, by the clock of the store
 LONGEST = 1000  # holders of a chain; each run that takes over makes it short again
 FOLDER = ".working/"
 
@@ -36,8 +36,8 @@ class Holder(NamedTuple):
     """The last of a chain.
 
     Args:
-        facts: what it says of itself.
-        file: the one that made it the holder.
+        facts: content of its file.
+        file: the file that made it the holder.
     """
 
     facts: dict[str, Any]
@@ -45,7 +45,7 @@ class Holder(NamedTuple):
 
     @property
     def token(self) -> str:
-        """Names its files."""
+        """The token in the names of its files."""
         return str(self.facts["token"])
 
 
@@ -54,7 +54,7 @@ class LostError(StorageError):
 
 
 class StoreLock:
-    """An output in a store as this run's own, from the call until `release`.
+    """The lock of a run on an output in a store, from the call until `release`.
 
     Args:
         store: the directory of the output.
@@ -76,7 +76,7 @@ class StoreLock:
 
     @property
     def token(self) -> str:
-        """Unlike that of any other run."""
+        """The token of this run, unlike that of any other."""
         return str(self._facts["token"])
 
     def is_held(self) -> bool:
@@ -90,7 +90,7 @@ class StoreLock:
             raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
 
     def claim(self, run: str) -> None:
-        """Make the publication of a run this lock's, whatever happens to this process.
+        """Bind the publication of a run to this lock, whatever happens to this process.
 
         Raises:
             LostError: another run has taken over.
@@ -102,7 +102,7 @@ class StoreLock:
         self._facts = facts
         self._files += [_next(self.token), _alive(self.token)]
         try:
-            # Whoever took over and has ended has removed its file; the chain then does not lead here.
+            # A run that took over and has ended has removed its file; then the chain does not lead here.
             self.assert_held()
         except LostError:
             self._store.delete([_next(before)])
@@ -110,23 +110,23 @@ class StoreLock:
         self._sign()
 
     def release(self) -> None:
-        """Let go; nothing of the lock is left."""
+        """Release the lock; nothing of it is left."""
         self.stop()
         with contextlib.suppress(StorageError, UserError):
             if self.is_held():
-                # First what names no holder without the chain's beginning.
+                # The beginning of the chain first: without it there is no holder.
                 self._store.delete([f"{FOLDER}lock"])
                 self._store.delete(self._files)
 
     def stop(self) -> None:
-        """Give no more signs of life."""
+        """Stop the heartbeat."""
         self._stop.set()
         self._thread.join()
 
     def _take(self) -> None:
         for _ in range(10):  # as often as others come and go in between
             if self._store.create(f"{FOLDER}lock", _json(self._facts)):
-                self._store.delete(self._left())  # of runs that died while they let go
+                self._store.delete(self._left())  # of runs that died while they released it
                 self._sign()
                 return
             beginning = self._store.read(f"{FOLDER}lock")
@@ -154,7 +154,7 @@ class StoreLock:
         raise BusyError(f"{self._store.uri}: other runs come and go; try again.")
 
     def _holder(self) -> Holder | None:
-        """The last of the chain; None where nobody is."""
+        """Return the last of the chain; None where there is none."""
         file = f"{FOLDER}lock"
         facts = self._facts_in(file)
         for _ in range(LONGEST):
@@ -191,7 +191,7 @@ class StoreLock:
         return probe in found and bool(seen) and found[probe].modified - max(seen) > STALE
 
     def _left(self) -> list[str]:
-        """All files of all locks but `lock`, and of who has taken over from this one."""
+        """Return the files of all locks, except `lock` and the file of a run that has taken over from this one."""
         names = tuple(f"{FOLDER}{name}-" for name in ("next", "alive", "probe"))
         return [name for name in self._store.entries(FOLDER) if name.startswith(names) and name != _next(self.token)]
 

@@ -39,7 +39,7 @@ class StoredOutput:
     Args:
         output: a URI.
         run_id: of the run that is to be written; None for a new name.
-        move_pointer: whether readers get the new run.
+        move_pointer: make the new run the one that readers get.
         keep_runs: finished runs that stay when it is published, the newest; 0 for all with an id, and of those without
             one the new run and the one before.
     """
@@ -63,7 +63,7 @@ class StoredOutput:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
         return self.output if self._run_id is None else f"{self.output}/{RUNS}{self._run_id}"
 
     def check(self, *, overwrite: bool, resume: bool) -> None:
@@ -71,7 +71,7 @@ class StoredOutput:
 
         Raises:
             UserError: it holds something else, or a finished run, or the store does not let us write.
-            StorageError: nobody knows now.
+            StorageError: it cannot be known now.
         """
         entries = self._store.entries()
         if found := [name for name in sorted(entries) if not self._may_stay(name)]:
@@ -104,7 +104,7 @@ class StoredOutput:
         """Return the id of the run that the pointer names; None where there is none.
 
         Raises:
-            UserError: the pointer file names no run.
+            UserError: the content of the pointer file is not a run.
         """
         content = self._store.read(CURRENT)
         if content is None:
@@ -119,7 +119,7 @@ class StoredOutput:
         return f"{RUNS}{run}/_SUCCESS" in names and f"{RUNS}{run}/run.json" in names
 
     def is_finished(self) -> bool:
-        """Whether there is what is to be written: the run of the id, or without one any run that readers get."""
+        """Whether the run of the id is finished, or, without an id, any run that readers get."""
         run = self._run_id or self.current()
         return run is not None and self.has_run(run)
 
@@ -139,7 +139,7 @@ class StoredOutput:
         return []
 
     def lock(self) -> StoreLock:
-        """Make the output this run's own, and finish the publication of a run that died in the middle of it."""
+        """Take the output for this run, and finish the publication of a run that died in the middle of it."""
         try:
             lock = StoreLock(self._store)
         except BaseException:
@@ -150,7 +150,7 @@ class StoredOutput:
                 log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
                 self._finish(lock.published, self._store.read(CURRENT))
         except BaseException:
-            lock.stop()  # and stays, stale, for whoever comes next and finishes this
+            lock.stop()  # it stays, stale, for the next run, which finishes this
             self.leave()
             raise
         folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
@@ -171,10 +171,10 @@ class StoredOutput:
         self._checkpoints.begin(checkpoint, metrics.read_bytes() if metrics.exists() else b"")
 
     def wait(self) -> None:
-        """Return when what is uploaded is there.
+        """Return when the upload is complete.
 
         Raises:
-            StorageError: it is not.
+            StorageError: it failed.
         """
         if self._checkpoints is not None:
             self._checkpoints.wait()
@@ -185,7 +185,7 @@ class StoredOutput:
             self._checkpoints.delete()
 
     def leave(self) -> None:
-        """Wait for what is uploaded, and remove the working directory."""
+        """Wait for the upload, and remove the working directory."""
         if self._checkpoints is not None:
             self._checkpoints.close()
         # Only what prepare made: an empty path would be the current directory.
@@ -195,7 +195,7 @@ class StoredOutput:
     def publish(self, staged: Path, lock: StoreLock) -> None:
         """Upload a finished output and move the pointer there.
 
-        All but _SUCCESS is uploaded before the lock is claimed for it: from then on whoever takes over does the rest.
+        All but _SUCCESS is uploaded before the lock is claimed: from then on a run that takes over does the rest.
 
         Raises:
             LostError: another run has taken over, and readers see nothing of this one.
@@ -220,7 +220,7 @@ class StoredOutput:
         shutil.rmtree(staged)
 
     def _may_stay(self, name: str) -> bool:
-        """Whether a file does not speak against writing a run here: other runs are not touched, whatever they hold."""
+        """Whether a file may stay where a run is written: other runs are not touched, whatever they hold."""
         if name.startswith(RUNS):
             run, _, file = name.removeprefix(RUNS).partition("/")
             return run != self._run_id or OUTPUT.fullmatch(file) is not None
@@ -245,7 +245,7 @@ class StoredOutput:
         self._store.delete(names)
 
     def move_pointer(self, run: str) -> str | None:
-        """Let readers get a finished run; the id of the one before.
+        """Make a finished run the one that readers get; return the id of the one before.
 
         Raises:
             UserError: there is no such run.
@@ -276,7 +276,7 @@ class StoredOutput:
         self._store.upload(f"{RUNS}{run}/{name}", path)
 
     def _finish(self, run: str, pointer: bytes | None) -> None:
-        """Complete a run of which all else is there, as often as anybody does it."""
+        """Complete a run of which everything else is there; doing it again changes nothing."""
         self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         self._point(run, pointer)
 
@@ -287,7 +287,7 @@ class StoredOutput:
             raise LostError(f"{self.output}: CURRENT was moved by another run, so it is left there.")
 
     def _remove_old(self, run: str, before: str | None) -> None:
-        """Remove the runs that are too many now, and what is left of runs without an id that died."""
+        """Remove runs beyond the limit, and the files of runs without an id that died."""
         finished = self.runs()
         if self._keep_runs:
             kept: set[str | None] = {run, *finished[-self._keep_runs :]}

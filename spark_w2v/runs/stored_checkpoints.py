@@ -2,8 +2,8 @@
 
     .working/checkpoints/ID/N-TOKEN/   the files of a checkpoint, the metrics up to it, and last the manifest
 
-N counts the checkpoints, TOKEN is the lock's of the run that wrote them, so that a run that was taken over cannot write
-over what its successor does. ID is "run" where the run has none.
+N counts the checkpoints, TOKEN is that of the lock of the run that wrote them, so that a run that was taken over cannot
+overwrite files of its successor. ID is "run" where the run has none.
 """
 
 import logging

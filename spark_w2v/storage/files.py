@@ -1,4 +1,4 @@
-"""Files of the driver: read, written through to the disk, removed, and what the storage refuses as one sentence."""
+"""Files of the driver: opening, syncing, listing and removing them, with errors as one sentence."""
 
 import contextlib
 import errno
@@ -19,10 +19,10 @@ FULL = {
     errno.EDQUOT: "the quota is used up",
     errno.EFBIG: "a file may not be so large",
 }
-# What the system answers where something is not there, or is something else. It will answer so again.
+# Errors where something is not there, or is something else. They do not pass.
 ABSENT = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO}
-# What it answers to a path that the user has to change. All other errors may pass: of the disk (EIO), of too many open
-# files (EMFILE), of memory (ENOMEM), of a network (ESTALE, ETIMEDOUT).
+# Errors of a path that the user has to change. All others may pass: of the disk (EIO), of too many open files (EMFILE),
+# of memory (ENOMEM), of a network (ESTALE, ETIMEDOUT).
 MISTAKES = ABSENT | {
     errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.EINVAL, errno.EEXIST, errno.ENOTEMPTY,
     errno.EXDEV, errno.ENOSYS, errno.ENOTSUP,
@@ -30,7 +30,7 @@ MISTAKES = ABSENT | {
 
 
 def reason(error: BaseException) -> str:
-    """Why a call of the system failed, without the path that Python adds."""
+    """Return why a system call failed, without the path that Python adds."""
     if isinstance(error, OSError):
         return FULL.get(error.errno or 0) or error.strerror or str(error).partition("\n")[0]
     if isinstance(error, MemoryError):
@@ -40,7 +40,7 @@ def reason(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def best_effort(what: str) -> Iterator[None]:
-    """Make a warning of what a storage refuses, where the work itself is done."""
+    """Log an error of the storage as a warning, where the work itself is done."""
     try:
         yield
     except (OSError, StorageError, UserError) as error:
@@ -48,12 +48,12 @@ def best_effort(what: str) -> Iterator[None]:
 
 
 def exists(path: Path) -> bool:
-    """Whether there is anything of that name, be it a link that leads nowhere.
+    """Whether there is anything of that name, dangling links included.
 
-    Path.exists answers False where nobody knows, for some errors or, since Python 3.14, for all.
+    Path.exists returns False where it cannot be known, for some errors or, since Python 3.14, for all.
 
     Raises:
-        OSError: nobody knows.
+        OSError: it cannot be known.
     """
     try:
         os.lstat(path)
@@ -63,11 +63,11 @@ def exists(path: Path) -> bool:
 
 
 def open_file(path: Path) -> BufferedReader:
-    """Open a file to be read, without waiting for somebody to write to a FIFO that stands in its place.
+    """Open a file to be read, without waiting for a writer where it is a FIFO.
 
     Raises:
-        IsADirectoryError: it is something else than a file.
-        OSError: what open does.
+        IsADirectoryError: it is not a regular file.
+        OSError: as open raises it.
     """
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
     kind = kind_of(os.fstat(file.fileno()).st_mode)
@@ -78,7 +78,7 @@ def open_file(path: Path) -> BufferedReader:
 
 
 def kind_of(mode: int) -> str:
-    """What stands there, in words."""
+    """Return the kind of a file in words, from its mode."""
     kinds = {
         stat.S_IFREG: "a file",
         stat.S_IFDIR: "a directory",
@@ -89,7 +89,7 @@ def kind_of(mode: int) -> str:
 
 
 def strangers(directory: Path, written: re.Pattern[str]) -> list[str]:
-    """The paths below a directory that nothing of ours has, in order; what is in a directory of others is not listed.
+    """Return the sorted paths below a directory that are not ours; directories that are not ours are not entered.
 
     Args:
         written: the paths that are ours, relative to the directory, with "/" between names. Files are ours under such a
@@ -102,9 +102,9 @@ def strangers(directory: Path, written: re.Pattern[str]) -> list[str]:
 
 
 def remove_written(directory: Path, written: re.Pattern[str]) -> list[str]:
-    """Remove what is ours in a directory, and the directory if it is empty then; the strangers that are left.
+    """Remove what is ours in a directory, and the directory if it is empty then; return the paths that are left.
 
-    Nothing else is removed, also where it appeared just now. Nothing to do where there is no such directory.
+    Nothing else is removed, not even what appeared just now. Does nothing where there is no such directory.
 
     Args:
         written: as strangers has it.
@@ -126,7 +126,7 @@ def remove_written(directory: Path, written: re.Pattern[str]) -> list[str]:
 
 
 def _listed(directory: Path, prefix: str, written: re.Pattern[str]) -> Iterator[tuple[str, bool]]:
-    """Every path below a directory, those in a directory before itself, and whether it is ours."""
+    """Yield every path below a directory, contents first, and whether it is ours."""
     with os.scandir(directory / prefix) as entries:
         found = sorted(entries, key=lambda entry: entry.name)
     for entry in found:

@@ -15,7 +15,7 @@ from spark_w2v.storage.store import Entry
 
 Answer = TypeVar("Answer")
 
-TEMPORARY = ".writing-"  # begins the names of files that are not whole yet
+TEMPORARY = ".writing-"  # begins the names of files that are not complete yet
 MISSING = re.compile(r"FileNotFoundException|NoSuchFileException")
 EXISTS = re.compile(r"FileAlreadyExistsException")
 FINAL = re.compile(
@@ -136,7 +136,7 @@ class HadoopStore:
     def download(self, name: str, path: Path) -> None:
         """As Store.download."""
         local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
-        # True: without a file of checksums beside it.
+        # True: without a file of checksums next to it.
         self._tried("be read", lambda: self._files.copyToLocalFile(False, self._path(name), local, True), name)
 
     def delete(self, names: Iterable[str]) -> None:

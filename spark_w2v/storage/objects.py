@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 CHUNK = 16 << 20  # bytes of an upload's part; 10,000 parts at most, so 160 GB of a file
-# What an answer says that will be the same the next time.
+# Errors that would be the same the next time.
 FINAL = (
     exceptions.PermissionDeniedError,
     exceptions.UnauthenticatedError,

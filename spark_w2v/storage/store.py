@@ -1,4 +1,4 @@
-"""What a directory outside of the driver's host can do."""
+"""The operations of a directory outside of the driver's host."""
 
 import importlib.util
 import re

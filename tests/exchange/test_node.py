@@ -1,4 +1,4 @@
-"""The exchange over real sockets: who is let in, what is refused, and who is missed."""
+"""The exchange over real sockets: accepted connections, refused ones and lost ones."""
 
 import os
 import socket
@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, proof
+from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Dial, proof
 from spark_w2v.exchange.driver import DriverPart
 from spark_w2v.exchange.listener import listen
-from spark_w2v.exchange.node import PENDING, Node
+from spark_w2v.exchange.node import PENDING, REFUSED, RETRY, Node
 from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangeError, ExchangePlan, Message, share_blocks
 from spark_w2v.exchange.task import TaskPart
 from spark_w2v.skipgram.schedule import Ring
@@ -30,7 +30,7 @@ def plan_of(tasks: int = 2, blocks: int = 4, sweeps: int = 2, rows: int = 50, ti
 
 
 class Running:
-    """An epoch on threads of this process, each task with a node of its own.
+    """An epoch on threads of this process; each task has its own node.
 
     Args:
         pause: called before each bucket of each task.
@@ -69,7 +69,7 @@ class Running:
         node.close()
 
     def wait(self) -> str | None:
-        """Until it has ended; why, if not well."""
+        """Wait for the end; return the reason of a failure, or None."""
         with self.part.changed:
             assert self.part.changed.wait_for(lambda: self.part.has_ended, 60)
         self.node.close()
@@ -88,7 +88,7 @@ def connect(port: int) -> socket.socket:
 
 
 def let_in(port: int, secret: bytes = SECRET) -> socket.socket:
-    """A connection that has proved to know the secret."""
+    """Return a connection that has proved that it knows the secret."""
     sock = connect(port)
     try:
         server, client = sock.recv(NONCE, socket.MSG_WAITALL), os.urandom(NONCE)
@@ -248,11 +248,21 @@ def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:
         port = free.getsockname()[1]
     part = TaskPart(plan_of(), 0, HOST, 1, lambda *to: None)
     node = Node(SECRET, listen(HOST, (0, 0)))
+    tries: list[float] = []
+    connect_to = node._connect
+
+    def counted(dial: Dial, now: float) -> None:
+        tries.append(now)
+        connect_to(dial, now)
+
+    node._connect = counted  # type: ignore[method-assign]
     node.start(part)
     node.dial(DRIVER, HOST, port)
     with part.changed:
         assert part.changed.wait_for(lambda: part.failure is not None, 20)
     node.close()
+    assert 2 <= len(tries) <= REFUSED / RETRY + 2
+    assert np.diff(tries).min() >= RETRY
     assert part.failure is not None
     for words in (f"{HOST}:{port}", "Connection refused", "spark.driver.host", "exchange.first_port"):
         assert words in part.failure

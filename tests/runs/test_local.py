@@ -31,7 +31,7 @@ KILLS = 12
 # Publication
 
 
-def test_a_published_output_is_complete_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
+def test_a_published_output_is_complete_and_nothing_is_left_next_to_it(tmp_path: Path) -> None:
     with start(tmp_path / "out") as run:
         run.append_metrics({"epoch": 1, "loss": 2.5})
         save(run, 1)

@@ -78,7 +78,7 @@ def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> N
         ([], 10_000, True),
     ],
 )
-def test_a_lock_is_stale_when_its_process_is_gone_or_when_nobody_touches_it(
+def test_a_lock_is_stale_when_its_process_is_gone_or_when_it_is_not_touched(
     tmp_path: Path, lock: Any, age: float, is_stale: bool
 ) -> None:
     if isinstance(lock, dict):
@@ -151,7 +151,7 @@ def test_a_lock_that_cannot_be_read_now_is_not_taken_over(
 
 @pytest.mark.parametrize("name", ["stat", "boot_id"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.EMFILE, errno.ENOMEM])
-def test_a_run_that_lives_keeps_its_lock_where_nobody_can_look_whether_it_lives(
+def test_a_run_that_lives_keeps_its_lock_where_no_other_can_see_whether_it_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, code: int
 ) -> None:
     with start(tmp_path / "out"):

@@ -1,4 +1,4 @@
-"""Errors of the storage, for real or injected, cost no output, checkpoint or metrics."""
+"""Errors of the storage, for real or injected, lose no output, checkpoint or metrics."""
 
 import errno
 import os

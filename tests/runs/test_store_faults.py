@@ -32,7 +32,7 @@ LIMIT = 300 + 12 * FAULT_COUNT  # seconds; a fault takes 6
 
 @pytest.fixture
 def chance() -> random.Random:
-    """Draws of the slow tests, other ones each time."""
+    """The draws of the slow tests, different each time."""
     print(f"STORE_FAULTS_SEED={SEED}")
     return random.Random(SEED)
 
@@ -57,7 +57,7 @@ class Host:
         self.environment = separate_host(directory, url) | {"PYTHONPATH": str(ROOT)}
 
     def start(self, output: str, *options: Any) -> "subprocess.Popen[str]":
-        """Begin a run."""
+        """Start a run."""
         command = [sys.executable, "-m", "tests.support.run_without_spark", output, "--epochs", str(EPOCHS), *options]
         return subprocess.Popen(
             [str(word) for word in command], cwd=self.directory / "work", env=self.environment, text=True,
@@ -78,7 +78,7 @@ def content(output: str) -> list[str]:
 
 
 def value_of(output: str) -> float:
-    """The one number that all parts of what a reader gets now have."""
+    """Return the one number that is in all parts that a reader gets now."""
     found = content(output)
     assert found == [text_of(json.loads(found[0])["value"], part) for part in range(3)]
     return float(json.loads(found[0])["value"])
@@ -127,7 +127,7 @@ def test_runs_on_other_hosts_go_on_where_many_killed_ones_were(
     kill_and_go_on(bucket, tmp_path, proxy, max(1, FAULT_COUNT // 4), chance)
 
 
-def test_a_run_that_died_before_it_moved_the_pointer_is_published_by_whoever_comes_next(
+def test_a_run_that_died_before_it_moved_the_pointer_is_published_by_the_next_run(
     bucket: str, tmp_path: Path, proxy: Proxy
 ) -> None:
     output = f"{bucket}/{tmp_path.name}"
@@ -252,7 +252,7 @@ def test_a_store_that_is_gone_for_good_ends_a_run_in_a_few_times_of_a_request(
 
 
 def leave_a_stale_lock(bucket: str, tmp_path: Path, output: str) -> None:
-    """As a driver does that is killed while it trains."""
+    """Leave the lock of a driver that is killed while it trains."""
     host = Host(tmp_path / "dead", os.environ["AWS_ENDPOINT_URL"])
     process = host.start(output, "--until", "/nonexistent")
     assert process.stdout is not None

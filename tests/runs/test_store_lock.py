@@ -27,7 +27,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def leave_a_lock(store: ObjectStore, token: str = "dead", **facts: Any) -> None:
-    """As a run of another host does that dies."""
+    """Leave the lock of a run that dies on another host."""
     content = json.dumps({"token": token, "pid": 1, "host": "elsewhere", "system": "elsewhere", **facts})
     store.write(f"{FOLDER}lock", content.encode())
 

@@ -1,4 +1,4 @@
-"""Checkpoints in a store that are damaged, half there, of another version or of another run."""
+"""Checkpoints in a store that are damaged, incomplete, of another version or of another run."""
 
 import json
 import tempfile
@@ -24,13 +24,13 @@ def output(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def objects(output: str) -> dict[str, bytes]:
-    """All that belongs to checkpoints."""
+    """Return the names of all files of checkpoints."""
     store = ObjectStore(output)
     return {name: store.read(name) or b"" for name in store.entries(FOLDER)}
 
 
 def stop_after(output: str, *epochs: int, resume: bool = False) -> dict[str, bytes]:
-    """A run that dies after some epochs; what it leaves."""
+    """Start a run that dies after some epochs; return what it leaves."""
     with start(output, resume=resume) as run:
         for epoch in epochs:
             run.append_metrics({"epoch": epoch})
@@ -39,7 +39,7 @@ def stop_after(output: str, *epochs: int, resume: bool = False) -> dict[str, byt
 
 
 def resumed(output: str) -> int | None:
-    """The epoch that a run goes on from."""
+    """Return the epoch from which a run goes on."""
     with start(output, resume=True) as run:
         found = run.load_checkpoint()
         if found is None:
@@ -136,7 +136,7 @@ def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_th
 
 
 def take_over(store: ObjectStore, token: str) -> None:
-    """As a run of another host does for which this one has stood still."""
+    """Take over, as a run of another host does when this one has stood still."""
     assert store.create(f"{store_lock.FOLDER}next-{token}", b'{"token": "other", "pid": 1, "host": "other"}')
 
 

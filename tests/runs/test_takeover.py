@@ -23,7 +23,7 @@ from tests.support.runs import (
 
 
 def take_over(output: Path) -> Run:
-    """A run of another host, to which the one at work seems dead."""
+    """Start a run on another host, to which the one at work seems dead."""
     lock = output.parent / f".{output.name}.working" / "lock"
     lock.write_text(json.dumps(json.loads(lock.read_text()) | {"host": "far", "system": "far"}) + "\n")
     os.utime(lock, (1, 1))
@@ -101,7 +101,7 @@ def test_a_run_that_is_taken_over_while_it_stages_its_output_leaves_that_of_the_
 
 
 def test_a_run_that_is_taken_over_while_it_stages_its_output_is_told_so(tmp_path: Path) -> None:
-    """Rather than that the output of the other is there and --overwrite would replace it."""
+    """The message is not that the output of the other is there and --overwrite would replace it."""
 
     def stand_still(directory: Path) -> None:
         with take_over(tmp_path / "out") as other:

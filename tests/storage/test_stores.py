@@ -1,4 +1,4 @@
-"""What every store can do, over real HTTP and through a real JVM."""
+"""The operations of every store, over real HTTP and through a real JVM."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -130,7 +130,7 @@ def proxied(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 @pytest.mark.parametrize("operation", list(OPERATIONS))
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "delay"])
-def test_whatever_happens_to_a_request_is_no_other_error(
+def test_any_fault_of_a_request_is_one_of_our_errors(
     proxied: tuple[Proxy, ObjectStore], operation: str, fault: str, tmp_path: Path
 ) -> None:
     proxy, store = proxied

@@ -1,4 +1,4 @@
-"""A proxy in front of an object store, over real HTTP, that does something else with some requests."""
+"""A proxy in front of an object store, over real HTTP, that injects faults into some requests."""
 
 import http.client
 import os
@@ -18,7 +18,7 @@ FAULTS = ("delay", "cut", "lost", "500", "503", "403", "404 after a write")
 
 
 class Proxy:
-    """Passes requests on; `fault(number, method, path)` says what becomes of each, None for nothing.
+    """Pass requests on; `fault(number, method, path)` returns one of FAULTS for a request, or None.
 
     Args:
         store: the URL of the store.
@@ -47,7 +47,7 @@ class Proxy:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
 
@@ -100,12 +100,12 @@ class Proxy:
             request.end_headers()
             if request.command != "HEAD":
                 request.wfile.write(content)
-        except OSError:  # whoever asked was killed
+        except OSError:  # the client was killed
             request.close_connection = True
 
 
 def separate_host(directory: Path, url: str) -> dict[str, str]:
-    """The environment of a process that finds nothing another host has; its current directory is to be `work`.
+    """Return the environment of a process that finds no files of other hosts; its current directory is to be `work`.
 
     Args:
         directory: made, with `home`, `tmp` and `work` in it.
@@ -117,5 +117,5 @@ def separate_host(directory: Path, url: str) -> dict[str, str]:
 
 
 def left_of_runs(output: str) -> list[str]:
-    """What is in the store beside finished runs and the pointer."""
+    """Return the names in the store other than finished runs and the pointer."""
     return [name for name in ObjectStore(output).entries() if not name.startswith("runs/") and name != "CURRENT"]

@@ -19,12 +19,12 @@ WORDS, DIMENSIONS = 500, 4
 
 
 def trained(value: float, epoch: int) -> float:
-    """What an epoch makes of a parameter: exact, and of another result in another order."""
+    """Return a parameter after an epoch: exact, and different in another order."""
     return value * 3 + epoch
 
 
 def expected(epochs: int) -> float:
-    """The parameters of a run that nothing disturbed."""
+    """Return the parameters of an undisturbed run."""
     value = 1.0
     for epoch in range(epochs):
         value = trained(value, epoch)
@@ -32,7 +32,7 @@ def expected(epochs: int) -> float:
 
 
 def text_of(value: float, part: int) -> str:
-    """What a run publishes."""
+    """Return the content of a published file."""
     return json.dumps({"value": value, "part": part, "filling": "x" * 100_000})
 
 

@@ -44,7 +44,7 @@ def publish(output: Path | str, content: str = "1", **options: bool) -> None:
 
 
 def parameters(folder: Path, value: float, words: int = 1000) -> ParameterFiles:
-    """Temporary parameters of one value, of a name that no others have."""
+    """Return temporary parameters of one value, with a unique name."""
     made = ParameterFiles.create(folder / f".{uuid.uuid4().hex}.unfinished", words, 4)
     made.center[:], made.context[:] = value, -value
     return made
@@ -56,7 +56,7 @@ def save(run: Run, epoch: int, words: int = 1000) -> None:
 
 
 def tree(directory: Path) -> dict[str, bytes | None]:
-    """Everything below a directory: what is in each file, None for a directory."""
+    """Return the content of each file below a directory, None for a directory, by path."""
     return {
         str(path.relative_to(directory)): path.read_bytes() if path.is_file() else None
         for path in sorted(directory.rglob("*"))
@@ -83,7 +83,7 @@ def contents(output: Path) -> set[str]:
 
 
 def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
-    """A process that runs a program after the imports that all of them need."""
+    """Start a process that runs a program after the imports that all programs need."""
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
         "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import open_run, output_of\n"
@@ -99,14 +99,14 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def end(process: "subprocess.Popen[str]") -> str:
-    """SIGKILL, and what the process had printed until then."""
+    """Kill a process with SIGKILL; return what it had printed until then."""
     process.kill()
     printed, _ = process.communicate()
     return printed
 
 
 def make_stranger(path: Path, kind: str) -> None:
-    """Something that no run writes; "NAME/" is a directory with something in it."""
+    """Make something that no run writes, of one of STRANGERS."""
     match kind:
         case "file":
             path.write_text("mine")
@@ -129,7 +129,7 @@ STRANGERS = ["file", "directory", "full directory", "link", "link to a directory
 
 
 def everything(directory: Path) -> dict[str, Any]:
-    """As tree, with links as what they lead to and other files as what they are."""
+    """As tree, with the targets of links and the kinds of other files."""
     return {
         str(path.relative_to(directory)): os.readlink(path)
         if path.is_symlink()
@@ -145,7 +145,7 @@ CODES = [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES]
 
 @contextlib.contextmanager
 def faults(monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, when: str = "open") -> Iterator[None]:
-    """The system fails where a file or directory of this name is opened, listed or looked at; or where it is read."""
+    """Let system calls fail that open, list or stat a file or directory of this name; or those that read it."""
 
     class Unreadable(io.BufferedReader):
         def read(self, *_: Any) -> Any:

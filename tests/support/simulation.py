@@ -1,7 +1,7 @@
 """An exchange in one process: virtual time, and a network that exists only in memory, driven by a seed.
 
 The parts are the real ones; what `node` does with sockets is done here with a heap of events. Links delay messages, are
-cut (both ends are told) or go silent (nobody is); tasks stand still for a while or for ever, or die.
+cut (both ends are told) or go silent (nobody is); tasks stand still for a while or forever, or die.
 """
 
 import heapq
@@ -34,7 +34,7 @@ def initial(rows: tuple[int, ...]) -> Parameters:
 
 
 def train(center: Float32Array, context: Float32Array, number: int) -> float:
-    """Something that comes out differently in every other order; in place."""
+    """Train in place, with a different result in every other order."""
     mean = context.mean(0, dtype=np.float32)
     center *= np.float32(0.7)
     center += mean * np.float32(1 + number % 5)
@@ -44,7 +44,7 @@ def train(center: Float32Array, context: Float32Array, number: int) -> float:
 
 
 def one_after_the_other(ring: Ring, rows: tuple[int, ...]) -> Parameters:
-    """What every exchange has to come out as: no tasks, no messages, round after round."""
+    """Return the result that every exchange must have: no tasks, no messages, round after round."""
     state = initial(rows)
     for number in range(ring.rounds):
         for center in range(ring.blocks):
@@ -71,7 +71,7 @@ class MemoryStore:
 
 @dataclass
 class Link:
-    """Between two processes, both ways."""
+    """The connection between two processes, both ways."""
 
     delay: float
     free: dict[int, float] = field(default_factory=dict)  # when the last message to each end arrives
@@ -80,7 +80,7 @@ class Link:
 
 
 class Attempt:
-    """One attempt at an epoch: a driver's part, T tasks' parts, and what happens to them."""
+    """One attempt at an epoch: a driver's part, T tasks' parts, and the faults of their network."""
 
     def __init__(self, plan: ExchangePlan, store: MemoryStore, chance: random.Random, faults: int) -> None:
         self.now = 0.0
@@ -105,15 +105,15 @@ class Attempt:
             self._at(chance.random() * chance.choice((3, 30, 300)), self._fault)
 
     def run(self, limit: float) -> None:
-        """Until the driver's part has ended; no later than a virtual time."""
+        """Run until the driver's part has ended, and no later than a virtual time."""
         waiting = 0
         while not self.driver.has_ended:
-            assert self._events, "everything stands still, and nobody notices"
+            assert self._events, "everything stands still, and no process notices"
             self.now, _, happens = heapq.heappop(self._events)
             assert self.now < limit, f"still not over after {self.now:.0f} s"
             happens()
             for snapshot in list(self.driver.snapshots)[waiting:]:
-                # One after the other, as whoever makes checkpoints of them does.
+                # One after the other, as the driver makes checkpoints of them.
                 delay = self._chance.random() * self._chance.choice((0.1, 10))
                 self._handled_at = max(self.now, self._handled_at) + delay
                 handle = partial(self._do, DRIVER, partial(self._handle, snapshot.sweep))
@@ -130,7 +130,7 @@ class Attempt:
         heapq.heappush(self._events, (self.now + delay, next(self._number), happens))
 
     def _do(self, who: int, happens: Callable[[], None]) -> None:
-        """Let a process do something, when it is not standing still; then send what it wants sent."""
+        """Let a process do something when it is not standing still; then send its outbox."""
         until = self._standing_until.get(who, 0.0)
         if until > self.now:
             if until < float("inf"):
@@ -160,7 +160,7 @@ class Attempt:
         self._at(TICK, lambda: self._tick(who))
 
     def _spark(self) -> None:
-        """Spark notices tasks that die; with none there, there is nobody to miss the others."""
+        """Spark notices tasks that die; with none there, no task is left to notice."""
         if not self.driver.tasks_joined:
             self._do(DRIVER, lambda: self.driver.fail("no task has come"))
 
@@ -242,7 +242,7 @@ class Attempt:
 
 @dataclass
 class Outcome:
-    """How an epoch ended: its parameters, or the failures of all attempts."""
+    """The end of an epoch: its parameters, or the failures of all attempts."""
 
     parameters: Parameters | None
     failures: list[str]
@@ -250,7 +250,7 @@ class Outcome:
 
 
 def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
-    """An epoch with everything drawn from a seed, and what it has to come out as."""
+    """Run an epoch with everything drawn from a seed; return its outcome and the expected parameters."""
     chance = random.Random(seed)
     blocks, sweeps = chance.randint(1, 8), chance.randint(1, 3)
     rows = tuple(chance.randint(1, 4) for _ in range(blocks))
