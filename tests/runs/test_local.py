@@ -261,6 +261,6 @@ def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:
     assert not any(map(is_local, ["hdfs:/out", "hdfs://host:9000/out", "s3a://bucket/out", "viewfs://c/out"]))
 
 
-def test_a_name_that_is_no_utf8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+def test_a_name_that_is_not_utf8_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no UTF-8"):
         output_of(f"{tmp_path}/\udcff")

@@ -120,7 +120,7 @@ def test_who_takes_over_learns_of_a_publication_that_was_begun(
     assert store.entries() == {}
 
 
-def test_what_is_no_lock_is_left_alone(store: ObjectStore) -> None:
+def test_a_file_that_is_not_a_lock_is_left_alone(store: ObjectStore) -> None:
     store.write(f"{FOLDER}lock", b"not ours")
     with pytest.raises(ValueError, match="is not a lock of this version"):
         StoreLock(store)
