@@ -9,7 +9,11 @@ from spark_w2v.config import SECTIONS
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+# Pages whose blocks tests/test_examples.py runs.
+GUIDE = "\n".join(
+    [README, *((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8") for page in ("training", "input", "output"))]
+)
 
 # Paths that a reader brings, or that a command of the README makes.
 MADE = ("my-", ".my-", ".venv/", "dist/", "build/", "hdfs:", "file:")
@@ -47,12 +51,36 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles}
 
 
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def table_of(page: Path) -> list[dict[str, str]]:
+    """Rows of the first table that `make bench` wrote on a page."""
+    _, _, written = page.read_text(encoding="utf-8").partition("<!-- what make bench writes -->")
+    found = re.search(r"(?:^\|.*\n)+", written, re.MULTILINE)
+    assert found is not None
+    heading, _, *rows = [line.strip("| ").split(" | ") for line in found[0].splitlines()]
+    return [dict(zip(heading, row, strict=True)) for row in rows]
+
+
+def test_the_readme_has_the_figures_of_the_benchmarks_page() -> None:
+    ours, theirs = table_of(ROOT / "README.md"), table_of(ROOT / "docs" / "bench.md")
+    common = ours[0].keys() & theirs[0].keys()
+    assert {"system", "wall, s", "memory, MB", "analogies, %"} <= common
+    assert [{key: row[key] for key in common} for row in ours] == [{key: row[key] for key in common} for row in theirs]
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.split()) <= 1200
+
+
 def test_the_first_two_commands_are_the_demo_and_the_tests() -> None:
     commands = [line for block in blocks(README, "sh") for line in block.splitlines()]
     assert commands[:2] == ["make demo", "make test"]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     existing = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
@@ -60,7 +88,7 @@ def test_every_target_of_make_that_is_named_exists(page: Path) -> None:
 
 
 def test_every_path_in_shell_code_exists() -> None:
-    named = {path for block in blocks(README, "sh") for path in paths_in(block)}
+    named = {path for block in blocks(GUIDE, "sh") for path in paths_in(block)}
     assert {"jobs/train.py", "conf/local.toml", "scripts/java_home"} <= named
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
@@ -72,12 +100,12 @@ def test_every_path_of_the_repository_named_in_prose_exists() -> None:
     assert {path for path in named if not (ROOT / path).exists()} == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_key_that_is_named_exists(page: Path) -> None:
     assert keys_in(page.read_text(encoding="utf-8")) - KEYS == set()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_link_leads_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
         file, _, title = link.partition("#")
@@ -87,17 +115,17 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 def test_every_block_of_python_compiles() -> None:
-    found = blocks(README, "python")
-    assert len(found) == 5  # pandas, DuckDB, Spark, gensim, Spark ML
+    found = blocks(GUIDE, "python")
+    assert len(found) == 5  # pandas, Spark ML, DuckDB, Spark, gensim
     for number, code in enumerate(found):
-        compile(code, f"README.md, Python block {number + 1}", "exec")
+        compile(code, f"Python block {number + 1}", "exec")
 
 
-def test_every_option_in_the_readme_is_one_of_the_job_or_of_spark() -> None:
+def test_every_option_in_the_guide_is_one_of_the_job_or_of_spark() -> None:
     commands = [ROOT / "spark_w2v" / "job.py", *(ROOT / "jobs").glob("*.py")]
     ours = "".join(command.read_text(encoding="utf-8") for command in commands)
     spark = {"--properties-file", "--master", "--deploy-mode", "--py-files", "--conf"}
-    named = {option for block in blocks(README, "sh") for option in re.findall(r"(?<!\S)--[a-z-]+", block)}
+    named = {option for block in blocks(GUIDE, "sh") for option in re.findall(r"(?<!\S)--[a-z-]+", block)}
     assert {option for option in named - spark if f'"{option}"' not in ours} == set()
 
 
