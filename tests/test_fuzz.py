@@ -1,6 +1,6 @@
-"""Whatever is read back or given by hand, at random: the fast tests have the same examples every time, these do not.
+"""Random content for everything that reads files: the fast tests have the same examples each time, these do not.
 
-FUZZ_SECONDS in the environment sets how long, for each reader.
+FUZZ_SECONDS in the environment sets the time for each reader.
 """
 
 import contextlib
@@ -24,8 +24,8 @@ from spark_w2v.errors import ConfigError
 from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.embeddings import Embeddings
 from spark_w2v.text.packed import damage_of_bzip2
-from tests import test_config
-from tests.runs import test_checkpoints
+from tests.support.configuration import loads_or_refuses_in_one_line
+from tests.support.manifests import bodies, one_checkpoint, signed
 
 SECONDS = float(os.environ.get("FUZZ_SECONDS", "8"))
 
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS * 4 + 120)]
 
 
 def for_some_seconds(strategy: st.SearchStrategy[Any], attempt: Callable[[Any], None]) -> int:
-    """Try what the strategy makes until the time is up; the number of examples."""
+    """Try examples of a strategy until the time is up; return their number."""
     end, tried = time.monotonic() + SECONDS, 0
 
     @settings(
@@ -69,7 +69,7 @@ def test_no_configuration_breaks_its_reader(tmp_path: Path) -> None:
 
     def attempt(content: str | bytes) -> None:
         path.write_bytes(content.encode("utf-8", "surrogatepass") if isinstance(content, str) else content)
-        test_config.loads_or_refuses_in_one_line(lambda: config.load(path))
+        loads_or_refuses_in_one_line(lambda: config.load(path))
 
     assert for_some_seconds(texts, attempt) >= 500
 
@@ -79,13 +79,13 @@ def test_no_override_breaks_its_reader(tmp_path: Path) -> None:
     path.touch()
     tried = for_some_seconds(
         overrides | st.text(st.characters()),
-        lambda override: test_config.loads_or_refuses_in_one_line(lambda: config.load(path, [override])),
+        lambda override: loads_or_refuses_in_one_line(lambda: config.load(path, [override])),
     )
     assert tried >= 500
 
 
 def test_no_manifest_breaks_the_reader_of_checkpoints(tmp_path: Path) -> None:
-    test_checkpoints.one_checkpoint(tmp_path)
+    one_checkpoint(tmp_path)
     manifest = tmp_path / "00000000" / "manifest.json"
 
     def attempt(content: bytes) -> None:
@@ -94,11 +94,11 @@ def test_no_manifest_breaks_the_reader_of_checkpoints(tmp_path: Path) -> None:
             found = newest_checkpoint(tmp_path)
             assert found is None or isinstance(found.position, dict)
 
-    assert for_some_seconds(st.binary() | test_checkpoints.bodies.map(test_checkpoints.signed), attempt) >= 500
+    assert for_some_seconds(st.binary() | bodies.map(signed), attempt) >= 500
 
 
 def test_no_change_of_a_checkpoints_bytes_passes(tmp_path: Path) -> None:
-    test_checkpoints.one_checkpoint(tmp_path)
+    one_checkpoint(tmp_path)
     files = sorted(path for path in (tmp_path / "00000000").iterdir())
     whole = {path: path.read_bytes() for path in files}
 
