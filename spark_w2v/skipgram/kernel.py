@@ -19,7 +19,7 @@ from spark_w2v.skipgram.sampling import draw_noise_sets
 from spark_w2v.skipgram.scatter import add_rows, add_sums
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
-# Chosen by measurement: docs/decisions.md.
+# Chosen by measurement: docs/measurements.md.
 GROUP = 8  # M at most, where the centers of a bucket have pairs enough
 WIDTHS = (1, 2, 4, GROUP)
 GROUP_COST = 0.6  # time of a group beside that of its contexts, there or not, in contexts

@@ -12,7 +12,7 @@ import numpy as np
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
-# Measured: docs/decisions.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
+# Measured: docs/measurements.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
 FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 64, 2, 4
 FIRST_SWEEPS = 8  # growing sweeps of the first epoch at most: 1/128, 1/128, 1/64, ..., 1/2
 LEAST_BUCKET = 500  # pairs of a bucket that a sweep leaves at least: with fewer the kernel takes too long per pair
@@ -32,7 +32,7 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
     """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
 
     With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
-    apart from the start learn coordinate systems of their own (docs/decisions.md). No smaller ones, though, than leave
+    apart from the start learn coordinate systems of their own (docs/measurements.md). No smaller ones, though, than leave
     LEAST_BUCKET pairs for a bucket: many blocks have many rounds in one sweep.
 
     Args:

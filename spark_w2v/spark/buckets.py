@@ -131,7 +131,7 @@ def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
 def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
     """The same records with their pairs in a file that all tasks see; only where it is goes through the shuffle.
 
-    For local mode, where the shuffle took a seventh of the processor time of training (docs/decisions.md).
+    For local mode, where the shuffle took a seventh of the processor time of training (docs/measurements.md).
 
     Args:
         directory: of files that whoever made it removes.
