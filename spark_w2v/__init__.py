@@ -2,7 +2,7 @@
 
 A module imports from its own layer and from those above it in this table, never from those below; a test keeps it so.
 
-    errors, types, config   what everyone may use
+    errors, types, config   errors, array types and configuration, for every module
     skipgram        the algorithm, in NumPy and SciPy
     text            text to words, sentences and word ids, in NumPy and Arrow
     exchange        blocks of parameters between processes, with sockets
@@ -10,8 +10,9 @@ A module imports from its own layer and from those above it in this table, never
     runs            the life of a run on a place: lock, checkpoints, publication, the files that readers get
     spark           what runs on Spark
     analysis        what reads a finished run: neighbors, evaluation, word map, report, warm start
-    pipeline        text to vectors, in turn
-    command_line    what every command does alike
+    pipeline        text to vectors, once, for the job and the stage
+    command_line    one sentence and an exit code for a mistake, the same in every command
+    epoch_observer  progress bar, metrics, curves and checkpoints of a job's epochs
     job, ml         the training job; the training as a stage of a Spark ML pipeline
     jobs/           entry points for spark-submit and for the shell
 

@@ -9,7 +9,16 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from spark_w2v.errors import BusyError, OutputError, StorageError, UserError
+from spark_w2v.errors import (
+    BusyError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    OutputError,
+    SparkLostError,
+    StorageError,
+    UserError,
+)
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (
@@ -70,20 +79,38 @@ def whole_number(most: int) -> Callable[[str], int]:
     return parse
 
 
+# The first that an error is an instance of decides.
+EXIT_CODE_OF: tuple[tuple[type[Exception], int], ...] = (
+    (BusyError, TRY_AGAIN),
+    (StorageError, TRY_AGAIN),
+    (SparkLostError, TRY_AGAIN),
+    (DivergedError, FAILED),
+    (UserError, USERS_MISTAKE),
+    (OutputError, USERS_MISTAKE),
+    (NoPairsError, USERS_MISTAKE),
+    (NotEnoughMemoryError, USERS_MISTAKE),
+)
+
+
+def exit_code_of(error: BaseException) -> int | None:
+    """Return the exit code of an error whose message is a sentence for the user; None for any other."""
+    return next((code for kind, code in EXIT_CODE_OF if isinstance(error, kind)), None)
+
+
 def with_exit_codes(program: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Makes of what a user can mend, or the storage refused, one sentence of that program and its exit code."""
+    """Turn the errors of EXIT_CODE_OF into one sentence of that program and its exit code."""
 
     def decorate(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def decorated(arguments: Sequence[str] | None = None) -> int:
             try:
                 return main(arguments)
-            except (BusyError, StorageError) as error:
+            except Exception as error:
+                status = exit_code_of(error)
+                if status is None:
+                    raise
                 print_error(program, str(error))
-                return TRY_AGAIN
-            except (OutputError, UserError) as error:
-                print_error(program, str(error))
-                return USERS_MISTAKE
+                return status
 
         return decorated
 

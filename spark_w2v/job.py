@@ -1,4 +1,4 @@
-"""What the training job does: its arguments, its session, the steps in turn, and what the user sees of them."""
+"""The training job: its arguments, its run directory, what the user sees of it, and its exit code."""
 
 import argparse
 import contextlib
@@ -9,48 +9,59 @@ import re
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from spark_w2v import config as configuration
 from spark_w2v import pipeline
 from spark_w2v.analysis import report, warm_start
 from spark_w2v.analysis.warm_start import PreviousModel
-from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, whole_number
+from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, exit_code_of, whole_number
 from spark_w2v.config import LARGEST_INT, Config
-from spark_w2v.errors import (
-    BusyError,
-    DivergedError,
-    NoPairsError,
-    NotEnoughMemoryError,
-    OutputError,
-    RefusedError,
-    SparkLostError,
-    StorageError,
-    UserError,
-)
-from spark_w2v.runs import embeddings, ids, stored
+from spark_w2v.epoch_observer import EpochObserver
+from spark_w2v.errors import NoPairsError, RefusedError, SparkLostError, UserError
+from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import Output, Run, open_run, output_of
-from spark_w2v.runs.run_log import JsonFormatter, TensorBoardWriter, check_tensorboard
+from spark_w2v.runs.run_log import JsonFormatter, check_tensorboard
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
 from spark_w2v.spark.session import SparkSession, start_session, system_property
 from spark_w2v.spark.training import Training
 from spark_w2v.storage.store import needs_jvm
+from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.tokenizer import check_tokenizer
 
 log = logging.getLogger("spark_w2v")
 
 
 def train(arguments: Sequence[str] | None = None) -> int:
-    """Train embeddings from the command line; the exit code, as EXIT_CODES describes it."""
+    """Train embeddings from the command line; return the exit code, as EXIT_CODES describes it."""
+    options = _options(arguments)
+    screen = _screen()
+    _log_to(screen, options.log_format)
+    signal.signal(signal.SIGTERM, _stop)
+    options.begun = False
+    with contextlib.ExitStack() as cleanup:
+        try:
+            _check_names(sys.argv[1:] if arguments is None else arguments)
+            _run(options, screen, cleanup)
+        except (Exception, KeyboardInterrupt) as error:
+            told = _told(error, options.begun)
+            if told is None:
+                raise
+            sentence, status = told
+            _print_error(sentence, options.log_format)
+            return status
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser(prog="train.py", description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
     parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as conf/local.toml")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
@@ -84,67 +95,61 @@ def train(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.no_publish and options.run_id is None:
         parser.error("--no-publish is for runs with --run-id")
-    screen = _screen()
-    _log_to(screen, options.log_format)
-    signal.signal(signal.SIGTERM, _stop)
-    session: SparkSession | None = None
-    options.begun = False
-    try:
-        _check_names(sys.argv[1:] if arguments is None else arguments)
-        if options.keep_runs is not None:
-            options.set.append(f"output.keep_runs={options.keep_runs}")
-        settings = configuration.load(options.config, options.set)
-        options.keep_runs = settings.output.keep_runs
-        check_tokenizer(settings.corpus)
-        _refuse_passwords([*options.input, options.output])
-        directory = options.output
-        place = None if needs_jvm(directory) else _place(options)
-        if options.tensorboard is not None:
-            check_tensorboard(options.tensorboard)
-        written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
-        options.outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
-        session = start_session()
-        if place is None:
-            place = _place(options)
-        options.output = place.name
-        _train(session, settings, options, place, screen)
-        if options.run_id is not None:
-            _move_current(directory, options)
-        return 0
-    except RefusedError as error:  # by a store that let us write before: permissions expire
-        _print_error(str(error), options.log_format)
-        return TRY_AGAIN if options.begun else USERS_MISTAKE
-    except (BusyError, StorageError) as error:
-        _print_error(str(error), options.log_format)
-        return TRY_AGAIN
-    except (UserError, OutputError, NoPairsError, NotEnoughMemoryError) as error:
-        _print_error(str(error), options.log_format)
-        return USERS_MISTAKE
-    except SparkLostError as error:
-        _print_error(f"{error}; try again, with --resume to go on from the last checkpoint.", options.log_format)
-        return TRY_AGAIN
-    except DivergedError as error:
-        _print_error(str(error), options.log_format)
-        return FAILED
-    except KeyboardInterrupt:
-        _print_error("stopped; --resume goes on from the last checkpoint.", options.log_format)
-        return FAILED
-    except Exception as error:
-        if is_interruption(error):
-            _print_error("stopped; --resume goes on from the last checkpoint.", options.log_format)
-            return FAILED
-        if (reason := lost(error)) is not None:
-            _print_error(f"{reason}; try again, with --resume to go on from the last checkpoint.", options.log_format)
-            return TRY_AGAIN
-        sentence = translate_error(error)
-        if sentence is None:
-            raise
-        _print_error(sentence, options.log_format)
-        return USERS_MISTAKE
-    finally:
-        if session is not None:
-            with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
-                session.stop()
+    return options
+
+
+def _told(error: BaseException, begun: bool) -> tuple[str, int] | None:
+    """Return the sentence that the user gets, and the exit code; None for our own mistakes.
+
+    Args:
+        begun: the output is open, so a store has let us write to it.
+    """
+    try_again = "; try again, with --resume to go on from the last checkpoint."
+    if isinstance(error, RefusedError):  # by a store that let us write before: permissions expire
+        return str(error), TRY_AGAIN if begun else USERS_MISTAKE
+    if isinstance(error, SparkLostError):
+        return f"{error}{try_again}", TRY_AGAIN
+    if (status := exit_code_of(error)) is not None:
+        return str(error), status
+    if not isinstance(error, Exception) or is_interruption(error):
+        return "stopped; --resume goes on from the last checkpoint.", FAILED
+    if (reason := lost(error)) is not None:
+        return f"{reason}{try_again}", TRY_AGAIN
+    sentence = translate_error(error)
+    return None if sentence is None else (sentence, USERS_MISTAKE)
+
+
+def _run(options: argparse.Namespace, screen: TextIO, cleanup: contextlib.ExitStack) -> None:
+    """Check what can be checked without Spark, then train and move the pointer to the current run.
+
+    Args:
+        cleanup: stops Spark.
+    """
+    if options.keep_runs is not None:
+        options.set.append(f"output.keep_runs={options.keep_runs}")
+    settings = configuration.load(options.config, options.set)
+    options.keep_runs = settings.output.keep_runs
+    check_tokenizer(settings.corpus)
+    _refuse_passwords([*options.input, options.output])
+    directory = options.output
+    place = None if needs_jvm(directory) else _place(options)
+    if options.tensorboard is not None:
+        check_tensorboard(options.tensorboard)
+    written = [directory] if options.tensorboard is None else [directory, options.tensorboard]
+    options.outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
+    session = start_session()
+    cleanup.callback(_stop_session, session)
+    if place is None:
+        place = _place(options)
+    options.output = place.name
+    _train(session, settings, options, place, screen)
+    if options.run_id is not None:
+        _move_current(directory, options)
+
+
+def _stop_session(session: SparkSession) -> None:
+    with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
+        session.stop()
 
 
 def _place(options: argparse.Namespace) -> Output:
@@ -231,12 +236,12 @@ def _earlier(output: str, dimensions: int) -> PreviousModel:
 def _train(session: SparkSession, settings: Config, options: argparse.Namespace, place: Output, screen: TextIO) -> None:
     started = time.monotonic()
     earlier = None if options.init is None else _earlier(options.init, settings.training.dimensions)
-    plan = pipeline.resolve(session, settings)
+    resolved = pipeline.resolve(session, settings)
     # "init" is there without --init too, so that a run without it does not resume one with it.
     identity = {} if earlier is None else {"digest": earlier.digest}
     decisive = {section: keys for section, keys in configuration.as_dict(settings).items() if section != "exchange"}
     del decisive["output"]["keep_runs"]
-    fingerprint = {"input": list(options.input), **decisive, "resolved": plan, "init": identity}
+    fingerprint = {"input": list(options.input), **decisive, "resolved": resolved.facts(), "init": identity}
     # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
     is_done = options.run_id is not None and not options.overwrite and place.is_finished()
     options.begun = True
@@ -251,74 +256,104 @@ def _train(session: SparkSession, settings: Config, options: argparse.Namespace,
         log.info("reading %s", " ".join(options.input))
         for line in inputs.summary(found):
             log.info(line)
-        known = earlier.words if earlier is not None and settings.vocabulary.keep_missing else None
-        segments = corpus.read(session, options.input, settings.corpus, found)
-        text = pipeline.prepare(segments, settings, known, [file.path for file in found.files])
-        vocabulary, facts = text.vocabulary, text.facts
-        prepared = time.monotonic() - started
-        run.identify({"text": facts})  # "corpus" is the configuration's section
-        for line in pipeline.summary(facts):
-            log.info(line)
-        for line in pipeline.warnings(facts):
-            log.warning(line)
-        training = pipeline.build_training(text, settings, plan, run.parameters_folder)
-        init: dict[str, Any] | None = None
-        if earlier is not None:
-            begun = warm_start.begin(earlier, vocabulary)
-            training.start_from(begun.rows)
-            init = {"path": options.init, **identity, **begun.change}
-            init["held_out_loss"] = training.held_out_loss()
-            log.info(warm_start.summary(options.init, init))
-        if (checkpoint := run.load_checkpoint()) is not None:
-            position, parameters = checkpoint
-            training.resume(position, parameters)
-            log.info("resumed after epoch %d, sweep %d", position["epoch"], position["sweep"])
+        prepared, init = 0.0, None
+
+        def on_corpus(text: pipeline.EncodedCorpus) -> None:
+            nonlocal prepared
+            prepared = time.monotonic() - started
+            run.identify({"text": text.facts})  # "corpus" is the configuration's section
+
+        def on_training(text: pipeline.EncodedCorpus, training: Training) -> None:
+            nonlocal init
+            if earlier is not None:
+                init = _start_from(training, earlier, text.vocabulary, options.init)
+            if (checkpoint := run.load_checkpoint()) is not None:
+                position, parameters = checkpoint
+                training.resume(position, parameters)
+                log.info("resumed after epoch %d, sweep %d", position["epoch"], position["sweep"])
+            observer.begin(training.state.epoch / settings.training.epochs)
+
+        observer = EpochObserver(run, settings, options, screen)
         try:
-            last = _epochs(training, run, settings, options, screen)
+            text, training = pipeline.train(
+                corpus.read(session, options.input, settings.corpus, found),
+                resolved,
+                run.parameters_folder,
+                on_corpus=on_corpus,
+                on_training=on_training,
+                on_progress=observer.on_progress,
+                known=earlier.words if earlier is not None and settings.vocabulary.keep_missing else None,
+                files=[file.path for file in found.files],
+            )
         except NoPairsError:  # nor would there be any after a checkpoint
             run.leave_nothing()
             raise
-        center, context = training.vectors()
-        versions = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
-        versions["pyspark"] = session.version  # a Spark that pip did not install has no metadata
+        observer.close()
         run_facts: dict[str, Any] = {
             "status": "finished",
             "configuration": configuration.as_dict(settings),
-            "resolved": {**plan, "partitions_used": training.settings.partitions},
+            "resolved": {**resolved.facts(), "partitions_used": training.settings.partitions},
             "seed": settings.training.seed,
             "files": inputs.facts(found),
-            "corpus": facts,
+            "corpus": text.facts,
             "init": init,
-            "last_epoch": last,
+            "last_epoch": observer.last,
             "seconds": round(time.monotonic() - started, 1),
             "prepare_seconds": round(prepared, 1),
-            "versions": {"spark_w2v": _own_version(), "python": platform.python_version(), **versions},
+            "versions": _versions(session),
         }
-        table_facts: dict[str, str | int | float] = {
-            "words": len(vocabulary),
-            "dimensions": settings.training.dimensions,
-            "epochs": settings.training.epochs,
-            "seed": settings.training.seed,
-            "scheme": plan["scheme"],
-            "partitions": plan["partitions"],
-        }
-
-        def write(directory: Path) -> None:
-            words = vocabulary.words.cast(pa.string())
-            embeddings.write(directory, words, vocabulary.counts, center, context, table_facts)
-            if settings.output.report:
-                facts = {**run_facts, "fingerprint": {"input": list(options.input)}}
-                name = options.output.rstrip("/").rpartition("/")[2]
-                _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
-
         if options.run_id is not None and not options.no_publish and isinstance(place, LocalOutput):
             ids.mark_pending(options.output)
+        write = _writer(run, options.output, resolved, text.vocabulary, training, run_facts, options.input)
         run.publish(write, run_facts)
     log.info(
         "%d vectors of %d dimensions in %s, after %s",
-        len(vocabulary), settings.training.dimensions, options.output, pipeline.duration(time.monotonic() - started),
+        len(text.vocabulary), settings.training.dimensions, options.output,
+        pipeline.duration(time.monotonic() - started),
         extra={"fields": {"output": options.output, "seconds": round(time.monotonic() - started, 1)}},
     )  # fmt: skip
+
+
+def _start_from(training: Training, earlier: PreviousModel, vocabulary: Vocabulary, path: str) -> dict[str, Any]:
+    """Begin the training with the vectors of an earlier run; return what run.json says of it."""
+    begun = warm_start.begin(earlier, vocabulary)
+    training.start_from(begun.rows)
+    init = {"path": path, "digest": earlier.digest, **begun.change}
+    init["held_out_loss"] = training.held_out_loss()
+    log.info(warm_start.summary(path, init))
+    return init
+
+
+def _writer(
+    run: Run,
+    output: str,
+    resolved: pipeline.ResolvedConfig,
+    vocabulary: Vocabulary,
+    training: Training,
+    run_facts: dict[str, Any],
+    paths: Sequence[str],
+) -> Callable[[Path], None]:
+    """Return the function that writes the vectors and the report to a directory."""
+    center, context = training.vectors()
+    settings = resolved.settings
+    table_facts: dict[str, str | int | float] = {
+        "words": len(vocabulary),
+        "dimensions": settings.training.dimensions,
+        "epochs": settings.training.epochs,
+        "seed": settings.training.seed,
+        "scheme": resolved.scheme,
+        "partitions": resolved.partitions,
+    }
+
+    def write(directory: Path) -> None:
+        words = vocabulary.words.cast(pa.string())
+        embedding_writer.write(directory, words, vocabulary.counts, center, context, table_facts)
+        if settings.output.report:
+            facts = {**run_facts, "fingerprint": {"input": list(paths)}}
+            name = output.rstrip("/").rpartition("/")[2]
+            _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
+
+    return write
 
 
 def _report(directory: Path, run: report.Finished) -> None:
@@ -344,44 +379,11 @@ def _move_current(directory: str, options: argparse.Namespace) -> None:
         log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
 
 
-def _own_version() -> str:
-    from importlib.metadata import PackageNotFoundError
-
+def _versions(session: SparkSession) -> dict[str, str]:
     try:
-        return version("spark_w2v")
+        own = version("spark_w2v")
     except PackageNotFoundError:  # shipped by --py-files, or run from a checkout
-        return "source"
-
-
-def _epochs(
-    training: Training, run: Run, settings: Config, options: argparse.Namespace, screen: TextIO
-) -> dict[str, Any] | None:
-    """Train, and meanwhile show where it is and keep what --resume needs; the last epoch's metrics."""
-    started, last = time.monotonic(), None
-    resumed = training.state.epoch / settings.training.epochs
-    bar = tqdm(
-        total=1.0, initial=resumed, disable=options.log_format == "json" or not screen.isatty(), file=screen,
-        leave=False,
-        bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
-    )  # fmt: skip
-    epochs, checkpoint = settings.training.epochs, settings.output.checkpoint
-    curves = TensorBoardWriter(check_tensorboard(options.tensorboard)) if options.tensorboard is not None else None
-    for progress in training.run():
-        doing = "drawing pairs" if progress.is_drawing else f"loss {pipeline.shown_loss(progress.loss)}"
-        bar.set_postfix_str(f" epoch {progress.epoch + 1}/{epochs}, {doing}", refresh=False)
-        bar.update(progress.done - bar.n)
-        if progress.metrics is not None:
-            last = progress.metrics
-            run.append_metrics(last)
-            if curves is not None:
-                curves.add(last)
-            left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - resumed, 1e-9)
-            with tqdm.external_write_mode(file=screen):
-                log.info(pipeline.epoch_line(progress, epochs, left), extra={"fields": last})
-        ended = progress.metrics is not None
-        if progress.is_saved and progress.done < 1 and (checkpoint == "sweep" or (checkpoint == "epoch" and ended)):
-            run.save_checkpoint(training.state.position(), training.state.parameters)
-    bar.close()
-    if curves is not None:
-        curves.close()
-    return last
+        own = "source"
+    libraries = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
+    # A Spark that pip did not install has no metadata.
+    return {"spark_w2v": own, "python": platform.python_version(), **libraries, "pyspark": session.version}

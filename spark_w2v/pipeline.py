@@ -1,11 +1,13 @@
-"""SEGMENTS → trained vectors: the steps in turn, the same for the job and for the Estimator.
+"""SEGMENTS → trained vectors, the same for the job and for the Estimator.
 
 V words.
 """
 
+import contextlib
 import hashlib
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,9 +21,9 @@ from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL
 from spark_w2v.spark.training import Progress, Settings, Training
+from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary
-from spark_w2v.text.messages import check_counters
 
 if TYPE_CHECKING:
     from spark_w2v.config import Config
@@ -52,8 +54,26 @@ class EncodedCorpus:
         self.words.destroy()
 
 
-def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
-    """What "auto" means here; part of what decides the result.
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """The configuration without "auto"; part of what decides the result.
+
+    Args:
+        settings: as the user gave them.
+        partitions: that were asked for; a small vocabulary may get fewer.
+    """
+
+    settings: "Config"
+    partitions: int
+    scheme: str
+
+    def facts(self) -> dict[str, Any]:
+        """Return what "auto" came to, JSON-able."""
+        return {"partitions": self.partitions, "scheme": self.scheme}
+
+
+def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
+    """Return the configuration with the numbers that "auto" stands for in this session.
 
     Raises:
         ConfigError: Spark's settings do not go with the scheme.
@@ -61,18 +81,70 @@ def resolve(session: "SparkSession", settings: "Config") -> dict[str, Any]:
     partitions = settings.training.partitions
     if partitions == "auto":
         partitions = session.sparkContext.defaultParallelism
-    scheme = settings.training.scheme
+    scheme: str = settings.training.scheme
     if scheme == "auto":
         scheme = "blocks" if partitions > 1 else "replicas"
     if scheme == "blocks":
         check_spark(session.sparkContext, exchange_of(settings))
-    return {"partitions": partitions, "scheme": scheme}
+    return ResolvedConfig(settings, partitions, scheme)
+
+
+def train(
+    segments: "DataFrame",
+    resolved: ResolvedConfig,
+    folder: Path,
+    *,
+    on_corpus: Callable[[EncodedCorpus], object],
+    on_training: Callable[[EncodedCorpus, Training], object] = lambda text, training: None,
+    on_progress: Callable[[Training, Progress, str | None], object] = lambda training, progress, line: log_line(line),
+    known: pa.Array | None = None,
+    files: Sequence[str] = (),
+) -> tuple[EncodedCorpus, Training]:
+    """Train on SEGMENTS: count and encode the words, then train all epochs.
+
+    Args:
+        folder: of the training's parameters; the caller removes what is left in it.
+        on_corpus: called when the text is encoded, before anything is said of it; from then on the caller releases it.
+        on_training: called before the first epoch; may set what the training starts from.
+        on_progress: called while the training goes on, with one line where an epoch has ended, which it logs.
+        known, files: see `prepare`.
+
+    Returns:
+        The text, and the training that has ended.
+
+    Raises:
+        ConfigError: too much could not be read, or no word is left.
+        NoPairsError: no pair is left to train on.
+        NotEnoughMemoryError: it cannot fit what Spark and the machine give.
+        StorageError: parameters do not fit on the disk of the folder.
+        DivergedError: parameters or the loss grew without bound.
+    """
+    settings = resolved.settings
+    text = prepare(segments, settings, known, files)
+    on_corpus(text)
+    for line in summary(text.facts):
+        log.info(line)
+    for line in warnings(text.facts):
+        log.warning(line)
+    training = build_training(text, resolved, folder)
+    on_training(text, training)
+    epochs = settings.training.epochs
+    started, begin = time.monotonic(), training.state.epoch / epochs
+    # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
+    with contextlib.closing(training.run()) as run:  # type: ignore[type-var]  # a generator
+        for progress in run:
+            of_epoch = None
+            if progress.metrics is not None:
+                left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - begin, 1e-9)
+                of_epoch = epoch_line(progress, epochs, left)
+            on_progress(training, progress, of_epoch)
+    return text, training
 
 
 def prepare(
     segments: "DataFrame", settings: "Config", known: pa.Array | None = None, files: Sequence[str] = ()
 ) -> EncodedCorpus:
-    """Count the words of SEGMENTS and put their ids in place of them.
+    """Count the words of SEGMENTS and replace them by their ids.
 
     Args:
         known: words of an earlier run that stay in the vocabulary in any case.
@@ -114,7 +186,7 @@ def prepare(
 
 
 def _digest(vocabulary: Vocabulary) -> str:
-    """Changes when a word or a count does."""
+    """Return a digest that changes when a word or a count does."""
     digest = hashlib.sha256(np.ascontiguousarray(vocabulary.counts).tobytes())
     for buffer in vocabulary.words.buffers():
         if buffer is not None:
@@ -123,7 +195,7 @@ def _digest(vocabulary: Vocabulary) -> str:
 
 
 def summary(facts: dict[str, Any]) -> list[str]:
-    """What a user wants to know of a corpus before an hour is spent on it.
+    """Return lines on a corpus, for a user to read before an hour is spent on it.
 
     Args:
         facts: of EncodedCorpus.
@@ -143,7 +215,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
 
 
 def warnings(facts: dict[str, Any]) -> list[str]:
-    """What is probably not as a user wants it."""
+    """Return lines on what is probably not as a user wants it."""
     clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
     if clauses <= 0.01 * lines:
         return []
@@ -154,34 +226,33 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     ]
 
 
-def build_training(text: EncodedCorpus, settings: "Config", plan: dict[str, Any], folder: Path) -> Training:
-    """The training of a text, ready to run.
+def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) -> Training:
+    """Return the training of a text, ready to run.
 
     Args:
-        plan: of resolve.
         folder: of the training's parameters; the caller removes what is left in it.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
         StorageError: its parameters do not fit on the disk of the folder.
     """
+    settings, scheme, partitions = resolved.settings, resolved.scheme, resolved.partitions
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
-    partitions = plan["partitions"]
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
     present = int(np.count_nonzero(vocabulary.counts))
-    if (most := most_partitions(plan["scheme"], present, load, t.window)) < partitions:
-        why = why_no_more(plan["scheme"], present, load, t.window)
-        log.warning("%d %s are used instead of %d: %s", most, plan["scheme"], partitions, why)
+    if (most := most_partitions(scheme, present, load, t.window)) < partitions:
+        why = why_no_more(scheme, present, load, t.window)
+        log.warning("%d %s are used instead of %d: %s", most, scheme, partitions, why)
         partitions = most
     pairs = expected_pairs(load, t.window)
     exchange = exchange_of(settings)
     session = encoded.sparkSession.sparkContext
     tasks = partitions
-    if plan["scheme"] == "blocks":
+    if scheme == "blocks":
         check_slots(session, exchange)
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
     snapshots = settings.output.checkpoint == "sweep"
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, plan["scheme"], pairs, tasks, snapshots)
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots)
     memory.check(need, memory.given_by(session))
     checkpoints = settings.output.checkpoint != "none"
     memory.check_disk(need.model, checkpoints, folder)
@@ -191,12 +262,12 @@ def build_training(text: EncodedCorpus, settings: "Config", plan: dict[str, Any]
         memory.shown(memory.filed(need.model, checkpoints)),
     )  # fmt: skip
     sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
-    slices = sweeps if plan["scheme"] == "blocks" else t.syncs_per_epoch
+    slices = sweeps if scheme == "blocks" else t.syncs_per_epoch
     return Training(
         encoded,
         vocabulary.counts,
         Settings(
-            scheme=plan["scheme"],
+            scheme=scheme,
             partitions=partitions,
             dimensions=t.dimensions,
             window=t.window,
@@ -217,13 +288,22 @@ def build_training(text: EncodedCorpus, settings: "Config", plan: dict[str, Any]
 
 
 def exchange_of(settings: "Config") -> ExchangeSettings:
-    """How the processes of `blocks` are to reach each other."""
+    """Return how the processes of `blocks` reach each other."""
     e = settings.exchange
     return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
 
 
+def log_line(line: str | None) -> None:
+    if line is not None:
+        log.info(line)
+
+
 def epoch_line(progress: Progress, epochs: int, left: float) -> str:
-    """One line on an epoch that has ended, and the seconds that are left."""
+    """Return one line on an epoch that has ended.
+
+    Args:
+        left: seconds that the run has left.
+    """
     m = progress.metrics
     assert m is not None
     return (

@@ -230,7 +230,7 @@ def section_of(node: ast.expr | None, names: Mapping[str, str]) -> str | None:
 
 
 def keys_read(source: str) -> set[str]:
-    """Return the keys that a module reads: attributes of a section, of a name for one, or of a parameter of its class."""
+    """Return the keys that a module reads: attributes of a section, a name for one or a parameter of its class."""
     names: dict[str, str] = {}
     tree = ast.parse(source)
     for node in ast.walk(tree):

@@ -28,7 +28,7 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csc_matrix
 
-from spark_w2v import SkipGram, SkipGramModel, ml, pipeline
+from spark_w2v import SkipGram, SkipGramModel, pipeline
 from spark_w2v.config import KEYS
 from spark_w2v.errors import (
     ConfigError,
@@ -39,10 +39,10 @@ from spark_w2v.errors import (
     SparkLostError,
     StorageError,
 )
-from spark_w2v.ml import KEY_OF
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.runs.export import export
-from spark_w2v.spark import corpus, memory
+from spark_w2v.spark import corpus, memory, model_files
+from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.training_job import GROUPS, submit
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -242,7 +242,7 @@ def test_transform_gives_what_mllibs_model_gives_on_the_same_vectors(
     spark: SparkSession, model: SkipGramModel, tmp_path: Path
 ) -> None:
     target = tmp_path / "run"
-    embeddings.write(target, model._words, model._counts, model._vectors, model._vectors, {"epochs": 1})
+    embedding_writer.write(target, model._words, model._counts, model._vectors, model._vectors, {"epochs": 1})
     (target / "_SUCCESS").touch()
     export(target, tmp_path / "mllib", "mllib")
     theirs = Word2VecModel.load(str(tmp_path / "mllib")).setInputCol("words").setOutputCol("vector")
@@ -440,8 +440,8 @@ def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: 
 def test_a_model_comes_back_in_pieces_with_any_size_of_them(
     spark: SparkSession, model: SkipGramModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ml, "CHUNK_BYTES", 4 * 4 * 16)
-    assert [len(table) for table in ml.chunks(model._words, model._counts, model._vectors)] == [4, 4, 4, 3]
+    monkeypatch.setattr(model_files, "CHUNK_BYTES", 4 * 4 * 16)
+    assert [len(table) for table in model_files.chunks(model._words, model._counts, model._vectors)] == [4, 4, 4, 3]
     assert [row.word for row in model.getVectors().collect()] == model._words.to_pylist()
     model.save(str(tmp_path / "model"))
     loaded = SkipGramModel.load(str(tmp_path / "model"))
@@ -456,7 +456,7 @@ def test_more_than_2_31_numbers_fit_in_the_lists_that_spark_gets(tmp_path: Path)
     vectors = np.memmap(tmp_path / "sparse", np.float32, "w+", shape=(words, dimensions))
     assert vectors.size > 2**31
     names = pa.array([str(number) for number in range(words)])
-    tables = list(ml.chunks(names, np.zeros(words, np.int64), vectors))
+    tables = list(model_files.chunks(names, np.zeros(words, np.int64), vectors))
     assert len(tables) > 1
     whole = pa.concat_tables(tables)
     assert whole["word_id"].to_pylist() == list(range(words))

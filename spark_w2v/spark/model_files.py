@@ -1,0 +1,168 @@
+"""The files of a saved model: metadata/ as all of Spark's models have it, with a digest, and data/, which is Parquet.
+
+V words, D dimensions.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark.sql.functions as F
+import pyspark.sql.types as T
+from pyspark.ml.param import Params
+from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import OutputError
+from spark_w2v.spark.session import own_session
+from spark_w2v.types import Float32Array, Int64Array
+
+CHUNK_BYTES = 256 << 20  # of vectors, in one Arrow array: its offsets have 32 bits
+STORED = {
+    "word_id": T.IntegerType(),
+    "word": T.StringType(),
+    "count": T.LongType(),
+    "vector": T.ArrayType(T.FloatType()),
+}
+
+
+def write_model(
+    path: str, session: SparkSession, model: Params, words: pa.StringArray, counts: Int64Array, vectors: Float32Array
+) -> None:
+    """Write a model.
+
+    Args:
+        model: whose uid, class and Params are written.
+        words: (V,).
+        counts: (V,).
+        vectors: (V, D).
+    """
+    metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
+    digest = digest_of(metadata, words, counts, vectors)
+    about = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
+    DefaultParamsWriter.saveMetadata(model, path, session, about)
+    for table in chunks(words, counts, vectors):
+        session.createDataFrame(table).write.mode("append").parquet(os.path.join(path, "data"))
+
+
+def read_model(
+    path: str, session: SparkSession, expected: str
+) -> tuple[dict[str, Any], pa.StringArray, Int64Array, Float32Array]:
+    """Return the metadata, words, counts and vectors of a saved model.
+
+    Args:
+        expected: the class that the model must be of.
+
+    Raises:
+        OutputError: it cannot be read, or is not what was saved.
+    """
+    with _refused(path):
+        metadata = DefaultParamsReader.loadMetadata(path, session)
+        if metadata["class"] != expected:
+            raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {expected}.")
+        words, counts, vectors = _rows(path, metadata, session)
+        # Models of earlier versions have none.
+        if "digest" in metadata and metadata["digest"] != digest_of(metadata, words, counts, vectors):
+            raise _not_what_was_saved(path, "its digest is another one, so words, vectors or Params have changed")
+    return metadata, words, counts, vectors
+
+
+def _rows(
+    path: str, metadata: dict[str, Any], session: SparkSession
+) -> tuple[pa.StringArray, Int64Array, Float32Array]:
+    """Return the words, counts and vectors, by word_id; CHUNK_BYTES of vectors come to the driver at a time."""
+    # Not merged: with spark.sql.parquet.respectSummaryFiles Spark would look for summary files that are not there.
+    stored = own_session(session).read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
+    found = {field.name: field.dataType for field in stored.schema}
+    if any(name not in found or found[name].simpleString() != kind.simpleString() for name, kind in STORED.items()):
+        raise _not_what_was_saved(path, f"data has the columns {stored.schema.simpleString()}")
+    total = stored.count()
+    first = stored.select(F.size("vector")).first()
+    if first is None or total != metadata.get("words", total):
+        raise _not_what_was_saved(path, f"data has {total:,} rows of {metadata.get('words', 1):,}")
+    dimensions = int(metadata.get("dimensions", first[0]))
+    counts, vectors = np.empty(total, np.int64), np.empty((total, dimensions), np.float32)
+    words, seen = [], 0
+    step = _rows_of_chunk(dimensions)
+    for start in range(0, total, step):
+        some = stored.select(*STORED)
+        if total > step:
+            some = some.where(F.col("word_id").between(start, start + step - 1))
+        table = some.toArrow()
+        ids = table["word_id"].to_numpy()
+        seen += len(ids)
+        place = np.argsort(ids)
+        lengths = pc.list_value_length(table["vector"])
+        if not np.array_equal(ids[place], np.arange(start, min(start + step, total))):
+            raise _not_what_was_saved(path, "word_id in data is not 0, 1, 2, ...: rows are missing or there twice")
+        if any(column.null_count for column in table.columns) or pc.any(pc.not_equal(lengths, dimensions)).as_py():
+            raise _not_what_was_saved(path, f"not every row has a word, a count and {dimensions} numbers")
+        counts[ids] = table["count"].to_numpy()
+        words.append(table["word"].cast(pa.string()).take(place))
+        for batch in table.select(["word_id", "vector"]).to_batches():
+            vectors[batch["word_id"].to_numpy()] = batch["vector"].flatten().to_numpy().reshape(-1, dimensions)
+    return pa.concat_arrays([chunk for some in words for chunk in some.chunks]), counts, vectors
+
+
+def chunks(words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> Iterator[pa.Table]:
+    """The rows of a model as tables with the columns of STORED, CHUNK_BYTES of vectors at a time; no vector is copied.
+
+    Spark has lists with offsets of 32 bits only, and a model of 2^31 numbers or more does not fit in one such array.
+    """
+    step = _rows_of_chunk(vectors.shape[1])
+    for start in range(0, len(vectors), step):
+        rows = vectors[start : start + step]
+        ids = np.arange(start, start + len(rows), dtype=np.int32)
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * np.int32(vectors.shape[1])
+        columns = [
+            pa.array(ids),
+            words[start : start + step],
+            pa.array(counts[start : start + step]),
+            pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1))),
+        ]
+        yield pa.table(columns, list(STORED))
+
+
+def _rows_of_chunk(dimensions: int) -> int:
+    return max(1, CHUNK_BYTES // (4 * dimensions))
+
+
+def digest_of(metadata: dict[str, Any], words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> str:
+    """Return a digest that changes with every word, count and bit of a vector of a model, and with its Params."""
+    params = {name: metadata[name] for name in ("uid", "paramMap", "defaultParamMap")}
+    digest = hashlib.sha256(json.dumps(params, sort_keys=True).encode())
+    for start in range(0, len(words), 1 << 16):
+        some = words[start : start + (1 << 16)]
+        digest.update(pc.binary_length(some).to_numpy().astype("<i4").tobytes())
+        digest.update("".join(some.to_pylist()).encode())
+        digest.update(counts[start : start + (1 << 16)].astype("<i8").tobytes())
+        digest.update(np.ascontiguousarray(vectors[start : start + (1 << 16)], "<f4").data)
+    return digest.hexdigest()
+
+
+def _not_what_was_saved(path: str, found: str) -> OutputError:
+    return OutputError(
+        f"{path}: is not the model as it was saved: {found}. Save the model again, or bring the directory back from a "
+        "copy."
+    )
+
+
+@contextlib.contextmanager
+def _refused(path: str) -> Iterator[None]:
+    """Turn whatever keeps a model from being loaded into an error that names its directory."""
+    try:
+        yield
+    except OutputError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
+        raise OutputError(
+            f"{path}: cannot be loaded as a SkipGramModel ({reason}); give the path of a saved one, or save the model "
+            "again if this was one."
+        ) from error

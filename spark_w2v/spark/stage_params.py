@@ -1,0 +1,229 @@
+"""The Params of the stages SkipGram and SkipGramModel, most of which are keys of the configuration.
+
+A key's range, default and description are in the configuration; here it gets a name in Spark's spelling.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, TypedDict, TypeVar
+
+import pyspark.sql.types as T
+from pyspark.ml.param import Param, Params, TypeConverters
+from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasStepSize
+
+from spark_w2v.config import KEYS
+from spark_w2v.config.checking import nearest
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus
+from spark_w2v.text.messages import name_hint
+
+KEY_OF = {
+    "vectorSize": "training.dimensions",
+    "windowSize": "training.window",
+    "minCount": "vocabulary.min_count",
+    "maxIter": "training.epochs",
+    "stepSize": "training.learning_rate",
+    "numPartitions": "training.partitions",
+    "seed": "training.seed",
+    "maxSentenceLength": "corpus.max_sentence_words",
+    "maxWords": "vocabulary.max_words",
+    "subsample": "vocabulary.subsample",
+    "negatives": "training.negatives",
+    "noiseExponent": "training.noise_exponent",
+    "scheme": "training.scheme",
+    "syncsPerEpoch": "training.syncs_per_epoch",
+    "sweepsPerEpoch": "training.sweeps_per_epoch",
+    "damping": "training.damping",
+    "heldOutWords": "training.held_out_words",
+    "exchangeFirstPort": "exchange.first_port",
+    "exchangeLastPort": "exchange.last_port",
+    "exchangeTimeout": "exchange.timeout",
+    "exchangePlain": "exchange.plain",
+}
+UNKNOWN_WORDS = ("count", "skip")
+
+
+class ModelOptions(TypedDict, total=False):
+    """Options of SkipGramModel."""
+
+    inputCol: str
+    outputCol: str
+    unknownWords: str
+
+
+class Options(ModelOptions, total=False):
+    """Options of SkipGram."""
+
+    vectorSize: int
+    windowSize: int
+    minCount: int
+    maxIter: int
+    stepSize: float
+    numPartitions: int
+    seed: int
+    maxSentenceLength: int
+    maxWords: int
+    subsample: float
+    negatives: int
+    noiseExponent: float
+    scheme: str
+    syncsPerEpoch: int
+    sweepsPerEpoch: int
+    damping: float
+    heldOutWords: int
+    exchangeFirstPort: int
+    exchangeLastPort: int
+    exchangeTimeout: float
+    exchangePlain: bool
+
+
+V = TypeVar("V", bool, int, float, str)
+S = TypeVar("S", bound=Params)
+CONVERTERS: dict[type, Callable[[Any], Any]] = {
+    bool: TypeConverters.toBoolean,
+    int: TypeConverters.toInt,
+    float: TypeConverters.toFloat,
+    str: TypeConverters.toString,
+}
+
+
+def _param(name: str, kind: type[V], description: str = "") -> "Param[V]":
+    """Return the Param of a name, described as its key is unless told otherwise."""
+    return Param(Params._dummy(), name, description or KEYS[KEY_OF[name]].description, CONVERTERS[kind])
+
+
+def _getter(param: "Param[V]", kind: type[V]) -> Callable[[Params], V]:
+    """Return the method that gets a Param, with the name, the signature and the docstring of MLlib's own."""
+
+    def get(self: Params) -> V:
+        value: V = self.getOrDefault(param.name)
+        return value
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    _describe(get, f"get{_capitalized(param)}", inspect.Signature([own], return_annotation=kind))
+    get.__doc__ = f"Gets the value of {param.name} or its default value."
+    return get
+
+
+def setter(param: "Param[V]", kind: type[V]) -> Callable[[S, V], S]:
+    """Return the method that sets a Param, with the name, the signature and the docstring of MLlib's own.
+
+    The name, not the Param, is what is set: a stage has a copy of each Param of its class.
+    """
+
+    def set(self: S, value: V) -> S:
+        return self._set(**{param.name: value})
+
+    own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    given = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+    _describe(set, f"set{_capitalized(param)}", inspect.Signature([own, given]))
+    set.__doc__ = f"Sets the value of {param.name}."
+    return set
+
+
+def _capitalized(param: "Param[Any]") -> str:
+    return param.name[0].upper() + param.name[1:]
+
+
+def _describe(method: Callable[..., Any], name: str, signature: inspect.Signature) -> None:
+    method.__name__ = method.__qualname__ = name
+    method.__signature__ = signature  # type: ignore[attr-defined]  # what help() shows
+
+
+class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed):
+    """The Params of SkipGram and of SkipGramModel, which keeps those that it was fitted with."""
+
+    vectorSize = _param("vectorSize", int)
+    windowSize = _param("windowSize", int)
+    minCount = _param("minCount", int, KEYS[KEY_OF["minCount"]].description + " 0 is the same as 1.")
+    numPartitions = _param(
+        "numPartitions",
+        int,
+        "Tasks that train at the same time: blocks of the vocabulary, or replicas. 0: as many as Spark has slots; a "
+        "number gives the same result on every machine.",
+    )
+    maxSentenceLength = _param("maxSentenceLength", int)
+    maxWords = _param("maxWords", int)
+    subsample = _param("subsample", float)
+    negatives = _param("negatives", int)
+    noiseExponent = _param("noiseExponent", float)
+    scheme = _param("scheme", str)
+    syncsPerEpoch = _param("syncsPerEpoch", int)
+    sweepsPerEpoch = _param("sweepsPerEpoch", int)
+    damping = _param("damping", float)
+    heldOutWords = _param("heldOutWords", int)
+    exchangeFirstPort = _param("exchangeFirstPort", int)
+    exchangeLastPort = _param("exchangeLastPort", int)
+    exchangeTimeout = _param("exchangeTimeout", float)
+    exchangePlain = _param("exchangePlain", bool)
+    unknownWords = _param(
+        "unknownWords",
+        str,
+        "What transform does with words that have no vector. count: they count in the divisor of a document's mean, as "
+        "in MLlib's Word2Vec, so they pull it to zero. skip: the mean is of the words that have a vector.",
+    )
+
+    getVectorSize = _getter(vectorSize, int)
+    getWindowSize = _getter(windowSize, int)
+    getMinCount = _getter(minCount, int)
+    getNumPartitions = _getter(numPartitions, int)
+    getMaxSentenceLength = _getter(maxSentenceLength, int)
+    getMaxWords = _getter(maxWords, int)
+    getSubsample = _getter(subsample, float)
+    getNegatives = _getter(negatives, int)
+    getNoiseExponent = _getter(noiseExponent, float)
+    getScheme = _getter(scheme, str)
+    getSyncsPerEpoch = _getter(syncsPerEpoch, int)
+    getSweepsPerEpoch = _getter(sweepsPerEpoch, int)
+    getDamping = _getter(damping, float)
+    getHeldOutWords = _getter(heldOutWords, int)
+    getExchangeFirstPort = _getter(exchangeFirstPort, int)
+    getExchangeLastPort = _getter(exchangeLastPort, int)
+    getExchangeTimeout = _getter(exchangeTimeout, float)
+    getExchangePlain = _getter(exchangePlain, bool)
+    getUnknownWords = _getter(unknownWords, str)
+
+    def __init__(self) -> None:
+        super().__init__()
+        defaults = {name: KEYS[key].default for name, key in KEY_OF.items()}
+        self._setDefault(**defaults | {"numPartitions": 0, "unknownWords": "count"})
+
+    def _check_columns(self, schema: T.StructType) -> None:
+        """Refuse a schema without the input column, or with the output column.
+
+        Raises:
+            ConfigError: one sentence.
+        """
+        if not self.isDefined("inputCol"):
+            raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
+        column, output = self.getInputCol(), self.getOutputCol()
+        if column not in schema.names:
+            hint = name_hint(column, schema.names)
+            raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
+        kind = schema[column].dataType
+        if not corpus.is_array_of_words(kind):
+            raise ConfigError(
+                f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>, or an array of '
+                "whole numbers; put a tokenizer before this stage, or give another column."
+            )
+        if output in schema.names:
+            raise ConfigError(f'{self.uid}: the DataFrame has a column "{output}" already; give another outputCol.')
+        if self.getUnknownWords() not in UNKNOWN_WORDS:
+            raise ConfigError(
+                f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
+                'or "skip".'
+            )
+
+
+def given_options(stage: Params, options: Any) -> dict[str, Any]:
+    """Return the options that were given; None is as good as not given.
+
+    Raises:
+        TypeError: no such Param.
+    """
+    for name in options:
+        if not stage.hasParam(name):
+            close = nearest(name, [param.name for param in stage.params])
+            hint = f"; did you mean {close}?" if close else "."
+            raise TypeError(f"{type(stage).__name__} has no Param {name}{hint}")
+    return {name: value for name, value in options.items() if value is not None}
