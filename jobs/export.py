@@ -11,7 +11,8 @@ except ImportError:  # python puts the script's directory on the path, not the c
 
 from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, printable, with_exit_codes
 from spark_w2v.errors import UserError
-from spark_w2v.runs.export import FILES, VECTORS, export
+from spark_w2v.runs.export import VECTORS, export
+from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
 

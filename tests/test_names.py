@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from spark_w2v.runs.embeddings import write
+from spark_w2v.runs.embedding_writer import write
 from tests.support.training_job import FAST_JVM, ROOT
 
 LOCALE = {"LANG", "LC_ALL", "LC_CTYPE", "PYTHONUTF8", "PYTHONIOENCODING"}

@@ -28,7 +28,7 @@ from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.analysis.word_map import word_map
 from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
-from spark_w2v.runs.embeddings import Rows
+from spark_w2v.runs.embedding_writer import Rows
 from spark_w2v.runs.places import local_path
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason
 from spark_w2v.types import Float32Array, Int64Array
@@ -140,8 +140,8 @@ def finished(output: Path) -> Finished:
     Raises:
         OutputError: it is not finished, or damaged; one sentence.
     """
-    found = embeddings.walk(output)
-    vectors = _first_rows(found.blocks, _most_shown(len(found.words), found.dimensions))
+    found = embeddings.iter_vectors(output)
+    vectors = _first_rows(found.chunks, _most_shown(len(found.words), found.dimensions))
     try:
         with open_file(output / "run.json") as file:
             run = _parsed(file.read())

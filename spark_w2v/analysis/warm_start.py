@@ -1,6 +1,6 @@
-"""An earlier run's output → the vectors that a run on new text begins with.
+"""A previous run's output → the initial vectors of a run on new text.
 
-V words of the new run, U of the earlier one, D dimensions.
+V words of the new run, U of the previous one, D dimensions.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
 from spark_w2v.runs import embeddings
-from spark_w2v.runs.embeddings import Stored
+from spark_w2v.runs.embeddings import StoredEmbeddings
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.types import Float32Array, Int32Array
 
@@ -26,22 +26,22 @@ class PreviousModel(NamedTuple):
 
     Args:
         words: (U,) strings, unique.
-        stored: where its vectors are read from, when they are needed.
+        embeddings: its vectors, read when they are needed.
         digest: of words and vectors.
     """
 
     words: pa.StringArray
-    stored: Stored
+    embeddings: StoredEmbeddings
     digest: str
 
 
 class InitialVectors(NamedTuple):
-    """What a run begins with.
+    """The vectors that a run begins with.
 
     Args:
-        rows: word ids (n,) of the new run with their center and context vectors (n, D), some at a time; read from the
-            earlier run meanwhile.
-        change: what became of the earlier run's words, JSON-able.
+        rows: word ids (n,) of the new run with their center and context vectors (n, D) at a time; read from the
+            previous run meanwhile.
+        change: how many words are known, new and gone; JSON-able.
     """
 
     rows: Iterator[tuple[Int32Array, Float32Array, Float32Array]]
@@ -49,51 +49,51 @@ class InitialVectors(NamedTuple):
 
 
 def read(output: Path, dimensions: int) -> PreviousModel:
-    """The words and vectors of a finished run; all are looked at, some rows of the vectors are held at a time.
+    """Read a finished run: all its words, and its vectors once, a batch at a time, for the digest.
 
     Args:
         dimensions: D of the new run.
 
     Raises:
-        OutputError: it is no finished run, or its vectors have another length.
+        OutputError: it is not a finished run, or its vectors have another length.
     """
-    stored = embeddings.stored(output)
-    if stored.dimensions != dimensions:
+    found = embeddings.open_embeddings(output)
+    if found.dimensions != dimensions:
         raise OutputError(
-            f"--init {output}: its vectors have {stored.dimensions} dimensions and training.dimensions is "
+            f"--init {output}: its vectors have {found.dimensions} dimensions and training.dimensions is "
             f"{dimensions}; they must be the same."
         )
     digest = hashlib.sha256()
     for name in ("center", "context"):
-        for (rows,) in stored.rows(name):
+        for (rows,) in found.chunks(name):
             digest.update(np.ascontiguousarray(rows).data)
-    for start in range(0, len(stored.words), WORDS):
-        some = "\0".join(stored.words[start : start + WORDS].to_pylist())
+    for start in range(0, len(found.words), WORDS):
+        some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
-    return PreviousModel(stored.words, stored, digest.hexdigest()[:16])
+    return PreviousModel(found.words, found, digest.hexdigest()[:16])
 
 
-def begin(earlier: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
-    """The vectors of known words as they were, matched by spelling; new ones are left as they begin in any run."""
-    words = earlier.words.cast(vocabulary.words.type)
+def begin(previous: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
+    """Return the vectors of known words, matched by spelling; new words start as in any run."""
+    words = previous.words.cast(vocabulary.words.type)
     ids = pc.fill_null(pc.index_in(words, value_set=vocabulary.words), -1).to_numpy()
     known = np.zeros(len(vocabulary), np.bool_)
     known[ids[ids >= 0]] = True
-    # A word that is kept without having occurred has vanished from the text all the same.
+    # A word that is kept without an occurrence has vanished from the text, too.
     absent = vocabulary.counts == 0
-    there = int((known & ~absent).sum())
+    known_words = int((known & ~absent).sum())
     change = {
-        "known": there,
+        "known": known_words,
         "new": int((~known).sum()),
-        "vanished": len(words) - there,
+        "vanished": len(words) - known_words,
         "vanished_but_kept": int((known & absent).sum()),
     }
-    return InitialVectors(_known_rows(earlier.stored, ids), change)
+    return InitialVectors(_known_rows(previous.embeddings, ids), change)
 
 
-def _known_rows(stored: Stored, ids: Int32Array) -> Iterator[tuple[Int32Array, Float32Array, Float32Array]]:
+def _known_rows(stored: StoredEmbeddings, ids: Int32Array) -> Iterator[tuple[Int32Array, Float32Array, Float32Array]]:
     start = 0
-    for center, context in stored.rows("center", "context"):
+    for center, context in stored.chunks("center", "context"):
         some = ids[start : start + len(center)]
         known = some >= 0
         yield some[known], center[known], context[known]
@@ -101,7 +101,7 @@ def _known_rows(stored: Stored, ids: Int32Array) -> Iterator[tuple[Int32Array, F
 
 
 def summary(output: str, change: dict[str, Any]) -> str:
-    """What a user wants to know of the change, in one line.
+    """Describe the change in one line for the log.
 
     Args:
         change: of InitialVectors, and held_out_loss: of the new text, with the vectors as they come.

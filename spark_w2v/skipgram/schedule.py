@@ -32,8 +32,8 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
     """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
 
     With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
-    apart from the start learn coordinate systems of their own (docs/measurements.md). No smaller ones, though, than leave
-    LEAST_BUCKET pairs for a bucket: many blocks have many rounds in one sweep.
+    apart from the start learn coordinate systems of their own (docs/measurements.md). A sweep leaves at least LEAST_BUCKET
+    pairs for a bucket: many blocks have many rounds in one sweep.
 
     Args:
         pairs: expected in the epoch.

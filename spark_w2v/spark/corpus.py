@@ -18,9 +18,10 @@ from spark_w2v.spark import inputs
 from spark_w2v.spark.java_errors import reason_of, text_of, translate_error
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import SEGMENTS
+from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
-from spark_w2v.text.messages import BadLine, name_hint, path_text, refuse, some
-from spark_w2v.text.segments import EXCERPT, NAMED_OF_A_SPLIT, cut
+from spark_w2v.text.messages import name_hint, path_text, refuse, some
+from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS, Tokenizer, check_tokenizer
 
 if TYPE_CHECKING:
@@ -281,7 +282,7 @@ def bad_lines(segments: "DataFrame", counters: dict[str, int], files: Sequence[s
     for name in BAD_LINES:
         if files and counters[name]:
             place = F.col("place") == COUNTERS.index(name)
-            found[name] = bad.where(place).orderBy("file", "start", "line").limit(NAMED_OF_A_SPLIT).collect()
+            found[name] = bad.where(place).orderBy("file", "start", "line").limit(NAMED_PER_SPLIT).collect()
     # How many lines the splits of these files have.
     named = sorted({row["file"] for rows in found.values() for row in rows})
     lines = F.sum(F.col("counters")[COUNTERS.index("lines")]).alias("lines")

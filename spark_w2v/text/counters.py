@@ -1,17 +1,17 @@
-"""What is counted of the lines and words of a corpus."""
+"""Names of what is counted in the lines and words of a corpus."""
 
-# One line of the input is counted in exactly one of `lines_with_words` and the six after it, so that lines counted are
-# lines read. What follows describes lines or words that were changed, or words that were skipped.
+# A line of the input is counted in exactly one of `lines_with_words` and the six after it, so that lines counted are
+# lines read. The rest are lines or words that were changed, or words that were skipped.
 COUNTERS = (
     "lines",  # all that were read
     "words",  # all that are in SEGMENTS
-    "sentences",  # all that are in SEGMENTS: lines with words, and what long lines were cut in
+    "sentences",  # all that are in SEGMENTS: lines with words, and the sentences that long lines were cut in
     "lines_with_words",
-    "blank_lines",  # empty, or white space alone
-    "wordless_lines",  # punctuation alone, words too long alone, an empty array
+    "blank_lines",  # empty, or nothing but white space
+    "wordless_lines",  # nothing but punctuation or words that are too long; an empty array
     "missing_lines",  # the column is absent or null
-    "wrong_type_lines",  # the JSON field holds a number, an object, ..., or an array with something else than words
-    "malformed_lines",  # no JSON object
+    "wrong_type_lines",  # the JSON field holds a number, an object, ..., or an array of something other than words
+    "malformed_lines",  # not a JSON object
     "binary_lines",  # with a NUL byte: UTF-16, pictures
     "invalid_utf8_lines",  # read with U+FFFD in place of each bad byte; not counted among the seven above
     "unspaced_lines",  # clauses of Chinese, Japanese, Thai, ... that became words
@@ -19,7 +19,6 @@ COUNTERS = (
     "long_words",  # more than corpus.max_word_length characters: skipped
     "null_words",  # null or empty elements of an array of ready-made words: skipped
 )
-
 
 # A run stops before training when these are more than corpus.max_bad_fraction of all lines.
 BAD_LINES = ("missing_lines", "wrong_type_lines", "malformed_lines", "binary_lines", "invalid_utf8_lines")

@@ -1,4 +1,4 @@
-"""Words of documents → one vector a document: the mean of its words' vectors.
+"""Documents to vectors: the mean of the vectors of a document's words.
 
 V words, D dimensions, n documents of a batch.
 """
@@ -15,7 +15,7 @@ from spark_w2v.types import Float32Array
 
 
 def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, skip_unknown: bool) -> pa.Array:
-    """The mean vector of each document.
+    """Mean vector of each document.
 
     Sums in float64, in the order of the text, and multiplies by one over the number of words, as MLlib does.
 
@@ -23,7 +23,8 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
         documents: (n,) lists of strings.
         words: (V,) strings, unique.
         vectors: (V, D).
-        skip_unknown: divide by the words that have a vector; else by all words, so that unknown ones count as zeros.
+        skip_unknown: divide by the number of words that have a vector; else by that of all words, so that unknown
+            ones count as zeros.
 
     Returns:
         (n,) lists of D float64: zeros for a document without known words, null for a null document.
@@ -35,18 +36,20 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
     known_before = np.zeros(len(known) + 1, np.int64)
     np.cumsum(known, out=known_before[1:])
     ends = known_before[np.concatenate([[0], np.cumsum(lengths)])]
-    # Only the vectors that occur: in float64 all of them would be twice the model, in each worker.
+    # Only the vectors that occur: all of them in float64 would take twice the memory of the model, in each worker.
     used, columns = np.unique(id_of[known], return_inverse=True)
     occurrences = csr_array((np.ones(columns.size), columns, ends), shape=(len(lengths), used.size))
     means = occurrences @ vectors[used].astype(np.float64)
     divisors = np.diff(ends) if skip_unknown else lengths
     means *= (1.0 / np.maximum(divisors, 1))[:, None]
-    starts = pa.array(np.arange(len(lengths) + 1) * vectors.shape[1], pa.int32())  # which refuses what is beyond
+    starts = pa.array(np.arange(len(lengths) + 1) * vectors.shape[1], pa.int32())  # raises on overflow
     return pa.ListArray.from_arrays(starts, pa.array(means.reshape(-1)), mask=documents.is_null())
 
 
 def mean_vectors_with(model: Any, skip_unknown: bool) -> Callable[[pa.Array], pa.Array]:
-    """mean_vectors of a batch, for Spark: here, so that executors import this module and no other.
+    """Return mean_vectors as a function of a batch, for Spark.
+
+    It is here so that executors import this module and no other.
 
     Args:
         model: a Broadcast of words and vectors.

@@ -1,4 +1,4 @@
-"""Words to ids: the vocabulary, and segments in its ids."""
+"""Segments as ids of a vocabulary's words."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,24 +13,25 @@ from spark_w2v.types import Int32Array, Int64Array
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """The V words that get a vector; a word's id is its place."""
+    """The V words that get a vector; a word's id is its position."""
 
     words: pa.Array  # (V,) large_string, unique
-    counts: Int64Array  # (V,) occurrences in the corpus, falling; 0 for words of an earlier run that it does not have
-    total_words: int  # all occurrences of all words of the corpus
-    distinct_words: int  # all words of the corpus, those without a vector too
+    counts: Int64Array  # (V,) occurrences in the corpus, descending; 0 for words of an earlier run that do not occur
+    total_words: int  # words of the corpus, repeated ones included
+    distinct_words: int  # distinct words of the corpus, including those without a vector
 
     def __len__(self) -> int:
         return len(self.words)
 
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
-    """Rows of SEGMENTS as rows of ENCODED."""
+    """Convert rows of SEGMENTS to rows of ENCODED."""
     spellings = batch.column("words")
     ids = pc.index_in(spellings.flatten().cast(words.type), value_set=words)
     id_of = pc.fill_null(ids, -1).to_numpy()
-    ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
-    starts = ends - pc.list_value_length(spellings).to_numpy()
+    sizes = pc.list_value_length(spellings).to_numpy()
+    ends = np.cumsum(sizes)
+    starts = ends - sizes
     encoded: list[tuple[bytes, bytes]] = []
     keep: list[bool] = []
     codes, lengths = batch.column("codes"), batch.column("lengths")
@@ -55,10 +56,10 @@ def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
 
 
 def encode_segment(codes: Int32Array, lengths: Int32Array, id_of: Int32Array) -> tuple[bytes, bytes]:
-    """Ids and sentence lengths of one segment, without what has no id.
+    """Ids and sentence lengths of one segment, without the words that have no id.
 
     Args:
-        codes: (N,) every word, as a place in id_of.
+        codes: (N,) every word, as an index into id_of.
         lengths: (S,) words of each sentence.
         id_of: word id, or -1.
     """
@@ -72,12 +73,12 @@ def encode_segment(codes: Int32Array, lengths: Int32Array, id_of: Int32Array) ->
 
 
 def segment_of(row: tuple[Any, ...]) -> tuple[tuple[int, ...], Int32Array, Int32Array]:
-    """A row of ENCODED: its place, ids and sentence lengths."""
+    """Place, ids and sentence lengths of a row of ENCODED."""
     return (row[0], row[1], row[2]), np.frombuffer(row[3], "<i4"), np.frombuffer(row[4], "<i4")
 
 
 def segments_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
-    """The rows of some batches of ENCODED, their bytes not copied."""
+    """Rows of some batches of ENCODED, without a copy of their bytes."""
     for batch in batches:
         places = zip(*(batch.column(name).to_pylist() for name in ("file", "start", "segment")), strict=True)
         ids, lengths = batch.column("ids"), batch.column("lengths")

@@ -1,154 +1,37 @@
-"""Lines and files that cannot be read: what the user is told of them."""
+"""Parts of the messages to the user that several modules need."""
 
 import difflib
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 from urllib.parse import unquote
 
 from spark_w2v.errors import ConfigError
-from spark_w2v.text.counters import BAD_LINES
-
-if TYPE_CHECKING:
-    # Executors import this module, and need neither the configuration nor msgspec.
-    from spark_w2v.config import Corpus
-
 
 MOST_SHOWN = 5  # names in a message, and of each reason in run.json
 
 
 def path_text(path: str) -> str:
-    """A path of Spark's, as a user writes it."""
+    """Return a path of Spark's as a user writes it."""
     return unquote(re.sub("^file:/+", "/", path))
 
 
 def some(names: Sequence[str], most: int = MOST_SHOWN) -> str:
-    """The first few of many, without anything that a terminal would obey."""
+    """The first few of many names, without control characters."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     first = ", ".join(names[:most])
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in first) + more
 
 
 def refuse(message: str) -> NoReturn:
+    """Raise a ConfigError."""
     raise ConfigError(message)
 
 
 def name_hint(name: str, names: Sequence[str]) -> str:
-    """What to say where a name is not among others: the one that is meant, or what there is."""
+    """Return the name that was probably meant, or else the names that there are."""
     if not names:
         return "it has none."
     same = [other for other in names if other.casefold() == name.casefold()]
     close = same or difflib.get_close_matches(name, names, 1)
     return f"did you mean {close[0]}?" if close else f"it has {some(names)}."
-
-
-class BadLine(NamedTuple):
-    """A line that could not be read, or not as it is."""
-
-    file: str
-    line: int  # from 1
-    beginning: bytes
-
-    def __str__(self) -> str:
-        return f"{path_text(self.file)}:{self.line}"
-
-
-def check_counters(
-    counters: dict[str, int], corpus_config: "Corpus", bad_lines: Mapping[str, Sequence[BadLine]] | None = None
-) -> None:
-    """Refuse a corpus of which too much could not be read, or which has no words for a reason that can be named.
-
-    Args:
-        bad_lines: the first ones, by what is wrong with them.
-
-    Raises:
-        ConfigError: no line has the column, or more bad lines than corpus.max_bad_fraction.
-    """
-    lines, bad_lines = counters["lines"], bad_lines or {}
-    if lines and corpus_config.format == "jsonl" and counters["missing_lines"] == lines - counters["blank_lines"] > 0:
-        names = _fields(bad_lines.get("missing_lines", ()))
-        hint = name_hint(corpus_config.column, names) if names else "give the name of the field that holds the text."
-        hint = hint.replace("it has", "they have")
-        refuse(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
-    bad = {name: counters[name] for name in BAD_LINES if counters[name]}
-    if sum(bad.values()) > corpus_config.max_bad_fraction * lines:
-        reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
-        named = {name: ", ".join(map(str, bad_lines[name])) for name in bad if bad_lines.get(name)}
-        first = "; ".join(f"{name.replace('_', ' ')}: {places}" for name, places in named.items())
-        if len(named) == len(bad) == 1:
-            first = "".join(named.values())
-        hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config)]
-        refuse(
-            f"{sum(bad.values()):,} of {lines:,} lines are bad ({reasons}), {sum(bad.values()) / lines:.1%}; "
-            + (f"the first are {first}; " if first else "")
-            + "".join(f"{hint}; " for hint in hints)
-            + f"fix the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."
-        )
-    if not counters["words"]:
-        _refuse_wordless(counters, corpus_config)
-
-
-def _refuse_wordless(counters: dict[str, int], corpus_config: "Corpus") -> None:
-    """Say why a corpus has no words, where the configuration is the reason."""
-    if counters["long_words"]:
-        refuse(
-            f"the corpus has no words: all {counters['long_words']:,} are longer than corpus.max_word_length "
-            f"({corpus_config.max_word_length:,}); raise it, or check corpus.tokenizer."
-        )
-    if counters["wordless_lines"] and corpus_config.tokenizer == "regex":
-        lowered = ""
-        if corpus_config.lower_case:
-            lowered = (
-                ", which is lower-cased before; for a pattern of upper-case letters set corpus.lower_case to false"
-            )
-        refuse(
-            f"the corpus has no words: corpus.pattern '{corpus_config.pattern}' matches nothing in "
-            f"{counters['wordless_lines']:,} lines of text{lowered}."
-        )
-
-
-def _fields(bad_lines: Sequence[BadLine]) -> list[str]:
-    """Names of the fields of JSON lines that have other ones than was asked for."""
-    names = (name for bad in bad_lines for name in bad.beginning.decode(errors="replace").split("\n"))
-    return list(dict.fromkeys(name for name in names if name))
-
-
-def _hints(name: str, bad_lines: Sequence[BadLine], corpus_config: "Corpus") -> Iterator[str]:
-    """What is probably wrong with a kind of bad lines, and what to do."""
-    column = corpus_config.column
-    for bad in bad_lines[:1]:
-        match name:
-            case "invalid_utf8_lines":
-                yield _encoding_hint(bad.beginning)
-            case "binary_lines":
-                zeros = bad.beginning.count(0) / max(len(bad.beginning), 1)
-                if zeros > 0.3:
-                    width = 16 if zeros < 0.6 else 32
-                    yield f"the text looks like UTF-{width}, convert it (iconv -f UTF-{width} -t UTF-8)"
-            case "malformed_lines":
-                file, start = path_text(bad.file), bad.beginning.removeprefix(b"\xef\xbb\xbf").strip()
-                if start.startswith(b"["):
-                    yield f"{file} is one JSON array, not one object per line (jq -c '.[]' makes it so)"
-                elif start == b"{":
-                    yield f"{file} has objects of several lines, not one per line (jq -c . makes it so)"
-            case "wrong_type_lines" if corpus_config.tokenizer == "none":
-                yield f'the field "{column}" is not always an array of strings or numbers'
-            case "wrong_type_lines":
-                is_array = re.search(rb'"%s"\s*:\s*\[' % re.escape(column.encode()), bad.beginning)
-                change = '; for ready-made words set corpus.tokenizer to "none"' if is_array else ""
-                yield f'the field "{column}" is not always a string{change}'
-            case "missing_lines":
-                if names := _fields(bad_lines):
-                    yield f'without the field "{column}", {name_hint(column, names).rstrip(".?")}'
-
-
-def _encoding_hint(line: bytes) -> str:
-    """Which encoding a line that is not UTF-8 seems to have."""
-    text = line.decode(errors="replace")
-    high = sum(byte >= 0x80 for byte in line)
-    if sum(character >= "\x80" for character in text.replace("\ufffd", "")) > text.count("\ufffd"):
-        return "the text is UTF-8 with damaged characters"
-    # Letters with accents stand alone among others; in Cyrillic, Greek, Chinese, ... most bytes are of this kind.
-    if high <= 0.3 * len(line):
-        return "the text looks like Latin-1 or Windows-1252, convert it (iconv -f WINDOWS-1252 -t UTF-8)"
-    return "the text has another encoding, such as Windows-1251, GB18030 or Shift-JIS, convert it (iconv -t UTF-8)"

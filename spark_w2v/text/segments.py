@@ -2,33 +2,23 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
-from spark_w2v.text.tokenizer import SEGMENT_WORDS, Lines, Tokenizer, offsets_of, tokenize
+from spark_w2v.text.tokenizer import SEGMENT_WORDS, Lines, Tokenizer, tokenize
 from spark_w2v.types import Int64Array
-
-if TYPE_CHECKING:
-    # Executors import this module, and need neither the configuration nor msgspec.
-    pass
 
 MOST_SEGMENTS = 500  # that go to the JVM together, = 250 kB of small ones
 
-
-# Bad lines of each kind that a split names, and bytes that it keeps of each.
-NAMED_OF_A_SPLIT = 3
-
-
-EXCERPT = 1000
-
+NAMED_PER_SPLIT = 3  # bad lines of each kind
+EXCERPT = 1000  # bytes kept of each bad line
 
 BAD_NAMES = ("place", "line", "beginning")
 BAD_TYPE = pa.list_(pa.struct(list(zip(BAD_NAMES, (pa.int32(), pa.int64(), pa.binary()), strict=True))))
-
-
 BAD_PLACES = [COUNTERS.index(name) for name in BAD_LINES]
 
 
@@ -44,7 +34,7 @@ class Segment(NamedTuple):
 
 
 class Cutter:
-    """Cuts the lines of one split in segments, whatever batches they come in."""
+    """Cuts the lines of one split in segments, which do not depend on the batches."""
 
     def __init__(self) -> None:
         self._parts: list[tuple[pa.Array, Int64Array]] = []
@@ -54,12 +44,12 @@ class Cutter:
         self._bad: list[tuple[int, int, bytes]] = []
 
     def add(self, lines: Lines, first: int, end: int) -> Iterator[Segment]:
-        """Take lines first to end - 1 in, and hand out every segment that they complete."""
+        """Take in lines first to end - 1, and yield every segment that they complete."""
         counters = lines.counters[first:end].sum(axis=0)
         for place in BAD_PLACES:
-            if counters[place] and self._counters[place] < NAMED_OF_A_SPLIT:
+            if counters[place] and self._counters[place] < NAMED_PER_SPLIT:
                 found = first + np.flatnonzero(lines.counters[first:end, place])
-                for line in found[: NAMED_OF_A_SPLIT - self._counters[place]].tolist():
+                for line in found[: NAMED_PER_SPLIT - self._counters[place]].tolist():
                     beginning = _excerpt(lines.beginnings[line].as_py() or b"")
                     self._bad.append((place, int(self._counters[0]) + line - first, beginning))
         self._counters += counters
@@ -78,7 +68,7 @@ class Cutter:
                 yield self._segment(np.zeros(len(COUNTERS), np.int64))
 
     def finish(self) -> Segment:
-        """The last segment of the split, which tells of all its lines."""
+        """Return the last segment of the split, with the counters of all its lines."""
         return self._segment(self._counters)._replace(bad=self._bad)
 
     def _segment(self, counters: Int64Array) -> Segment:
@@ -93,7 +83,7 @@ class Cutter:
             words, code_of = joint.dictionary, joint.indices.to_numpy()
             starts = offsets_of(np.array([len(part) for part, _ in parts]))
             codes = np.concatenate([code_of[codes + start] for (_, codes), start in zip(parts, starts, strict=False)])
-        # Codes in order of first appearance, so that they tell nothing of the batches that the words came in.
+        # Codes in order of first appearance, so that they do not depend on the batches.
         encoded = pa.array(codes, pa.int32()).dictionary_encode()
         codes = encoded.indices.to_numpy()
         counts = np.bincount(codes, minlength=len(encoded.dictionary))
@@ -107,7 +97,7 @@ class Cutter:
 
 
 def _excerpt(line: bytes) -> bytes:
-    """The beginning of a bad line; or, if it is not UTF-8, what is around the first place that is not."""
+    """The beginning of a bad line; or, if it is not UTF-8, the bytes around the first invalid one."""
     try:
         line.decode()
         start = 0
@@ -117,10 +107,10 @@ def _excerpt(line: bytes) -> bytes:
 
 
 def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int, int]) -> Iterator[pa.RecordBatch]:
-    """The SEGMENTS of some splits, from batches of LINES; batches may end anywhere.
+    """SEGMENTS of some splits, from batches of LINES, which may end anywhere.
 
     Args:
-        files: place of each file among the sorted paths, by the hash of its path. Lines of other files are left out.
+        files: index of each file among the sorted paths, by the hash of its path. Lines of other files are left out.
     """
     place: tuple[int, int] | None = None
     cutter = Cutter()
@@ -145,14 +135,14 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
         for first, end in pairwise(bounds):
             here = (int(hashes[first]), int(starts[first])) if end > first else place
             if here is not None and here[0] not in files:
-                continue  # a file that was not there when they were listed
+                continue  # a file that was not there when the files were listed
             if here != place:
                 if place is not None:
                     keep(cutter.finish())
                 place, cutter, number = here, Cutter(), 0
             for segment in cutter.add(lines, first, end):
                 keep(segment)
-            # Small segments go together, as each batch costs more than what is in it.
+            # Small segments go together, as a batch costs more than its contents.
             if words >= SEGMENT_WORDS or len(waiting) >= MOST_SEGMENTS:
                 yield _rows(waiting)
                 waiting, words = [], 0
@@ -162,7 +152,7 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
 
 
 def _rows(segments: Sequence[tuple[tuple[int, int, int], Segment]]) -> pa.RecordBatch:
-    """Rows of SEGMENTS."""
+    """Make rows of SEGMENTS."""
     places, found = zip(*segments, strict=True)
     files, starts, numbers = zip(*places, strict=True)
     columns = {

@@ -20,7 +20,7 @@ from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.analysis.report import Evaluation, Finished, as_evaluation, page
 from spark_w2v.analysis.word_map import principal_axes, word_map
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_files, embedding_writer, embeddings
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,21 +269,21 @@ def test_text_and_curves_stand_out_in_light_and_in_dark() -> None:
 
 
 def test_of_the_vectors_only_the_rows_of_a_page_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 10 * 3 * 4)
+    monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 10 * 3 * 4)
     monkeypatch.setattr(report, "WORDS", 25)
     run = random_run(100, 3)
     vectors = np.asarray(run.vectors[:])
-    embeddings.write(tmp_path / "run", run.words, run.counts, vectors, vectors, {})
+    embedding_writer.write(tmp_path / "run", run.words, run.counts, vectors, vectors, {})
     for name, content in (("run.json", "{}"), ("metrics.jsonl", ""), ("_SUCCESS", "")):
         (tmp_path / "run" / name).write_text(content)
-    read, rows = embeddings._checked_batches, []
+    read, rows = embedding_files.checked_batches, []
 
     def counted(*given: Any) -> Any:
         for batch in read(*given):
             rows.append(len(batch[0]))
             yield batch
 
-    monkeypatch.setattr(embeddings, "_checked_batches", counted)
+    monkeypatch.setattr(embeddings, "checked_batches", counted)
     found = report.finished(tmp_path / "run")
     assert rows == [10, 10, 10]
     assert np.array_equal(found.vectors[:], vectors[:25])

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.analysis import warm_start
 from spark_w2v.errors import OutputError
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.spark import vocabulary
 from spark_w2v.spark.tables import ENCODED
@@ -27,7 +27,7 @@ EARLIER = ["the", "é", "gone", "cat"]
 def finished(directory: Path, words: list[str], seed: int = 1) -> Path:
     rng = np.random.default_rng(seed)
     center, context = rng.normal(size=(2, len(words), 3)).astype(np.float32)
-    embeddings.write(directory, pa.array(words), np.arange(len(words), 0, -1), center, context, {"epochs": 1})
+    embedding_writer.write(directory, pa.array(words), np.arange(len(words), 0, -1), center, context, {"epochs": 1})
     (directory / "_SUCCESS").touch()
     return directory
 
@@ -38,7 +38,7 @@ def counted(words: dict[str, int]) -> Vocabulary:
 
 def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 rows of 3 dimensions at a time."""
-    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 3 * 3 * 4)
+    monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 3 * 3 * 4)
 
 
 @pytest.mark.parametrize("is_small", [False, True])

@@ -18,7 +18,8 @@ from gensim.test.utils import datapath
 from jobs import evaluate
 from spark_w2v.analysis import evaluation
 from spark_w2v.analysis.evaluation import AnalogyIndex
-from spark_w2v.runs.embeddings import Embeddings, write
+from spark_w2v.runs.embedding_writer import write
+from spark_w2v.runs.embeddings import Embeddings
 from spark_w2v.types import Float32Array
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from jobs import export
-from spark_w2v.runs import embeddings
-from spark_w2v.runs import export as formats
-from spark_w2v.runs.export import FILES
+from spark_w2v.runs import embedding_writer
+from spark_w2v.runs import export_formats as formats
+from spark_w2v.runs.export_formats import FILES
 from spark_w2v.types import Float32Array
 from tests.support.runs import STRANGERS, everything, make_stranger
 
@@ -42,7 +42,7 @@ SPACED = ["New York", "tab\tin", "line\nend", "", "a\u00a0b", "\u2028", "carriag
 
 def finish(output: Path, words: list[str], center: Float32Array, context: Float32Array) -> Path:
     counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
-    embeddings.write(output, pa.array(words, pa.string()), counts, center, context, {})
+    embedding_writer.write(output, pa.array(words, pa.string()), counts, center, context, {})
     (output / "_SUCCESS").touch()
     return output
 
@@ -110,9 +110,9 @@ def test_every_reader_finds_every_word_and_every_bit(output: Path, tmp_path: Pat
 @pytest.mark.parametrize("form", FILES)
 def test_pieces_and_row_groups_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
     words, (center, context) = [f"w{i}" for i in range(1000)], matrices(1000)
-    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 4 * 7 * 130)
-    monkeypatch.setattr(embeddings, "FILE_BYTES", 4 * 7 * 130 * 3)
-    monkeypatch.setattr(formats, "PIECE_BYTES", 4 * 7 * 37)
+    monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 4 * 7 * 130)
+    monkeypatch.setattr(embedding_writer, "FILE_BYTES", 4 * 7 * 130 * 3)
+    monkeypatch.setattr(formats, "CHUNK_BYTES", 4 * 7 * 37)
     output = finish(tmp_path / "out", words, center, context)
     assert len(list((output / "embeddings").iterdir())) > 1
     assert export_to(output, form, tmp_path / "to", "--vectors", "sum") == 0
@@ -404,16 +404,16 @@ def test_no_spark_is_needed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FILES)
 def test_export_holds_a_piece_and_not_the_matrix(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 1 << 20)
-    monkeypatch.setattr(formats, "PIECE_BYTES", 1 << 18)
+    monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(formats, "CHUNK_BYTES", 1 << 18)
     rows = 20_000  # x 500 x 4 bytes = 40 MB
     vectors = np.random.default_rng(1).normal(size=(rows, 500)).astype(np.float32)
     output = finish(tmp_path / "out", [f"w{i}" for i in range(rows)], vectors, vectors)
     program = (
         f"import sys, resource; sys.path.insert(0, {str(ROOT)!r})\n"
         "from jobs import export\n"
-        "from spark_w2v.runs import export as formats\n"
-        "formats.PIECE_BYTES = 1 << 18\n"
+        "from spark_w2v.runs import export_formats as formats\n"
+        "formats.CHUNK_BYTES = 1 << 18\n"
         "import pyarrow.parquet, pyarrow.compute\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
         f"assert export.main({[str(output), '--format', form, '--to', str(tmp_path / 'to')]!r}) == 0\n"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs import neighbors
 from spark_w2v.analysis.neighbors import analogy, closest_spellings, edit_distances, nearest, unit_vectors, word_id
-from spark_w2v.runs.embeddings import write
+from spark_w2v.runs.embedding_writer import write
 
 ROOT = Path(__file__).resolve().parents[2]
 examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)

@@ -12,7 +12,7 @@ import pytest
 from jobs import evaluate
 from jobs import report as job
 from spark_w2v.analysis import report
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_writer
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def output(tmp_path: Path) -> Path:
     rng = np.random.default_rng(1)
     matrices = [rng.normal(size=(60, 8)).astype(np.float32) for _ in range(2)]
     words = pa.array([*(f"w{i}" for i in range(59)), "</script>"])
-    embeddings.write(target, words, np.arange(60, 0, -1, dtype=np.int64), matrices[0], matrices[1], {})
+    embedding_writer.write(target, words, np.arange(60, 0, -1, dtype=np.int64), matrices[0], matrices[1], {})
     (target / "run.json").write_text(json.dumps({"corpus": {"words": 1830}, "fingerprint": {"input": ["in"]}}))
     (target / "metrics.jsonl").write_text('{"epoch": 1, "loss": 2.5}\n{"epoch": 2, "loss": 2.25}\n')
     (target / "_SUCCESS").touch()

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from spark_w2v.analysis import warm_start
 from spark_w2v.errors import OutputError, StorageError
-from spark_w2v.runs import embeddings
-from spark_w2v.runs.embeddings import Facts, facts, read, read_context, write
+from spark_w2v.runs import embedding_files, embedding_writer, embeddings
+from spark_w2v.runs.embedding_writer import Facts, write
+from spark_w2v.runs.embeddings import facts, read, read_context
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
 from spark_w2v.storage.files import reason
@@ -59,8 +60,8 @@ def finish(output: Path, given: Parameters) -> Path:
 
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """3 rows of 6 dimensions a row group, 2 row groups a file."""
-    monkeypatch.setattr(embeddings, "ROW_GROUP_BYTES", 3 * 6 * 4)
-    monkeypatch.setattr(embeddings, "FILE_BYTES", 2 * 3 * 6 * 4)
+    monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 3 * 6 * 4)
+    monkeypatch.setattr(embedding_writer, "FILE_BYTES", 2 * 3 * 6 * 4)
 
 
 def bits(matrix: Any) -> list[list[int]]:
@@ -179,20 +180,20 @@ def test_neither_writing_nor_reading_holds_a_second_copy_of_the_matrix(tmp_path:
 import resource, sys
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_writer, embeddings
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # bytes; Linux counts in kB
 
-embeddings.ROW_GROUP_BYTES = 2 << 20
+embedding_writer.ROW_GROUP_BYTES = 2 << 20
 rows, dimensions = 50_000, 600
 words, counts = pa.array(map(str, range(rows))), np.ones(rows, np.int64)
 matrix = np.random.default_rng(1).random((rows, dimensions), np.float32)
 output, size = Path(sys.argv[1]), matrix.nbytes
 small = matrix[:9]
-embeddings.write(output / "first", words[:9], counts[:9], small, small, {})  # what libraries load once
+embedding_writer.write(output / "first", words[:9], counts[:9], small, small, {})  # what libraries load once
 before = peak()
-embeddings.write(output / "out", words, counts, matrix, matrix, {})
+embedding_writer.write(output / "out", words, counts, matrix, matrix, {})
 written = peak()
 (output / "out" / "_SUCCESS").touch()
 del matrix, small
@@ -343,7 +344,7 @@ def unseal(output: Path) -> None:
     """Make an output what an earlier version wrote."""
     for path in output.rglob("*.parquet"):
         table = pq.read_table(path)
-        kept = {embeddings.METADATA_KEY: table.schema.metadata[embeddings.METADATA_KEY]}
+        kept = {embedding_files.METADATA_KEY: table.schema.metadata[embedding_files.METADATA_KEY]}
         pq.write_table(table.replace_schema_metadata(kept), path)
 
 
@@ -483,7 +484,7 @@ def test_an_output_that_is_not_whole_is_refused_whatever_reads_it(
             )
         case "changed facts":
             metadata = pq.read_schema(first).metadata
-            metadata[embeddings.METADATA_KEY] = metadata[embeddings.METADATA_KEY].replace(b"2.25", b"2.26")
+            metadata[embedding_files.METADATA_KEY] = metadata[embedding_files.METADATA_KEY].replace(b"2.25", b"2.26")
             rewrite(first, lambda found: found.replace_schema_metadata(metadata))
         case "no seal":
             rewrite(first, lambda found: found.replace_schema_metadata(None))
@@ -495,8 +496,10 @@ def test_an_output_that_is_not_whole_is_refused_whatever_reads_it(
             first.mkdir()
     readers: dict[str, Callable[[], Any]] = {
         "read": lambda: read(output) if table == "embeddings" else read_context(output),
-        "walk": lambda: list(embeddings.walk(output, "sum").blocks),
-        "stored": lambda: [list(embeddings.stored(output).rows(name)) for name in ("center", "context")],
+        "iter_vectors": lambda: list(embeddings.iter_vectors(output, "sum").chunks),
+        "open_embeddings": lambda: [
+            list(embeddings.open_embeddings(output).chunks(name)) for name in ("center", "context")
+        ],
         "warm start": lambda: warm_start.read(output, 6),
     }
     for name, reader in readers.items():
@@ -522,7 +525,7 @@ def test_words_and_counts_that_were_changed_are_refused(tmp_path: Path, column: 
         return table.set_column(table.schema.get_field_index(column), field, pa.array(values, field.type))
 
     rewrite(path, change)
-    for reader in (read, embeddings.stored):
+    for reader in (read, embeddings.open_embeddings):
         with pytest.raises(OutputError, match="words or counts of embeddings are not those that the run wrote"):
             reader(output)
 
@@ -539,7 +542,7 @@ def test_an_output_of_an_earlier_version_is_read(tmp_path: Path) -> None:
 def test_the_digest_of_words_knows_where_one_ends() -> None:
     counts = np.ones(2, np.int64)
     digests = {
-        embeddings.words_digest(pa.array(words), counts).hexdigest()
+        embedding_files.words_digest(pa.array(words), counts).hexdigest()
         for words in (["ab", "c"], ["a", "bc"], ["", "abc"])
     }
     assert len(digests) == 3
@@ -547,7 +550,7 @@ def test_the_digest_of_words_knows_where_one_ends() -> None:
 
 @pytest.mark.parametrize("error", [*(OSError(code, os.strerror(code)) for code in CODES), MemoryError()])
 @pytest.mark.parametrize("table", ["embeddings", "context"])
-@pytest.mark.parametrize("what", ["ParquetFile", "_batches"])
+@pytest.mark.parametrize("what", ["ParquetFile", "batches"])
 def test_an_error_that_may_pass_is_no_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, table: str, what: str
 ) -> None:
@@ -557,7 +560,7 @@ def test_an_error_that_may_pass_is_no_damage(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(pq if what == "ParquetFile" else embeddings, what, fail)
+        patched.setattr(pq if what == "ParquetFile" else embedding_files, what, fail)
         with pytest.raises(StorageError, match=f"could not be read: {reason(error)}"):
             _ = read(output) if table == "embeddings" else read_context(output)
     for name in ("_SUCCESS", table):

@@ -11,7 +11,7 @@ import pytest
 
 from jobs import export, neighbors, publish
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import embeddings, ids
+from spark_w2v.runs import embedding_writer, ids
 from tests.support.runs import CODES, faults
 
 
@@ -19,7 +19,7 @@ def finish(directory: Path, run_id: str, word: str = "apple") -> Path:
     """A finished run with one word of its own."""
     output = directory / "runs" / run_id
     matrix = np.eye(2, 3, dtype=np.float32)
-    embeddings.write(output, pa.array([word, "pear"]), np.array([5, 2]), matrix, matrix, {"words": 2})
+    embedding_writer.write(output, pa.array([word, "pear"]), np.array([5, 2]), matrix, matrix, {"words": 2})
     (output / "run.json").write_text("{}")
     (output / "_SUCCESS").touch()
     return output

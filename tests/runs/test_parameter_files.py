@@ -98,7 +98,7 @@ from pathlib import Path
 import numpy as np, pyarrow as pa
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.analysis import warm_start
-from spark_w2v.runs import embeddings
+from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
 from spark_w2v.spark.vocabulary import Vocabulary
@@ -133,7 +133,7 @@ with begin(False) as run:
 with begin(True) as run:
     position, parameters = run.load_checkpoint()
     vectors = ByWord(parameters.center, places), ByWord(parameters.context, places)
-    run.publish(lambda directory: embeddings.write(directory, strings, counts, *vectors, {}), {})
+    run.publish(lambda directory: embedding_writer.write(directory, strings, counts, *vectors, {}), {})
 earlier = warm_start.read(output, dimensions)
 made = ParameterFiles.create(Path(sys.argv[1]) / "next", words, dimensions)
 for ids, center, context in warm_start.begin(earlier, vocabulary).rows:

@@ -15,8 +15,8 @@ from spark_w2v import config, pipeline
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.messages import check_counters
 from spark_w2v.text.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from spark_w2v.spark import corpus, session
 from spark_w2v.spark.session import reading_session
 from spark_w2v.text import segments, tokenizer
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.tokenizer import INNER, NO_REASON, Tokenizer, tokenize
+from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, tokenize
+from spark_w2v.text.word_patterns import INNER
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
