@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from bench import measure, quality, text
 from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
-from spark_w2v.skipgram import kernel, schedule
+from spark_w2v.skipgram import groups, kernel, schedule
 from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
@@ -169,8 +169,10 @@ _corpus: Corpus
 def _one(job: tuple[Wanted, dict[str, float]]) -> dict[str, Any]:
     wanted, let = job
     for name, value in let.items():
-        module = kernel if hasattr(kernel, name) else schedule
-        setattr(module, name, type(getattr(module, name))(value))
+        # A module that imports a constant of another has a copy of its own.
+        for module in (kernel, groups, schedule):
+            if hasattr(module, name):
+                setattr(module, name, type(getattr(module, name))(value))
     with threadpool_limits(1, "blas"):
         return {**train(_corpus, wanted), "let": let}
 
@@ -190,7 +192,7 @@ def main() -> int:
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
     parser.add_argument(
-        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of kernel.py or schedule.py"
+        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="a constant of kernel.py, groups.py or schedule.py"
     )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; timings want 1")
     options = parser.parse_args()

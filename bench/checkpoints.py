@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from bench import measure
-from bench.scale import BASE
+from bench.scale_cases import BASE
 from bench.synthetic import write_text, zipf_counts
 from bench.systems import train_command
 

@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench import measure, page
-from bench.scale import table
+from bench.scale_tables import table
 from bench.standalone import Cluster, environment
 from bench.synthetic import write_text, zipf_counts
 from bench.systems import DIMENSIONS, Facts, facts, mllib_command, train_command

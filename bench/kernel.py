@@ -27,6 +27,7 @@ from bench.blocks import Corpus, cut, draw, read
 from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import kernel
+from spark_w2v.skipgram.groups import cut_parts
 from spark_w2v.skipgram.pairs import Numbers, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
@@ -206,7 +207,7 @@ def shape_of(work: Work) -> Shape:
     groups = noise = products = pairs = 0
     for i, j, bucket in work.buckets:
         centers = work.blocks.of(work.blocks.order, i).size
-        for part in kernel.cut_parts(bucket, work.codec, centers, work.noises[j], NEGATIVES, generator(1, 0, i, j)):
+        for part in cut_parts(bucket, work.codec, centers, work.noises[j], NEGATIVES, generator(1, 0, i, j)):
             words = part.noise.shape[1]
             groups += len(part.groups)
             noise += len(part.groups) * words // part.sharing

@@ -14,7 +14,8 @@ import numpy as np
 from scipy.special import gammainc
 
 from spark_w2v.config import Config
-from spark_w2v.skipgram.kernel import GROUP_COST, LEAST_CUT, MOST_NOISE, STRETCH, WIDTHS, batch_size, frequent_rows
+from spark_w2v.skipgram.groups import CHUNK, GROUP_COST, LEAST_CUT, WIDTHS, batch_size
+from spark_w2v.skipgram.kernel import MOST_NOISE, frequent_rows
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import (
@@ -173,7 +174,7 @@ def bucket(center: Block, context: Block, share: float, window: int, total: floa
                 places=groups * width,
                 far=groups * width * dimensions * doublings if is_far else 0.0,
                 batches=math.ceil(groups / size),
-                steps=context.rows * (math.ceil(groups / (size * STRETCH)) + 1),
+                steps=context.rows * (math.ceil(groups / (size * CHUNK)) + 1),
             )
         )
     return found

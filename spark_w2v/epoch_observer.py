@@ -10,7 +10,8 @@ from spark_w2v import pipeline
 from spark_w2v.config import Config
 from spark_w2v.runs.run import Run
 from spark_w2v.runs.run_log import TensorBoardWriter, check_tensorboard
-from spark_w2v.spark.training import Progress, Training
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Progress
 
 log = logging.getLogger("spark_w2v")
 

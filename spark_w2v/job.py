@@ -30,6 +30,7 @@ from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import Output, Run, open_run, output_of
 from spark_w2v.runs.run_log import JsonFormatter, check_tensorboard
 from spark_w2v.spark import corpus, inputs
+from spark_w2v.spark.hadoop_files import is_utf8
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
 from spark_w2v.spark.session import SparkSession, start_session, system_property
 from spark_w2v.spark.training import Training
@@ -184,7 +185,7 @@ def _check_names(arguments: Sequence[str]) -> None:
     if not lost or "PYSPARK_GATEWAY_PORT" not in os.environ:
         return
     encoding = system_property("sun.jnu.encoding")
-    if not inputs.is_utf8(encoding):
+    if not is_utf8(encoding):
         raise UserError(
             f"{lost[0]}: is what Java made of a name or a word in this locale, whose encoding is {encoding}; set "
             "LC_ALL=C.UTF-8 in the environment of spark-submit."

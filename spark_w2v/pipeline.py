@@ -20,7 +20,8 @@ from spark_w2v.spark import corpus, memory
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL
-from spark_w2v.spark.training import Progress, Settings, Training
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Progress, Settings
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary

@@ -10,18 +10,21 @@ import pytest
 from pyspark.sql import SparkSession
 
 from bench import costs, scale, singles
+from bench.scale_tables import GOALS, goals_table
 from bench.synthetic import write_text, zipf_counts
 from bench.work import Buckets, Work, expected_groups, work_of
 from spark_w2v.config import Config
 from spark_w2v.exchange.plan import share_blocks
-from spark_w2v.skipgram.kernel import STRETCH, WIDTHS, BlockNoise, Groups, cut_parts
+from spark_w2v.skipgram.groups import CHUNK, WIDTHS, Groups, cut_parts
+from spark_w2v.skipgram.kernel import BlockNoise
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler, Runs
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability, noise_distribution
 from spark_w2v.skipgram.schedule import auto_sweeps, epoch_edges, expected_pairs, kept_words
 from spark_w2v.spark.buckets import draw_records
 from spark_w2v.spark.tables import ENCODED
-from spark_w2v.spark.training import Settings, Training
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Settings
 
 SEGMENTS, SENTENCE = 4, 500
 
@@ -114,7 +117,7 @@ def test_groups_of_a_run_are_those_that_the_kernel_cuts(blocks: int, subsample: 
         two_parts += len(parts) == 2
         for part in parts:
             many, rows = len(part.groups), of_block.share.size
-            batches, stretches = -(-many // part.size), -(-many // (part.size * STRETCH))
+            batches, stretches = -(-many // part.size), -(-many // (part.size * CHUNK))
             found = found.plus(Buckets(0, 0, many, many * part.groups.width, 0, batches, rows * (stretches + 1)))
         found = found.plus(Buckets(1.0, pairs.size))
     assert two_parts or blocks == 12
@@ -278,11 +281,11 @@ def test_a_goal_says_whether_it_is_met_and_what_is_in_the_way() -> None:
     met, missed = (
         some._replace(kernels=hours, waiting=0.01, drawing=0.002, exchange=0.0, others=0.0) for hours in (0.03, 0.15)
     )
-    keys = {goal[:3] for goal in scale.GOALS}
-    lines = scale.goals_table(dict.fromkeys(keys, met)).splitlines()[2:]
+    keys = {goal[:3] for goal in GOALS}
+    lines = goals_table(dict.fromkeys(keys, met)).splitlines()[2:]
     assert [line.split(" | ")[3] for line in lines] == ["met", "met", "met", "**missed**", "**missed**"]
     assert lines[3].endswith("waiting, 24% of all |")
-    lines = scale.goals_table(dict.fromkeys(keys, missed)).splitlines()[2:]
+    lines = goals_table(dict.fromkeys(keys, missed)).splitlines()[2:]
     assert [line.split(" | ")[3] for line in lines] == ["**missed**", "**missed**", "met", "met", "met"]
     assert lines[0].endswith("kernels, 93% of all |")
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.spark.training import Settings
+from spark_w2v.spark.training_state import Settings
 from tests.support.planted import made, rows_of_text
 
 EPOCHS = int(os.environ.get("SOAK_EPOCHS", "40"))

@@ -32,8 +32,8 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
     """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
 
     With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
-    apart from the start learn coordinate systems of their own (docs/measurements.md). A sweep leaves at least LEAST_BUCKET
-    pairs for a bucket: many blocks have many rounds in one sweep.
+    apart from the start learn coordinate systems of their own (docs/measurements.md). A sweep leaves at least
+    LEAST_BUCKET pairs for a bucket: many blocks have many rounds in one sweep.
 
     Args:
         pairs: expected in the epoch.
@@ -103,15 +103,10 @@ def done_before(number: int, blocks: int, edges: Float64Array) -> float:
 
 SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
 
-
 # Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
 # so that twice the cores gain nothing.
 SMALLEST_BUCKET = 2_000
-
-
 SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
-
-
 MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more sweeps. = 256 MB while a task takes them apart
 
 

@@ -15,6 +15,7 @@ import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
 from spark_w2v.spark import inputs
+from spark_w2v.spark.hadoop_files import File, UnreadablePathError
 from spark_w2v.spark.java_errors import reason_of, text_of, translate_error
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import SEGMENTS
@@ -148,7 +149,7 @@ def _explained(step: Callable[[], Result]) -> Result:
     """What a step returns; what Spark says of the user's files becomes one sentence."""
     try:
         return step()
-    except inputs.UnreadablePathError as error:
+    except UnreadablePathError as error:
         cause = error.__cause__
         assert cause is not None, "it is raised from one"
         refuse(translate_error(cause) or f"{error.path}: cannot be opened ({reason_of(text_of(cause))}).")
@@ -265,7 +266,7 @@ def _check_column(
         refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
 
 
-def _schemas(session: "SparkSession", files: Sequence[inputs.File]) -> Iterator[tuple[str, T.StructType]]:
+def _schemas(session: "SparkSession", files: Sequence[File]) -> Iterator[tuple[str, T.StructType]]:
     for file in files[:MOST_SCHEMAS]:
         yield file.path, session.read.parquet(_escaped(file.path)).schema
 

@@ -5,76 +5,45 @@ archives and the removed files of tables as text. So the driver looks itself, wi
 with Hadoop elsewhere, and compares what it finds with what Spark lists.
 """
 
-import fnmatch
 import glob
 import hashlib
 import logging
 import os
-import re
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
-from urllib.parse import unquote
 
 import pyspark.sql.functions as F
 
-from spark_w2v.storage import files as storage
+from spark_w2v.spark.hadoop_files import (
+    CHANGED,
+    EMPTY,
+    HIDDEN,
+    File,
+    Hadoop,
+    Walk,
+    check_directories,
+    escape_glob,
+    is_hidden,
+    is_pattern,
+    local_path,
+    mounted,
+)
+from spark_w2v.spark.input_checks import check_outputs, check_packed, check_text
 from spark_w2v.text import packed
-from spark_w2v.text.messages import MOST_SHOWN, path_text, refuse, some
+from spark_w2v.text.messages import MOST_SHOWN, refuse, some
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 log = logging.getLogger(__name__)
 
-AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
-MOST_CHECKED = 2 << 30  # bytes of .bz2 that the driver looks through, = 40 s
 
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
-# Files and directories of another file system than this machine's that the driver asks for one by one, = 5 s each.
-MOST_ASKED, MOST_DIRECTORIES = 10_000, 50
-READERS = 8  # threads that look at how files begin
 
 # What a file counts beyond its bytes when tasks are filled up to corpus.SPLIT_BYTES: at most 256 files per task.
 OPEN_BYTES = 64 << 10
-
-# What stands in the directory of a table. Not all files there belong to what the table holds now.
-TABLES = {
-    "_delta_log": ("a Delta table", "delta"),
-    ".hoodie": ("a Hudi table", "hudi"),
-    "metadata/version-hint.text": ("an Iceberg table", "iceberg"),
-    "metadata/*.metadata.json": ("an Iceberg table", "iceberg"),
-}
-OWN = ("run.json", "embeddings", "context", "_SUCCESS")  # a directory with all of these is the output of a run
-
-# Why something is left out.
-HIDDEN = "hidden by their names"
-EMPTY = "empty"
-LINKED = "links to what is read already"
-SAME = "other names of what is read already"
-BROKEN = "links to nothing"
-SPECIAL = "neither files nor directories"
-CHANGED = "new or gone since the files were listed"
-
-
-class UnreadablePathError(Exception):
-    """Hadoop cannot open a path of --input; the reason is the cause."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-
-
-class File(NamedTuple):
-    """One file of the corpus, as it was when it was listed."""
-
-    path: str  # a URI
-    path_hash: int
-    bytes: int
-    modified: int  # milliseconds since 1970
 
 
 class Inputs(NamedTuple):
@@ -110,27 +79,25 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
         ConfigError: there is nothing to read, or something that would be read as something else than it is.
         UnreadablePathError: Hadoop cannot open a path.
     """
-    hadoop = _Hadoop(session)
-    walk = _Walk()
+    hadoop = Hadoop(session)
+    walk = Walk()
     elsewhere: list[str] = []
     for name in given:
         for path, is_local in hadoop.matches(name):
-            if _is_pattern(name) and is_hidden(path) and not is_hidden(name):
+            if is_pattern(name) and is_hidden(path) and not is_hidden(name):
                 walk.skip(HIDDEN, path)
             elif is_local:
                 walk.add(path)
             else:
                 elsewhere.append(path)
-    _check_outputs(given, [*walk.roots, *elsewhere], outputs)
+    check_outputs(given, [*walk.roots, *elsewhere], outputs)
     walk.follow_links()
     hadoop.check_names(walk.files)
-    _check_directories(
-        sorted(walk.directories), walk.roots, lambda d, name: bool(glob.glob(f"{glob.escape(d)}/{name}"))
-    )
+    check_directories(sorted(walk.directories), walk.roots, lambda d, name: bool(glob.glob(f"{glob.escape(d)}/{name}")))
     paths = [f"file:{path}" for path in walk.paths] + elsewhere
     named = {path: hadoop.uri(path) for path in paths if is_hidden(path) and not hadoop.is_directory(path)}
-    mounts, options = _mounted(named)
-    readable = [mounts.get(path) or _escaped(path) for path in paths]
+    mounts, options = mounted(named)
+    readable = [mounts.get(path) or escape_glob(path) for path in paths]
     files, unlisted = [], set(walk.files)
     uris = {mounts[path]: uri for path, uri in named.items()}
     for row in _listed(session, readable, options):
@@ -147,9 +114,9 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
     if not files:
         _refuse_nothing(given, walk.skipped)
     if kind != "parquet":
-        _check_text(files)
+        check_text(files)
     files.sort()
-    _check_packed(hadoop, files)
+    check_packed(hadoop, files)
     return Inputs(files, readable, options, walk.skipped)
 
 
@@ -193,261 +160,7 @@ def summary(inputs: Inputs) -> list[str]:
 # Names
 
 
-def is_hidden(path: str) -> bool:
-    """Whether Spark leaves out a file or directory of this name."""
-    name = path.rstrip("/").rpartition("/")[2]
-    return name.startswith(".") or (name.startswith("_") and "=" not in name) or name.endswith("._COPYING_")
-
-
-def local_path(uri: str) -> str | None:
-    """The path that a URI means on this machine; None where it is elsewhere."""
-    return path_text(uri) if uri.startswith("file:") else None
-
-
-def _is_pattern(name: str) -> bool:
-    return re.search(r"[\[\]{}*?\\]", name) is not None
-
-
-def _escaped(path: str) -> str:
-    """A glob that fits the path alone."""
-    return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", path)
-
-
-def _above(directories: Sequence[str]) -> Iterator[str]:
-    """The directories that some paths are in, each once."""
-    seen: set[str] = set()
-    for path in directories:
-        above = os.path.dirname(path)
-        while above and not above.endswith(":") and above not in seen:  # above hdfs://host is hdfs:
-            seen.add(above)
-            yield above
-            above = os.path.dirname(above)
-
-
 # What is there
-
-
-class _Walk:
-    """The files of this machine under some paths, each once, as a walk that follows links would find them.
-
-    Attributes:
-        files: by the path that Spark sees.
-        roots: what was added, and what links lead to.
-        skipped: what is left out, by reason.
-    """
-
-    def __init__(self) -> None:
-        self.files: dict[str, None] = {}
-        self.roots: list[str] = []
-        self.directories: set[str] = set()
-        self.skipped: dict[str, list[str]] = {}
-        self._real: set[str] = set()  # paths of the files with links followed
-        self._inodes: set[tuple[int, int]] = set()  # of files with several names
-        self._links: list[str] = []
-        self._is_plain = True  # a walk of Spark's from the roots finds these files, and each once
-
-    @property
-    def paths(self) -> list[str]:
-        """What Spark is to read: the roots, or each file where that would be something else."""
-        return self.roots if self._is_plain else list(self.files)
-
-    def skip(self, reason: str, path: str) -> None:
-        self.skipped.setdefault(reason, []).append(path)
-
-    def add(self, path: str) -> None:
-        """Take in a file, or a directory with all that is below it."""
-        real = os.path.realpath(path)
-        if os.path.isdir(real):
-            self.roots.append(real)
-            self._add_directory(real)
-        else:
-            # The name stays, and not that of what it links to: it tells how the file is packed.
-            path = os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
-            self.roots.append(path)
-            self._add_file(path)
-
-    def follow_links(self) -> None:
-        """Take in what links lead to, now that all that can be reached without them is known."""
-        while self._links:
-            link = self._links.pop(0)
-            if not os.path.exists(link):
-                self.skip(BROKEN, link)
-            elif not os.path.isdir(link):
-                self._add_file(link)
-            elif os.path.realpath(link) in self.directories:
-                self.skip(LINKED, link)
-            else:
-                self.add(link)
-        if unnamed := [path for path in self.files if not _is_unicode(path)]:
-            refuse(
-                f"{some([os.fsencode(path).decode(errors='backslashreplace') for path in unnamed])}: not a name in "
-                "UTF-8, which Java cannot open; rename it, or leave it out of --input."
-            )
-
-    def _add_directory(self, directory: str) -> None:
-        waiting = [directory]
-        while waiting:
-            directory = waiting.pop()
-            if directory in self.directories:
-                continue
-            self.directories.add(directory)
-            try:
-                entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
-            except OSError as error:
-                refuse(f"{directory}: cannot be read ({storage.reason(error)}); give readable directories.")
-            for entry in entries:
-                if is_hidden(entry.name):
-                    self.skip(HIDDEN, entry.path)
-                elif entry.is_symlink():
-                    self._is_plain &= os.path.isfile(entry.path)
-                    self._links.append(entry.path)
-                elif entry.is_dir():
-                    waiting.append(entry.path)
-                else:
-                    self._add_file(entry.path)
-
-    def _add_file(self, path: str) -> None:
-        if path in self.files:
-            return
-        try:
-            status = os.stat(path)
-        except FileNotFoundError:
-            return self.skip(CHANGED, path)
-        except OSError as error:
-            refuse(f"{path}: cannot be read ({storage.reason(error)}); give readable files.")
-        if not stat.S_ISREG(status.st_mode):
-            return self.skip(SPECIAL, path)
-        if not status.st_size:
-            return self.skip(EMPTY, path)
-        real = os.path.realpath(path)
-        inode = (status.st_dev, status.st_ino)
-        if real in self._real or inode in self._inodes:
-            self._is_plain = False
-            return self.skip(LINKED if os.path.islink(path) else SAME, path)
-        self._real.add(real)
-        if status.st_nlink > 1:
-            self._inodes.add(inode)
-        self.files[path] = None
-        return None
-
-
-def is_utf8(encoding: str) -> bool:
-    """Whether a name of an encoding means UTF-8."""
-    return encoding.upper().replace("-", "") == "UTF8"
-
-
-def _is_unicode(path: str) -> bool:
-    return path.isascii() or re.search("[\ud800-\udfff]", path) is None
-
-
-class _Hadoop:
-    """Hadoop's file systems, as the session is configured."""
-
-    def __init__(self, session: "SparkSession") -> None:
-        context = session.sparkContext
-        assert context._jvm is not None, "a context has its JVM"
-        self._path = context._jvm.org.apache.hadoop.fs.Path
-        self._uri = context._jvm.java.net.URI
-        self._conf = context._jsc.hadoopConfiguration()
-        # What Java takes the names of this machine's files for, by the locale in which the JVM was started.
-        self._encoding = str(context._jvm.System.getProperty("sun.jnu.encoding"))
-
-    def open(self, uri: str) -> Any:
-        """A stream of Java's."""
-        path = self._path(self._uri(uri))
-        return path.getFileSystem(self._conf).open(path)
-
-    def uri(self, path: str) -> str:
-        """A path as Spark writes it."""
-        return str(self._path(path).toUri().toString())
-
-    def is_directory(self, path: str) -> bool:
-        return bool(self._status(path).isDirectory())
-
-    def _status(self, name: str) -> Any:
-        path = self._path(name)
-        return path.getFileSystem(self._conf).getFileStatus(path)
-
-    def exists(self, directory: str, name: str) -> bool:
-        try:
-            path = self._path(f"{_escaped(directory)}/{name}")
-            return bool(path.getFileSystem(self._conf).globStatus(path))
-        except Exception:  # what may not be looked at, above the input, tells nothing
-            return False
-
-    def matches(self, name: str) -> list[tuple[str, bool]]:
-        """What a file, directory or glob fits: its path, and whether that is on this machine.
-
-        Spark's reader refuses what is not there too, but first logs a warning with a stack trace.
-        """
-        try:
-            path = self._path(name)
-            system = path.getFileSystem(self._conf)
-            is_local = system.getUri().getScheme() == "file"
-            if is_local:
-                self._check_pattern(re.sub("^file:/+", "/", name))
-            found = [status.getPath() for status in system.globStatus(path) or ()]
-        except Exception as error:  # of whatever class, and whatever is wrong: it is this path
-            if _is_users(error):
-                raise
-            raise UnreadablePathError(name) from error
-        if not found:
-            if os.path.exists(name):
-                refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
-            refuse(f"{name}: no such file; give --input paths that exist.")
-        return [(str(path.toUri().getPath() if is_local else path.toString()), is_local) for path in found]
-
-    def _check_pattern(self, name: str) -> None:
-        """Refuse a name, or a pattern, of which Java would see less than there is."""
-        if is_utf8(self._encoding):
-            return
-        # Java cannot say what it does not see. Braces are not Python's, so this may see more than the pattern fits.
-        pattern = re.sub(r"\{[^}]*\}", "*", re.sub(r"\\(.)", lambda found: glob.escape(found[1]), name))
-        self.check_names(map(os.path.abspath, glob.glob(pattern)))
-
-    def check_names(self, paths: Iterable[str]) -> None:
-        """Refuse names that Java cannot open."""
-        if is_utf8(self._encoding):
-            return
-        if lost := [path for path in paths if not path.isascii()]:
-            refuse(
-                f"{some(lost)}: not a name that Java can open in this locale, whose encoding is {self._encoding}; set "
-                "LC_ALL=C.UTF-8 in the environment of spark-submit."
-            )
-
-    def look_for_others(self, roots: Sequence[str], listed: set[str], walk: _Walk) -> None:
-        """Say what Spark leaves out of directories elsewhere, and refuse tables there."""
-        directories: dict[str, None] = {}
-        for uri in listed:
-            if local_path(uri) is None and len(directories) < MOST_DIRECTORIES:
-                directories[unquote(uri.rpartition("/")[0])] = None
-        _check_directories(list(directories), [*roots, *directories], self.exists)
-        asked = 0
-        for root in roots:
-            path = self._path(root)
-            found = path.getFileSystem(self._conf).listFiles(path, True)
-            while found.hasNext() and asked < MOST_ASKED:
-                asked += 1
-                status = found.next()
-                uri = str(status.getPath().toUri().toString())
-                if uri not in listed:
-                    walk.skip(HIDDEN if status.getLen() else EMPTY, path_text(uri))
-        if asked == MOST_ASKED:
-            log.warning("more than %d files: those that are hidden or empty are not all counted", MOST_ASKED)
-
-
-def _mounted(named: dict[str, str]) -> tuple[dict[str, str], dict[str, str]]:
-    """Other names for files whose own are hidden to Spark, in a view of Hadoop's, and the options that make the view.
-
-    Args:
-        named: URIs by path.
-    """
-    # Hadoop keeps a view for as long as the JVM lives, by its name: other files need a view of another name.
-    view = f"named-{hashlib.sha256(repr(sorted(named.values())).encode()).hexdigest()[:16]}"
-    ends = {path: packed.suffix(path) for path in named}
-    links = {path: f"/{n}{'' if is_hidden(end[1:]) else end}" for n, (path, end) in enumerate(ends.items())}
-    mounts = {path: f"viewfs://{view}{link}" for path, link in links.items()}
-    return mounts, {f"fs.viewfs.mounttable.{view}.link.{link}": named[path] for path, link in links.items()}
 
 
 def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, str]) -> list[File]:
@@ -464,12 +177,6 @@ def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, st
 # What is refused
 
 
-def _is_users(error: Exception) -> bool:
-    from spark_w2v.errors import ConfigError
-
-    return isinstance(error, ConfigError)
-
-
 def _refuse_nothing(given: Sequence[str], skipped: dict[str, list[str]]) -> NoReturn:
     where = some(list(given))
     if set(skipped) == {EMPTY}:
@@ -479,101 +186,10 @@ def _refuse_nothing(given: Sequence[str], skipped: dict[str, list[str]]) -> NoRe
     refuse(f"{where}: has no files{but}; give --input a directory with files in it, or a file.")
 
 
-def _check_unlisted(paths: Sequence[str], walk: _Walk) -> None:
+def _check_unlisted(paths: Sequence[str], walk: Walk) -> None:
     """Refuse files that Spark would leave out, and not say so."""
     there = [path for path in paths if os.path.exists(path)]
     if there:
         refuse(f"{some(there)}: not among the files that Spark lists; rename it, or leave it out of --input.")
     for path in paths:
         walk.skip(CHANGED, path)
-
-
-def _check_outputs(given: Sequence[str], roots: Sequence[str], outputs: Sequence[str]) -> None:
-    """Refuse to write where the next run would read."""
-    read = {_alike(root): root for root in roots}
-    patterns = [(name, os.path.abspath(name).split("/")) for name in given if _is_pattern(name) and ":/" not in name]
-    for output in outputs:
-        inside = [output, *_above([output])]
-        found = [read[_alike(path)] for path in inside if _alike(path) in read]
-        found += [name for name, pattern in patterns if any(_fits(path.split("/"), pattern) for path in inside)]
-        if found:
-            refuse(
-                f"{output}: is inside of --input {path_text(found[0])}, so the next run would read it; give another."
-            )
-
-
-def _fits(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    return len(parts) == len(pattern) and all(map(fnmatch.fnmatchcase, parts, pattern))
-
-
-def _alike(path: str) -> str:
-    return re.sub("^s3[an]?:/+", "s3://", path.rstrip("/"))
-
-
-def _check_directories(directories: Sequence[str], roots: Sequence[str], exists: Callable[[str, str], bool]) -> None:
-    """Refuse directories of which not every file belongs to the corpus.
-
-    Args:
-        directories: that are read.
-        roots: whatever they are in may be a table.
-        exists: whether a directory has something of that name, or that a glob fits.
-    """
-    for directory in directories:
-        if all(exists(directory, name) for name in OWN):
-            refuse(f"{directory}: is the output of a run, not text; leave it out of --input.")
-    for directory in {**dict.fromkeys(directories), **dict.fromkeys(_above(roots))}:
-        for name, (table, kind) in TABLES.items():
-            if exists(directory, name):
-                refuse(
-                    f"{directory}: is {table}, which may keep files of rows that were removed; write what it holds as "
-                    f'Parquet, with spark.read.format("{kind}").load(...).write.parquet(...), and give that.'
-                )
-
-
-def _check_text(files: Sequence[File]) -> None:
-    """Refuse files that Spark would read as text, and that are something else."""
-    paths = [path_text(file.path) for file in files]
-    here = [path for file in files if (path := local_path(file.path)) is not None]
-    with ThreadPoolExecutor(READERS) as readers:
-        contents = dict(zip(here, readers.map(packed.not_text_by_content, here), strict=True))
-    found: dict[str, list[str]] = {}
-    for path in paths:
-        if reason := packed.not_text_by_name(path) or contents.get(path):
-            found.setdefault(reason, []).append(path)
-    for reason, bad in found.items():
-        refuse(f"{some(bad)}: {reason}.")
-
-
-def _check_packed(hadoop: _Hadoop, files: Sequence[File]) -> None:
-    """Refuse packed files of which Hadoop would read less than there is, and not say so."""
-    bzip2 = [file for file in files if file.path.lower().endswith(".bz2")]
-    blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
-    if sum(file.bytes for file in bzip2) > MOST_CHECKED:
-        log.warning(
-            "%d .bz2 files are too large to be looked through for damage, which Hadoop passes over in silence: "
-            "test them with bzip2 -t",
-            len(bzip2),
-        )
-        bzip2 = []
-    if bzip2:
-        log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
-    if blocks:
-        log.warning("%d files are .lz4 or .snappy: where one is cut short, Hadoop does not notice", len(blocks))
-    for file in [*bzip2, *blocks]:
-        stream = hadoop.open(file.path)
-        try:
-            if file in blocks:
-                reason = packed.damage_of_blocks(bytes(stream.readNBytes(4)))
-            else:
-                reason = packed.damage_of_bzip2(_pieces_of(stream))
-        finally:
-            stream.close()
-        if reason is not None:
-            refuse(
-                f"{path_text(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
-            )
-
-
-def _pieces_of(stream: Any) -> Iterator[bytes]:
-    while piece := bytes(stream.readNBytes(AT_A_TIME)):
-        yield piece

@@ -71,7 +71,6 @@ MEANINGS = (
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )
 
-
 REASONS = (
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
@@ -79,7 +78,6 @@ REASONS = (
     ("(?i)native zstandard library not available|without zstd support", "this Hadoop reads no zstd"),
     ("(?i)invalid (block|code|distance|stored|literal|bit)|crc|checksum|corrupt|magic", "it is damaged"),
 )
-
 
 # What Spark reads of a store under another scheme than its own tools do.
 SCHEMES_OF_SPARK = {"s3": "s3a://", "s3n": "s3a://", "az": "abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/"}

@@ -31,6 +31,7 @@ from spark_w2v.spark.buckets import RunSpec
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED
+from spark_w2v.spark.training_state import Progress, Settings, State
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
@@ -54,91 +55,6 @@ ENCODED_ARROW = pa.schema(
         ("lengths", pa.binary()),
     ]
 )
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What training may be asked to do, resolved: no "auto" is left."""
-
-    scheme: str
-    partitions: int
-    dimensions: int
-    window: int
-    negatives: int
-    epochs: int
-    learning_rate: float
-    slices: int  # sweeps_per_epoch of blocks, syncs_per_epoch of replicas
-    subsample: float
-    noise_exponent: float
-    damping: float
-    seed: int
-    held_out_words: int
-
-
-@dataclass
-class State:
-    """Where a run stands; all that resuming needs.
-
-    Args:
-        parameters: complete; never written to again once training has begun.
-        epoch, sweep: the next to train; sweeps are syncs of `replicas`.
-        loss, loss_pairs, pairs, words: of the epoch so far.
-        seconds: likewise; the others are core-seconds of all tasks: drawing pairs, taking them to where they are
-            trained, in kernels, waiting for blocks.
-        driver_bytes, task_bytes: of parameters, through the driver and between tasks.
-    """
-
-    parameters: ParameterFiles
-    epoch: int = 0
-    sweep: int = 0
-    loss: float = 0.0
-    loss_pairs: int = 0
-    pairs: int = 0
-    words: int = 0
-    seconds: float = 0.0
-    draw_seconds: float = 0.0
-    take_seconds: float = 0.0
-    kernel_seconds: float = 0.0
-    wait_seconds: float = 0.0
-    driver_bytes: int = 0
-    task_bytes: int = 0
-
-    @property
-    def center(self) -> Float32Array:
-        """(V, D) in block order, mapped."""
-        return self.parameters.center
-
-    @property
-    def context(self) -> Float32Array:
-        """(V, D) in block order, mapped."""
-        return self.parameters.context
-
-    def position(self) -> dict[str, Any]:
-        """All but the parameters, as JSON-able values."""
-        return {name: value for name, value in vars(self).items() if name != "parameters"}
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What is reported while training goes on.
-
-    Args:
-        done: share of the run, 0 to 1.
-        epoch: that is trained, from 0.
-        learning_rate: that is reached.
-        loss: of the epoch so far; None before there is one.
-        is_drawing: pairs are being drawn, and nothing is trained.
-        is_saved: there is a new state, which can be kept.
-        metrics: of the epoch, where it has ended; else None.
-    """
-
-    done: float
-    epoch: int
-    learning_rate: float
-    loss: float | None
-    is_drawing: bool = False
-    is_saved: bool = False
-    metrics: dict[str, Any] | None = None
 
 
 @dataclass

@@ -13,17 +13,7 @@ from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import output_of
-from tests.support.runs import (
-    FINGERPRINT,
-    child,
-    contents,
-    end,
-    publish,
-    save,
-    start,
-    tree,
-    writing,
-)
+from tests.support.runs import FINGERPRINT, child, contents, end, publish, save, start, tree, writing
 
 KILLS = 12
 

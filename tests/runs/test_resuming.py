@@ -8,14 +8,7 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import UserError
-from tests.support.runs import (
-    contents,
-    publish,
-    save,
-    start,
-    tree,
-    writing,
-)
+from tests.support.runs import contents, publish, save, start, tree, writing
 
 
 def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -> None:

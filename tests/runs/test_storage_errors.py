@@ -9,16 +9,7 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import StorageError
-from tests.support.runs import (
-    CODES,
-    faults,
-    parameters,
-    publish,
-    save,
-    start,
-    tree,
-    writing,
-)
+from tests.support.runs import CODES, faults, parameters, publish, save, start, tree, writing
 
 
 @pytest.fixture

@@ -8,17 +8,7 @@ import pytest
 
 from spark_w2v.errors import UserError
 from spark_w2v.runs import local
-from tests.support.runs import (
-    STRANGERS,
-    contents,
-    everything,
-    make_stranger,
-    publish,
-    save,
-    start,
-    tree,
-    writing,
-)
+from tests.support.runs import STRANGERS, contents, everything, make_stranger, publish, save, start, tree, writing
 
 
 @pytest.mark.parametrize("kind", STRANGERS)

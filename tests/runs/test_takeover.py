@@ -11,15 +11,7 @@ from spark_w2v.errors import StorageError
 from spark_w2v.runs import checkpoints
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.run import Run
-from tests.support.runs import (
-    contents,
-    parameters,
-    publish,
-    save,
-    start,
-    tree,
-    writing,
-)
+from tests.support.runs import contents, parameters, publish, save, start, tree, writing
 
 
 def take_over(output: Path) -> Run:

@@ -12,8 +12,20 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram import kernel
-from spark_w2v.skipgram.kernel import BlockNoise, Groups, SgdParams, TrainStats, cut_parts, take_turns, train_pairs
+from spark_w2v.skipgram import groups, kernel
+from spark_w2v.skipgram.groups import (
+    FREQUENT,
+    GROUP,
+    LEAST_CUT,
+    LEAST_FREQUENT,
+    WIDTHS,
+    Groups,
+    batch_size,
+    cut_parts,
+    group_width,
+    interleave,
+)
+from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, TrainStats, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler, Runs
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
@@ -105,7 +117,7 @@ def walk_plainly(task: Task, step: SgdParams, seed: int) -> Plain:
     )
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
     loss, loss_pairs = 0.0, 0
-    for part, begin in take_turns(parts, rng):
+    for part, begin in interleave(parts, rng):
         groups = part.groups.stretch(begin)
         for first in range(0, groups.center.size, part.size):
             number, last = (begin + first) // part.size, min(first + part.size, groups.center.size)
@@ -128,11 +140,11 @@ def walk_plainly(task: Task, step: SgdParams, seed: int) -> Plain:
     return Plain(center_rows, context_rows, loss, loss_pairs)
 
 
-FULL_BATCH = kernel.BATCH  # pairs
+FULL_BATCH = groups.BATCH  # pairs
 BATCH = 8  # pairs
 
 
-@pytest.fixture(params=kernel.WIDTHS)
+@pytest.fixture(params=WIDTHS)
 def small_batches(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
     """Groups of one width, two of them a set, eight pairs a batch, two noise words per context, whatever the rows."""
     sizes = {"SHARING": 2, "NOISE_PER_CONTEXT": 2, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
@@ -183,10 +195,10 @@ def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int
 def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
     pairs: int, most_lots: int, frequent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "FREQUENT", 4 * DIMENSIONS * frequent)
-    monkeypatch.setattr(kernel, "LEAST_FREQUENT", 1)
+    monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
+    monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
     monkeypatch.setattr(kernel, "NOISE_LOTS", most_lots)
-    monkeypatch.setattr(kernel, "STRETCH", 2)
+    monkeypatch.setattr(groups, "CHUNK", 2)
     task = some_task(pairs)
     step = constant(RATE)
     wanted = walk_plainly(task, step, 3)
@@ -219,7 +231,7 @@ def test_the_implicit_step_divides_by_all_updates_of_a_center_in_the_batch() -> 
 
 
 def test_a_row_is_never_moved_by_more_than_so_many_mean_gradients() -> None:
-    pairs = kernel.GROUP * 4
+    pairs = GROUP * 4
     task = some_task(pairs, center_rows=1)
     # A small row against zeros: sigma is 1/2 everywhere, so that context gradients are -v / 2 for a pair.
     task = task._replace(center_rows=np.full((1, DIMENSIONS), 0.25, np.float32), context_rows=task.context_rows * 0)
@@ -230,7 +242,7 @@ def test_a_row_is_never_moved_by_more_than_so_many_mean_gradients() -> None:
 def test_the_learning_rate_falls_from_the_first_to_the_last(
     small_batches: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel, "STRETCH", 1)
+    monkeypatch.setattr(groups, "CHUNK", 1)
     words = 10 * BATCH // small_batches  # of which each has a group of its own
     # One pair a word and no noise: each center moves by its batch's rate times half of its context row, of ones.
     ids = np.arange(words, dtype=np.int32)
@@ -253,7 +265,7 @@ def test_noise_of_a_block_is_a_part_of_the_whole_and_only_its_ratios_count() -> 
 @pytest.mark.parametrize("context_rows", [1, 5, 4096])
 @pytest.mark.parametrize(
     "pairs",
-    [1, kernel.GROUP - 1, kernel.GROUP, kernel.GROUP + 1, FULL_BATCH, FULL_BATCH + 1, 3 * FULL_BATCH + 17],
+    [1, GROUP - 1, GROUP, GROUP + 1, FULL_BATCH, FULL_BATCH + 1, 3 * FULL_BATCH + 17],
 )
 def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pairs: int, context_rows: int) -> None:
     centers_used = 4
@@ -274,7 +286,7 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     assert done.pairs == pairs == done.center_updates.sum() == done.context_updates.sum()
 
 
-def groups_of(pairs: list[int], seed: int, width: int = kernel.GROUP, stretch: int = 7) -> Groups:
+def groups_of(pairs: list[int], seed: int, width: int = GROUP, stretch: int = 7) -> Groups:
     """Groups whose contexts are the positions of the pairs."""
     count = np.array(pairs, np.int32)
     first, last = (np.cumsum(count) - count).astype(np.int32), max(int(count.sum()) - 1, 0)
@@ -286,7 +298,7 @@ def groups_of(pairs: list[int], seed: int, width: int = kernel.GROUP, stretch: i
 @given(
     pairs=st.lists(st.integers(1, 40), min_size=1, max_size=30),
     seed=st.integers(0, 2**32),
-    width=st.sampled_from(kernel.WIDTHS),
+    width=st.sampled_from(WIDTHS),
     stretch=st.sampled_from([7, 10_000]),
 )
 @example(pairs=[1], seed=0, width=8, stretch=7)
@@ -311,7 +323,7 @@ def test_groups_cover_each_pair_once_and_never_two_centers(
     ("pairs", "width"), [([1] * 50, 1), ([2] * 50, 2), ([4, 3] * 50, 4), ([8, 7, 90, 16] * 9, 8), ([1] * 50 + [9], 1)]
 )
 def test_groups_are_as_wide_as_centers_fill_them(pairs: list[int], width: int) -> None:
-    assert kernel.group_width(np.array(pairs, np.int32)) == width
+    assert group_width(np.array(pairs, np.int32)) == width
 
 
 def test_groups_come_in_random_order() -> None:
@@ -324,9 +336,9 @@ def test_groups_come_in_random_order() -> None:
 def test_frequent_rows_have_half_of_the_noise_as_far_as_they_fit_and_are_not_too_few() -> None:
     noise = np.array([6.0] * 50 + [1.0] * 500)  # 300 and 500
     assert kernel.frequent_rows(noise, dimensions=100) == 50 + 100
-    assert kernel.frequent_rows(noise, kernel.FREQUENT // (4 * 70)) == 70
-    assert kernel.frequent_rows(noise, kernel.FREQUENT // (4 * (kernel.LEAST_FREQUENT - 1))) == noise.size
-    assert kernel.frequent_rows(np.ones(2 * kernel.LEAST_FREQUENT - 4), 100) == 2 * kernel.LEAST_FREQUENT - 4
+    assert kernel.frequent_rows(noise, FREQUENT // (4 * 70)) == 70
+    assert kernel.frequent_rows(noise, FREQUENT // (4 * (LEAST_FREQUENT - 1))) == noise.size
+    assert kernel.frequent_rows(np.ones(2 * LEAST_FREQUENT - 4), 100) == 2 * LEAST_FREQUENT - 4
     assert kernel.frequent_rows(np.ones(1), 100) == 1
 
 
@@ -343,7 +355,7 @@ def test_parts_share_all_pairs_and_give_each_row_its_noise(
     noise = noise_distribution(np.array([900, 300, 100, 80, 9, 3, 1], np.int64), 0.75)
     block = dataclasses.replace(BlockNoise.of(noise, DIMENSIONS), frequent=frequent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(kernel, "LEAST_CUT", 1)
+        patch.setattr(groups, "LEAST_CUT", 1)
         parts = cut_parts(*numbered(centers, contexts), 5, block, negatives, np.random.default_rng(1))
     assert len(parts) <= 2
     trained: list[tuple[int, int]] = []
@@ -368,8 +380,8 @@ def test_parts_share_all_pairs_and_give_each_row_its_noise(
 
 
 def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
-    rows = 4 * kernel.LEAST_FREQUENT
-    for pairs, parts in [(kernel.LEAST_CUT - 1, 1), (kernel.LEAST_CUT, 2)]:
+    rows = 4 * LEAST_FREQUENT
+    for pairs, parts in [(LEAST_CUT - 1, 1), (LEAST_CUT, 2)]:
         task = some_task(pairs, context_rows=rows)
         numbers = numbered(task.centers, task.contexts)
         assert len(cut_parts(*numbers, len(task.center_rows), noise_of(task), 5, np.random.default_rng(1))) == parts
@@ -377,7 +389,7 @@ def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
 
 @pytest.mark.parametrize(("rows", "pairs"), [(1, 64), (100, 64), (200, 128), (300, 256), (1563, 1536), (9999, 2048)])
 def test_a_batch_has_a_context_row_for_each_pair_but_in_the_smallest_blocks(rows: int, pairs: int) -> None:
-    assert kernel.batch_size(rows) == pairs
+    assert batch_size(rows) == pairs
 
 
 def test_a_block_in_which_no_word_occurs_has_no_noise() -> None:
@@ -386,7 +398,7 @@ def test_a_block_in_which_no_word_occurs_has_no_noise() -> None:
     assert not noise.edges.any()
 
 
-@pytest.mark.parametrize("times", [2, kernel.GROUP + 3])
+@pytest.mark.parametrize("times", [2, GROUP + 3])
 def test_a_word_repeated_in_a_batch_learns_from_every_occurrence(times: int) -> None:
     task = some_task(1, center_rows=1, context_rows=2)
     repeated = task._replace(centers=task.centers.repeat(times), contexts=task.contexts.repeat(times))

@@ -18,6 +18,8 @@ import pytest
 from spark_w2v import config
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, inputs, vocabulary
+from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop
+from spark_w2v.spark.input_checks import check_outputs
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.text import packed
 from spark_w2v.text.messages import path_text
@@ -76,7 +78,7 @@ def test_a_directory_and_a_link_to_it_are_read_once(spark: "SparkSession", folde
     (folder / "latest").symlink_to("2026-01-01")
     found = listed(spark, folder)
     assert names(found, folder) == ["2026-01-01/part.txt"]
-    assert left_out(found, folder) == {inputs.LINKED: ["latest"]}
+    assert left_out(found, folder) == {LINKED: ["latest"]}
     assert lines_of(spark, folder, found=found) == 40
     assert lines_of(spark, folder / "latest", folder) == 40
     assert lines_of(spark, folder / "latest") == 40
@@ -90,7 +92,7 @@ def test_links_in_a_circle_end(spark: "SparkSession", folder: Path) -> None:
     (folder / "itself").symlink_to("itself")
     found = listed(spark, folder)
     assert names(found, folder) == ["deep/other.txt", "part.txt"]
-    assert left_out(found, folder) == {inputs.LINKED: ["again", "deep/up"], inputs.BROKEN: ["itself"]}
+    assert left_out(found, folder) == {LINKED: ["again", "deep/up"], BROKEN: ["itself"]}
     assert lines_of(spark, folder, found=found) == 5
 
 
@@ -101,7 +103,7 @@ def test_a_link_is_followed_where_nothing_else_leads(spark: "SparkSession", fold
     (folder / "gone").symlink_to(tmp_path / "nothing")
     found = listed(spark, folder)
     assert names(found, tmp_path) == ["far/a.txt", "in/b.txt"]
-    assert left_out(found, folder) == {inputs.BROKEN: ["gone"]}
+    assert left_out(found, folder) == {BROKEN: ["gone"]}
     assert lines_of(spark, folder, found=found) == 2
 
 
@@ -114,7 +116,7 @@ def test_a_link_keeps_the_name_that_tells_how_its_file_is_packed(
     (folder / "b.txt.gz").symlink_to(tmp_path / "0123abc")
     found = listed(spark, folder)
     assert names(found, folder) == ["a.txt.gz"]
-    assert left_out(found, folder) == {inputs.LINKED: ["b.txt.gz"]}
+    assert left_out(found, folder) == {LINKED: ["b.txt.gz"]}
     assert lines_of(spark, folder, found=found) == 7
     assert lines_of(spark, folder / "b.txt.gz") == 7
 
@@ -122,7 +124,7 @@ def test_a_link_keeps_the_name_that_tells_how_its_file_is_packed(
 def test_a_file_with_two_names_is_read_once(spark: "SparkSession", folder: Path) -> None:
     os.link(text(folder / "a.txt", 5), folder / "b.txt")
     found = listed(spark, folder)
-    assert left_out(found, folder) == {inputs.SAME: ["b.txt"]}
+    assert left_out(found, folder) == {SAME: ["b.txt"]}
     assert lines_of(spark, folder, found=found) == 5
 
 
@@ -147,11 +149,11 @@ def test_hidden_files_are_left_out_and_told_unless_they_are_named(spark: "SparkS
     assert names(found, folder) == ["a.txt", "day=1/_d=e.txt"]
     hidden = [".b.txt", "_Hid den.txt", "_temporary", "f.txt._COPYING_"]
     assert left_out(found, folder) == {
-        inputs.HIDDEN: hidden, inputs.EMPTY: ["empty.txt"], inputs.SPECIAL: ["pipe"],
+        HIDDEN: hidden, EMPTY: ["empty.txt"], SPECIAL: ["pipe"],
     }  # fmt: skip
-    assert left_out(listed(spark, f"{folder}/*"), folder)[inputs.HIDDEN] == hidden
+    assert left_out(listed(spark, f"{folder}/*"), folder)[HIDDEN] == hidden
     assert "left out: 4 hidden by their names (" in inputs.summary(found)[1]
-    assert inputs.facts(found)["skipped"][inputs.HIDDEN]["count"] == 4
+    assert inputs.facts(found)["skipped"][HIDDEN]["count"] == 4
     assert names(listed(spark, f"{folder}/_*.txt"), folder) == ["_Hid den.txt"]
     named = [folder / name for name in hidden]
     found = listed(spark, *named, folder / "a.txt")
@@ -186,7 +188,7 @@ def test_a_file_that_spark_does_not_list_is_refused(
     spark: "SparkSession", folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unseen = {str(text(folder / "a.txt")), str(text(folder / "b.txt"))}
-    whole: Callable[..., list[inputs.File]] = inputs._listed
+    whole: Callable[..., list[File]] = inputs._listed
     monkeypatch.setattr(inputs, "_listed", lambda *arguments: whole(*arguments)[:1])
     path, _, sentence = refused(spark, folder).partition(": ")
     assert path in unseen
@@ -210,13 +212,13 @@ def test_names_beyond_ascii_are_refused_where_java_cannot_open_them(
     text(folder / "ö.txt")
     text(folder / "日本.txt")
     assert len(listed(spark, folder).files) == 3
-    whole = inputs._Hadoop.__init__
+    whole = Hadoop.__init__
 
-    def in_posix(hadoop: inputs._Hadoop, session: "SparkSession") -> None:
+    def in_posix(hadoop: Hadoop, session: "SparkSession") -> None:
         whole(hadoop, session)
         hadoop._encoding = "ANSI_X3.4-1968"
 
-    monkeypatch.setattr(inputs._Hadoop, "__init__", in_posix)
+    monkeypatch.setattr(Hadoop, "__init__", in_posix)
     for path in (folder, f"{folder}/*.txt", folder / "{ö,a}.txt", folder / "ö.txt"):
         sentence = refused(spark, path)
         assert f"{folder}/ö.txt" in sentence
@@ -368,7 +370,7 @@ def test_elsewhere_too_what_is_hidden_is_told_and_tables_are_refused(spark: "Spa
     (folder / "c.txt").touch()
     found = listed(spark, "viewfs://far/in")
     assert [file.path for file in found.files] == ["viewfs://far/in/deep/a%20b.txt"]
-    assert found.skipped == {inputs.HIDDEN: ["viewfs://far/in/_b.txt"], inputs.EMPTY: ["viewfs://far/in/c.txt"]}
+    assert found.skipped == {HIDDEN: ["viewfs://far/in/_b.txt"], EMPTY: ["viewfs://far/in/c.txt"]}
     assert lines_of(spark, "viewfs://far/in", found=found) == 3
     assert lines_of(spark, "viewfs://far/in/_b.txt") == 2
     for output in ("viewfs://far/in/out", "viewfs://far/in"):
@@ -387,7 +389,7 @@ def test_many_names_take_no_longer_than_their_number(tmp_path: Path) -> None:
     # 20,000 names that the shell made of a pattern; with all pairs of them looked at it took minutes.
     roots = [f"{tmp_path}/{number}.txt" for number in range(20_000)]
     started = time.monotonic()
-    inputs._check_outputs(roots, roots, [f"{tmp_path}/out"])
+    check_outputs(roots, roots, [f"{tmp_path}/out"])
     assert time.monotonic() - started < 5
 
 
@@ -396,7 +398,7 @@ def test_small_files_share_tasks_and_packed_ones_count_what_they_hold(spark: "Sp
         text(folder / f"{number:03}.txt")
     segments = corpus.read(spark, [str(folder)], config.Corpus())
     assert segments.rdd.getNumPartitions() == 2
-    files = [inputs.File(f"file:/{number}.txt.gz", number, 1 << 20, 0) for number in range(10)]
+    files = [File(f"file:/{number}.txt.gz", number, 1 << 20, 0) for number in range(10)]
     assert inputs.Inputs(files, [], {}, {}).open_bytes == inputs.OPEN_BYTES + (3 << 20)
 
 
@@ -420,7 +422,7 @@ def test_what_identifies_a_corpus_names_each_file_with_size_and_time(spark: "Spa
 
 
 def test_a_corpus_of_very_many_files_is_identified_by_a_digest() -> None:
-    files = [inputs.File(f"file:/{number:06d}", number, 10, 1000) for number in range(inputs.MOST_NAMED + 1)]
+    files = [File(f"file:/{number:06d}", number, 10, 1000) for number in range(inputs.MOST_NAMED + 1)]
     before = inputs.identity(files)
     assert len(before) == 4
     for change in ({"path": "file:/a"}, {"bytes": 11}, {"modified": 999}):

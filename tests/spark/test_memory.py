@@ -15,7 +15,8 @@ from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import expected_pairs, kept_words
 from spark_w2v.spark.memory import Given, Need, check, check_disk, given_by, needed
 from spark_w2v.spark.tables import ENCODED
-from spark_w2v.spark.training import Settings, Training
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Settings
 
 GB = 1 << 30
 

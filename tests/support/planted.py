@@ -7,7 +7,8 @@ import numpy as np
 from pyspark.sql import SparkSession
 
 from spark_w2v.spark.tables import ENCODED, SEGMENTS
-from spark_w2v.spark.training import Settings, Training
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Settings
 from spark_w2v.text.counters import COUNTERS
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ SETTINGS = Settings(
     seed=5,
     held_out_words=200,
 )
-
 
 WORDS = 250
 

@@ -20,8 +20,6 @@ from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.run import Run, open_run, output_of
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
 
 

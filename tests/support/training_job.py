@@ -17,11 +17,8 @@ from spark_w2v import job
 
 ROOT = Path(__file__).resolve().parents[2]
 
-
 # Compiling less makes short runs of spark-submit shorter.
 FAST_JVM = {"SPARK_SUBMIT_OPTS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
-
-
 GROUPS = ("apple pear plum cherry quince", "saw hammer chisel plane lathe", "oboe viola flute cello harp")
 
 
@@ -69,7 +66,6 @@ SMALL = [
     "--set", "training.dimensions=16", "--set", "training.epochs=5", "--set", "vocabulary.subsample=0",
     "--set", "training.window=3",
 ]  # fmt: skip
-
 
 ONE = ["--set", "training.partitions=1"]
 
