@@ -23,6 +23,7 @@ from bench import measure, quality, text
 from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import groups, kernel, schedule
+from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
@@ -113,7 +114,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     blocks = assign_blocks(load, w.blocks)
     sampler = PairSampler(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
-    noises = [kernel.BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
+    noises = [BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
     codec = PairCodec.of(blocks)
     center, context = np.empty((2, corpus.counts.size, w.dimensions), np.float32)
     initialise(center, context, w.seed, np.argsort(blocks.order).astype(np.int32))

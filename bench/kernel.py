@@ -27,7 +27,7 @@ from bench.blocks import Corpus, cut, draw, read
 from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import kernel
-from spark_w2v.skipgram.groups import cut_parts
+from spark_w2v.skipgram.groups import BlockNoise, cut_parts
 from spark_w2v.skipgram.pairs import Numbers, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
@@ -99,7 +99,7 @@ class Work(NamedTuple):
     buckets: list[tuple[int, int, Numbers]]
     codec: PairCodec
     blocks: Blocks
-    noises: list[kernel.BlockNoise]
+    noises: list[BlockNoise]
     words: int
     draw_seconds: float
 
@@ -114,7 +114,7 @@ def prepare(corpus: Corpus, count: int) -> Work:
     seconds = time.perf_counter() - begun
     buckets = [(i, j, codec.shortened(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
-    noises = [kernel.BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
+    noises = [BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
     return Work(buckets, codec, blocks, noises, words, seconds)
 
 
@@ -148,7 +148,7 @@ def bucket_nanoseconds(count: int, size: int) -> float:
     initialise(center, context, 1)
     context += center[::-1]
     step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
-    noises = [kernel.BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
+    noises = [BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]
     drawn, rng = [], np.random.default_rng(1)
     for number in range(min(MOST_BUCKETS, -(-ENOUGH_PAIRS // size))):
         i, j = number // count % count, number % count

@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from bench.synthetic import zipf_counts
 from bench.work import Buckets, Work, work_of
 from spark_w2v.config import Config
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.groups import BlockNoise
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution

@@ -25,8 +25,9 @@ from spark_w2v.analysis import warm_start
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.config import Config
 from spark_w2v.runs import embeddings
+from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, generator, keep_probability, noise_distribution

@@ -14,8 +14,7 @@ import numpy as np
 from scipy.special import gammainc
 
 from spark_w2v.config import Config
-from spark_w2v.skipgram.groups import CHUNK, GROUP_COST, LEAST_CUT, WIDTHS, batch_size
-from spark_w2v.skipgram.kernel import MOST_NOISE, frequent_rows
+from spark_w2v.skipgram.groups import CHUNK, GROUP_COST, LEAST_CUT, MOST_NOISE, WIDTHS, batch_size, frequent_rows
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import (

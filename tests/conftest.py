@@ -20,6 +20,7 @@ import pytest
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Before any JVM or worker starts. Workers take whatever python3 is on PATH unless told; a SPARK_HOME or a PYTHONPATH of

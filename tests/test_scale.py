@@ -15,8 +15,7 @@ from bench.synthetic import write_text, zipf_counts
 from bench.work import Buckets, Work, expected_groups, work_of
 from spark_w2v.config import Config
 from spark_w2v.exchange.plan import share_blocks
-from spark_w2v.skipgram.groups import CHUNK, WIDTHS, Groups, cut_parts
-from spark_w2v.skipgram.kernel import BlockNoise
+from spark_w2v.skipgram.groups import CHUNK, WIDTHS, BlockNoise, Groups, cut_parts
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler, Runs
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability, noise_distribution
@@ -117,8 +116,8 @@ def test_groups_of_a_run_are_those_that_the_kernel_cuts(blocks: int, subsample: 
         two_parts += len(parts) == 2
         for part in parts:
             many, rows = len(part.groups), of_block.share.size
-            batches, stretches = -(-many // part.size), -(-many // (part.size * CHUNK))
-            found = found.plus(Buckets(0, 0, many, many * part.groups.width, 0, batches, rows * (stretches + 1)))
+            batches, chunks = -(-many // part.size), -(-many // (part.size * CHUNK))
+            found = found.plus(Buckets(0, 0, many, many * part.groups.width, 0, batches, rows * (chunks + 1)))
         found = found.plus(Buckets(1.0, pairs.size))
     assert two_parts or blocks == 12
     expected = work_of(counts, 100, blocks, 2, subsample=subsample).buckets

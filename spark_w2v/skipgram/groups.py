@@ -6,15 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spark_w2v.skipgram.kernel import MOST_NOISE, NOISE_LOTS, BlockNoise
 from spark_w2v.skipgram.pairs import Numbers, PairCodec, Runs
 from spark_w2v.skipgram.sampling import draw_noise_sets
-from spark_w2v.types import Int32Array
+from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 # Chosen by measurement: docs/measurements.md.
 GROUP = 8  # M at most, where the centers of a bucket have pairs enough
 WIDTHS = (1, 2, 4, GROUP)
-GROUP_COST = 0.6  # time of a group beside that of its contexts, there or not, in contexts
+GROUP_COST = 0.6  # time of a group in addition to that of its contexts, there or not, in contexts
 SHARING = 32  # S
 NOISE_PER_CONTEXT = 8  # N = 8 M: a pair has as many noise words of its own in narrow groups as in wide ones
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
@@ -24,6 +23,48 @@ FREQUENT = 1 << 20  # bytes of the rows that are frequent contexts, at most: abo
 LEAST_FREQUENT = 64  # rows, = the noise words of a set: fewer, and the groups are too short for what they gain
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: fewer, and batches are too short
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time: what that takes stays in the cache
+NOISE_BATCHES = 512  # of noise words drawn for one task; a longer task meets them again, with other pairs
+MOST_NOISE = 4  # times K that a pair has at most in addition: of a part with few pairs and much noise
+
+
+@dataclass(frozen=True)
+class BlockNoise:
+    """The noise of one context block: all that the kernel knows of it, computed once for all of its buckets.
+
+    Args:
+        share: (Ro,) probability of each row as a noise word.
+        edges: (Ro,) the same, cumulated, up to 1.
+        frequent: so many rows, the first ones, are frequent.
+        batch: pairs of a batch.
+    """
+
+    share: Float32Array
+    edges: Float64Array
+    frequent: int
+    batch: int
+
+    @classmethod
+    def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":
+        """Compute it for a block.
+
+        Args:
+            noise: (Ro,) how often each context row is a noise word; only their ratios count.
+            dimensions: D.
+        """
+        total = noise.sum() or 1.0  # a block's part of the distribution is less than 1, and nothing if no word occurs
+        edges = np.cumsum(noise / total)
+        edges /= edges[-1] or 1.0
+        return cls((noise / total).astype(np.float32), edges, frequent_rows(noise, dimensions), batch_size(noise.size))
+
+
+def frequent_rows(noise: Float64Array, dimensions: int) -> int:
+    """The first so many context rows are trained apart from the others: those of half of the noise, as far as they fit.
+
+    All, where they would be too few to be each other's noise.
+    """
+    half = int(np.searchsorted(np.cumsum(noise), noise.sum() / 2)) + 1
+    frequent = min(half, FREQUENT // (4 * dimensions))
+    return frequent if frequent >= LEAST_FREQUENT else noise.size
 
 
 class BatchChunk(NamedTuple):
@@ -42,7 +83,7 @@ class Groups:
         contexts_at: context rows of the pairs at some positions; a position beyond the last is the last.
         runs: of the pairs of each center.
         width: M.
-        stretch: groups of a stretch.
+        chunk: groups of a chunk.
     """
 
     def __init__(
@@ -50,11 +91,11 @@ class Groups:
         contexts_at: Callable[[Int32Array], Int32Array],
         runs: Runs,
         width: int,
-        stretch: int,
+        chunk: int,
         rng: np.random.Generator,
     ) -> None:
         # What is kept for each center fits in the cache; kept for each group it would not.
-        self._runs, self._stretch, self._contexts_at, self.width = runs, stretch, contexts_at, width
+        self._runs, self._chunk, self._contexts_at, self.width = runs, chunk, contexts_at, width
         self._parts: Int32Array = -(-runs.pairs // width)
         before: Int32Array = np.cumsum(self._parts, dtype=np.int32) - self._parts
         # Every parts-th pair of the center, not M neighbours: pairs are sorted by context too, so that neighbours are
@@ -66,13 +107,13 @@ class Groups:
         self._run = np.repeat(np.arange(runs.pairs.size, dtype=np.int32), self._parts)
         self._order = rng.permutation(np.arange(self._run.size, dtype=np.int32))
         self._contexts: Int32Array | None = None
-        if len(self) > stretch:
+        if len(self) > chunk:
             # Laid out in the order in which the pairs lie: a group that is taken in random order is one piece, not M.
             self._contexts = np.empty((len(self), width), np.int32)
-            for begin in self.stretches():
-                group = np.arange(begin, min(begin + stretch, len(self)), dtype=np.int32)
-                run = self._run[begin : begin + stretch]
-                self._contexts[begin : begin + stretch] = self._contexts_of(group, run, self._parts[run])
+            for begin in self.chunks():
+                group = np.arange(begin, min(begin + chunk, len(self)), dtype=np.int32)
+                run = self._run[begin : begin + chunk]
+                self._contexts[begin : begin + chunk] = self._contexts_of(group, run, self._parts[run])
 
     def __len__(self) -> int:
         return self._run.size
@@ -85,13 +126,13 @@ class Groups:
             at += stride
         return contexts
 
-    def stretches(self) -> range:
-        """The first group of each stretch."""
-        return range(0, len(self), self._stretch)
+    def chunks(self) -> range:
+        """The first group of each chunk."""
+        return range(0, len(self), self._chunk)
 
-    def stretch(self, begin: int) -> BatchChunk:
+    def chunk(self, begin: int) -> BatchChunk:
         """The groups from there on."""
-        group = self._order[begin : begin + self._stretch]
+        group = self._order[begin : begin + self._chunk]
         run = self._run[group]
         stride = self._parts[run]
         if self._contexts is None:
@@ -131,7 +172,7 @@ class Part:
 
     def noise_of(self, begin: int, end: int) -> Int32Array:
         """(sets, N) the noise words of the groups of a batch."""
-        sets, lot = -(-(end - begin) // self.sharing), begin // self.size % NOISE_LOTS * (self.size // self.sharing)
+        sets, lot = -(-(end - begin) // self.sharing), begin // self.size % NOISE_BATCHES * (self.size // self.sharing)
         return self.noise[lot : lot + sets]
 
 
@@ -141,7 +182,7 @@ def cut_parts(
     """The pairs with frequent contexts apart from the others, so that the rows of either are met again in the cache.
 
     Rows get as much noise as if all were one part: where a part has more of the pairs than of the noise, each of its
-    pairs has less. Noise of the whole task beside the pairs of a part would push away, for a stretch, rows that nothing
+    pairs has less. Noise of the whole task beside the pairs of a part would push away, for a chunk, rows that nothing
     draws near.
 
     Args:
@@ -178,16 +219,16 @@ def _part(
     size = noise.batch // width
     sharing = min(SHARING, size)
     groups = Groups(lambda at: codec.contexts(np.take(pairs, at, mode="clip")), runs, width, size * CHUNK, rng)
-    sets = min(-(-len(groups) // sharing), NOISE_LOTS * (size // sharing))
+    sets = min(-(-len(groups) // sharing), NOISE_BATCHES * (size // sharing))
     drawn = draw_noise_sets(noise.edges, *rows, sets, NOISE_PER_CONTEXT * width, rng)
     return Part(groups, size, sharing, drawn, amount, np.float32(min(1.0, size / len(groups))), runs)
 
 
 def interleave(parts: list[Part], rng: np.random.Generator) -> list[tuple[Part, int]]:
-    """The stretches of all parts, evenly mixed: each with its first group."""
+    """The chunks of all parts, evenly mixed: each with its first group."""
     turns = []
     for number, part in enumerate(parts):
-        begins = part.groups.stretches()
+        begins = part.groups.chunks()
         turns += [((i + rng.random()) / len(begins), number, begin) for i, begin in enumerate(begins)]
     return [(parts[number], begin) for _, number, begin in sorted(turns)]
 

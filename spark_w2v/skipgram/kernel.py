@@ -12,13 +12,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_w2v.skipgram.groups import COUNTED, FREQUENT, GROUP, LEAST_FREQUENT, batch_size, cut_parts, interleave
+from spark_w2v.skipgram.groups import COUNTED, GROUP, BlockNoise, cut_parts, interleave
 from spark_w2v.skipgram.pairs import Numbers, PairCodec
 from spark_w2v.skipgram.scatter import add_rows, add_sums
-from spark_w2v.types import Float32Array, Float64Array
+from spark_w2v.types import Float32Array
 
-NOISE_LOTS = 512  # batches' worth of noise words drawn for one task; a longer task meets them again, with other pairs
-MOST_NOISE = 4  # times K that a pair has beside it at most: of a part with few pairs and much noise
 LOSS_EVERY = 4  # batches between two of which the first S groups have their loss taken
 # Mean gradients that a row may move in one batch. The implicit step alone allows 1 / kappa = 10, and the most frequent
 # word of a small block gets most of its batch: 32 blocks diverged.
@@ -68,50 +66,10 @@ class TrainStats:
     context_updates: Float32Array = field(default_factory=_nothing)
 
 
-@dataclass(frozen=True)
-class BlockNoise:
-    """The noise of one context block: all that the kernel knows of it, computed once for all of its buckets.
-
-    Args:
-        share: (Ro,) probability of each row as a noise word.
-        edges: (Ro,) the same, cumulated, up to 1.
-        frequent: so many rows, the first ones, are frequent.
-        batch: pairs of a batch.
-    """
-
-    share: Float32Array
-    edges: Float64Array
-    frequent: int
-    batch: int
-
-    @classmethod
-    def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":
-        """Compute it for a block.
-
-        Args:
-            noise: (Ro,) how often each context row is a noise word; only their ratios count.
-            dimensions: D.
-        """
-        total = noise.sum() or 1.0  # a block's part of the distribution is less than 1, and nothing if no word occurs
-        edges = np.cumsum(noise / total)
-        edges /= edges[-1] or 1.0
-        return cls((noise / total).astype(np.float32), edges, frequent_rows(noise, dimensions), batch_size(noise.size))
-
-
 def softplus(x: Float32Array) -> Float32Array:
     """-log sigma(-x), stable. np.logaddexp(0, x) takes 11 times as long."""
     result: Float32Array = np.maximum(x, 0) + np.log(1 + np.exp(-np.abs(x)))
     return result
-
-
-def frequent_rows(noise: Float64Array, dimensions: int) -> int:
-    """The first so many context rows are trained apart from the others: those of half of the noise, as far as they fit.
-
-    All, where they would be too few to be each other's noise.
-    """
-    half = int(np.searchsorted(np.cumsum(noise), noise.sum() / 2)) + 1
-    frequent = min(half, FREQUENT // (4 * dimensions))
-    return frequent if frequent >= LEAST_FREQUENT else noise.size
 
 
 def step_sizes(updates: Float32Array, rate: float, damping: float) -> Float32Array:
@@ -169,7 +127,7 @@ def train_pairs(
     noisiest = max(m // p.sharing * p.noise.shape[1] for m, p in zip(most, parts, strict=True))
     z = np.empty((noisiest, dimensions), np.float32)
     for part, begin in interleave(parts, rng):
-        center, context, length, of_center = part.groups.stretch(begin)
+        center, context, length, of_center = part.groups.chunk(begin)
         size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
         twice = 2 * (1 + step.negatives) / (1 + part.amount)
         rate = step.first_rate + (step.last_rate - step.first_rate) * done / total

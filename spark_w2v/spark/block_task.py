@@ -15,7 +15,8 @@ from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
 from spark_w2v.exchange.task import Bucket, TaskPart
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.groups import BlockNoise
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate

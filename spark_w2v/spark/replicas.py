@@ -12,7 +12,8 @@ import numpy as np
 from pyspark import RDD, Broadcast, StorageLevel
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, TrainStats, train_pairs
+from spark_w2v.skipgram.groups import BlockNoise
+from spark_w2v.skipgram.kernel import SgdParams, TrainStats, train_pairs
 from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator

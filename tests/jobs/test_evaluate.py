@@ -7,92 +7,14 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-from gensim.models import KeyedVectors
-from gensim.test.utils import datapath
 
 from jobs import evaluate
 from spark_w2v.analysis import evaluation
-from spark_w2v.analysis.evaluation import AnalogyIndex
-from spark_w2v.runs.embedding_writer import write
-from spark_w2v.runs.embeddings import Embeddings
 from spark_w2v.types import Float32Array
-
-ROOT = Path(__file__).resolve().parents[2]
-QUESTIONS = Path(datapath("questions-words.txt"))
-PAIR_FILES = [Path(datapath("wordsim353.tsv")), Path(datapath("simlex999.txt"))]
-
-Model = tuple[list[str], Float32Array]
-
-
-def file_words() -> list[str]:
-    """The words of the three files, as they are spelled there, in a fixed order."""
-    lines = [line for path in (*PAIR_FILES, QUESTIONS) for line in path.read_text(encoding="utf-8").splitlines()]
-    words = [word for line in lines if line[0] not in "#:" for word in line.split()]
-    return [word for word in dict.fromkeys(words) if not word[0].isdigit()]
-
-
-def model(seed: int, size: int, dimensions: int, share: float) -> Model:
-    """Vectors in which analogies are right now and then.
-
-    A capital is near its country plus a direction common to all, say: the words of the questions' second and fourth
-    column are those of the first and third, moved. Some words are spelled in several cases, some have equal vectors,
-    some none; a few are strangers to all files.
-    """
-    rng = np.random.default_rng(seed)
-    vectors: dict[str, Float32Array] = {}
-    move = rng.normal(size=dimensions)
-    for line in QUESTIONS.read_text(encoding="utf-8").splitlines():
-        if not line.startswith(":"):
-            a, b, c, d = line.split()
-            for base, moved in ((a, b), (c, d)):
-                start = vectors.setdefault(base, rng.normal(size=dimensions).astype(np.float32))
-                vectors.setdefault(moved, np.asarray(start + move + rng.normal(0, 0.6, dimensions), np.float32))
-    for word in file_words():
-        vectors.setdefault(word, rng.normal(size=dimensions).astype(np.float32))
-    kept = [word for word in vectors if rng.random() < share]
-    for word in kept[::7]:
-        vectors.setdefault(word.lower(), vectors[word] + rng.normal(0, 0.1, dimensions).astype(np.float32))
-        vectors.setdefault(word.upper(), vectors[word])
-        kept += [word.lower(), word.upper()]
-    for number in range(size):
-        vectors[f"stranger{number}"] = np.asarray(rng.normal(size=dimensions) * 10.0 ** rng.integers(-4, 4), np.float32)
-        kept.append(f"stranger{number}")
-    words = list(dict.fromkeys(kept))
-    rng.shuffle(words)
-    return words, np.stack([vectors[word] for word in words]).astype(np.float32)
-
-
-MODELS = {
-    "small": model(1, 50, 5, 0.9),
-    "wide": model(2, 100, 300, 0.7),
-    "middle": model(3, 3000, 40, 1.0),
-    "sparse": model(4, 500, 16, 0.4),
-    "many": model(5, 6000, 8, 0.95),
-}
-
-
-def keyed(words: list[str], vectors: Float32Array) -> Any:
-    found = KeyedVectors(vectors.shape[1])
-    found.add_vectors(words, vectors)
-    return found
-
-
-def space_of(words: list[str], vectors: Float32Array, restrict: int = evaluation.RESTRICT) -> AnalogyIndex:
-    counts = np.arange(len(words), 0, -1).astype(np.int64)
-    return evaluation.space(Embeddings(pa.array(words, pa.string()), counts, vectors.copy()), restrict)
-
-
-def finish(output: Path, words: list[str], vectors: Float32Array) -> Path:
-    counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
-    write(output, pa.array(words, pa.string()), counts, vectors, vectors, {})
-    (output / "_SUCCESS").touch()
-    return output
-
+from tests.support.evaluation import MODELS, PAIR_FILES, QUESTIONS, ROOT, finish, keyed, space_of
 
 # Equal to gensim
 
@@ -352,82 +274,6 @@ def test_two_runs_are_shown_in_two_columns(
     assert found["this"]["analogies"][0]["total"]["add"] == 1
     assert (found["moves"]["common_words"], found["moves"]["near"]) == (5, 4)
     assert [path.name for path in tmp_path.iterdir() if "report" in path.name] == ["report.json"]
-
-
-def gate(output: Path, other: Path, files: tuple[str, str], share: str, *more: str) -> int:
-    return evaluate.main(
-        [
-            str(output),
-            "--pairs",
-            files[0],
-            "--analogies",
-            files[1],
-            "--compare",
-            str(other),
-            "--fail-below",
-            share,
-            *more,
-        ]
-    )
-
-
-def test_vectors_as_good_as_the_others_pass_the_gate(
-    output: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert gate(output, output, files, "1") == 0
-    assert capsys.readouterr().out.endswith("\nno score is below 1 of the other's\n")
-
-
-def test_vectors_that_are_worse_by_more_than_the_limit_fail_with_a_code_of_their_own(
-    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    worse = finish(
-        tmp_path / "worse",
-        ["king", "queen", "man", "woman", "other"],
-        np.array([[1, 0, 0], [1, 1, 0], [0, 1, 1], [1, 0, 0], [1, -1, -1]], np.float32),
-    )
-    assert gate(worse, output, files, "0.95", "--json", str(tmp_path / "report")) == 3
-    told = capsys.readouterr()
-    assert f"evaluate.py: {files[0]}: Spearman is " in told.err
-    assert f"{files[1]}: 3CosAdd is 0.0000, below 0.95 of 1.0000." in told.err
-    assert (tmp_path / "report").exists(), "what stopped a publication can be looked into"
-    assert gate(output, worse, files, "0.95") == 0
-
-
-def test_a_run_that_lost_words_fails_however_well_it_does_on_the_rest(
-    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fewer = finish(
-        tmp_path / "fewer", ["king", "queen", "man"], np.array([[5, 1, 0], [5, 2, 0], [1, 1, 0]], np.float32)
-    )
-    assert gate(fewer, output, files, "0.9") == 3
-    said = capsys.readouterr().err
-    assert "pairs used is 1, below 0.9 of 3." in said
-    assert "questions used is 0, below 0.9 of 1." in said
-    assert "Spearman is not computable, below 0.9 of 1.0000." in said
-
-
-def test_the_first_run_of_all_has_nothing_to_be_worse_than(
-    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "kept" / "runs").mkdir(parents=True)
-    assert gate(output, tmp_path / "kept", files, "0.95") == 0
-    assert "has no current run yet" in capsys.readouterr().out
-    assert gate(output, tmp_path / "kept" / "current", files, "0.95") == 2, "a path that is none is a mistake"
-
-
-@pytest.mark.parametrize(("score", "is_worse"), [(0.75, True), (0.77, False), (0.9, False)])
-def test_a_score_may_fall_as_far_as_the_limit(score: float, is_worse: bool) -> None:
-    other = evaluation.Similarity("f", 9, 9, 0, 0, 0.8, 0.8)
-    assert bool(evaluation.worse(other._replace(spearman=score), other, 0.95)) == is_worse
-
-
-def test_a_score_of_the_other_that_is_not_above_0_demands_nothing(files: tuple[str, str]) -> None:
-    this = evaluation.Similarity("f", 9, 9, 0, 0, None, None)
-    assert evaluation.worse(this, this._replace(spearman=-0.1), 0.95) == []
-    assert evaluation.worse(this, this._replace(spearman=0.1), 0.95) == [
-        "f: Spearman is not computable, below 0.95 of 0.1000."
-    ]
 
 
 def run(*arguments: str | Path, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":

@@ -6,94 +6,27 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import psutil
-import pyarrow as pa
 import pytest
-from gensim.models import KeyedVectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
-from safetensors import safe_open
 
-from jobs import export
 from spark_w2v.runs import embedding_writer
 from spark_w2v.runs import export_formats as formats
 from spark_w2v.runs.export_formats import FILES
-from spark_w2v.types import Float32Array
-from tests.support.runs import STRANGERS, everything, make_stranger
+from tests.support.exports import ROOT, SPACED, WORDS, equal_bits, export_to, finish, load, matrices
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-ROOT = Path(__file__).resolve().parents[2]
-
-# Ten scripts, emoji, combining marks, right to left, quotes, and what formats stumble over.
-WORDS = [
-    "king", "naïve", "ёлка", "ελπίδα", "שלום", "مرحبا", "हिन्दी", "日本語", "한국어", "ไทย", "ქართული", "አማርኛ",
-    "👩‍🚀", "🇫🇷", "e\u0301te\u0301", "\u202eevil", "don't", '"quoted"', "'", '"', "#", "\\n", "\\", "a,b", "0.5",
-    "NULL", "nan", "</s>", "\x1b[31m", "\x00", "\ufeff", "\u200b", "=1+1",
-]  # fmt: skip
-SPACED = ["New York", "tab\tin", "line\nend", "", "a\u00a0b", "\u2028", "carriage\rreturn", "New_York", "\x85", "\x1c"]
-
-
-def finish(output: Path, words: list[str], center: Float32Array, context: Float32Array) -> Path:
-    counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
-    embedding_writer.write(output, pa.array(words, pa.string()), counts, center, context, {})
-    (output / "_SUCCESS").touch()
-    return output
-
-
-def matrices(rows: int, dimensions: int = 7) -> tuple[Float32Array, Float32Array]:
-    """Floats of all sizes, the least and the largest among them."""
-    rng = np.random.default_rng(rows)
-    center = (rng.normal(size=(rows, dimensions)) * 10.0 ** rng.integers(-30, 30, (rows, dimensions))).astype(
-        np.float32
-    )
-    center[0, :7] = [0, -0.0, 1e-45, 3.4028235e38, 0.1, 16777216, -1.1754944e-38]
-    return center, rng.normal(size=(rows, dimensions)).astype(np.float32)
 
 
 @pytest.fixture
 def output(tmp_path: Path) -> Path:
     return finish(tmp_path / "out", WORDS, *matrices(len(WORDS)))
-
-
-def equal_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
-    return one.dtype == other.dtype == np.float32 and one.shape == other.shape and one.tobytes() == other.tobytes()
-
-
-def load(form: str, target: Path) -> tuple[list[str], Float32Array]:
-    """Words and vectors as the reader of each format gives them."""
-    if form.startswith("word2vec"):
-        keyed = KeyedVectors.load_word2vec_format(str(target), binary=form == "word2vec-binary")
-        return keyed.index_to_key, keyed.vectors
-    if form == "mllib":
-        table = pd.read_parquet(target / "data")
-        return table["word"].tolist(), np.stack(table["vector"].tolist())
-    if form == "projector":
-        # As the projector does: lines, then tabs, and nothing else has a meaning.
-        heading, *lines = (target / "metadata.tsv").read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        assert heading == "word\tcount"
-        rows = (target / "tensors.tsv").read_text(encoding="ascii").removesuffix("\n").split("\n")
-        words = [line.split("\t")[0] for line in lines]
-        # It shows the quotes of CSV, and a row for each word.
-        words = [word[1:-1].replace('""', '"') if word.startswith('"') else word for word in words]
-        return words, np.array([row.split("\t") for row in rows]).astype(np.float32)
-    words = (target / "words.txt").read_text(encoding="utf-8").splitlines()
-    if form == "npy":
-        return words, np.load(target / "vectors.npy", allow_pickle=False)
-    with safe_open(target / "vectors.safetensors", "numpy") as file:
-        assert file.metadata() == {"words": "words.txt"}
-        assert list(file.keys()) == ["vectors"]
-        return words, file.get_tensor("vectors")
-
-
-def export_to(output: Path, form: str, target: Path, *more: str) -> int:
-    return export.main([str(output), "--format", form, "--to", str(target), *more])
 
 
 @pytest.mark.parametrize("vectors", ["center", "context", "sum"])
@@ -218,159 +151,6 @@ def test_mllib_loads_it_and_answers_as_we_do(spark: "SparkSession", tmp_path: Pa
 
 
 # What stands there already
-
-
-@pytest.mark.parametrize("form", FILES)
-def test_an_existing_target_is_replaced_only_when_asked(
-    output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = tmp_path / "to"
-    assert export_to(output, form, target) == 0
-    capsys.readouterr()
-    assert export_to(output, form, target, "--vectors", "context") == 2
-    assert "exists already; give --overwrite" in capsys.readouterr().err
-    assert equal_bits(load(form, target)[1], matrices(len(WORDS))[0])
-    assert export_to(output, form, target, "--vectors", "context", "--overwrite") == 0
-    assert equal_bits(load(form, target)[1], matrices(len(WORDS))[1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "to"]
-
-
-@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
-def test_a_file_that_no_export_wrote_is_not_replaced(
-    output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    target = tmp_path / "thesis.tex"
-    target.write_text("\\documentclass{book}\n")
-    assert export_to(output, form, target, "--overwrite") == 2
-    assert "does not begin as a file of word2vec does" in capsys.readouterr().err
-    assert target.read_text() == "\\documentclass{book}\n"
-    target.write_text("")  # as mktemp leaves it
-    assert export_to(output, form, target, "--overwrite") == 0
-    assert load(form, target)[0] == WORDS
-
-
-@pytest.mark.parametrize("kind", STRANGERS)
-@pytest.mark.parametrize("form", [form for form in FILES if FILES[form]])
-def test_a_directory_with_anything_that_no_export_wrote_is_not_replaced(
-    output: Path, tmp_path: Path, form: str, kind: str
-) -> None:
-    target = tmp_path / "to"
-    assert export_to(output, form, target) == 0
-    for place in [target, *(path for path in target.iterdir() if path.is_dir())]:
-        make_stranger(place / "mine", kind)
-        before = everything(target)
-        assert export_to(output, form, target, "--overwrite") == 2
-        assert everything(target) == before
-        if kind == "full directory":
-            (place / "mine" / "mine").unlink()
-        (place / "mine").rmdir() if "directory" in kind and "link" not in kind else (place / "mine").unlink()
-
-
-@pytest.mark.parametrize("form", [form for form in FILES if FILES[form]])
-def test_files_of_others_are_never_removed(output: Path, tmp_path: Path, form: str) -> None:
-    target = tmp_path / "to"
-    assert export_to(output, form, target) == 0
-    (target / "deep").mkdir()
-    (target / "deep" / "mine").touch()
-    assert export_to(output, form, target, "--overwrite") == 2
-    assert (target / "deep" / "mine").exists()
-    assert load(form, target)[0] == WORDS
-
-
-@pytest.mark.parametrize("form", FILES)
-def test_a_walk_that_fails_leaves_what_was_there(
-    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
-) -> None:
-    target = tmp_path / "to"
-    assert export_to(output, form, target) == 0
-    before = load(form, target)
-    capsys.readouterr()
-
-    def fails(*_: object) -> bytes:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", fails)
-    assert export_to(output, form, target, "--overwrite") == 75
-    assert capsys.readouterr().err == f"export.py: {target}: could not be written (the disk is full).\n"
-    monkeypatch.undo()
-    after = load(form, target)
-    assert (before[0], before[1].tobytes()) == (after[0], after[1].tobytes())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "to"]
-
-
-def test_a_sum_that_is_not_finite_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    large = np.full((1, 2), 3e38, np.float32)
-    output = finish(tmp_path / "out", ["king"], large, large)
-    assert export_to(output, "npy", tmp_path / "to", "--vectors", "sum") == 2
-    assert "is not finite" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
-
-
-def test_matrices_of_two_runs_are_not_added(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    output = finish(tmp_path / "out", WORDS, *matrices(len(WORDS)))
-    other = finish(tmp_path / "other", WORDS[:5], *matrices(5))
-    for path in (output / "context").iterdir():
-        path.unlink()
-    for path in (other / "context").iterdir():
-        path.rename(output / "context" / path.name)
-    assert export_to(output, "npy", tmp_path / "to", "--vectors", "sum") == 2
-    assert "are of two runs" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["OUT", "--to", "DIR/to"], "required: --format"),
-        (["OUT", "--format", "npy"], "required: --to"),
-        (["OUT", "--format", "pickle\x1b[31m", "--to", "DIR/to"], "invalid choice: 'pickle\\x1b[31m'"),
-        (["OUT", "--format", "npy", "--to", "DIR/to", "--vectors", "output"], "invalid choice: 'output'"),
-        (["OUT", "--format", "npy", "--to", ""], "is not a path"),
-        (["OUT", "--format", "npy", "--to", "/"], "is the root of a file system"),
-        (["OUT", "--format", "npy", "--to", "s3://bucket/to"], "is not on this host"),
-        (["s3://bucket/out?key=1", "--format", "npy", "--to", "DIR/to"], "takes no options after a question mark"),
-        (["OUT", "--format", "npy", "--to", "DIR/no/to"], "is no directory"),
-        (["OUT", "--format", "npy", "--to", "DIR/file/to"], "is no directory"),
-        (["OUT", "--format", "npy", "--to", "DIR/file", "--overwrite"], "is a file, and npy is a directory"),
-        (["OUT", "--format", "npy", "--to", "DIR/full", "--overwrite"], "holds mine, which no export to npy wrote"),
-        (
-            ["OUT", "--format", "word2vec-text", "--to", "DIR/full", "--overwrite"],
-            "is a directory, and word2vec-text is a file",
-        ),
-        (["OUT", "--format", "word2vec-text", "--to", "DIR/to.gz"], "readers would take it for a packed file"),
-        (["OUT", "--format", "word2vec-text", "--to", "OUT/to"], "is inside of"),
-        (["OUT", "--format", "npy", "--to", "OUT", "--overwrite"], "is inside of"),
-        (["OUT", "--format", "npy", "--to", "DIR", "--overwrite"], "which no export to npy wrote"),
-        (["DIR/nowhere\x1b[31m", "--format", "npy", "--to", "DIR/to"], "nowhere\\x1b[31m: no such directory"),
-        (["OUT/embeddings", "--format", "npy", "--to", "DIR/to"], "has no _SUCCESS"),
-    ],
-)
-def test_a_mistake_costs_one_sentence_and_exit_code_2(
-    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
-) -> None:
-    (tmp_path / "file").touch()
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "mine").touch()
-    try:
-        status: object = export.main([a.replace("OUT", str(output)).replace("DIR", str(tmp_path)) for a in arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "out"]
-    assert (tmp_path / "full" / "mine").exists()
-
-
-def test_a_damaged_output_is_refused_whole(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    [part] = (output / "embeddings").iterdir()
-    content = bytearray(part.read_bytes())
-    content[200:400] = bytes(200)
-    part.write_bytes(content)
-    assert export_to(output, "npy", tmp_path / "to") == 2
-    assert "cannot be read, perhaps it is damaged" in capsys.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out"]
 
 
 # At the terminal

@@ -3,145 +3,33 @@
 Rc center rows, Ro context rows, D dimensions, K negatives, P pairs, as in spark_w2v/skipgram/kernel.py.
 """
 
-import dataclasses
-from typing import NamedTuple
-
 import numpy as np
-import numpy.typing as npt
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from spark_w2v.skipgram import groups, kernel
-from spark_w2v.skipgram.groups import (
-    FREQUENT,
-    GROUP,
-    LEAST_CUT,
-    LEAST_FREQUENT,
-    WIDTHS,
-    Groups,
-    batch_size,
-    cut_parts,
-    group_width,
-    interleave,
-)
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, TrainStats, train_pairs
-from spark_w2v.skipgram.pairs import PairCodec, PairSampler, Runs
+from spark_w2v.skipgram.groups import GROUP, WIDTHS, BlockNoise, batch_size, cut_parts
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
-from spark_w2v.skipgram.reference import negative_sampling_loss_and_gradient
 from spark_w2v.skipgram.sampling import noise_distribution
-from spark_w2v.types import Float32Array, Float64Array, Int32Array
+from spark_w2v.types import Int32Array
+from tests.support.kernel import (
+    BATCH,
+    CLOSE,
+    DIMENSIONS,
+    FULL_BATCH,
+    RATE,
+    assert_same_change,
+    constant,
+    noise_of,
+    numbered,
+    some_task,
+    walk,
+    walk_plainly,
+)
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
-
-DIMENSIONS = 6
-# A power of two, so that dividing by it rounds nothing. Rows are of size 1, known to 2^-24; their change over the rate
-# is then known to 2^-17 = 8e-6, and a sum of some dozen float32 products to about as much of its largest term.
-RATE = 2.0**-7
-CLOSE = 1e-4
-
-
-class Task(NamedTuple):
-    """One task's rows, pairs sorted by center, and noise."""
-
-    center_rows: Float32Array
-    context_rows: Float32Array
-    centers: Int32Array
-    contexts: Int32Array
-    noise: Float64Array
-
-
-def some_task(pairs: int, center_rows: int = 5, context_rows: int = 7, seed: int = 1) -> Task:
-    """Random rows; pairs that favour the first words, so that some are repeated and some are met rarely."""
-    rng = np.random.default_rng(seed)
-    favour = 1.0 / np.arange(1, 1 + max(center_rows, context_rows))
-    centers = rng.choice(center_rows, pairs, p=favour[:center_rows] / favour[:center_rows].sum()).astype(np.int32)
-    contexts = rng.choice(context_rows, pairs, p=favour[:context_rows] / favour[:context_rows].sum()).astype(np.int32)
-    order = np.lexsort((contexts, centers))
-    return Task(
-        rng.normal(size=(center_rows, DIMENSIONS)).astype(np.float32),
-        rng.normal(size=(context_rows, DIMENSIONS)).astype(np.float32),
-        centers[order],
-        contexts[order],
-        noise_distribution(np.arange(1, context_rows + 1, dtype=np.int64)[::-1], 0.75),
-    )
-
-
-def numbered(centers: Int32Array, contexts: Int32Array) -> tuple[npt.NDArray[np.uint32], PairCodec]:
-    """Pairs as the kernel takes them."""
-    codec = PairCodec(16, 0)
-    return np.sort((centers.astype(np.uint32) << np.uint32(codec.row)) | contexts.astype(np.uint32)), codec
-
-
-def constant(rate: float, negatives: int = 3, damping: float = 0.0) -> SgdParams:
-    """One learning rate from the first pair to the last."""
-    return SgdParams(negatives, damping, rate, rate)
-
-
-def noise_of(task: Task) -> BlockNoise:
-    return BlockNoise.of(task.noise, DIMENSIONS)
-
-
-def walk(task: Task, step: SgdParams, seed: int = 0) -> tuple[Float32Array, Float32Array, TrainStats]:
-    """Rows after the walk; the task stays as it is."""
-    center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
-    done = train_pairs(
-        center_rows,
-        context_rows,
-        *numbered(task.centers, task.contexts),
-        noise_of(task),
-        step,
-        np.random.default_rng(seed),
-        count_updates=True,
-    )
-    return center_rows, context_rows, done
-
-
-class Plain(NamedTuple):
-    """What the textbook makes of a task: the sums of the gradients for one batch, the rows for any number of them."""
-
-    center_rows: Float64Array
-    context_rows: Float64Array
-    loss: float
-    loss_pairs: int
-
-
-def walk_plainly(task: Task, step: SgdParams, seed: int) -> Plain:
-    """The same walk, one pair at a time in float64, without damping: for each batch, rows -= rate * sum of gradients.
-
-    A pair's noise is the N words of its set at weight K / N each.
-    """
-    rng = np.random.default_rng(seed)
-    parts = cut_parts(
-        *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), step.negatives, rng
-    )
-    center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
-    loss, loss_pairs = 0.0, 0
-    for part, begin in interleave(parts, rng):
-        groups = part.groups.stretch(begin)
-        for first in range(0, groups.center.size, part.size):
-            number, last = (begin + first) // part.size, min(first + part.size, groups.center.size)
-            sets = part.noise_of(begin + first, begin + last)
-            center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
-            for place in range(first, last):
-                noisy = sets[(place - first) // part.sharing]
-                center = groups.center[place]
-                for context in groups.contexts[place][: groups.length[place]]:
-                    alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
-                    beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
-                    center_sum[center] += alone[1] + part.each * (beside[1] - alone[1])
-                    context_sum += alone[2] + part.each * (beside[2] - alone[2])
-                    if number % kernel.LOSS_EVERY == 0 and place - first < part.sharing:
-                        each_loss = alone[0] + part.each * (beside[0] - alone[0])
-                        loss += float(each_loss) * (1 + step.negatives) / (1 + part.amount)
-                        loss_pairs += 1
-            center_rows -= step.first_rate * center_sum
-            context_rows -= step.first_rate * context_sum
-    return Plain(center_rows, context_rows, loss, loss_pairs)
-
-
-FULL_BATCH = groups.BATCH  # pairs
-BATCH = 8  # pairs
 
 
 @pytest.fixture(params=WIDTHS)
@@ -149,20 +37,11 @@ def small_batches(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureReques
     """Groups of one width, two of them a set, eight pairs a batch, two noise words per context, whatever the rows."""
     sizes = {"SHARING": 2, "NOISE_PER_CONTEXT": 2, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
     for name, size in {**sizes, "WIDTHS": (request.param,), "LEAST_CUT": 1}.items():
-        monkeypatch.setattr(kernel, name, size)
+        # Each module has a copy of its own of a constant that it imports.
+        for module in (groups, kernel):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, size)
     return int(request.param)
-
-
-def assert_same_change(task: Task, found: tuple[Float32Array, Float32Array], wanted: Plain) -> None:
-    """Every row's change over the rate, within what float32 can say."""
-    for before, after, right in (
-        (task.center_rows, found[0], wanted.center_rows),
-        (task.context_rows, found[1], wanted.context_rows),
-    ):
-        change = (after.astype(np.float64) - before) / RATE
-        right_change = (right - before) / RATE
-        assert np.abs(right_change).max() > 0.1  # else the tolerance below says nothing
-        np.testing.assert_allclose(change, right_change, rtol=CLOSE, atol=CLOSE * np.abs(right_change).max())
 
 
 @pytest.mark.usefixtures("small_batches")
@@ -197,7 +76,7 @@ def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
 ) -> None:
     monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
     monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
-    monkeypatch.setattr(kernel, "NOISE_LOTS", most_lots)
+    monkeypatch.setattr(groups, "NOISE_BATCHES", most_lots)
     monkeypatch.setattr(groups, "CHUNK", 2)
     task = some_task(pairs)
     step = constant(RATE)
@@ -284,107 +163,6 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     np.testing.assert_allclose(rows / (rate / 2), wanted, rtol=0.01, atol=0.01)
     assert np.array_equal((rows / (rate / 2)).round() > 0, wanted > 0)
     assert done.pairs == pairs == done.center_updates.sum() == done.context_updates.sum()
-
-
-def groups_of(pairs: list[int], seed: int, width: int = GROUP, stretch: int = 7) -> Groups:
-    """Groups whose contexts are the positions of the pairs."""
-    count = np.array(pairs, np.int32)
-    first, last = (np.cumsum(count) - count).astype(np.int32), max(int(count.sum()) - 1, 0)
-    runs = Runs(np.arange(count.size, dtype=np.int32) * 3, first, count)
-    return Groups(lambda at: np.minimum(at, last).astype(np.int32), runs, width, stretch, np.random.default_rng(seed))
-
-
-@examples
-@given(
-    pairs=st.lists(st.integers(1, 40), min_size=1, max_size=30),
-    seed=st.integers(0, 2**32),
-    width=st.sampled_from(WIDTHS),
-    stretch=st.sampled_from([7, 10_000]),
-)
-@example(pairs=[1], seed=0, width=8, stretch=7)
-@example(pairs=[FULL_BATCH + 1], seed=0, width=8, stretch=7)
-def test_groups_cover_each_pair_once_and_never_two_centers(
-    pairs: list[int], seed: int, width: int, stretch: int
-) -> None:
-    groups = groups_of(pairs, seed, width, stretch)
-    center_of_pair = np.repeat(np.arange(len(pairs)), pairs)
-    covered: list[int] = []
-    for begin in groups.stretches():
-        for center, contexts, length, total in zip(*groups.stretch(begin), strict=True):
-            assert 1 <= length <= width == contexts.size
-            assert (center_of_pair[contexts[:length]] * 3 == center).all()
-            assert total == pairs[center // 3]
-            covered.extend(contexts[:length])
-    assert sorted(covered) == list(range(sum(pairs)))
-    assert len(groups) == sum(-(-n // width) for n in pairs)
-
-
-@pytest.mark.parametrize(
-    ("pairs", "width"), [([1] * 50, 1), ([2] * 50, 2), ([4, 3] * 50, 4), ([8, 7, 90, 16] * 9, 8), ([1] * 50 + [9], 1)]
-)
-def test_groups_are_as_wide_as_centers_fill_them(pairs: list[int], width: int) -> None:
-    assert group_width(np.array(pairs, np.int32)) == width
-
-
-def test_groups_come_in_random_order() -> None:
-    one, other = (groups_of([1] * 200, seed) for seed in (1, 2))
-    orders = [np.concatenate([groups.stretch(begin).center for begin in groups.stretches()]) for groups in (one, other)]
-    assert not np.array_equal(orders[0], np.sort(orders[0]))
-    assert not np.array_equal(orders[0], orders[1])
-
-
-def test_frequent_rows_have_half_of_the_noise_as_far_as_they_fit_and_are_not_too_few() -> None:
-    noise = np.array([6.0] * 50 + [1.0] * 500)  # 300 and 500
-    assert kernel.frequent_rows(noise, dimensions=100) == 50 + 100
-    assert kernel.frequent_rows(noise, FREQUENT // (4 * 70)) == 70
-    assert kernel.frequent_rows(noise, FREQUENT // (4 * (LEAST_FREQUENT - 1))) == noise.size
-    assert kernel.frequent_rows(np.ones(2 * LEAST_FREQUENT - 4), 100) == 2 * LEAST_FREQUENT - 4
-    assert kernel.frequent_rows(np.ones(1), 100) == 1
-
-
-@examples
-@given(
-    pairs=st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), min_size=1, max_size=200),
-    frequent=st.integers(1, 7),
-    negatives=st.integers(0, 9),
-)
-def test_parts_share_all_pairs_and_give_each_row_its_noise(
-    pairs: list[tuple[int, int]], frequent: int, negatives: int
-) -> None:
-    centers, contexts = (np.array(rows, np.int32) for rows in zip(*sorted(pairs), strict=True))
-    noise = noise_distribution(np.array([900, 300, 100, 80, 9, 3, 1], np.int64), 0.75)
-    block = dataclasses.replace(BlockNoise.of(noise, DIMENSIONS), frequent=frequent)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(groups, "LEAST_CUT", 1)
-        parts = cut_parts(*numbered(centers, contexts), 5, block, negatives, np.random.default_rng(1))
-    assert len(parts) <= 2
-    trained: list[tuple[int, int]] = []
-    weight = np.zeros(7)
-    for part in parts:
-        found = [
-            (int(center), int(context))
-            for begin in part.groups.stretches()
-            for center, row, length, _ in zip(*part.groups.stretch(begin), strict=True)
-            for context in row[:length]
-        ]
-        trained += found
-        if len(parts) == 2:
-            assert len({context < frequent for _, context in found}) == 1
-            assert len({context < frequent for context in [*part.noise.ravel(), found[0][1]]}) == 1
-        assert part.amount <= kernel.MOST_NOISE * negatives * (1 + 1e-6)
-        weight += len(found) * part.amount * np.bincount(part.noise.ravel(), minlength=7) / part.noise.size
-    assert sorted(trained) == sorted(pairs)
-    # A systematic sample: each row is noise as often as its share says, up to one.
-    total, drawn = negatives * len(pairs), min(part.noise.size for part in parts)
-    np.testing.assert_allclose(weight, total * noise, atol=2 * total / drawn + 1e-9)
-
-
-def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
-    rows = 4 * LEAST_FREQUENT
-    for pairs, parts in [(LEAST_CUT - 1, 1), (LEAST_CUT, 2)]:
-        task = some_task(pairs, context_rows=rows)
-        numbers = numbered(task.centers, task.contexts)
-        assert len(cut_parts(*numbers, len(task.center_rows), noise_of(task), 5, np.random.default_rng(1))) == parts
 
 
 @pytest.mark.parametrize(("rows", "pairs"), [(1, 64), (100, 64), (200, 128), (300, 256), (1563, 1536), (9999, 2048)])

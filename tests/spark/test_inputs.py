@@ -1,73 +1,27 @@
 """Which files are read: each once, none in silence, and nothing for something else than it is."""
 
 import gzip
-import io
 import json
 import os
-import tarfile
 import time
-import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, inputs, vocabulary
 from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop
 from spark_w2v.spark.input_checks import check_outputs
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.text import packed
-from spark_w2v.text.messages import path_text
+from tests.support.inputs import LINE, left_out, lines_of, listed, names, refused, text
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
-
-LINE = "alpha beta gamma delta\n"
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the input is."""
-    (tmp_path / "in").mkdir()
-    return tmp_path / "in"
-
-
-def text(path: Path, lines: int = 1) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(LINE * lines, encoding="utf-8")
-    return path
-
-
-def listed(spark: "SparkSession", *paths: Path | str, kind: str = "text", outputs: Sequence[str] = ()) -> inputs.Inputs:
-    return corpus.list_files(spark, [str(path) for path in paths], kind, outputs)
-
-
-def names(found: inputs.Inputs, root: Path) -> list[str]:
-    return [os.path.relpath(path_text(file.path), root) for file in found.files]
-
-
-def left_out(found: inputs.Inputs, root: Path) -> dict[str, list[str]]:
-    return {reason: [os.path.relpath(path, root) for path in paths] for reason, paths in found.skipped.items()}
-
-
-def lines_of(spark: "SparkSession", *paths: Path | str, found: inputs.Inputs | None = None, **keys: Any) -> int:
-    """Lines of what is read."""
-    segments = corpus.read(spark, [str(path) for path in paths], config.Corpus(**keys), found)
-    return vocabulary.counters(segments)["lines"]
-
-
-def refused(spark: "SparkSession", *paths: Path | str, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as error:
-        listed(spark, *paths, **keys)
-    sentence = str(error.value)
-    assert "\n" not in sentence
-    assert sentence.endswith(".")
-    return sentence
 
 
 # Each once
@@ -304,59 +258,6 @@ def test_an_output_that_a_pattern_would_find_is_refused(spark: "SparkSession", f
 
 
 # Archives
-
-
-def tar_of(data: bytes, mode: str) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:  # type: ignore[call-overload]
-        info = tarfile.TarInfo("a.txt")
-        info.size = len(data)
-        tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def zip_of(data: bytes) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.txt", data)
-    return buffer.getvalue()
-
-
-DATA = LINE.encode() * 50
-ARCHIVES = {
-    "a.tar.gz": tar_of(DATA, "w:gz"), "a.tgz": tar_of(DATA, "w:gz"), "a.gz": tar_of(DATA, "w:gz"),
-    "a.bz2": tar_of(DATA, "w:bz2"), "a.tar": tar_of(DATA, "w"), "a.txt": tar_of(DATA, "w"),
-    "a.zip": zip_of(DATA), "a.docx": zip_of(DATA), "a.ZIP": b"whatever", "a.7z": b"whatever", "a.rar": b"whatever",
-    "a.tar.xz": b"whatever", "empty.zip": zip_of(b"")[-22:],
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", ARCHIVES)
-def test_an_archive_is_refused_by_its_name_or_by_how_it_begins(spark: "SparkSession", folder: Path, name: str) -> None:
-    text(folder / "b.txt")
-    (folder / name).write_bytes(ARCHIVES[name])
-    assert refused(spark, folder) == f"{folder}/{name}: {packed.ARCHIVE}."
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("a.txt", gzip.compress(DATA, mtime=0), "is packed with gzip, but Spark goes by the name"),
-        ("a.xz", b"whatever", "is packed in a way that Spark does not unpack"),
-        ("a.csv", b"PAR1whatever", "is Parquet, not text; set corpus.format"),
-        ("a.txt", b"%PDF-1.7", "is PDF, not text"),
-    ],
-)
-def test_what_is_not_text_is_refused(spark: "SparkSession", folder: Path, name: str, content: bytes, says: str) -> None:
-    (folder / name).write_bytes(content)
-    assert f"{folder}/{name}: {says}" in refused(spark, folder)
-
-
-def test_text_is_not_taken_for_an_archive(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    for content in (b"", b"short", b"PK is not a zip\n" * 100, b"BZh is how bzip2 begins\n" * 50, b"\0" * 600):
-        path.write_bytes(content)
-        assert packed.not_text_by_content(str(path)) is None
 
 
 # Other file systems

@@ -9,7 +9,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import DivergedError, NoPairsError
-from spark_w2v.skipgram.kernel import BlockNoise, SgdParams, train_pairs
+from spark_w2v.skipgram.groups import BlockNoise
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator

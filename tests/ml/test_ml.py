@@ -1,80 +1,33 @@
 """The Estimator and its model, as users of Spark ML meet them."""
 
 import array
-import copy
 import doctest
-import gc
 import json
-import pickle
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pyspark
 import pytest
-from pyspark import cloudpickle
 from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.evaluation import Evaluator
 from pyspark.ml.feature import Tokenizer, Word2Vec, Word2VecModel
 from pyspark.ml.linalg import Vectors
-from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csc_matrix
 
 from spark_w2v import SkipGram, SkipGramModel, pipeline
 from spark_w2v.config import KEYS
-from spark_w2v.errors import (
-    ConfigError,
-    DivergedError,
-    NoPairsError,
-    NotEnoughMemoryError,
-    OutputError,
-    SparkLostError,
-    StorageError,
-)
+from spark_w2v.errors import ConfigError, DivergedError, NoPairsError, StorageError
 from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.runs.export import export
-from spark_w2v.spark import corpus, memory, model_files
+from spark_w2v.spark import corpus
 from spark_w2v.spark.stage_params import KEY_OF
+from tests.support.estimator import OPTIONS, ROOT, planted_sentences, speaks_of_the_job, vectors_of
 from tests.support.training_job import GROUPS, submit
-
-ROOT = Path(__file__).resolve().parents[1]
-OPTIONS: dict[str, Any] = {
-    "inputCol": "words", "outputCol": "vector", "vectorSize": 16, "subsample": 0.0, "windowSize": 3, "maxIter": 3,
-    "numPartitions": 1,
-}  # fmt: skip
-
-
-def planted_sentences(number: int = 1500, seed: int = 7) -> list[tuple[list[str]]]:
-    """Sentences whose words all belong to one group."""
-    rng = np.random.default_rng(seed)
-    groups = [group.split() for group in GROUPS]
-    return [(list(map(str, rng.choice(groups[rng.integers(3)], 8))),) for _ in range(number)]
-
-
-@pytest.fixture(scope="module")
-def sentences(spark: SparkSession) -> Iterator[DataFrame]:
-    frame = spark.createDataFrame(planted_sentences(), "words array<string>").coalesce(1).persist()
-    frame.count()
-    yield frame
-    frame.unpersist()
-
-
-@pytest.fixture(scope="module")
-def model(sentences: DataFrame) -> SkipGramModel:
-    return SkipGram(**OPTIONS).fit(sentences)
-
-
-def vectors_of(model: SkipGramModel) -> dict[str, list[float]]:
-    return {row.word: list(row.vector) for row in model.getVectors().collect()}
-
 
 # MLlib's own examples
 
@@ -298,218 +251,7 @@ def test_a_pipeline_and_its_model_come_back_from_disk(spark: SparkSession, tmp_p
 # What is loaded is what was saved
 
 
-@pytest.fixture(scope="module")
-def saved(spark: SparkSession, model: SkipGramModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two models of the same words, `one` and `other`, in several parts each; to look at only."""
-    directory = tmp_path_factory.mktemp("saved")
-    other = model.copy()._with(model._words, model._counts, model._vectors + np.float32(0.5))
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 6)
-    try:
-        model.save(str(directory / "one"))
-        other.save(str(directory / "other"))
-    finally:
-        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
-    assert len(parts(directory / "one")) > 1
-    return directory
-
-
-def parts(directory: Path) -> list[Path]:
-    return sorted((directory / "data").glob("part-*.parquet"))
-
-
-def rewrite(path: Path, content: bytes) -> None:
-    """Change a file without Hadoop's checksum of it."""
-    path.write_bytes(content)
-    (path.parent / f".{path.name}.crc").unlink(missing_ok=True)
-
-
-def lose_part(one: Path, other: Path) -> None:
-    rewrite(parts(one)[-1], b"")
-    parts(one)[-1].unlink()
-
-
-def double_part(one: Path, other: Path) -> None:
-    shutil.copy(parts(one)[1], one / "data" / "part-00009-copied.parquet")
-
-
-def swap_part(one: Path, other: Path) -> None:
-    rewrite(parts(one)[1], parts(other)[1].read_bytes())
-
-
-def swap_data(one: Path, other: Path) -> None:
-    shutil.rmtree(one / "data")
-    shutil.copytree(other / "data", one / "data")
-
-
-def lose_data(one: Path, other: Path) -> None:
-    shutil.rmtree(one / "data")
-
-
-def lose_metadata(one: Path, other: Path) -> None:
-    shutil.rmtree(one / "metadata")
-
-
-def change_param(one: Path, other: Path) -> None:
-    (metadata,) = (one / "metadata").glob("part-*")
-    changed = metadata.read_bytes().replace(b'"unknownWords":"count"', b'"unknownWords":"cound"')
-    assert changed != metadata.read_bytes()
-    rewrite(metadata, changed)
-
-
-def cut_metadata(one: Path, other: Path) -> None:
-    (metadata,) = (one / "metadata").glob("part-*")
-    rewrite(metadata, metadata.read_bytes()[:100])
-
-
-def foreign_table(one: Path, other: Path) -> None:
-    shutil.rmtree(one / "data")
-    (one / "data").mkdir()
-    pq.write_table(pa.table({"word": ["a"]}), one / "data" / "part-00000.parquet")
-
-
-@pytest.mark.parametrize(
-    ("damage", "says"),
-    [
-        (lose_part, "rows of 15"),
-        (double_part, "rows of 15"),
-        (swap_part, "its digest is another one"),
-        (swap_data, "its digest is another one"),
-        (change_param, "its digest is another one"),
-        (lose_data, "cannot be loaded as a SkipGramModel"),
-        (lose_metadata, "cannot be loaded as a SkipGramModel"),
-        (cut_metadata, "cannot be loaded as a SkipGramModel"),
-        (foreign_table, "data has the columns"),
-    ],
-)
-def test_a_model_that_is_not_what_was_saved_is_refused_by_its_directory(
-    saved: Path, tmp_path: Path, damage: Callable[[Path, Path], None], says: str
-) -> None:
-    shutil.copytree(saved / "one", tmp_path / "one")
-    damage(tmp_path / "one", saved / "other")
-    with pytest.raises(OutputError) as refused:
-        SkipGramModel.load(str(tmp_path / "one"))
-    assert str(refused.value).startswith(f"{tmp_path / 'one'}: ")
-    assert says in str(refused.value)
-
-
-def test_no_flipped_bit_is_loaded(model: SkipGramModel, saved: Path, tmp_path: Path) -> None:
-    for number, place in enumerate((0.02, 0.2, 0.35, 0.5, 0.65, 0.9)):
-        directory = tmp_path / str(number)
-        shutil.copytree(saved / "one", directory)
-        path = parts(directory)[number % 2]
-        content = bytearray(path.read_bytes())
-        content[int(place * len(content))] ^= 1 << number
-        rewrite(path, bytes(content))
-        try:
-            loaded = SkipGramModel.load(str(directory))
-        except OutputError:
-            continue
-        # A bit that nobody reads.
-        assert loaded._words.equals(model._words)
-        assert np.array_equal(loaded._counts, model._counts)
-        assert np.array_equal(loaded._vectors.view(np.uint32), model._vectors.view(np.uint32))
-
-
-def test_a_model_of_the_version_before_is_loaded_if_no_row_is_missing_or_there_twice(
-    spark: SparkSession, model: SkipGramModel, saved: Path, tmp_path: Path
-) -> None:
-    for name in ("whole", "less", "more"):
-        shutil.copytree(saved / "one", tmp_path / name)
-        (metadata,) = (tmp_path / name / "metadata").glob("part-*")
-        content = json.loads(metadata.read_text())
-        for key in ("words", "dimensions", "digest"):
-            del content[key]
-        rewrite(metadata, json.dumps(content).encode())
-    parts(tmp_path / "less")[0].unlink()
-    double_part(tmp_path / "more", tmp_path)
-    loaded = SkipGramModel.load(str(tmp_path / "whole"))
-    assert loaded._words.equals(model._words)
-    assert np.array_equal(loaded._vectors, model._vectors)
-    assert np.array_equal(loaded._counts, model._counts)
-    for name in ("less", "more"):
-        with pytest.raises(OutputError, match="rows are missing or there twice"):
-            SkipGramModel.load(str(tmp_path / name))
-
-
-def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: Path) -> None:
-    SkipGram(**OPTIONS).save(str(tmp_path / "estimator"))
-    with pytest.raises(OutputError, match=r"estimator: is a spark_w2v\.ml\.SkipGram; give"):
-        SkipGramModel.load(str(tmp_path / "estimator"))
-
-
-def test_a_model_comes_back_in_pieces_with_any_size_of_them(
-    spark: SparkSession, model: SkipGramModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_files, "CHUNK_BYTES", 4 * 4 * 16)
-    assert [len(table) for table in model_files.chunks(model._words, model._counts, model._vectors)] == [4, 4, 4, 3]
-    assert [row.word for row in model.getVectors().collect()] == model._words.to_pylist()
-    model.save(str(tmp_path / "model"))
-    loaded = SkipGramModel.load(str(tmp_path / "model"))
-    assert loaded._words.equals(model._words)
-    assert np.array_equal(loaded._vectors, model._vectors)
-    assert np.array_equal(loaded._counts, model._counts)
-
-
-def test_more_than_2_31_numbers_fit_in_the_lists_that_spark_gets(tmp_path: Path) -> None:
-    # Pages of a sparse file that nobody reads: 8.6 GB that are nowhere.
-    words, dimensions = 21_500, 100_000
-    vectors = np.memmap(tmp_path / "sparse", np.float32, "w+", shape=(words, dimensions))
-    assert vectors.size > 2**31
-    names = pa.array([str(number) for number in range(words)])
-    tables = list(model_files.chunks(names, np.zeros(words, np.int64), vectors))
-    assert len(tables) > 1
-    whole = pa.concat_tables(tables)
-    assert whole["word_id"].to_pylist() == list(range(words))
-    assert whole["word"].to_pylist() == names.to_pylist()
-    assert whole["vector"].type == pa.list_(pa.float32())
-    for table in tables:
-        (chunk,) = table["vector"].chunks
-        assert chunk.offsets[-1].as_py() == len(table) * dimensions == len(chunk.values)
-    assert (tmp_path / "sparse").stat().st_blocks < 1000
-
-
 # A model as any object of Python
-
-
-def test_a_model_is_pickled_and_copied_after_it_was_used(
-    spark: SparkSession, sentences: DataFrame, model: SkipGramModel
-) -> None:
-    synonyms = model.findSynonymsArray("apple", 3)
-    expected: Any = model.transform(sentences).head()
-    pickled, made = pickle.loads(pickle.dumps(model)), cloudpickle.loads(cloudpickle.dumps(model))  # type: ignore[no-untyped-call]
-    for other in (pickled, made, copy.deepcopy(model), copy.copy(model), model.copy()):
-        assert other.uid == model.uid
-        assert other.findSynonymsArray("apple", 3) == synonyms
-    for other in (pickled, copy.deepcopy(model)):
-        assert other.transform(sentences).head() == expected
-    # What is copied as MLlib copies it for each call with Params of its own is sent once for all.
-    assert model.copy()._derived.sent is model._derived.sent
-    elsewhere: Any = model.transform(sentences, {model.outputCol: "elsewhere"}).head()
-    assert elsewhere.elsewhere == expected.vector
-    copied = pickle.loads(pickle.dumps(PipelineModel([model]))).transform(sentences).head()
-    assert copied == expected
-
-
-class Words(Evaluator):
-    """Counts documents that have a vector."""
-
-    def _evaluate(self, dataset: DataFrame) -> float:
-        return float(dataset.where("vector is not null").count())
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # PySpark does not close its threads
-def test_a_model_of_cross_validation_is_pickled(spark: SparkSession, sentences: DataFrame) -> None:
-    stage = SkipGram(**{**OPTIONS, "maxIter": 1})
-    grid = ParamGridBuilder().addGrid(stage.windowSize, [1, 2]).build()
-    few = sentences.limit(200)
-    found: Any = CrossValidator(
-        estimator=stage, estimatorParamMaps=grid, evaluator=Words(), numFolds=2, parallelism=2, collectSubModels=True
-    ).fit(few)
-    best = pickle.loads(pickle.dumps(found.bestModel))
-    assert best.transform(few).head() == found.bestModel.transform(few).head()
-    assert copy.deepcopy(found.subModels[0][1]).getWindowSize() == 2
-    gc.collect()
 
 
 def test_synonyms_of_whatever_mllib_takes_for_a_vector(spark: SparkSession, model: SkipGramModel) -> None:
@@ -618,85 +360,6 @@ def test_a_seed_of_more_than_64_bits_is_refused() -> None:
 
 
 # Mistakes
-
-
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"inputCol": "wrods"}, "did you mean words"),
-        ({"inputCol": "id"}, "words are array<string>"),
-        ({"outputCol": "id"}, "give another outputCol"),
-        ({"vectorSize": 0}, "SkipGram.vectorSize: vectorSize = 0 is out of range"),
-        ({"stepSize": 2.0}, "stepSize"),
-        ({"scheme": "block"}, 'it must be "auto"'),
-        ({"unknownWords": "drop"}, 'it must be "count" or "skip"'),
-        ({"minCount": 1_000_000}, "lower minCount"),
-    ],
-)
-def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
-    spark: SparkSession, options: dict[str, Any], says: str
-) -> None:
-    frame = spark.createDataFrame([(1, ["a", "b"])], "id int, words array<string>")
-    with pytest.raises(ConfigError) as refused:
-        SkipGram(**{**OPTIONS, **options}).fit(frame)
-    assert says in str(refused.value)
-    assert "training." not in str(refused.value)
-
-
-@pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
-def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
-    frame = spark.createDataFrame(rows, "words array<string>")
-    with pytest.raises(ConfigError) as refused:
-        SkipGram(**OPTIONS, minCount=1).fit(frame)
-    assert 'no row of the DataFrame has a word in "words" (inputCol)' in str(refused.value)
-    assert speaks_of_the_job(str(refused.value)) == []
-
-
-def test_rows_of_one_word_are_named_as_rows(spark: SparkSession) -> None:
-    frame = spark.createDataFrame([(["a"],), (["b"],)] * 5, "words array<string>")
-    with pytest.raises(NoPairsError) as refused:
-        SkipGram(**OPTIONS, minCount=1).fit(frame)
-    assert "no row of the DataFrame has two words" in str(refused.value)
-    assert "minCount (1)" in str(refused.value)
-    assert speaks_of_the_job(str(refused.value)) == []
-
-
-def speaks_of_the_job(sentence: str) -> list[str]:
-    """What a user of the Estimator has not: options of a command line, keys of a file, the file's lines."""
-    return re.findall(r"--\w+|\b(?:corpus|vocabulary|training|exchange|output)\.\w+|\blines?\b", sentence)
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        memory.Given(1, 10**12),
-        memory.Given(10**12, 1, 2),
-        memory.Given(10**12, 10**12, 0, 1, "spark.executor.memoryOverhead", 2),
-        memory.Given(10**12, 10**12, results=1),
-    ],
-)
-def test_what_is_said_of_memory_is_said_in_params(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, given: memory.Given
-) -> None:
-    monkeypatch.setattr(memory, "given_by", lambda context: given)
-    scheme = "blocks" if given.results is None else "replicas"
-    with pytest.raises(NotEnoughMemoryError) as refused:
-        SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
-    assert "vectorSize" in str(refused.value)
-    assert speaks_of_the_job(str(refused.value)) == []
-
-
-def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
-    for kind in (ConfigError, DivergedError, StorageError, SparkLostError):
-
-        def broken(*arguments: Any, kind: Any = kind) -> Any:
-            raise kind("; ".join(path for path in KEY_OF.values()))
-
-        monkeypatch.setattr(pipeline, "build_training", broken)
-        with pytest.raises(kind) as refused:
-            SkipGram(**OPTIONS, minCount=1).fit(frame)
-        assert str(refused.value) == "; ".join(KEY_OF)
 
 
 def test_a_word_without_a_vector_gets_the_spellings_that_have_one(model: SkipGramModel) -> None:

@@ -1,0 +1,93 @@
+"""Mistakes are said in the names of the Params."""
+
+from typing import Any
+
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v import SkipGram, pipeline
+from spark_w2v.errors import (
+    ConfigError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    SparkLostError,
+    StorageError,
+)
+from spark_w2v.spark import memory
+from spark_w2v.spark.stage_params import KEY_OF
+from tests.support.estimator import OPTIONS, planted_sentences, speaks_of_the_job
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"inputCol": "wrods"}, "did you mean words"),
+        ({"inputCol": "id"}, "words are array<string>"),
+        ({"outputCol": "id"}, "give another outputCol"),
+        ({"vectorSize": 0}, "SkipGram.vectorSize: vectorSize = 0 is out of range"),
+        ({"stepSize": 2.0}, "stepSize"),
+        ({"scheme": "block"}, 'it must be "auto"'),
+        ({"unknownWords": "drop"}, 'it must be "count" or "skip"'),
+        ({"minCount": 1_000_000}, "lower minCount"),
+    ],
+)
+def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
+    spark: SparkSession, options: dict[str, Any], says: str
+) -> None:
+    frame = spark.createDataFrame([(1, ["a", "b"])], "id int, words array<string>")
+    with pytest.raises(ConfigError) as refused:
+        SkipGram(**{**OPTIONS, **options}).fit(frame)
+    assert says in str(refused.value)
+    assert "training." not in str(refused.value)
+
+
+@pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
+def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
+    frame = spark.createDataFrame(rows, "words array<string>")
+    with pytest.raises(ConfigError) as refused:
+        SkipGram(**OPTIONS, minCount=1).fit(frame)
+    assert 'no row of the DataFrame has a word in "words" (inputCol)' in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_rows_of_one_word_are_named_as_rows(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(["a"],), (["b"],)] * 5, "words array<string>")
+    with pytest.raises(NoPairsError) as refused:
+        SkipGram(**OPTIONS, minCount=1).fit(frame)
+    assert "no row of the DataFrame has two words" in str(refused.value)
+    assert "minCount (1)" in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        memory.Given(1, 10**12),
+        memory.Given(10**12, 1, 2),
+        memory.Given(10**12, 10**12, 0, 1, "spark.executor.memoryOverhead", 2),
+        memory.Given(10**12, 10**12, results=1),
+    ],
+)
+def test_what_is_said_of_memory_is_said_in_params(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, given: memory.Given
+) -> None:
+    monkeypatch.setattr(memory, "given_by", lambda context: given)
+    scheme = "blocks" if given.results is None else "replicas"
+    with pytest.raises(NotEnoughMemoryError) as refused:
+        SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
+    assert "vectorSize" in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
+    for kind in (ConfigError, DivergedError, StorageError, SparkLostError):
+
+        def broken(*arguments: Any, kind: Any = kind) -> Any:
+            raise kind("; ".join(path for path in KEY_OF.values()))
+
+        monkeypatch.setattr(pipeline, "build_training", broken)
+        with pytest.raises(kind) as refused:
+            SkipGram(**OPTIONS, minCount=1).fit(frame)
+        assert str(refused.value) == "; ".join(KEY_OF)

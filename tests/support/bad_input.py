@@ -1,0 +1,61 @@
+"""What is said of input that cannot be read."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spark_w2v import config, pipeline
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark.java_errors import translate_error
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+
+def tallied(spark: "SparkSession", path: Path, **keys: Any) -> dict[str, int]:
+    """What is counted in the files of a path, without what is 0."""
+    segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
+    return {name: count for name, count in vocabulary.counters(segments).items() if count}
+
+
+def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    """What is said of files of which too much could not be read, or that have no words."""
+    session = spark.newSession()
+    settings = config.from_dict({"corpus": keys})
+    found = corpus.list_files(session, [str(path)], settings.corpus.format)
+
+    def prepare() -> None:
+        segments = corpus.read(session, [str(path)], settings.corpus, found)
+        pipeline.prepare(segments, settings, files=[file.path for file in found.files])
+
+    with pytest.raises(ConfigError) as error:
+        prepare()
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
+
+
+def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        corpus.read(spark, [str(path)], config.Corpus(**keys))
+    sentence = str(error.value)
+    assert "\n" not in sentence
+    assert sentence.endswith((".", "?"))
+    return sentence
+
+
+def explained(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    """What is said of a file that turns out to be bad while it is read, whichever job reads it."""
+    segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
+    sentences = set()
+    for job in (lambda: vocabulary.counters(segments), lambda: vocabulary.count_words(segments, 1), segments.rdd.count):
+        with pytest.raises(Exception) as error:  # noqa: PT011 - of whatever class, it has to be explained
+            job()
+        sentences.add(translate_error(error.value))
+    (sentence,) = sentences
+    assert sentence is not None
+    assert "\n" not in sentence
+    return sentence
