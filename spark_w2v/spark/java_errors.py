@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.text.messages import path_text
 
 if TYPE_CHECKING:
@@ -131,6 +132,19 @@ LOST = (
     (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
     (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
 )
+
+# What Spark says where its master does not answer.
+UNREACHABLE = re.compile(r"Failed to connect|Connection refused|UnknownHost|timed out|on a stopped SparkContext")
+
+
+def start_error(error: BaseException) -> Exception:
+    """Return the error to raise where Spark does not start: of its settings, or of a master that does not answer."""
+    text = text_of(error)
+    causes = re.findall(r"^Caused by: [\w.$]+: (.+)$", text, re.MULTILINE)
+    reason = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+$", "", causes[-1] if causes else "no reason given").rstrip(".")
+    if UNREACHABLE.search(text):
+        return SparkLostError(f"Spark does not start: its master does not answer ({reason})")
+    return UserError(f"Spark does not start ({reason}); change the settings that spark-submit is given.")
 
 
 def is_interruption(error: BaseException | None) -> bool:

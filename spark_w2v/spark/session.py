@@ -7,10 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
 
 import spark_w2v
 from spark_w2v.spark import inputs, workers
+from spark_w2v.spark.java_errors import start_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -97,7 +99,12 @@ def system_property(name: str) -> str:
 
 
 def start_session() -> SparkSession:
-    """The session that spark-submit configured; alone, Spark on all cores of this machine."""
+    """Return the session that spark-submit configured; without spark-submit, Spark on all cores of this machine.
+
+    Raises:
+        UserError: Spark refuses its settings.
+        SparkLostError: its master does not answer.
+    """
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
         os.environ["LC_ALL"] = "C.UTF-8"
@@ -126,7 +133,10 @@ def start_session() -> SparkSession:
     for key, value in OURS.items():
         if key not in given:
             builder = builder.config(key, value)
-    return builder.getOrCreate()
+    try:
+        return builder.getOrCreate()
+    except Py4JJavaError as error:
+        raise start_error(error) from None
 
 
 def given_settings() -> dict[str, str]:

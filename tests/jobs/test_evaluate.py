@@ -215,20 +215,6 @@ def test_runs_with_hardly_a_word_in_common_compare(one: list[str], other: list[s
 # At the terminal
 
 
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    words = ["king", "queen", "man", "woman", "\x1b[31m", "日本"]
-    vectors = [[5, 1, 0], [5, 9, 0], [1, 1, 0], [1, 9, 0], [0, 0, 1], [0, 1, 9]]
-    return finish(tmp_path / "out", words, np.array(vectors, np.float32))
-
-
-@pytest.fixture
-def files(tmp_path: Path) -> tuple[str, str]:
-    (tmp_path / "pairs.tsv").write_text("king\tqueen\t7\nman\twoman\t8\nking\twoman\t2\nking\tx\t1\nnonsense\n")
-    (tmp_path / "questions.txt").write_text(": fam\x1b[2Jily\nman woman king queen\nman woman king x\n")
-    return str(tmp_path / "pairs.tsv"), str(tmp_path / "questions.txt")
-
-
 def test_the_tables_show_coverage_and_results(
     output: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:

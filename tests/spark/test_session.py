@@ -1,0 +1,40 @@
+"""Spark that does not start ends the job with one sentence."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.training_job import submit
+
+
+def start(tmp_path: Path, master: str, *settings: str) -> tuple[int, str]:
+    """Return the exit code, and what was said."""
+    (tmp_path / "a.txt").write_text("alpha beta\n")
+    done = submit(["--input", tmp_path / "a.txt", "--output", tmp_path / "out"], master, settings)
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("master", "settings", "reason"),
+    [
+        ("local[0]", [], "Asked to run locally with 0 threads"),
+        ("local[1]", ["--driver-memory", "300m"], "must be at least 471859200"),
+        ("local[1]", ["--conf", "spark.serializer=no.such.Class"], "no.such.Class"),
+    ],
+)
+def test_a_setting_that_spark_refuses_is_one_sentence(
+    java_home: str, tmp_path: Path, master: str, settings: list[str], reason: str
+) -> None:
+    status, said = start(tmp_path, master, *settings)
+    assert status == 2, said
+    (sentence,) = [line for line in said.splitlines() if line.startswith("train.py: Spark does not start (")]
+    assert reason in sentence
+    assert "Traceback" not in said
+    assert "\tat " not in said
+
+
+@pytest.mark.slow
+def test_a_master_that_does_not_answer_is_to_be_tried_again(java_home: str, tmp_path: Path) -> None:
+    status, said = start(tmp_path, "spark://127.0.0.1:1")
+    assert status == 75, said
+    assert "Traceback" not in said
