@@ -22,7 +22,7 @@ from spark_w2v.errors import (
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed; 2 a mistake that you can mend; 75 try again later: another run is at work on the "
+    "Exit codes: 0 done; 1 failed; 2 a mistake that you can fix; 75 try again later: another run is at work on the "
     "output, the storage is full or failed, or Spark was lost."
 )
 OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
@@ -125,7 +125,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; Python would print_error again when it flushes at the end
+    except BrokenPipeError:  # `| head` has seen enough; Python would complain again when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except KeyboardInterrupt:

@@ -11,6 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from rapidfuzz.distance import OSA
+from rapidfuzz.process import cdist
 
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -71,10 +73,7 @@ def analogy(units: Float32Array, a: int, b: int, c: int, top: int) -> list[tuple
 
 
 def closest_spellings(words: pa.StringArray, word: str, top: int = 5) -> list[str]:
-    """The words that fewest changes of a character, or swaps of two, lead to; of those the most frequent first.
-
-    All words walk through one table of edit distances together, ten times as fast as difflib at 70,000 words.
-    """
+    """Return the words with the fewest changes of a character or swaps of two, the most frequent first among equals."""
     wanted = _comparable(word)
     limit = max(1, min(len(wanted) // 3, 4))
     near = pc.indices_nonzero(
@@ -88,25 +87,8 @@ def closest_spellings(words: pa.StringArray, word: str, top: int = 5) -> list[st
 
 def edit_distances(candidates: Sequence[str], word: str) -> NDArray[np.int16]:
     """(len(candidates),) insertions, deletions, replacements and swaps of neighbours that lead to the word."""
-    if not candidates:
-        return np.zeros(0, np.int16)
-    n = max(map(len, candidates))
-    lengths = np.array([len(candidate) for candidate in candidates], np.int64)
-    text = np.array([[*map(ord, candidate.ljust(n, "\0"))] for candidate in candidates], np.uint32).T
-    # Row i has the distances of the word's first i characters to every candidate's first j, (n + 1, candidates).
-    rows = [np.repeat(np.arange(n + 1, dtype=np.int16)[:, None], len(candidates), axis=1)]
-    for i, character in enumerate(word, 1):
-        row = np.empty_like(rows[-1])
-        row[0] = i
-        differs = text != ord(character)
-        for j in range(1, n + 1):
-            row[j] = np.minimum(np.minimum(rows[-1][j], row[j - 1]) + 1, rows[-1][j - 1] + differs[j - 1])
-            if i > 1 and j > 1:
-                is_swap = ~differs[j - 2] & (text[j - 1] == ord(word[i - 2]))
-                row[j] = np.where(is_swap, np.minimum(row[j], rows[-2][j - 2] + 1), row[j])
-        rows = [rows[-1], row]
-    result: NDArray[np.int16] = rows[-1][lengths, np.arange(len(candidates))]
-    return result
+    distances: NDArray[np.int16] = cdist([word], candidates, scorer=OSA.distance, dtype=np.int16)[0]
+    return distances
 
 
 def _comparable(word: str) -> str:
