@@ -7,9 +7,17 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import _sparsetools
 
 from spark_w2v.types import Float32Array, Int32Array
+
+try:
+    # The public functions make matrices of these arrays first, and check them, for each batch.
+    from scipy.sparse._sparsetools import coo_tocsr, csc_matvecs, csr_matvecs
+except ImportError as error:
+    raise ImportError(
+        "spark_w2v needs functions of scipy.sparse._sparsetools that this SciPy lacks, as SciPy may change them; "
+        "install SciPy 1.17, with which it was tested, or a newer spark_w2v."
+    ) from error
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -29,7 +37,7 @@ def counting_sort(
     # What SciPy does to make a CSR matrix of coordinates: 2 ns per value where there are some hundred groups, 10 where
     # there are half a million.
     begins, unused, ordered = np.empty(count + 1, np.int32), np.empty_like(groups), np.empty_like(values)
-    _sparsetools.coo_tocsr(count, 1, groups.size, groups, groups, values, begins, unused, ordered)
+    coo_tocsr(count, 1, groups.size, groups, groups, values, begins, unused, ordered)
     return begins, ordered
 
 
@@ -50,7 +58,7 @@ def add_rows(
     # The CSC product that SciPy runs for `matrix += A @ sources`, writing into our matrix: through the public
     # operator it would fill and add a whole (R, D) array for each batch. np.add.at is 65 times slower.
     ends = np.arange(0, rows.size + 1, each, dtype=np.int32)
-    _sparsetools.csc_matvecs(
+    csc_matvecs(
         matrix.shape[0], sources.shape[0], matrix.shape[1], ends, rows, weights, sources.ravel(), matrix.ravel()
     )
 
@@ -66,6 +74,6 @@ def add_sums(matrix: Float32Array, weights: Float32Array, sources: Float32Array,
     """
     ends = np.arange(0, weights.size + 1, each, dtype=np.int32)
     columns = np.arange(weights.size, dtype=np.int32)
-    _sparsetools.csr_matvecs(
+    csr_matvecs(
         weights.size // each, weights.size, matrix.shape[1], ends, columns, weights, sources.ravel(), matrix.ravel()
     )

@@ -1,5 +1,7 @@
 """Many updates of one row against np.add.at."""
 
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -89,3 +91,9 @@ def test_values_come_to_their_groups_in_the_order_that_they_have(count: int, siz
     begins, ordered = counting_sort(groups, count, values)
     expected = [[int(value) for value, group in zip(values, groups, strict=True) if group == g] for g in range(count)]
     assert [ordered[a:b].tolist() for a, b in pairwise(begins)] == expected
+
+
+def test_a_scipy_without_the_functions_is_named() -> None:
+    program = "import sys; sys.modules['scipy.sparse._sparsetools'] = None; import spark_w2v.skipgram.scatter"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "install SciPy 1.17, with which it was tested, or a newer spark_w2v" in ran.stderr
