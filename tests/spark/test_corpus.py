@@ -113,3 +113,12 @@ def test_a_word_that_the_configuration_changes_is_changed(spark: "SparkSession",
     assert read(lower_case=False, max_word_length=3) == ["Ab", "Cd"]
     assert read(tokenizer="regex", pattern="#?[a-z]+") == ["ab", "#cd", "abcdef"]
     assert read(tokenizer="whitespace") == ["ab", "#cd", "abcdef"]
+
+
+def test_where_a_file_is_split_does_not_depend_on_the_number_of_cores(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.txt").write_text("one two three\n" * 300_000)  # 4.2 MB, which two cores would have in halves
+    for module in (session, corpus):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 3 << 20)
+    assert sorted({row[1] for row in read_rows(spark, tmp_path)}) == [0, 3 << 20]
