@@ -239,6 +239,13 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
     assert not np.array_equal(first[0], other[0])
 
 
+def test_the_loss_is_taken_of_the_first_groups_of_every_fourth_batch() -> None:
+    batches, pairs = 64, 64 * 2048
+    task = some_task(pairs, center_rows=100, context_rows=3000)
+    *_, done = walk(task, constant(0.01, negatives=2), 1)
+    assert 0.8 <= done.loss_pairs / (batches / 4 * groups.SHARING * groups.GROUP) <= 1.1
+
+
 DIVERGES = pytest.mark.xfail(
     reason="frequent words swing wider batch by batch", raises=(RuntimeWarning, AssertionError)
 )

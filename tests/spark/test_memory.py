@@ -41,6 +41,13 @@ def test_more_blocks_need_less_a_task_and_more_replicas_do_not() -> None:
     assert replicas[0] == replicas[1] > needed(2_000_000, 300, 1, "blocks", 1e3, 1).model
 
 
+def test_replicas_are_held_three_times_by_python_and_twice_by_the_jvm() -> None:
+    small, large = (needed(3_000_000, dimensions, 2, "replicas", 1e9, 2) for dimensions in (100, 200))
+    model = large.model - small.model
+    grown = (large.driver - small.driver, large.heap - small.heap, large.task - small.task)
+    assert grown == (3 * model, 2 * model, 3 * model)
+
+
 def test_a_bucket_of_any_corpus_is_bounded() -> None:
     assert needed(50_000, 100, 2, "blocks", 1e10, 2).task == needed(50_000, 100, 2, "blocks", 1e15, 2).task < GB
 
