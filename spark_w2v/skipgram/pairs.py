@@ -281,6 +281,3 @@ class PairSampler:
             here = part == only
             words, sentence, reach, part = words[here], sentence[here], reach[here], part[here]
         return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size
-
-
-# What follows goes when the steps and bench.scale take the order from skipgram/schedule.py.
