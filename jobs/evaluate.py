@@ -8,7 +8,8 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 try:
     import spark_w2v  # noqa: F401
@@ -16,7 +17,15 @@ except ImportError:  # python puts the script's directory on the path, not the c
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from spark_w2v.analysis import evaluation, report
-from spark_w2v.analysis.evaluation import RESTRICT, Analogies, AnalogyIndex, NeighbourhoodDrift, Section, Similarity
+from spark_w2v.analysis.evaluation import RESTRICT, AnalogyIndex
+from spark_w2v.analysis.evaluation_results import (
+    Analogies,
+    Evaluation,
+    NeighbourhoodDrift,
+    Scores,
+    Section,
+    Similarity,
+)
 from spark_w2v.command_line import (
     EXIT_CODES,
     OUTPUT_HELP,
@@ -70,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "the other's, as in 0.95; a directory of runs that has no current one yet is nothing to be worse than",
     )  # fmt: skip
     parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
-    parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html anew, with the results in it")
+    parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html again, with the results in it")
     options = parser.parse_args(arguments)
     if not (options.pairs or options.analogies or options.compare):
         parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
@@ -101,10 +110,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print_moves(moves)
     found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
     if target:
-        report.write(target, json.dumps(found, indent=1, allow_nan=False) + "\n")
+        report.write(target, json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n")
     if options.report:
         run = report.finished(outputs[0])
-        report.write(outputs[0] / report.NAME, report.page(run, report.as_evaluation(found)))
+        report.write(outputs[0] / report.NAME, report.page(run, found))
         if not is_local(options.output):
             add_file(options.output, outputs[0] / report.NAME)
     if options.fail_below is not None and len(runs) == 2:
@@ -220,20 +229,15 @@ def _results(
     analogies: Sequence[Sequence[Analogies]],
     moves: NeighbourhoodDrift | None,
     restrict: int,
-) -> dict[str, Any]:
-    def of(number: int) -> dict[str, Any]:
-        return {
-            "output": runs[number],
-            "words": len(spaces[number].words),
-            "dimensions": spaces[number].units.shape[1],
-            "pairs": [evaluation.as_json(results[number]) for results in pairs],
-            "analogies": [evaluation.as_json(results[number]) for results in analogies],
-        }
-
-    results = {"restrict": restrict, "this": of(0)}
-    if moves:
-        results |= {"other": of(1), "moves": evaluation.as_json(moves)}
-    return results
+) -> Evaluation:
+    scores = [
+        Scores(
+            path, len(space.words), space.units.shape[1], [found[number] for found in pairs],
+            [found[number] for found in analogies],
+        )
+        for number, (path, space) in enumerate(zip(runs, spaces, strict=True))
+    ]  # fmt: skip
+    return Evaluation(restrict, scores[0], scores[1] if moves else None, moves)
 
 
 if __name__ == "__main__":

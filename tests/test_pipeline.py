@@ -19,6 +19,7 @@ from spark_w2v import job
 from spark_w2v.errors import StorageError
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import open_run, output_of
+from tests.support.commands import refused_in_one_sentence
 from tests.support.training_job import ONE, SMALL, planted_corpus, state, train_here
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,14 +149,8 @@ def test_a_mistake_with_ids_costs_one_sentence_and_no_spark(
     kept = tmp_path / "kept"
     monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    try:
-        status: object = job.train([LOCAL, "--input", "x", "--output", str(kept), *arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
+    given = [LOCAL, "--input", "x", "--output", str(kept), *arguments]
+    assert sentence in refused_in_one_sentence(job.train, given, capsys)
     assert not kept.exists()
 
 

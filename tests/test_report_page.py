@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -17,6 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from spark_w2v.analysis import report
+from spark_w2v.analysis.evaluation_results import Evaluation
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -69,7 +71,7 @@ def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
     }  # fmt: skip
     move = {"word": "<u>", "shared": 3, "here": ["<a>"], "there": ["b"]}
     moves = {"among": 10, "near": 10, "mean_shared": 5.5, "moved": [move]}
-    evaluation = report.as_evaluation({"restrict": 300_000, "this": scores, "other": scores, "moves": moves})
+    evaluation = msgspec.convert({"restrict": 300_000, "this": scores, "other": scores, "moves": moves}, Evaluation)
     finished = report.Finished("<b>run", pa.array(words), counts, np.asarray(vectors, np.float32), run, metrics)
     report.write(target, report.page(finished, evaluation))
 

@@ -11,13 +11,14 @@ import warnings
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import stats
 
+from spark_w2v.analysis.evaluation_results import Analogies, Move, NeighbourhoodDrift, Section, Similarity
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.errors import UserError
 from spark_w2v.runs.embeddings import Embeddings
@@ -46,67 +47,6 @@ class AnalogyIndex(NamedTuple):
     members: Int64Array
     starts: Int64Array
     sizes: Int64Array
-
-
-class Similarity(NamedTuple):
-    """One file of word pairs. Without at least two different values a correlation is None."""
-
-    file: str
-    pairs: int
-    used: int
-    unknown: int  # pairs with a word that has no vector
-    bad_lines: int
-    spearman: float | None
-    pearson: float | None
-
-
-class Section(NamedTuple):
-    """Analogies under one heading; right by 3CosAdd (Mikolov et al. 2013) and 3CosMul (Levy and Goldberg 2014)."""
-
-    section: str
-    questions: int
-    used: int
-    unknown: int
-    right_add: int
-    right_mul: int
-
-    @property
-    def add(self) -> float | None:
-        return self.right_add / self.used if self.used else None
-
-    @property
-    def mul(self) -> float | None:
-        return self.right_mul / self.used if self.used else None
-
-
-class Analogies(NamedTuple):
-    """One file of analogies."""
-
-    file: str
-    sections: list[Section]
-    total: Section
-    bad_lines: int
-
-
-class Move(NamedTuple):
-    """A word, how many of its nearest words both runs share, and the nearest ones in each."""
-
-    word: str
-    shared: int
-    here: list[str]
-    there: list[str]
-
-
-class NeighbourhoodDrift(NamedTuple):
-    """Neighbourhoods of `among` words in two runs; mean_shared of `near` neighbours are the same."""
-
-    common_words: int
-    only_here: int
-    only_there: int
-    among: int
-    near: int
-    mean_shared: float | None
-    moved: list[Move]
 
 
 def space(embeddings: Embeddings, restrict: int = RESTRICT) -> AnalogyIndex:
@@ -177,7 +117,7 @@ def similarity(space: AnalogyIndex, path: Path) -> Similarity:
         # Float32 and the BLAS's dot, as gensim has them: then pairs that are alike but for rounding rank as there.
         cosines[start : start + ROWS] = np.vecdot(space.units[one], space.units[two])
     spearman, pearson = _correlations(np.array(gold), cosines)
-    return Similarity(str(path), pairs, len(rows), pairs - len(rows), bad_lines, spearman, pearson)
+    return Similarity(str(path), pairs, len(rows), spearman, pearson, pairs - len(rows), bad_lines)
 
 
 def _correlations(gold: Float64Array, cosines: Float32Array) -> tuple[float | None, float | None]:
@@ -264,7 +204,9 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
 
 def _section(name: str, tally: Int64Array) -> Section:
     questions, used, add, mul = map(int, tally)
-    return Section(name, questions, used, questions - used, add, mul)
+    return Section(
+        name, questions, used, add / used if used else None, mul / used if used else None, questions - used, add, mul
+    )
 
 
 def answers(space: AnalogyIndex, asked: Int64Array) -> tuple[Int64Array, Int64Array]:
@@ -332,9 +274,9 @@ def neighbourhood_drift(here: AnalogyIndex, there: AnalogyIndex, among: int, sho
         [words.take(pa.array(ids)).to_pylist() for ids in nearest_rows(matrix, moved, near)[0]] for matrix in units
     ]
     return NeighbourhoodDrift(
-        len(common), len(here.words) - len(common), len(there.words) - len(common), len(chosen), near,
-        float(shared.mean()) if near else None,
+        len(chosen), near, float(shared.mean()) if near else None,
         [Move(words[i].as_py(), int(shared[i]), *both) for i, *both in zip(moved.tolist(), *nearest, strict=True)],
+        len(common), len(here.words) - len(common), len(there.words) - len(common),
     )  # fmt: skip
 
 
@@ -356,13 +298,3 @@ def _lines(path: Path) -> Iterator[str | None]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise UserError(f"{path}: cannot be read ({reason}).") from None
-
-
-def as_json(result: Similarity | Analogies | NeighbourhoodDrift) -> dict[str, Any]:
-    """For json.dumps."""
-    if isinstance(result, Analogies):
-        rows = [{**row._asdict(), "add": row.add, "mul": row.mul} for row in (*result.sections, result.total)]
-        return {"file": result.file, "bad_lines": result.bad_lines, "sections": rows[:-1], "total": rows[-1]}
-    if isinstance(result, NeighbourhoodDrift):
-        return {**result._asdict(), "moved": [move._asdict() for move in result.moved]}
-    return result._asdict()

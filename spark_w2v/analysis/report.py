@@ -24,6 +24,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_w2v.analysis.evaluation_results import Evaluation
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.analysis.word_map import word_map
 from spark_w2v.errors import OutputError, StorageError, UserError
@@ -50,71 +51,6 @@ TEXT, NAMES = 200, 60  # characters of a path or a setting; of what the evaluati
 LIST = 50  # paths that were read, files of an evaluation; what is more is left out
 SECTIONS, MOVES = 100, 20  # of an evaluation
 LARGEST_EVALUATION = 8 << 20  # bytes
-
-
-class Correlation(msgspec.Struct):
-    """One file of word pairs, as jobs/evaluate.py --json has it."""
-
-    file: str
-    pairs: int
-    used: int
-    spearman: float | None
-    pearson: float | None
-
-
-class Section(msgspec.Struct):
-    """Analogies under one heading."""
-
-    section: str
-    questions: int
-    used: int
-    add: float | None
-    mul: float | None
-
-
-class Questions(msgspec.Struct):
-    """One file of analogies."""
-
-    file: str
-    sections: list[Section]
-    total: Section
-
-
-class Scores(msgspec.Struct):
-    """The evaluation of one run."""
-
-    output: str
-    words: int
-    dimensions: int
-    pairs: list[Correlation]
-    analogies: list[Questions]
-
-
-class Move(msgspec.Struct):
-    """A word whose neighbourhood differs between two runs."""
-
-    word: str
-    shared: int
-    here: list[str]
-    there: list[str]
-
-
-class Moves(msgspec.Struct):
-    """The words that moved most."""
-
-    among: int
-    near: int
-    mean_shared: float | None
-    moved: list[Move]
-
-
-class Evaluation(msgspec.Struct):
-    """What jobs/evaluate.py --json writes."""
-
-    restrict: int
-    this: Scores
-    other: Scores | None = None
-    moves: Moves | None = None
 
 
 class Finished(NamedTuple):
@@ -158,7 +94,7 @@ def finished(output: Path) -> Finished:
 
 
 def _first_rows(blocks: Iterator[Float32Array], rows: int) -> Float32Array:
-    """(n, D), of n = rows if there are so many; no more is read than has to be."""
+    """The first rows, (n, D), n = rows or all that there are; no more is read than has to be."""
     found = [next(blocks)]
     while sum(map(len, found)) < rows and (more := next(blocks, None)) is not None:
         found.append(more)
@@ -171,17 +107,17 @@ def _parsed(content: bytes) -> Any:
     def finite(text: str) -> float:
         number = float(text)
         if not math.isfinite(number):
-            raise ValueError(f"{text} is no number")
+            raise ValueError(f"{text} is not a number")
         return number
 
     return json.loads(content, parse_float=finite, parse_constant=finite)
 
 
 def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
-    """What jobs/evaluate.py --json wrote of a run with so many words and dimensions.
+    """What jobs/evaluate.py --json wrote of a run with these numbers of words and dimensions.
 
     Raises:
-        UserError: it is no such file, or of another run; one sentence.
+        UserError: it is not such a file, or of another run; one sentence.
     """
     try:
         with open(path, "rb") as file:
@@ -190,18 +126,13 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
             raise ValueError("it is larger than 8 MB")
         found = msgspec.json.decode(content, type=Evaluation)
     except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
-        raise UserError(f"{path}: is no report that jobs/evaluate.py --json wrote ({reason(error)}).") from None
+        raise UserError(f"{path}: is not a report that jobs/evaluate.py --json wrote ({reason(error)}).") from None
     if (found.this.words, found.this.dimensions) != (words, dimensions):
         raise UserError(
             f"{path}: is the evaluation of {found.this.words:,} words of {found.this.dimensions} dimensions, and this "
             f"run has {words:,} of {dimensions}; evaluate this run."
         )
     return found
-
-
-def as_evaluation(results: Any) -> Evaluation:
-    """What jobs/evaluate.py found, as it would be read from its JSON."""
-    return msgspec.convert(results, Evaluation)
 
 
 def target_of(path: str, *outputs: Path) -> Path:
@@ -211,7 +142,7 @@ def target_of(path: str, *outputs: Path) -> Path:
         outputs: of runs, in which nothing is to be written.
 
     Raises:
-        UserError: nothing can be written there, or what is there is no file, part of a run, or not of these commands.
+        UserError: nothing can be written there, or what is there is not a file, of a run, or not of these commands.
     """
     target = local_path(path)
     for output in outputs:
@@ -346,7 +277,7 @@ def _evaluation(found: Evaluation) -> Any:
 
 
 def _thinned(rows: Sequence[Any], most: int) -> list[Any]:
-    """At most so many rows, evenly spread, the first and the last among them."""
+    """At most `most` rows, evenly spread, the first and the last among them."""
     if len(rows) <= most:
         return list(rows)
     return [rows[i] for i in np.rint(np.linspace(0, len(rows) - 1, most)).astype(int)]

@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from spark_w2v.analysis import report
+from spark_w2v.analysis.evaluation_results import Evaluation
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
-from spark_w2v.analysis.report import Evaluation, Finished, as_evaluation, page
+from spark_w2v.analysis.report import Finished, page
 from spark_w2v.analysis.word_map import principal_axes, word_map
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embedding_files, embedding_writer, embeddings
@@ -135,7 +137,7 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
     scores = SCORES | {"analogies": [{"file": "f", "sections": [section] * 5000, "total": section}] * 3}
     move = {"word": "<" * 1000, "shared": 1, "here": ["<" * 1000] * 10, "there": ["<" * 1000] * 10}
     moves = {"among": 1, "near": 10, "mean_shared": 1.0, "moved": [move] * 20}
-    found = as_evaluation({"restrict": 9, "this": scores, "other": scores, "moves": moves})
+    found = msgspec.convert({"restrict": 9, "this": scores, "other": scores, "moves": moves}, Evaluation)
     text = page(run._replace(metrics=metrics), found)
     assert len(text.encode()) <= report.LARGEST
     data = data_of(text)
@@ -196,9 +198,9 @@ def test_an_evaluation_of_another_run_is_refused(tmp_path: Path) -> None:
         report.evaluation(path, 4, 2)
     for content in ("", "[]", '{"restrict": 1}', '{"restrict": 1, "this": {"output": 3}}', "\xff", "[" * 100_000):
         path.write_text(content, encoding="latin-1")
-        with pytest.raises(UserError, match="no report that"):
+        with pytest.raises(UserError, match="not a report that"):
             report.evaluation(path, 3, 2)
-    with pytest.raises(UserError, match="no report that"):
+    with pytest.raises(UserError, match="not a report that"):
         report.evaluation(tmp_path / "none", 3, 2)
 
 

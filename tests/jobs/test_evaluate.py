@@ -13,7 +13,9 @@ import pytest
 
 from jobs import evaluate
 from spark_w2v.analysis import evaluation
+from spark_w2v.analysis.evaluation_results import Similarity
 from spark_w2v.types import Float32Array
+from tests.support.commands import refused_in_one_sentence
 from tests.support.evaluation import MODELS, PAIR_FILES, QUESTIONS, ROOT, finish, keyed, space_of
 
 # Equal to gensim
@@ -165,9 +167,9 @@ def test_unknown_words_are_counted_and_what_cannot_be_computed_is_none(tmp_path:
     pairs.write_text("a\tb\t1\na\tx\t2\nx\ty\t3\n")
     questions.write_text(": one\na b c d\n: two\na b c x\n: three\n")
     space = space_of(["a", "b", "c", "d"], np.eye(4, dtype=np.float32))
-    assert evaluation.similarity(space, pairs)[1:] == (3, 1, 2, 0, None, None)
+    assert evaluation.similarity(space, pairs) == Similarity(str(pairs), 3, 1, None, None, unknown=2)
     pairs.write_text("a\tb\t1\na\tc\t2\nb\tc\t3\n")
-    assert evaluation.similarity(space, pairs)[1:] == (3, 3, 0, 0, None, None)  # all cosines are 0
+    assert evaluation.similarity(space, pairs) == Similarity(str(pairs), 3, 3, None, None)  # all cosines are 0
     found = evaluation.analogies(space, questions)
     assert [(s.questions, s.used, s.unknown, s.add) for s in found.sections] == [
         (1, 1, 0, 1),
@@ -326,12 +328,5 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     (tmp_path / "empty").touch()
     os.mkfifo(tmp_path / "pipe")  # stands for /dev/null, which a rename would replace too
     replace: Callable[[str], str] = lambda text: text.replace("OUT", str(output)).replace("DIR", str(tmp_path))  # noqa: E731
-    try:
-        status: object = evaluate.main([replace(argument) for argument in arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    given = [replace(argument) for argument in arguments]
+    assert sentence in refused_in_one_sentence(evaluate.main, given, capsys)

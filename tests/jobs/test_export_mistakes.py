@@ -8,6 +8,7 @@ import pytest
 
 from jobs import export
 from spark_w2v.runs.export_formats import FILES
+from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import WORDS, equal_bits, export_to, finish, load, matrices
 from tests.support.runs import STRANGERS, everything, make_stranger
 
@@ -147,15 +148,8 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     (tmp_path / "file").touch()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").touch()
-    try:
-        status: object = export.main([a.replace("OUT", str(output)).replace("DIR", str(tmp_path)) for a in arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    given = [a.replace("OUT", str(output)).replace("DIR", str(tmp_path)) for a in arguments]
+    assert sentence in refused_in_one_sentence(export.main, given, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "out"]
     assert (tmp_path / "full" / "mine").exists()
 

@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 from jobs import evaluate
 from spark_w2v.analysis import evaluation
+from spark_w2v.analysis.evaluation_results import Similarity
 from tests.support.evaluation import finish
 
 
@@ -74,13 +76,13 @@ def test_the_first_run_of_all_has_nothing_to_be_worse_than(
 
 @pytest.mark.parametrize(("score", "is_worse"), [(0.75, True), (0.77, False), (0.9, False)])
 def test_a_score_may_fall_as_far_as_the_limit(score: float, is_worse: bool) -> None:
-    other = evaluation.Similarity("f", 9, 9, 0, 0, 0.8, 0.8)
-    assert bool(evaluation.worse(other._replace(spearman=score), other, 0.95)) == is_worse
+    other = Similarity("f", 9, 9, 0.8, 0.8)
+    assert bool(evaluation.worse(msgspec.structs.replace(other, spearman=score), other, 0.95)) == is_worse
 
 
 def test_a_score_of_the_other_that_is_not_above_0_demands_nothing(files: tuple[str, str]) -> None:
-    this = evaluation.Similarity("f", 9, 9, 0, 0, None, None)
-    assert evaluation.worse(this, this._replace(spearman=-0.1), 0.95) == []
-    assert evaluation.worse(this, this._replace(spearman=0.1), 0.95) == [
+    this = Similarity("f", 9, 9, None, None)
+    assert evaluation.worse(this, msgspec.structs.replace(this, spearman=-0.1), 0.95) == []
+    assert evaluation.worse(this, msgspec.structs.replace(this, spearman=0.1), 0.95) == [
         "f: Spearman is not computable, below 0.95 of 0.1000."
     ]

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jobs import neighbors
 from spark_w2v.analysis.neighbors import analogy, closest_spellings, edit_distances, nearest, unit_vectors, word_id
 from spark_w2v.runs.embedding_writer import write
+from tests.support.commands import refused_in_one_sentence
 
 ROOT = Path(__file__).resolve().parents[2]
 examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
@@ -122,15 +123,8 @@ def test_nothing_that_a_terminal_obeys_is_printed(output: Path) -> None:
 def test_a_mistake_costs_one_sentence_and_exit_code_2(
     output: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
 ) -> None:
-    try:
-        status: object = neighbors.main([argument.replace("OUT", str(output)) for argument in arguments])
-    except SystemExit as stopped:
-        status = stopped.code
-    told = capsys.readouterr()
-    assert status == 2
-    assert sentence in told.err
-    assert told.err.count("\n") == 1
-    assert told.out == ""
+    given = [argument.replace("OUT", str(output)) for argument in arguments]
+    assert sentence in refused_in_one_sentence(neighbors.main, given, capsys)
 
 
 def test_it_runs_from_any_directory_without_spark(output: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
         (["{out}", "--to", "{tmp}/pipe"], "nothing can be written there"),
         (["{out}", "--to", "{out}/run.json"], "which holds a run and nothing else"),
         (["{out}", "--to", "{tmp}"], "nothing can be written there"),
-        (["{out}", "--evaluation", "{tmp}/none.json"], "no report that jobs/evaluate.py --json wrote"),
+        (["{out}", "--evaluation", "{tmp}/none.json"], "not a report that jobs/evaluate.py --json wrote"),
     ],
 )
 def test_a_mistake_is_one_sentence(
