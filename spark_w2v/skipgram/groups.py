@@ -34,7 +34,7 @@ class BlockNoise:
     Args:
         share: (Ro,) probability of each row as a noise word.
         edges: (Ro,) the same, cumulated, up to 1.
-        frequent: so many rows, the first ones, are frequent.
+        frequent: number of rows, counted from the first, that are frequent contexts.
         batch: pairs of a batch.
     """
 
@@ -58,7 +58,7 @@ class BlockNoise:
 
 
 def frequent_rows(noise: Float64Array, dimensions: int) -> int:
-    """The first so many context rows are trained apart from the others: those of half of the noise, as far as they fit.
+    """Number of context rows, from the first, trained apart from the others: those of half of the noise, if they fit.
 
     All, where they would be too few to be each other's noise.
     """
@@ -234,7 +234,7 @@ def interleave(parts: list[Part], rng: np.random.Generator) -> list[tuple[Part, 
 
 
 def batch_size(rows: int) -> int:
-    """Pairs of a batch for a task with so many context rows: BATCH, and fewer where each row would be met too often.
+    """Pairs of a batch for a task with `rows` context rows: BATCH, and fewer where each row would be met too often.
 
     A row is stepped once a batch, so a vocabulary of some hundred words learned next to nothing from batches of
     2,000 pairs.

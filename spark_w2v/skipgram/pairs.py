@@ -93,7 +93,7 @@ class PairCodec:
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
 
     def runs(self, pairs: Numbers, centers: int, frequent: int) -> tuple[Runs, Runs]:
-        """The pairs of each center with the first so many context rows, and those with the others.
+        """The pairs of each center with the first `frequent` context rows, and those with the others.
 
         Args:
             pairs: (P,) sorted, P > 0, and all of one bucket: the higher bits are the same in all of them.
@@ -231,7 +231,7 @@ def number_pairs(
 
 @dataclass(frozen=True)
 class PairSampler:
-    """How pairs are drawn from a segment of text, anew each epoch.
+    """How pairs are drawn from a segment of text, again in each epoch.
 
     Args:
         keep: (V,) probability that an occurrence of a word is trained on.

@@ -85,7 +85,7 @@ def naive_softmax_loss_and_gradient(
         Loss, center gradient (D,), outside gradients (V, D). The loss is finite even where p_o is 0 in float64.
 
     Raises:
-        ValueError: shapes do not match, or outside_index is no row of outside_vectors.
+        ValueError: shapes do not match, or outside_index is not a row of outside_vectors.
     """
     center, outside = _checked_vectors(center_vector, outside_vectors)
     observed = _checked_index("outside_index", outside_index, len(outside))
@@ -123,7 +123,7 @@ def negative_sampling_loss_and_gradient(
         Loss, center gradient (D,), outside gradients (V, D), which are 0 but for the rows of o and of the negatives.
 
     Raises:
-        ValueError: shapes do not match, or an id is no row of outside_vectors.
+        ValueError: shapes do not match, or an id is not a row of outside_vectors.
     """
     center, outside = _checked_vectors(center_vector, outside_vectors)
     observed = _checked_index("outside_index", outside_index, len(outside))
@@ -160,7 +160,8 @@ def draw_negatives(
         (K,) ids in [0, V), never o, words without probability never.
 
     Raises:
-        ValueError: noise_probabilities is no such array, no word but o has probability, or an argument is out of range.
+        ValueError: noise_probabilities is not such an array, no word but o has probability, or an argument is out of
+            range.
     """
     noise = np.array(noise_probabilities, dtype=np.float64)  # a copy, its entry for o is set to 0
     if noise.ndim != 1:
@@ -203,7 +204,7 @@ def skipgram_loss_and_gradient(
         Loss, center gradients (V, D), which are 0 but for row c, outside gradients (V, D).
 
     Raises:
-        ValueError: shapes do not match, or an id is no row of the two matrices.
+        ValueError: shapes do not match, or an id is not a row of the two matrices.
     """
     centers = _checked_matrix("center_vectors", center_vectors)
     outside = _checked_matrix("outside_vectors", outside_vectors)

@@ -9,7 +9,7 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 
 def frequent_share(subsample: float, total: int) -> float:
-    """t, for a corpus of so many words: at least the share of what occurs once, which is not frequent.
+    """t, for a corpus of `total` words: at least the share of what occurs once, which is not frequent.
 
     In a text of fewer than 1/t words every word would be, and nearly all of it skipped.
     """

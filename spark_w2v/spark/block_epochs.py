@@ -227,7 +227,7 @@ class BlockEpoch:
         waits for all that it was promised. Of an executor that is lost it may have none for a moment.
 
         Args:
-            wanted: wait a little for so many, if there were as many before.
+            wanted: slots to wait for a little, if there were as many before.
         """
         begun = time.monotonic()
         while True:

@@ -148,7 +148,7 @@ def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
 
 
 def lot_of(buckets: int) -> int:
-    """Pairs that are brought to so many buckets at a time."""
+    """Return the number of pairs that are brought to their buckets at a time."""
     return min(LOT, max(USUAL_LOT, RECORD * buckets))
 
 

@@ -15,7 +15,7 @@ import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
 from spark_w2v.spark import inputs
-from spark_w2v.spark.hadoop_files import File, UnreadablePathError
+from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
 from spark_w2v.spark.java_errors import reason_of, text_of, translate_error
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import SEGMENTS
@@ -43,15 +43,6 @@ MOST_SCHEMAS = 100  # Parquet files that are looked at one by one, where somethi
 
 
 LARGEST_WORD = 2**31 - 1  # characters: no limit
-
-
-# What a word is
-
-
-# Pieces
-
-
-# Reading
 
 
 def list_files(
@@ -268,12 +259,7 @@ def _check_column(
 
 def _schemas(session: "SparkSession", files: Sequence[File]) -> Iterator[tuple[str, T.StructType]]:
     for file in files[:MOST_SCHEMAS]:
-        yield file.path, session.read.parquet(_escaped(file.path)).schema
-
-
-def _escaped(path: str) -> str:
-    """A path of Spark's that its reader does not take for a pattern."""
-    return re.sub(r"([\[\]{}*?\\])", r"\\\1", unquote(path))
+        yield file.path, session.read.parquet(escape_glob(unquote(file.path))).schema
 
 
 def bad_lines(segments: "DataFrame", counters: dict[str, int], files: Sequence[str]) -> dict[str, list[BadLine]]:

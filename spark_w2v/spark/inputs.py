@@ -157,12 +157,6 @@ def summary(inputs: Inputs) -> list[str]:
     return lines
 
 
-# Names
-
-
-# What is there
-
-
 def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, str]) -> list[File]:
     """All files with content that Spark finds; rows of text carry the hash, 8 bytes, in place of the path."""
     if not paths:
@@ -172,9 +166,6 @@ def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, st
     size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
     rows = reader.load(list(paths)).select(path, F.xxhash64(path), size, modified).collect()
     return [File(*row) for row in rows]
-
-
-# What is refused
 
 
 def _refuse_nothing(given: Sequence[str], skipped: dict[str, list[str]]) -> NoReturn:

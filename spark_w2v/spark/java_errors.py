@@ -1,16 +1,12 @@
 """Spark's and Hadoop's errors, explained to the user in one sentence."""
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 
 from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.text.messages import path_text
-
-if TYPE_CHECKING:
-    # Executors import this module, and need neither the configuration nor msgspec.
-    pass
 
 # What Spark and Hadoop say, and what it means to a user; the first that is found counts.
 MEANINGS = (
@@ -24,7 +20,7 @@ MEANINGS = (
     ),
     (
         r"Illegal file pattern: (?P<reason>.+)",
-        "--input: is no glob ({reason}); put a backslash before brackets and braces.",
+        "--input: is not a glob ({reason}); put a backslash before brackets and braces.",
     ),
     (
         r"Can not create a Path from an? (empty|null) string",
@@ -85,7 +81,7 @@ SCHEMES_OF_SPARK = {"s3": "s3a://", "s3n": "s3a://", "az": "abfss://CONTAINER@AC
 
 
 def translate_error(error: BaseException) -> str | None:
-    """One sentence on an exception of reading, naming the file; None for what is no fault of the input."""
+    """One sentence on an exception of reading, naming the file; None if the input is not at fault."""
     text = text_of(error)
     for pattern, meaning in MEANINGS:
         found = re.search(pattern, text)

@@ -60,7 +60,7 @@ def test_files_of_no_bytes_are_refused(spark: "SparkSession", tmp_path: Path) ->
     ("path", "words"),
     [
         ("", "an empty path"),
-        ("[a", "no glob"),
+        ("[a", "not a glob"),
         ("nofs://host/x", 'no such file system (No FileSystem for scheme "nofs")'),
         ("http://127.0.0.1:9/x", "cannot list files there"),
         ("hdfs://127.0.0.1:9/x", "hdfs://127.0.0.1:9/x: cannot be opened (Connection refused)."),
