@@ -1,8 +1,20 @@
 """What a task of `blocks` decides by itself."""
 
-import pytest
+import itertools
+import threading
+from types import SimpleNamespace
+from typing import Any
 
-from spark_w2v.spark.block_task import own_host
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from spark_w2v.exchange.task import Bucket
+from spark_w2v.skipgram.kernel import SgdParams, TrainStats
+from spark_w2v.skipgram.parameters import assign_blocks
+from spark_w2v.skipgram.schedule import learning_rate
+from spark_w2v.spark import block_task
+from spark_w2v.spark.block_task import TaskSpec, own_host
 
 
 @pytest.mark.parametrize(
@@ -20,3 +32,43 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
 ) -> None:
     monkeypatch.setenv("SPARK_LOCAL_IP", given)
     assert own_host(seen) == host
+
+
+def train_buckets(monkeypatch: pytest.MonkeyPatch, rounds: list[int]) -> list[tuple[SgdParams, set[int]]]:
+    """Train buckets without pairs in a task of two blocks; the parameters and threads of the BLAS of each call."""
+    seen: list[tuple[SgdParams, set[int]]] = []
+
+    def train_pairs(*arguments: Any) -> TrainStats:
+        threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads))
+        return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
+
+    monkeypatch.setattr(block_task, "train_pairs", train_pairs)
+    plan: Any = SimpleNamespace(
+        sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1), noise=np.full(6, 1 / 6), negatives=2,
+        damping=0.1,
+    )  # fmt: skip
+    exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
+    spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, 0.05, ("", 0), (0, 0), b"")
+    rows = np.zeros((3, 3), np.float32)
+    buckets = [Bucket(number, 0, 0, rows, rows.copy()) for number in rounds]
+    part: Any = SimpleNamespace(
+        task=0, plan=exchange, changed=threading.Condition(), failure=None, has_ended=True,
+        next_bucket=lambda: buckets.pop(0) if buckets else None, trained=lambda *_: None,
+    )  # fmt: skip
+    node: Any = SimpleNamespace(received={}, refused=0)
+    with threadpool_limits(2, "blas"):
+        block_task._Worker(plan, spec, part, node, "host").run(iter([]))
+    return seen
+
+
+def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(step.first_rate, step.last_rate) for step, _ in train_buckets(monkeypatch, [0, 1, 2, 3])]
+    before = [0, 0.125, 0.25, 0.625, 1]  # share of the second epoch that is trained
+    rates = [learning_rate(0.05, (1 + share) / 2) for share in before]
+    assert found == list(itertools.pairwise(rates))
+
+
+def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((_, threads),) = train_buckets(monkeypatch, [0])
+    assert threads == {1}

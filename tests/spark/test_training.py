@@ -15,6 +15,7 @@ from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator
 from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges, learning_rate, most_partitions, why_no_more
+from spark_w2v.spark.replicas import Replicas
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.text.encoding import segment_of
 from tests.support.planted import SETTINGS, WORDS, made, rows_of_text
@@ -276,3 +277,22 @@ def test_a_small_corpus_gets_fewer_partitions() -> None:
     assert most_partitions("blocks", 70_000, 10.0, 5) == 1
     assert most_partitions("replicas", 10, 90_000.0, 5) == 4
     assert most_partitions("replicas", 10**6, 10.0, 5) == 1
+
+
+def test_the_rate_of_each_sync_of_replicas_begins_where_that_of_the_one_before_ends(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[SgdParams] = []
+    sync = Replicas.sync
+
+    def seen(self: Replicas, *arguments: Any) -> Any:
+        steps.append(next(value for value in arguments if isinstance(value, SgdParams)))
+        return sync(self, *arguments)
+
+    monkeypatch.setattr(Replicas, "sync", seen)
+    training = made(spark, tmp_path, replace(SETTINGS, scheme="replicas", slices=3))
+    for _ in training.run():
+        pass
+    rates = [learning_rate(SETTINGS.learning_rate, part / 6) for part in range(7)]
+    assert np.allclose([step.first_rate for step in steps], rates[:-1], rtol=1e-12)
+    assert np.allclose([step.last_rate for step in steps], rates[1:], rtol=1e-12)
