@@ -89,3 +89,10 @@ def test_rounds_of_a_sweep_have_equal_shares_of_it(blocks: int, sweeps: int, epo
     assert (done[0], done[-1]) == (0.0, 1.0)
     assert done[::blocks].tolist() == edges.tolist()
     np.testing.assert_allclose(np.diff(done), (np.diff(edges) / blocks).repeat(blocks), rtol=1e-9)
+
+
+def test_a_sweep_goes_round_the_ring_in_its_own_direction() -> None:
+    ring = Ring(3, 1, (1, -1))
+    assert [ring.context_of(number, 0) for number in range(6)] == [1, 2, 0, 1, 0, 2]
+    drawn = {Ring.draw(3, 8, np.random.default_rng(seed)).directions for seed in range(4)}
+    assert {direction for directions in drawn for direction in directions} == {1, -1}
