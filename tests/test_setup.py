@@ -132,7 +132,7 @@ def test_without_java_and_without_an_environment_the_message_says_what_to_run(ma
 
 def test_spark_starts_with_the_archive_of_classes(java_home: str, tmp_path: Path) -> None:
     """-Xshare:on makes Java refuse to start where the archive does not fit its class path."""
-    java = [Path(java_home) / "bin" / "java", "-Xshare:on", "-version"]
+    java = [str(Path(java_home) / "bin" / "java"), "-Xshare:on", "-version"]
     if subprocess.run(java, capture_output=True, check=False).returncode != 0:
         pytest.skip("this Java has no archive of its own classes")
     assert (ROOT / ".venv" / "classes.jsa").exists(), "scripts/class_archive makes it"
