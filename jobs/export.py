@@ -1,7 +1,6 @@
 """Write a run's vectors for other tools: export.py OUTPUT --format FORMAT --to PATH. Needs no Spark."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 try:
@@ -9,53 +8,8 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, printable, with_exit_codes
-from spark_w2v.errors import UserError
-from spark_w2v.runs.export import VECTORS, export
-from spark_w2v.runs.export_formats import FILES
-from spark_w2v.runs.ids import directory_of
-from spark_w2v.runs.places import is_local, local_path
-
-PROGRAM = "export.py"
-
-
-@with_exit_codes(PROGRAM)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when the target is complete, 2 for a mistake, 75 when the storage refused."""
-    parser = Parser(prog=PROGRAM, description="Write the vectors of a finished run for other tools.")
-    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
-    parser.add_argument("--format", required=True, choices=list(FILES), help="what is to read it")
-    parser.add_argument(
-        "--to", required=True, metavar="PATH", help="where it goes: a file for the word2vec formats, else a directory"
-    )
-    parser.add_argument(
-        "--vectors", default="center", choices=VECTORS, help="which matrix, or the sum of both (center)"
-    )
-    parser.add_argument(
-        "--white-space",
-        default="refuse",
-        choices=("refuse", "replace"),
-        help="for words with white space that the format cannot hold: stop, or write _ for it (refuse)",
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
-    options = parser.parse_args(arguments)
-    if not is_local(options.to):
-        raise UserError(f"{options.to}: is not on this host; export to a path of this host, and copy it from there.")
-    if not options.to:
-        raise UserError("--to '': is not a path; give one that does not exist yet.")
-    done = export(
-        directory_of(options.output),
-        local_path(options.to),
-        options.format,
-        vectors=options.vectors,
-        overwrite=options.overwrite,
-        replace=options.white_space == "replace",
-    )
-    print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
-    if done.replaced:
-        print(f"words with _ in place of white space: {done.replaced:,}")
-    return 0
-
+from spark_w2v.command_line import leave
+from spark_w2v.commands.export import main
 
 if __name__ == "__main__":
     leave(main)

@@ -1,7 +1,6 @@
 """Make a finished run's report.html, or renew it: report.py OUTPUT [--to FILE] [--evaluation FILE]. Needs no Spark."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 try:
@@ -9,37 +8,8 @@ try:
 except ImportError:  # python puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.analysis import report
-from spark_w2v.command_line import OUTPUT_HELP, Parser, leave, printable, with_exit_codes
-from spark_w2v.runs.ids import add_file, directory_of
-from spark_w2v.runs.places import is_local, local_path
-
-PROGRAM = "report.py"
-
-
-@with_exit_codes(PROGRAM)
-def main(arguments: Sequence[str] | None = None) -> int:
-    """0 when the page is written, 2 for a mistake, 75 when the storage refused."""
-    parser = Parser(prog=PROGRAM, description="Make a page about a finished run, to look at in a browser.")
-    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
-    parser.add_argument("--to", metavar="FILE", help=f"where the page goes ({report.NAME} in OUTPUT)")
-    parser.add_argument("--evaluation", metavar="FILE", help="what jobs/evaluate.py --json wrote of this run")
-    options = parser.parse_args(arguments)
-    output = directory_of(options.output)
-    target = output / report.NAME
-    if options.to is not None and local_path(options.to) != target:
-        target = report.target_of(options.to, output)
-    run = report.finished(output)
-    evaluation = None
-    if options.evaluation is not None:
-        evaluation = report.evaluation(Path(options.evaluation), len(run.words), run.vectors.shape[1])
-    report.write(target, report.page(run, evaluation))
-    place = str(target)
-    if target.parent == output and not is_local(options.output):  # a copy
-        place = add_file(options.output, target)
-    print(f"{printable(place)}: {target.stat().st_size / 1e6:.1f} MB")
-    return 0
-
+from spark_w2v.command_line import leave
+from spark_w2v.commands.report import main
 
 if __name__ == "__main__":
     leave(main)

@@ -14,6 +14,8 @@ A module imports from its own layer and from those above it in this table, never
     command_line    one sentence and an exit code for a mistake, the same in every command
     epoch_observer  progress bar, metrics, curves and checkpoints of a job's epochs
     job, ml         the training job; the training as a stage of a Spark ML pipeline
+    commands        the commands on a finished run
+    __main__        the command spark-w2v
     jobs/           entry points for spark-submit and for the shell
 
 Public names, imported from where they are, so that importing this package loads neither Spark nor NumPy:
@@ -31,11 +33,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spark_w2v.ml import SkipGram, SkipGramModel
 
-__all__ = ["SkipGram", "SkipGramModel"]
+__all__ = ["SkipGram", "SkipGramModel", "__version__"]
+
+__version__ = "0.2.0.dev0"
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
+    if name in ("SkipGram", "SkipGramModel"):
         from spark_w2v import ml
 
         return getattr(ml, name)

@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+import inspect
 import os
 import signal
 import sys
@@ -97,24 +98,26 @@ def exit_code_of(error: BaseException) -> int | None:
     return next((code for kind, code in EXIT_CODE_OF if isinstance(error, kind)), None)
 
 
-def with_exit_codes(program: str) -> Callable[[Callable[..., int]], Callable[..., int]]:
-    """Turn the errors of EXIT_CODE_OF into one sentence of that program and its exit code."""
+def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callable[..., int]:
+    """Turn the errors of EXIT_CODE_OF into one sentence and an exit code.
 
-    def decorate(main: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(main)
-        def decorated(arguments: Sequence[str] | None = None) -> int:
-            try:
-                return main(arguments)
-            except Exception as error:
-                status = exit_code_of(error)
-                if status is None:
-                    raise
-                print_error(program, str(error))
-                return status
+    Args:
+        main: a command: its arguments, and what it is called in messages (its parameter `program` has a default).
+    """
+    default = inspect.signature(main).parameters["program"].default
 
-        return decorated
+    @functools.wraps(main)
+    def decorated(arguments: Sequence[str] | None = None, program: str = default) -> int:
+        try:
+            return main(arguments, program)
+        except Exception as error:
+            status = exit_code_of(error)
+            if status is None:
+                raise
+            print_error(program, str(error))
+            return status
 
-    return decorate
+    return decorated
 
 
 def leave(main: Callable[[], int]) -> NoReturn:

@@ -10,14 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn, TextIO
 
 import pyarrow as pa
 
+from spark_w2v import __version__, pipeline
 from spark_w2v import config as configuration
-from spark_w2v import pipeline
 from spark_w2v.analysis import report, warm_start
 from spark_w2v.analysis.warm_start import PreviousModel
 from spark_w2v.command_line import EXIT_CODES, FAILED, TRY_AGAIN, USERS_MISTAKE, Parser, exit_code_of, whole_number
@@ -41,9 +41,13 @@ from spark_w2v.text.tokenizer import check_tokenizer
 log = logging.getLogger("spark_w2v")
 
 
-def train(arguments: Sequence[str] | None = None) -> int:
-    """Train embeddings from the command line; return the exit code, as EXIT_CODES describes it."""
-    options = _options(arguments)
+def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> int:
+    """Train embeddings from the command line; return the exit code, as EXIT_CODES describes it.
+
+    Args:
+        program: what the command is called in messages.
+    """
+    options = _options(arguments, program)
     screen = _screen()
     _log_to(screen, options.log_format)
     signal.signal(signal.SIGTERM, _stop)
@@ -57,14 +61,14 @@ def train(arguments: Sequence[str] | None = None) -> int:
             if told is None:
                 raise
             sentence, status = told
-            _print_error(sentence, options.log_format)
+            _print_error(program, sentence, options.log_format)
             return status
     return 0
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = Parser(prog="train.py", description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
-    parser.add_argument("config", metavar="CONFIG", help="a TOML file, such as conf/local.toml")
+def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = Parser(prog=program, description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
+    parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, such as conf/local.toml (defaults)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
     parser.add_argument(
@@ -218,12 +222,12 @@ def _log_to(screen: TextIO, log_format: str) -> None:
         logging.captureWarnings(True)
 
 
-def _print_error(sentence: str, log_format: str) -> None:
+def _print_error(program: str, sentence: str, log_format: str) -> None:
     """Say on stderr what is wrong, in the format of all other lines."""
     if log_format == "json":
         log.error(sentence)
     else:
-        print(f"train.py: {sentence}", file=sys.stderr)
+        print(f"{program}: {sentence}", file=sys.stderr)
 
 
 def _stop(number: int, frame: object) -> NoReturn:
@@ -381,10 +385,6 @@ def _move_current(directory: str, options: argparse.Namespace) -> None:
 
 
 def _versions(session: SparkSession) -> dict[str, str]:
-    try:
-        own = version("spark_w2v")
-    except PackageNotFoundError:  # shipped by --py-files, or run from a checkout
-        own = "source"
     libraries = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
     # A Spark that pip did not install has no metadata.
-    return {"spark_w2v": own, "python": platform.python_version(), **libraries, "pyspark": session.version}
+    return {"spark_w2v": __version__, "python": platform.python_version(), **libraries, "pyspark": session.version}

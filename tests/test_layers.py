@@ -13,7 +13,7 @@ PACKAGE = ROOT / "spark_w2v"
 # Lowest first. A module may import from its own layer and from those before it.
 LAYERS = (
     "errors", "types", "config", "skipgram", "text", "exchange", "storage", "runs", "spark", "analysis", "pipeline",
-    "command_line", "epoch_observer", "job", "ml", "jobs",
+    "command_line", "epoch_observer", "job", "ml", "commands", "__main__", "jobs",
 )  # fmt: skip
 # Only these may import pyspark. hadoop.py reaches Hadoop's file systems through the JVM, which PySpark starts.
 ON_SPARK = ("spark_w2v/spark/", "spark_w2v/ml.py", "spark_w2v/storage/hadoop.py")

@@ -14,8 +14,8 @@ import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import publish
 from spark_w2v import job
+from spark_w2v.commands import publish
 from spark_w2v.errors import StorageError
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import open_run, output_of

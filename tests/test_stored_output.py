@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import export, neighbors, publish
-from jobs import report as report_job
 from spark_w2v import SkipGramModel, job
+from spark_w2v.commands import export, neighbors, publish
+from spark_w2v.commands import report as report_job
 from spark_w2v.runs import embeddings, ids
 from spark_w2v.storage.objects import ObjectStore
 from tests.support.faulty_proxy import Proxy, left_of_runs, separate_host

@@ -18,18 +18,18 @@ from spark_w2v.errors import ConfigError
 LARGEST_FILE = 1 << 20  # bytes
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Read a configuration; what is not given keeps its default.
 
     Args:
-        path: a TOML file.
+        path: a TOML file; None for the defaults.
         overrides: `section.key=value`; each wins over the file, and the last one over those before it. A value is
             written as in TOML, but a string needs no quotes; white space around it is dropped.
 
     Raises:
         ConfigError: one sentence on the first mistake found.
     """
-    given = _given_in_tables(_read_toml(path), str(path))
+    given = {} if path is None else _given_in_tables(_read_toml(path), str(path))
     for override in overrides:
         given |= _given_in_override(override)
     return check(given)

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import evaluate
 from spark_w2v.analysis import evaluation
 from spark_w2v.analysis.evaluation_results import Similarity
+from spark_w2v.commands import evaluate
 from spark_w2v.types import Float32Array
 from tests.support.commands import refused_in_one_sentence
 from tests.support.evaluation import MODELS, PAIR_FILES, QUESTIONS, ROOT, finish, keyed, space_of
@@ -288,7 +288,8 @@ def test_it_runs_from_anywhere_and_prints_nothing_that_a_terminal_obeys(
 
 
 def test_no_spark_is_needed() -> None:
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); import jobs.evaluate"
+    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
+    program += "import spark_w2v.commands.evaluate"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 

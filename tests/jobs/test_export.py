@@ -178,7 +178,8 @@ def test_it_runs_from_anywhere(output: Path, tmp_path: Path) -> None:
 
 
 def test_no_spark_is_needed(tmp_path: Path) -> None:
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); import jobs.export"
+    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
+    program += "import spark_w2v.commands.export"
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
@@ -191,7 +192,7 @@ def test_export_holds_a_piece_and_not_the_matrix(tmp_path: Path, form: str, monk
     output = finish(tmp_path / "out", [f"w{i}" for i in range(rows)], vectors, vectors)
     program = (
         f"import sys, resource; sys.path.insert(0, {str(ROOT)!r})\n"
-        "from jobs import export\n"
+        "from spark_w2v.commands import export\n"
         "from spark_w2v.runs import export_formats as formats\n"
         "formats.CHUNK_BYTES = 1 << 18\n"
         "import pyarrow.parquet, pyarrow.compute\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import export
+from spark_w2v.commands import export
 from spark_w2v.runs.export_formats import FILES
 from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import WORDS, equal_bits, export_to, finish, load, matrices

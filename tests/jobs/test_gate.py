@@ -6,9 +6,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from jobs import evaluate
 from spark_w2v.analysis import evaluation
 from spark_w2v.analysis.evaluation_results import Similarity
+from spark_w2v.commands import evaluate
 from tests.support.evaluation import finish
 
 

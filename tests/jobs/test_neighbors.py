@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import neighbors
 from spark_w2v.analysis.neighbors import analogy, closest_spellings, edit_distances, nearest, unit_vectors, word_id
+from spark_w2v.commands import neighbors
 from spark_w2v.runs.embedding_writer import write
 from tests.support.commands import refused_in_one_sentence
 
@@ -131,7 +131,8 @@ def test_it_runs_from_any_directory_without_spark(output: Path, tmp_path: Path) 
     told = run(output, "king", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("king (8,000 times)\n")
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); import jobs.neighbors"
+    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
+    program += "import spark_w2v.commands.neighbors"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
 
 

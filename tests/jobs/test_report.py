@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import evaluate
-from jobs import report as job
 from spark_w2v.analysis import report
+from spark_w2v.commands import evaluate
+from spark_w2v.commands import report as job
 from spark_w2v.runs import embedding_writer
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from jobs import export, neighbors, publish
+from spark_w2v.commands import export, neighbors, publish
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embedding_writer, ids
 from tests.support.runs import CODES, faults

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from jobs import publish as publish_job
+from spark_w2v.commands import publish as publish_job
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import ids, store_lock
 from spark_w2v.runs.run import Run, open_run, output_of

@@ -10,7 +10,7 @@ from gensim.models import KeyedVectors
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from jobs import export
+from spark_w2v.commands import export
 from spark_w2v.runs import embedding_writer
 from spark_w2v.types import Float32Array
 

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from spark_w2v.command_line import TRY_AGAIN, leave, with_exit_codes
@@ -36,8 +37,8 @@ def text_of(value: float, part: int) -> str:
     return json.dumps({"value": value, "part": part, "filling": "x" * 100_000})
 
 
-@with_exit_codes("run_without_spark.py")
-def main(arguments: list[str] | None = None) -> int:
+@with_exit_codes
+def main(arguments: Sequence[str] | None = None, program: str = "run_without_spark.py") -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("output")
     parser.add_argument("--epochs", type=int, default=3)

@@ -1,0 +1,1 @@
+"""The commands on a finished run: evaluate, export, neighbors, publish, report."""

@@ -1,0 +1,48 @@
+"""Write a run's vectors for other tools: export.py OUTPUT --format FORMAT --to PATH. Needs no Spark."""
+
+from collections.abc import Sequence
+
+from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes
+from spark_w2v.errors import UserError
+from spark_w2v.runs.export import VECTORS, export
+from spark_w2v.runs.export_formats import FILES
+from spark_w2v.runs.ids import directory_of
+from spark_w2v.runs.places import is_local, local_path
+
+
+@with_exit_codes
+def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> int:
+    """0 when the target is complete, 2 for a mistake, 75 when the storage refused."""
+    parser = Parser(prog=program, description="Write the vectors of a finished run for other tools.")
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
+    parser.add_argument("--format", required=True, choices=list(FILES), help="what is to read it")
+    parser.add_argument(
+        "--to", required=True, metavar="PATH", help="where it goes: a file for the word2vec formats, else a directory"
+    )
+    parser.add_argument(
+        "--vectors", default="center", choices=VECTORS, help="which matrix, or the sum of both (center)"
+    )
+    parser.add_argument(
+        "--white-space",
+        default="refuse",
+        choices=("refuse", "replace"),
+        help="for words with white space that the format cannot hold: stop, or write _ for it (refuse)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
+    options = parser.parse_args(arguments)
+    if not is_local(options.to):
+        raise UserError(f"{options.to}: is not on this host; export to a path of this host, and copy it from there.")
+    if not options.to:
+        raise UserError("--to '': is not a path; give one that does not exist yet.")
+    done = export(
+        directory_of(options.output),
+        local_path(options.to),
+        options.format,
+        vectors=options.vectors,
+        overwrite=options.overwrite,
+        replace=options.white_space == "replace",
+    )
+    print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
+    if done.replaced:
+        print(f"words with _ in place of white space: {done.replaced:,}")
+    return 0

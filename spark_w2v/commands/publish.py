@@ -1,0 +1,21 @@
+"""Give readers another run: publish.py DIR RUN_ID moves DIR/current to DIR/runs/RUN_ID in one step. Needs no Spark."""
+
+from collections.abc import Sequence
+
+from spark_w2v.command_line import EXIT_CODES, Parser, printable, with_exit_codes
+from spark_w2v.runs.ids import CURRENT, move_current
+
+
+@with_exit_codes
+def main(arguments: Sequence[str] | None = None, program: str = "publish.py") -> int:
+    """The exit code, as EXIT_CODES describes it."""
+    parser = Parser(
+        prog=program, description="Move DIR/current to a finished run, a new one or an earlier one.", epilog=EXIT_CODES
+    )
+    parser.add_argument("directory", metavar="DIR", help="what was --output of jobs/train.py with --run-id")
+    parser.add_argument("run_id", metavar="RUN_ID", help="a run that has finished")
+    options = parser.parse_args(arguments)
+    before = move_current(options.directory, options.run_id)
+    was = "already" if before == options.run_id else f"it was {before or 'none'}"
+    print(f"{printable(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
+    return 0

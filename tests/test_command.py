@@ -1,0 +1,60 @@
+"""The command spark-w2v: its subcommands, and what it says of itself."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import spark_w2v
+from spark_w2v.__main__ import COMMANDS, main
+from tests.support.evaluation import finish
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_each_file_of_jobs_is_a_subcommand_and_the_other_way_round() -> None:
+    assert sorted(COMMANDS) == sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_subcommand_describes_its_arguments_under_its_own_name(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: spark-w2v {command} ")
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"spark-w2v {spark_w2v.__version__}\n"
+
+
+def test_help_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert [line.split()[0] for line in told.splitlines() if line.startswith("  ")] == list(COMMANDS)
+
+
+def test_a_command_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["nieghbors", "out"]) == 2
+    assert capsys.readouterr().err == "spark-w2v: nieghbors is not a command; did you mean neighbors?\n"
+
+
+def test_a_mistake_is_told_under_the_name_of_the_subcommand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["neighbors", str(tmp_path / "none"), "king"]) == 2
+    assert capsys.readouterr().err.startswith("spark-w2v neighbors: ")
+
+
+def test_python_m_is_the_same_command_and_exits_with_its_code(tmp_path: Path) -> None:
+    output = finish(tmp_path / "out", ["king", "queen"], np.eye(2, dtype=np.float32))
+    command = [sys.executable, "-m", "spark_w2v", "neighbors", str(output)]
+    found = subprocess.run([*command, "king"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "queen" in found.stdout
+    missing = subprocess.run([*command, "x"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert missing.returncode == 2
+    assert missing.stderr.startswith("spark-w2v neighbors: x has no vector")
