@@ -2,7 +2,6 @@
 
 import logging
 import os
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +10,9 @@ from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
 
 import spark_w2v
-from spark_w2v.spark import inputs, workers
+from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
+from spark_w2v.spark.slots import slots
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -21,6 +21,8 @@ log = logging.getLogger("spark_w2v")
 
 # Splits of this many bytes, for files that can be split. Part of a segment's identity, as SEGMENT_WORDS is.
 SPLIT_BYTES = 16 << 20
+
+SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
@@ -42,6 +44,9 @@ def reading_session(spark: "SparkSession") -> "SparkSession":
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    if not spark.sparkContext.getConf().contains(SHUFFLE_PARTITIONS):
+        # 200 by default: of a small corpus on a small cluster most would be empty tasks, of a large one too few.
+        session.conf.set(SHUFFLE_PARTITIONS, max(LEAST_PARTITIONS, 2 * slots(spark.sparkContext)[0]))
     _rely_on(session)
     return session
 
@@ -105,14 +110,18 @@ def start_session() -> SparkSession:
         UserError: Spark refuses its settings.
         SparkLostError: its master does not answer.
     """
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     if os.environ.get("LC_ALL") in ("C", "POSIX"):  # a JVM that is still to start could not name files beyond ASCII
         os.environ["LC_ALL"] = "C.UTF-8"
+    given = defaults.launch()
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     builder = SparkSession.builder
-    given = given_settings()
-    if "spark.master" not in given:
-        builder = builder.master("local[*]")
-    if re.match(r"local(\[|$)", given.get("spark.master", "local")) and "spark.python.daemon.module" not in given:
+    if (level := defaults.log_level(given)) is not None:
+        builder = builder.config("spark.log.level", level)
+    master = given.get("spark.master")
+    for key, value in defaults.for_master(defaults.default_settings(), master).items():
+        if key not in given and not defaults.is_of_driver(key):
+            builder = builder.config(key, value)
+    if defaults.is_local(master) and "spark.python.daemon.module" not in given:
         builder = builder.config("spark.python.daemon.module", workers.__name__)
         # Unlike a task, the daemon knows nothing of --py-files.
         ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
@@ -134,14 +143,8 @@ def start_session() -> SparkSession:
         if key not in given:
             builder = builder.config(key, value)
     try:
-        return builder.getOrCreate()
+        session = builder.getOrCreate()
     except Py4JJavaError as error:
         raise start_error(error) from None
-
-
-def given_settings() -> dict[str, str]:
-    """Settings that spark-submit passed on."""
-    from pyspark import SparkConf, SparkContext
-
-    SparkContext._ensure_initialized()
-    return dict(SparkConf().getAll())
+    defaults.set_log_file(given)
+    return session

