@@ -22,9 +22,10 @@ from spark_w2v.errors import (
 )
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
+INTERRUPTED, TERMINATED = 130, 143  # as shells say it: 128 + the number of the signal
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 a mistake that you can fix; 75 try again later: another run is at work on the "
-    "output, the storage is full or failed, or Spark was lost."
+    "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM."
 )
 OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
 
@@ -124,7 +125,13 @@ def leave(main: Callable[[], int]) -> NoReturn:
     """End the process with what main returns, whatever happens to its streams or is asked of it by a signal."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was begun is cleared away
+    stopped: list[int] = []
+
+    def stop(number: int, frame: object) -> NoReturn:
+        stopped.append(number)
+        raise KeyboardInterrupt  # so that what was begun is cleared away
+
+    signal.signal(signal.SIGTERM, stop)
     try:
         status = main()
         sys.stdout.flush()
@@ -132,5 +139,5 @@ def leave(main: Callable[[], int]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
     except KeyboardInterrupt:
-        status = FAILED
+        status = TERMINATED if stopped else INTERRUPTED
     sys.exit(status)

@@ -1,65 +1,104 @@
 """The observer of a job's epochs, which shows how far the training is and keeps what --resume needs."""
 
-import argparse
 import logging
-from typing import Any, TextIO
-
-from tqdm import tqdm
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from spark_w2v import pipeline
+from spark_w2v.analysis import report
+from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.config import Config
 from spark_w2v.runs.run import Run
-from spark_w2v.runs.run_log import TensorBoardWriter, check_tensorboard
+from spark_w2v.runs.run_log import MlflowWriter, TensorBoardWriter, check_tensorboard
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress
+from spark_w2v.terminal import StatusLine
 
 log = logging.getLogger("spark_w2v")
+
+SILENCE = 60.0  # seconds without a line, where nothing moves on a screen
 
 
 class EpochObserver:
     """Progress of the training: shows where it is, and keeps what --resume needs.
 
     Args:
-        screen: where the progress bar is drawn, if it is a terminal.
+        line: where the progress is drawn.
+        callbacks: of EpochCallbacks.
+        tensorboard: where its curves go.
+        mlflow: the parameters of a run that is logged to MLflow.
     """
 
-    def __init__(self, run: Run, settings: Config, options: argparse.Namespace, screen: TextIO) -> None:
-        self._run, self._screen = run, screen
+    def __init__(
+        self,
+        run: Run,
+        settings: Config,
+        line: StatusLine,
+        callbacks: Sequence[EpochCallback] = (),
+        tensorboard: str | None = None,
+        mlflow: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._run, self._line = run, line
         self._epochs, self._checkpoint = settings.training.epochs, settings.output.checkpoint
-        self._tensorboard: str | None = options.tensorboard
-        self._has_bar = options.log_format != "json" and screen.isatty()
+        self._tensorboard = tensorboard
         self._curves: TensorBoardWriter | None = None
-        self._bar: tqdm | None = None
+        self._mlflow = None if mlflow is None else MlflowWriter(mlflow)
+        self._callbacks = EpochCallbacks(settings, callbacks)
+        self._said = time.monotonic()
         self.last: dict[str, Any] | None = None  # metrics of the last epoch
 
-    def begin(self, resumed: float) -> None:
-        """Draw the bar, which begins at the share of the run that is done already."""
-        self._bar = tqdm(
-            total=1.0, initial=resumed, disable=not self._has_bar, file=self._screen, leave=False,
-            bar_format="{percentage:3.0f}% |{bar}| {elapsed} done, {remaining} left{postfix}",
-        )  # fmt: skip
+    @property
+    def stopped(self) -> str | None:
+        """Why the run ended before its last epoch; None where it did not."""
+        return self._callbacks.reason
+
+    def begin(self, epoch: int) -> bool:
+        """Begin with this epoch, from 0; return whether the run had ended before it."""
+        earlier = [metrics for metrics in self._run.metrics() if metrics["epoch"] <= epoch]
+        if earlier:
+            self.last = earlier[-1]
+        self._said = time.monotonic()
         if self._tensorboard is not None:
             self._curves = TensorBoardWriter(check_tensorboard(self._tensorboard))
+        return self._callbacks.replay(earlier)
 
-    def on_progress(self, training: Training, progress: Progress, line: str | None) -> None:
-        assert self._bar is not None
-        doing = "drawing pairs" if progress.is_drawing else f"loss {pipeline.shown_loss(progress.loss)}"
-        self._bar.set_postfix_str(f" epoch {progress.epoch + 1}/{self._epochs}, {doing}", refresh=False)
-        self._bar.update(progress.done - self._bar.n)
+    def on_progress(self, training: Training, progress: Progress) -> bool:
+        """Show and keep the progress; return whether the run should end."""
+        self._line.progress(progress.done, pipeline.progress_text(progress, self._epochs))
         ended = progress.metrics is not None
+        stops = False
         if progress.metrics is not None:
             self.last = progress.metrics
             self._run.append_metrics(self.last)
-            if self._curves is not None:
-                self._curves.add(self.last)
-            with tqdm.external_write_mode(file=self._screen):
-                log.info(line, extra={"fields": self.last})
+            for writer in (self._curves, self._mlflow):
+                if writer is not None:
+                    writer.add(self.last)
+            log.info(pipeline.epoch_line(progress, self._epochs), extra={"fields": self.last})
+            self._said = time.monotonic()
+            stops = self._callbacks(self.last) and progress.done < 1
+            if stops:
+                log.info("the training ends %s", self.stopped)
+        elif not self._line.is_shown and time.monotonic() - self._said >= SILENCE:
+            self._said = time.monotonic()
+            log.info("%.0f %% of the training: %s", 100 * progress.done, pipeline.progress_text(progress, self._epochs))
         wanted = self._checkpoint == "sweep" or (self._checkpoint == "epoch" and ended)
         if progress.is_saved and progress.done < 1 and wanted:
             self._run.save_checkpoint(training.state.position(), training.state.parameters)
+        return stops
+
+    def publish(self, output: Path | None) -> None:
+        """Log a finished run.
+
+        Args:
+            output: where it is on this host; None in a store.
+        """
+        if self._mlflow is not None:
+            self._mlflow.finish(None if output is None else output / report.NAME)
 
     def close(self) -> None:
-        if self._bar is not None:
-            self._bar.close()
         if self._curves is not None:
             self._curves.close()
+        if self._mlflow is not None:
+            self._mlflow.close()

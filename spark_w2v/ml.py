@@ -7,13 +7,15 @@ V words, D dimensions.
 """
 
 import contextlib
+import json
+import logging
 import shutil
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyspark.sql.functions as F
@@ -35,29 +37,32 @@ from pyspark.ml.util import (
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
-from spark_w2v import config as configuration
 from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
-from spark_w2v.config import Config
+from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.errors import (
     ConfigError,
-    DivergedError,
-    NoPairsError,
-    NotEnoughMemoryError,
-    NoWordsError,
-    SparkLostError,
-    StorageError,
 )
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark import corpus
+from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
+from spark_w2v.spark.session import own_job_group
+from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import KEY_OF, ModelOptions, Options, SkipGramParams, given_options, setter
+from spark_w2v.spark.stage_settings import TrainingParams
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import Progress
+from spark_w2v.spark.training_summary import TrainingSummary
+from spark_w2v.terminal import PhaseClock, shown
 from spark_w2v.text.documents import mean_vectors_with
 from spark_w2v.types import Float32Array, Int64Array
 
+log = logging.getLogger("spark_w2v")
 
-class SkipGram(SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadable["SkipGram"], DefaultParamsWritable):
+
+class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable["SkipGram"], DefaultParamsWritable):
     """Trains word vectors on a column of words, `array<string>`; the same training as jobs/train.py.
 
     The result depends on the rows, the Params and the seed, and neither on the order of the rows nor on how they are
@@ -81,6 +86,8 @@ class SkipGram(SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadable
     setSweepsPerEpoch = setter(SkipGramParams.sweepsPerEpoch, int)
     setDamping = setter(SkipGramParams.damping, float)
     setHeldOutWords = setter(SkipGramParams.heldOutWords, int)
+    setPatience = setter(SkipGramParams.patience, int)
+    setMinImprovement = setter(SkipGramParams.minImprovement, float)
     setExchangeFirstPort = setter(SkipGramParams.exchangeFirstPort, int)
     setExchangeLastPort = setter(SkipGramParams.exchangeLastPort, int)
     setExchangeTimeout = setter(SkipGramParams.exchangeTimeout, float)
@@ -91,91 +98,73 @@ class SkipGram(SkipGramParams, Estimator["SkipGramModel"], DefaultParamsReadable
 
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
+        self._callbacks: list[EpochCallback] = []
+        self._progress: bool | None = None
         self.setParams(**options)
 
     def setParams(self, **options: Unpack[Options]) -> "SkipGram":
-        return self._set(**given_options(self, options))
-
-    def settings(self) -> Config:
-        """Return the configuration of a job that trains as this stage does.
+        """Set Params; a value out of its range is refused here, and not when the stage is fitted.
 
         Raises:
-            ConfigError: a Param is out of its range.
+            ConfigError: one sentence.
         """
-        tables: dict[str, dict[str, Any]] = {
-            # The words are ready-made; a null where a row has none is nothing that could be fixed here.
-            "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
-            "output": {"checkpoint": "none", "report": False},
-        }
-        tables["corpus"] |= {"max_word_length": configuration.LARGEST_INT}
-        seed = self.getSeed()
-        if not -(2**63) <= seed < 2**63:
-            raise ConfigError(
-                f"SkipGram.seed: seed = {seed} is out of range; it must be a whole number of 64 bits, from -2^63 to "
-                "2^63 - 1."
-            )
-        for name, path in KEY_OF.items():
-            section, _, key = path.partition(".")
-            value: Any = self.getOrDefault(name)
-            if name == "seed":
-                value = max(seed, 0)
-            if name == "numPartitions" and value == 0:
-                value = "auto"
-            if name == "minCount" and value == 0:
-                value = 1
-            if section != "exchange":  # of which two are a range, sound only together
-                configuration.from_dict({section: {key: value}}, f"SkipGram.{name}")
-            tables.setdefault(section, {})[key] = value
-        settings = configuration.from_dict(tables, "SkipGram")
-        # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
-        return msgspec.structs.replace(
-            settings, training=msgspec.structs.replace(settings.training, seed=seed % (1 << 64))
-        )
+        given = given_options(self, options)
+        self._set(**given)
+        for name in given.keys() & KEY_OF.keys():
+            self.check_param(name)
+        return self
+
+    def setCallbacks(self, callbacks: Sequence[EpochCallback]) -> "SkipGram":
+        """Call these after each epoch with its metrics, a dict as in metrics.jsonl; not saved with the stage.
+
+        The training ends after an epoch for which one of them returns true.
+        """
+        self._callbacks = list(callbacks)
+        return self
+
+    def setProgress(self, progress: bool | None) -> "SkipGram":
+        """Show a bar and a line per epoch, or not; None, the default, does in a terminal and in a notebook."""
+        self._progress = progress
+        return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
         self._check_columns(dataset.schema)
-        session = dataset.sparkSession
-        with _own_job_group(session.sparkContext), self._own_words(), contextlib.ExitStack() as cleanup:
+        session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
+        callbacks, metrics = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
+        with (
+            own_job_group(session.sparkContext),
+            self.own_words(),
+            shown(self._progress) as line,
+            contextlib.ExitStack() as cleanup,
+        ):
+            clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
+
+            def on_progress(training: Training, progress: Progress) -> bool:
+                line.progress(progress.done, pipeline.progress_text(progress, settings.training.epochs))
+                if progress.metrics is None:
+                    return False
+                metrics.append(progress.metrics)
+                log.info(pipeline.epoch_line(progress, settings.training.epochs), extra={"fields": progress.metrics})
+                return callbacks(progress.metrics)
+
             # In Spark's own temporary directory, which it removes should this process not come to it.
             folder = Path(tempfile.mkdtemp(prefix="parameters-", dir=session.sparkContext._temp_dir))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            clock.begin("counting the rows")
             text, training = pipeline.train(
                 corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength()),
-                pipeline.resolve(session, self.settings()),
+                pipeline.resolve(session, settings),
                 folder,
                 on_corpus=lambda text: cleanup.callback(text.release),
+                on_progress=on_progress,
+                on_phase=clock.begin,
             )
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())
-        model = SkipGramModel()._with(words, text.vocabulary.counts, vectors)
+        stopped = callbacks.reason if len(metrics) < settings.training.epochs else None
+        summary = TrainingSummary(metrics, round(time.monotonic() - started, 3), stopped)
+        model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary)
         return self._copyValues(model._resetUid(self.uid))
-
-    @contextlib.contextmanager
-    def _own_words(self) -> Iterator[None]:
-        """Name a user's mistake in terms of Params and of the DataFrame, not of keys, files and lines."""
-        try:
-            yield
-        except NoWordsError as error:
-            error.args = (
-                f'{self.uid}: nothing to train on: no row of the DataFrame has a word in "{self.getInputCol()}" '
-                "(inputCol); give another DataFrame or another column.",
-            )
-            raise
-        except NoPairsError as error:
-            error.args = (
-                f"{self.uid}: no pair to train on: no row of the DataFrame has two words of the vocabulary in "
-                f'"{self.getInputCol()}" (inputCol). Lower minCount ({self.getMinCount()}), or check that a row has a '
-                "sentence and not one word.",
-            )
-            raise
-        except (
-            ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
-        ) as error:  # fmt: skip
-            sentence = str(error)
-            for name, key in KEY_OF.items():
-                sentence = sentence.replace(key, name)
-            error.args = (sentence,)
-            raise
 
 
 class _Derived:
@@ -207,6 +196,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
     _words: pa.StringArray
     _counts: Int64Array
     _vectors: Float32Array
+    _summary: TrainingSummary | None = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -223,27 +213,51 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             OutputError: it is not one.
             UserError: there is none in the store.
         """
-        found = embeddings.read(directory_of(str(output)))
-        model = cls()._with(found.words, found.counts, found.vectors)
+        directory = directory_of(str(output))
+        found = embeddings.read(directory)
+        model = cls()._with(found.words, found.counts, found.vectors, _summary_of(directory))
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**given_options(model, options))
 
-    def _with(self, words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> "SkipGramModel":
-        self._words, self._counts, self._vectors = words, counts, vectors
+    def _with(
+        self, words: pa.StringArray, counts: Int64Array, vectors: Float32Array, summary: TrainingSummary | None
+    ) -> "SkipGramModel":
+        self._words, self._counts, self._vectors, self._summary = words, counts, vectors, summary
         return self
+
+    @property
+    def hasSummary(self) -> bool:
+        """Whether it is known how the model was trained; models that earlier versions saved do not say."""
+        return self._summary is not None
+
+    @property
+    def summary(self) -> TrainingSummary:
+        """Losses, words and seconds of the training.
+
+        Raises:
+            ConfigError: hasSummary is false.
+        """
+        if self._summary is None:
+            raise ConfigError(f"{self.uid}: has no summary of its training, as an earlier version saved it; fit again.")
+        return self._summary
 
     def __repr__(self) -> str:
         words, dimensions = self._vectors.shape
         return f"SkipGramModel: uid={self.uid}, numWords={words}, vectorSize={dimensions}"
 
-    def getVectors(self) -> DataFrame:
-        """Return word, vector: one row per word, the most frequent first."""
-        table = pa.concat_tables(chunks(self._words, self._counts, self._vectors)).select(["word", "vector"])
-        return (
-            SparkSession.active()
-            .createDataFrame(table)
-            .select("word", array_to_vector(F.col("vector")).alias("vector"))
-        )
+    def getVectors(self, counts: bool = False) -> DataFrame:
+        """Return word, vector: one row per word, the most frequent first.
+
+        Args:
+            counts: a third column, count, with the occurrences in the text.
+        """
+        table = pa.concat_tables(chunks(self._words, self._counts, self._vectors)).select(["word", "vector", "count"])
+        vectors = SparkSession.active().createDataFrame(table)
+        return vectors.select("word", array_to_vector(F.col("vector")).alias("vector"), *(["count"] if counts else []))
+
+    def getVocabulary(self) -> DataFrame:
+        """Return word, count: one row per word, the most frequent first."""
+        return SparkSession.active().createDataFrame(pa.table([self._words, pa.array(self._counts)], ["word", "count"]))
 
     def findSynonyms(self, word: Any, num: int) -> DataFrame:
         """Return word, similarity: the nearest words, nearest first; similarity is the cosine.
@@ -253,7 +267,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             num: rows at most.
 
         Raises:
-            ConfigError: no vector for the word, or num is below 1.
+            UnknownWordError: no vector for the word.
+            ConfigError: num is below 1.
             TypeError: neither a word nor a vector.
         """
         schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])
@@ -269,7 +284,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             index = neighbors.word_id(self._words, word)
             if index is None:
                 near = neighbors.closest_spellings(self._words, word)
-                raise ConfigError(f'"{word[:60]}" has no vector' + (f"; near are {', '.join(near)}." if near else "."))
+                hint = f"; near are {', '.join(near)}." if near else "."
+                raise UnknownWordError(f'"{word[:60]}" is not in vocabulary: it has no vector{hint}')
             direction, excluded = self._vectors[index], [index]
         else:
             direction = _convert_to_vector(word).toArray()
@@ -317,7 +333,8 @@ class SkipGramModelWriter(MLWriter):
 
     def saveImpl(self, path: str) -> None:
         model = self._model
-        write_model(path, self.sparkSession, model, model._words, model._counts, model._vectors)
+        summary = None if model._summary is None else model._summary.as_dict()
+        write_model(path, self.sparkSession, model, model._words, model._counts, model._vectors, summary)
 
 
 class SkipGramModelReader(MLReader[SkipGramModel]):
@@ -331,19 +348,17 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
         """
         expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
         metadata, words, counts, vectors = read_model(path, self.sparkSession, expected)
-        model = SkipGramModel()._with(words, counts, vectors)
+        model = SkipGramModel()._with(words, counts, vectors, TrainingSummary.from_dict(metadata.get("summary")))
         model._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(model, metadata)
         return model
 
 
-@contextlib.contextmanager
-def _own_job_group(context: SparkContext) -> Iterator[None]:
-    """Restore the caller's job group: training names its own jobs."""
-    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
-    before = [(key, context.getLocalProperty(key)) for key in keys]
+def _summary_of(output: Path) -> TrainingSummary | None:
+    """The summary of a finished output; None where its files do not tell."""
     try:
-        yield
-    finally:
-        for key, value in before:
-            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+        run = json.loads((output / "run.json").read_text(encoding="utf-8"))
+        lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        return TrainingSummary([json.loads(line) for line in lines], run["seconds"], run.get("stopped_early"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, sl
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
+from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary
@@ -97,7 +98,8 @@ def train(
     *,
     on_corpus: Callable[[EncodedCorpus], object],
     on_training: Callable[[EncodedCorpus, Training], object] = lambda text, training: None,
-    on_progress: Callable[[Training, Progress, str | None], object] = lambda training, progress, line: log_line(line),
+    on_progress: Callable[[Training, Progress], object] = lambda training, progress: None,
+    on_phase: Callable[[str], object] = lambda name: None,
     known: pa.Array | None = None,
     files: Sequence[str] = (),
 ) -> tuple[EncodedCorpus, Training]:
@@ -106,8 +108,10 @@ def train(
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
         on_corpus: called when the text is encoded, before anything is said of it; from then on the caller releases it.
-        on_training: called before the first epoch; may set what the training starts from.
-        on_progress: called while the training goes on, with one line where an epoch has ended, which it logs.
+        on_training: called before the first epoch; may set what the training starts from. Nothing is trained if it
+            returns true.
+        on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
+        on_phase: called when something else begins, with what a user calls it.
         known, files: see `prepare`.
 
     Returns:
@@ -121,29 +125,34 @@ def train(
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
-    text = prepare(segments, settings, known, files)
+    text = prepare(segments, settings, known, files, on_phase)
     on_corpus(text)
     for line in summary(text.facts):
         log.info(line)
     for line in warnings(text.facts):
         log.warning(line)
     training = build_training(text, resolved, folder)
-    on_training(text, training)
+    if on_training(text, training):
+        return text, training
+    on_phase("training")
     epochs = settings.training.epochs
     started, begin = time.monotonic(), training.state.epoch / epochs
     # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
     with contextlib.closing(training.run()) as run:  # type: ignore[type-var]  # a generator
         for progress in run:
-            of_epoch = None
-            if progress.metrics is not None:
-                left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - begin, 1e-9)
-                of_epoch = epoch_line(progress, epochs, left)
-            on_progress(training, progress, of_epoch)
+            left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - begin, 1e-9)
+            known_left = replace(progress, left=left if progress.done > begin else None)
+            if on_progress(training, known_left) and progress.metrics is not None:
+                break
     return text, training
 
 
 def prepare(
-    segments: "DataFrame", settings: "Config", known: pa.Array | None = None, files: Sequence[str] = ()
+    segments: "DataFrame",
+    settings: "Config",
+    known: pa.Array | None = None,
+    files: Sequence[str] = (),
+    on_phase: Callable[[str], object] = lambda name: None,
 ) -> EncodedCorpus:
     """Count the words of SEGMENTS and replace them by their ids.
 
@@ -156,12 +165,14 @@ def prepare(
     """
     describe = segments.sparkSession.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
     describe("corpus", "corpus: reading the text and cutting it in words")
+    on_phase("reading the text")
     segments = segments.persist(SEGMENTS_LEVEL)
     try:
         counters = vocabularies.counters(segments)
         bad_lines = corpus.bad_lines(segments, counters, files)
         check_counters(counters, settings.corpus, bad_lines)
         describe("vocabulary", "vocabulary: counting the words")
+        on_phase("counting the words")
         v = settings.vocabulary
         vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, known)
         facts = {
@@ -176,6 +187,7 @@ def prepare(
         encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
         text = EncodedCorpus(vocabulary, encoded, facts, words)
         describe("vocabulary", "vocabulary: turning words into ids")
+        on_phase("turning words into ids")
         try:
             encoded.count()
         except BaseException:
@@ -294,31 +306,23 @@ def exchange_of(settings: "Config") -> ExchangeSettings:
     return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
 
 
-def log_line(line: str | None) -> None:
-    if line is not None:
-        log.info(line)
-
-
-def epoch_line(progress: Progress, epochs: int, left: float) -> str:
-    """Return one line on an epoch that has ended.
-
-    Args:
-        left: seconds that the run has left.
-    """
+def epoch_line(progress: Progress, epochs: int) -> str:
+    """Return one line on an epoch that has ended."""
     m = progress.metrics
     assert m is not None
     return (
         f"epoch {m['epoch']}/{epochs}: loss {shown_loss(m['loss'])}, held out {shown_loss(m['held_out_loss'])}, "
         f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
-        f"{m['words_per_second']:,} words/s, {duration(left)} left"
+        f"{m['words_per_second']:,} words/s, {duration(progress.left or 0.0)} left"
     )
+
+
+def progress_text(progress: Progress, epochs: int) -> str:
+    """Return where the training is, for a line that moves."""
+    doing = "drawing pairs" if progress.is_drawing else f"loss {shown_loss(progress.loss)}"
+    left = "" if progress.left is None else f", {duration(progress.left)} left"
+    return f"epoch {min(progress.epoch + 1, epochs)}/{epochs}, {doing}{left}"
 
 
 def shown_loss(loss: float | None) -> str:
     return "-" if loss is None else f"{loss:.4f}"
-
-
-def duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s" if minutes else f"{seconds} s"

@@ -124,7 +124,7 @@ def test_every_block_of_python_compiles() -> None:
 
 
 def test_every_option_in_the_guide_is_one_of_the_job_or_of_spark() -> None:
-    commands = [ROOT / "spark_w2v" / "job.py", *(ROOT / "jobs").glob("*.py")]
+    commands = [ROOT / "spark_w2v" / "job.py", *(ROOT / "spark_w2v" / "commands").glob("*.py")]
     ours = "".join(command.read_text(encoding="utf-8") for command in commands)
     spark = {"--properties-file", "--master", "--deploy-mode", "--py-files", "--conf"}
     named = {option for block in blocks(GUIDE, "sh") for option in re.findall(r"(?<!\S)--[a-z-]+", block)}

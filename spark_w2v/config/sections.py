@@ -216,6 +216,27 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"too_small": "without it, a frequent word's row diverges"},
         ),
     ] = 0.1
+    patience: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description=(
+                "Epochs in a row without a lower held-out loss after which the training ends; 0 trains all epochs. The "
+                "vectors are those of the last epoch trained, and the learning rate falls as if all were."
+            ),
+        ),
+    ] = 0
+    min_improvement: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            lt=1.0,
+            description=(
+                "Share of the lowest held-out loss so far by which an epoch has to be below it to count for patience."
+            ),
+        ),
+    ] = 0.0
     seed: Annotated[
         int,
         Meta(
@@ -230,7 +251,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0,
             le=LARGEST_INT,
             description=(
-                "Words, in whole sentences, kept out of training to measure the held-out loss; 0 measures none."
+                "Words, in whole sentences, kept out of training to measure the held-out loss; 0 measures none, and "
+                "patience has nothing to go by."
             ),
         ),
     ] = 20_000

@@ -1,12 +1,13 @@
-"""A run seen from outside while it lives: JSON log lines for a log collector, curves for TensorBoard."""
+"""A run seen from outside while it lives: JSON log lines, curves for TensorBoard, parameters and metrics for MLflow."""
 
+import contextlib
 import datetime
 import importlib.util
 import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ CURVES = {
     "learning_rate": "training/learning_rate",
     "words_per_second": "training/words_per_second",
 }
+
+
+MLFLOW_TEXT = 6000  # characters of a parameter that it takes
 
 
 class JsonFormatter(logging.Formatter):
@@ -95,3 +99,70 @@ class TensorBoardWriter:
     def close(self) -> None:
         if self._file is not None and not self._broken:
             self._file.close()
+
+
+def check_mlflow() -> None:
+    """Refuse --mlflow before Spark starts, where it is not installed.
+
+    Raises:
+        UserError: one sentence.
+    """
+    if importlib.util.find_spec("mlflow") is None:
+        raise UserError("--mlflow: needs the package mlflow, or mlflow-skinny, which is not installed; install it.")
+
+
+class MlflowWriter:
+    """A run of MLflow, in its active run where there is one. What the server refuses costs the log, not the run.
+
+    Where it is, and which experiment it belongs to, MLflow takes from its environment: MLFLOW_TRACKING_URI,
+    MLFLOW_EXPERIMENT_NAME. How long it waits for a server, from MLFLOW_HTTP_REQUEST_TIMEOUT and _MAX_RETRIES.
+
+    Args:
+        parameters: logged at once.
+    """
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self._mlflow, self._broken = mlflow, False
+        self._is_ours = mlflow.active_run() is None
+        self._status = "FAILED"
+        with self._kept():
+            if self._is_ours:
+                mlflow.start_run()
+            mlflow.log_params({name: str(value)[:MLFLOW_TEXT] for name, value in parameters.items()})
+
+    @contextlib.contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of a server, a disk, or a file of another version
+            self._broken = True
+            reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+            log.warning("MLflow: no more is logged there (%s)", reason)
+
+    def add(self, metrics: Mapping[str, Any]) -> None:
+        """Log the metrics of one epoch."""
+        if self._broken:
+            return
+        numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, int | float)}
+        with self._kept():
+            self._mlflow.log_metrics(numbers, step=metrics["epoch"])
+
+    def finish(self, report: Path | None) -> None:
+        """Log the report of a run that has been published.
+
+        Args:
+            report: None where it is not on this host.
+        """
+        self._status = "FINISHED"
+        if self._broken or report is None or not report.exists():
+            return
+        with self._kept():
+            self._mlflow.log_artifact(str(report))
+
+    def close(self) -> None:
+        """End MLflow's run, if it is ours."""
+        if self._is_ours and self._mlflow.active_run() is not None:
+            with self._kept():
+                self._mlflow.end_run(self._status)

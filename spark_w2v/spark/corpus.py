@@ -38,6 +38,7 @@ Result = TypeVar("Result")
 
 # Words of a bucket of a DataFrame's rows, which stands for a file. Part of a segment's identity, as SEGMENT_WORDS is.
 BUCKET_WORDS = 10 * SEGMENT_WORDS
+WORD_CHARACTERS = 6  # about, of a word of text and the space after it
 
 MOST_SCHEMAS = 100  # Parquet files that are looked at one by one, where something is wrong
 
@@ -79,7 +80,11 @@ def read(
     hashes = [file.path_hash for file in found.files]
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
-    tokenizer = Tokenizer(
+    return lines.mapInArrow(_cut_with(_tokenizer(corpus_config), places), SEGMENTS)
+
+
+def _tokenizer(corpus_config: "Corpus") -> Tokenizer:
+    return Tokenizer(
         corpus_config.tokenizer,
         corpus_config.pattern,
         corpus_config.lower_case,
@@ -87,7 +92,6 @@ def read(
         corpus_config.max_word_length,
         corpus_config.unspaced,
     )
-    return lines.mapInArrow(_cut_with(tokenizer, places), SEGMENTS)
 
 
 def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> "DataFrame":
@@ -106,17 +110,40 @@ def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> 
     return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), SEGMENTS)
 
 
+def read_text_frame(rows: "DataFrame", corpus_config: "Corpus") -> "DataFrame":
+    """SEGMENTS of a column of a DataFrame: of text, or of ready-made words where corpus.tokenizer is "none".
+
+    Segments depend on the rows alone, as those of read_frame do.
+
+    Raises:
+        ConfigError: no such column, or it holds something else.
+    """
+    check_tokenizer(corpus_config)
+    column, ready_made = corpus_config.column, corpus_config.tokenizer == "none"
+    if column not in rows.schema.names:
+        refuse(f'corpus.column: the DataFrame has no column "{column}"; {name_hint(column, rows.schema.names)}')
+    _check_type(column, rows.schema[column].dataType, ready_made)
+    lines, buckets = frame_in_order(in_own_session(rows), column, is_text=not ready_made)
+    places = {bucket: bucket for bucket in range(buckets)}
+    return lines.mapInArrow(_cut_with(_tokenizer(corpus_config), places), SEGMENTS)
+
+
 def column_named(name: str) -> "Column":
     """The column of this name, whatever characters are in it."""
     # Quoted only where it must be: spark.sql.parser.quotedRegexColumnNames takes what is quoted for a pattern.
     return F.col(name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name.replace('`', '``')}`")
 
 
-def frame_in_order(sentences: "DataFrame", column: str) -> tuple["DataFrame", int]:
-    """LINES of a DataFrame, partition b with the rows of bucket b in order, and how many buckets there are."""
+def frame_in_order(sentences: "DataFrame", column: str, is_text: bool = False) -> tuple["DataFrame", int]:
+    """LINES of a DataFrame, partition b with the rows of bucket b in order, and how many buckets there are.
+
+    Args:
+        is_text: the column holds text, and not words.
+    """
     value = column_named(column)
-    words = sentences.select(value.cast(T.ArrayType(T.StringType())).alias("value"))
-    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), F.size("value"))), F.lit(0))).first()
+    words = sentences.select(value.cast(T.StringType() if is_text else T.ArrayType(T.StringType())).alias("value"))
+    size = F.ceil(F.length("value") / WORD_CHARACTERS) if is_text else F.size("value").cast("long")
+    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).first()
     assert counted is not None, "an aggregate without groups has one row"
     buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
     lines = words.select(
@@ -246,7 +273,11 @@ def _check_column(
                     f"{path_text(others)} has it. Leave files without it out of --input."
                 )
         refuse(f'corpus.column: the Parquet files have no column "{column}"; {name_hint(column, schema.names)}')
-    found = schema[column].dataType
+    _check_type(column, schema[column].dataType, ready_made)
+
+
+def _check_type(column: str, found: T.DataType, ready_made: bool) -> None:
+    """Refuse a column that does not hold what the tokenizer takes."""
     if ready_made and not is_array_of_words(found):
         refuse(
             f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>, or an array of '

@@ -3,10 +3,22 @@
 import re
 from typing import Any
 
-from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JJavaError, Py4JNetworkError  # type: ignore[import-untyped]
 
-from spark_w2v.errors import SparkLostError, UserError
+from spark_w2v.errors import ConfigError, SparkLostError, UserError
 from spark_w2v.text.messages import path_text
+
+
+class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[misc]  # py4j has no types
+    """A word has no vector; a Py4JJavaError, as MLlib raises, and a KeyError, as gensim raises."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
+        self.errmsg, self.java_exception = message, None
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
 
 # What Spark and Hadoop say, and what it means to a user; the first that is found counts.
 MEANINGS = (

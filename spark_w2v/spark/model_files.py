@@ -33,7 +33,13 @@ STORED = {
 
 
 def write_model(
-    path: str, session: SparkSession, model: Params, words: pa.StringArray, counts: Int64Array, vectors: Float32Array
+    path: str,
+    session: SparkSession,
+    model: Params,
+    words: pa.StringArray,
+    counts: Int64Array,
+    vectors: Float32Array,
+    summary: dict[str, Any] | None,
 ) -> None:
     """Write a model.
 
@@ -42,10 +48,13 @@ def write_model(
         words: (V,).
         counts: (V,).
         vectors: (V, D).
+        summary: of the training, JSON-able.
     """
     metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
     digest = digest_of(metadata, words, counts, vectors)
-    about = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
+    about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
+    if summary is not None:
+        about["summary"] = summary
     DefaultParamsWriter.saveMetadata(model, path, session, about)
     for table in chunks(words, counts, vectors):
         session.createDataFrame(table).write.mode("append").parquet(os.path.join(path, "data"))

@@ -1,8 +1,10 @@
 """Spark sessions and their settings."""
 
+import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from spark_w2v.spark.java_errors import start_error
 from spark_w2v.spark.slots import slots
 
 if TYPE_CHECKING:
+    from pyspark import SparkContext
     from pyspark.sql import DataFrame
 
 log = logging.getLogger("spark_w2v")
@@ -148,3 +151,15 @@ def start_session() -> SparkSession:
         raise start_error(error) from None
     defaults.set_log_file(given)
     return session
+
+
+@contextlib.contextmanager
+def own_job_group(context: "SparkContext") -> Iterator[None]:
+    """Restore the caller's job group: training names its own jobs."""
+    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+    before = [(key, context.getLocalProperty(key)) for key in keys]
+    try:
+        yield
+    finally:
+        for key, value in before:
+            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it

@@ -88,6 +88,16 @@ def running_tasks(context: SparkContext) -> int:
     return found
 
 
+def tasks_of(context: SparkContext) -> str:
+    """Return how many tasks of the stages that run now have ended: "12 of 40 tasks"; empty where none runs."""
+    tracker = context.statusTracker()
+    found = [tracker.getStageInfo(stage) for stage in tracker.getActiveStageIds()]
+    stages = [stage for stage in found if stage is not None]
+    if not stages:
+        return ""
+    return f"{sum(s.numCompletedTasks for s in stages):,} of {sum(s.numTasks for s in stages):,} tasks"
+
+
 def is_local(context: SparkContext) -> bool:
     """Whether tasks see the driver's disks for certain: executors of local mode are threads of the driver's JVM."""
     master = context.master or ""

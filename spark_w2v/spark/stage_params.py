@@ -35,6 +35,8 @@ KEY_OF = {
     "sweepsPerEpoch": "training.sweeps_per_epoch",
     "damping": "training.damping",
     "heldOutWords": "training.held_out_words",
+    "patience": "training.patience",
+    "minImprovement": "training.min_improvement",
     "exchangeFirstPort": "exchange.first_port",
     "exchangeLastPort": "exchange.last_port",
     "exchangeTimeout": "exchange.timeout",
@@ -71,6 +73,8 @@ class Options(ModelOptions, total=False):
     sweepsPerEpoch: int
     damping: float
     heldOutWords: int
+    patience: int
+    minImprovement: float
     exchangeFirstPort: int
     exchangeLastPort: int
     exchangeTimeout: float
@@ -152,6 +156,8 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     sweepsPerEpoch = _param("sweepsPerEpoch", int)
     damping = _param("damping", float)
     heldOutWords = _param("heldOutWords", int)
+    patience = _param("patience", int)
+    minImprovement = _param("minImprovement", float)
     exchangeFirstPort = _param("exchangeFirstPort", int)
     exchangeLastPort = _param("exchangeLastPort", int)
     exchangeTimeout = _param("exchangeTimeout", float)
@@ -177,6 +183,8 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     getSweepsPerEpoch = _getter(sweepsPerEpoch, int)
     getDamping = _getter(damping, float)
     getHeldOutWords = _getter(heldOutWords, int)
+    getPatience = _getter(patience, int)
+    getMinImprovement = _getter(minImprovement, float)
     getExchangeFirstPort = _getter(exchangeFirstPort, int)
     getExchangeLastPort = _getter(exchangeLastPort, int)
     getExchangeTimeout = _getter(exchangeTimeout, float)

@@ -81,6 +81,7 @@ class Progress:
         is_drawing: pairs are being drawn, and nothing is trained.
         is_saved: there is a new state, which can be kept.
         metrics: of the epoch, where it has ended; else None.
+        left: seconds that the run has left; None before anybody can tell.
     """
 
     done: float
@@ -90,3 +91,4 @@ class Progress:
     is_drawing: bool = False
     is_saved: bool = False
     metrics: dict[str, Any] | None = None
+    left: float | None = None

@@ -29,7 +29,7 @@ from tests.support.estimator import OPTIONS
 def saved(spark: SparkSession, model: SkipGramModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two models of the same words, `one` and `other`, in several parts each; to look at only."""
     directory = tmp_path_factory.mktemp("saved")
-    other = model.copy()._with(model._words, model._counts, model._vectors + np.float32(0.5))
+    other = model.copy()._with(model._words, model._counts, model._vectors + np.float32(0.5), model._summary)
     spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 6)
     try:
         model.save(str(directory / "one"))

@@ -1,0 +1,92 @@
+"""Training from Python: the job as a function."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_w2v import config as configuration
+from spark_w2v.callbacks import EpochCallback
+from spark_w2v.ml import SkipGramModel
+from spark_w2v.spark.session import own_job_group, start_session
+from spark_w2v.terminal import shown
+from spark_w2v.training_run import STARTING, Request, TrainingRun
+
+
+def train(
+    input: str | Path | Sequence[str | Path] | DataFrame,
+    output: str | Path,
+    *,
+    config: str | Path | Mapping[str, Mapping[str, Any]] | None = None,
+    init: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    run_id: str | None = None,
+    publish: bool = True,
+    tensorboard: str | Path | None = None,
+    mlflow: bool = False,
+    callbacks: Sequence[EpochCallback] = (),
+    spark: SparkSession | None = None,
+    progress: bool | None = None,
+) -> SkipGramModel:
+    """Train word embeddings as jobs/train.py does, publish them, and return them.
+
+    A Spark session that is there already is used and left as it was; one that had to be started is stopped at the end.
+
+    Args:
+        input: files, directories or globs; or a DataFrame, whose column `corpus.column` holds text, or ready-made words
+            where `corpus.tokenizer` is "none".
+        output: a directory of this host, or the URI of one in a store.
+        config: a TOML file, or a mapping from section to key to value; what it does not give keeps its default.
+        init, resume, overwrite, run_id, tensorboard, mlflow: the options of jobs/train.py.
+        publish: False is --no-publish.
+        callbacks: called after each epoch with its metrics, a mapping as in metrics.jsonl; the training ends after an
+            epoch for which one returns true.
+        spark: the session; by default the active one.
+        progress: whether a bar and log lines are shown; by default in a terminal and in a notebook.
+
+    Returns:
+        The vectors, with `summary` and `getVocabulary()`.
+
+    Raises:
+        UserError, OutputError, NoPairsError, NotEnoughMemoryError: a mistake that the message says how to fix.
+        BusyError, StorageError, SparkLostError: try again later.
+        DivergedError: parameters or the loss grew without bound.
+    """
+    if config is None or isinstance(config, str | Path):
+        settings = configuration.load(config)
+    else:
+        settings = configuration.from_dict(config, "config")
+    given: Sequence[str] | DataFrame
+    if isinstance(input, DataFrame):
+        given = input
+    else:
+        given = [str(path) for path in ([input] if isinstance(input, str | Path) else input)]
+    request = Request(
+        settings,
+        given,
+        str(output),
+        init=None if init is None else str(init),
+        resume=resume,
+        overwrite=overwrite,
+        run_id=run_id,
+        publish=publish,
+        tensorboard=None if tensorboard is None else str(tensorboard),
+        mlflow=mlflow,
+        callbacks=callbacks,
+    )
+    with shown(progress) as line:
+        run = TrainingRun(request, line)
+        session = spark or (given.sparkSession if isinstance(given, DataFrame) else SparkSession.getActiveSession())
+        started = session is None
+        if session is None:
+            run.clock.begin(STARTING)
+            session = start_session()
+        try:
+            with own_job_group(session.sparkContext):
+                published = run.run(session)
+        finally:
+            if started:
+                session.stop()
+    return SkipGramModel.of_output(published)

@@ -1,0 +1,101 @@
+"""The Params of a stage that trains, as a configuration."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from spark_w2v import config as configuration
+from spark_w2v.config import Config
+from spark_w2v.errors import (
+    ConfigError,
+    DivergedError,
+    NoPairsError,
+    NotEnoughMemoryError,
+    NoWordsError,
+    SparkLostError,
+    StorageError,
+)
+from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
+
+
+class TrainingParams(SkipGramParams):
+    """The Params of SkipGram, with what the configuration says of them."""
+
+    def settings(self) -> Config:
+        """Return the configuration of a job that trains as this stage does.
+
+        Raises:
+            ConfigError: a Param is out of its range.
+        """
+        tables: dict[str, dict[str, Any]] = {
+            # The words are ready-made; a null where a row has none is nothing that could be fixed here.
+            "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
+            "output": {"checkpoint": "none", "report": False},
+        }
+        tables["corpus"] |= {"max_word_length": configuration.LARGEST_INT}
+        for name, path in KEY_OF.items():
+            section, _, key = path.partition(".")
+            self.check_param(name)
+            tables.setdefault(section, {})[key] = self._value_of(name)
+        settings = configuration.from_dict(tables, "SkipGram")
+        # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
+        return msgspec.structs.replace(
+            settings, training=msgspec.structs.replace(settings.training, seed=self.getSeed() % (1 << 64))
+        )
+
+    def _value_of(self, name: str) -> Any:
+        """The value of a Param as the configuration has it."""
+        value: Any = self.getOrDefault(name)
+        if name == "seed":
+            return max(value, 0)
+        if name == "numPartitions" and value == 0:
+            return "auto"
+        return 1 if name == "minCount" and value == 0 else value
+
+    def check_param(self, name: str) -> None:
+        """Refuse a value that the configuration does not take.
+
+        Raises:
+            ConfigError: one sentence.
+        """
+        seed = self.getSeed()
+        if name == "seed" and not -(2**63) <= seed < 2**63:
+            raise ConfigError(
+                f"SkipGram.seed: seed = {seed} is out of range; it must be a whole number of 64 bits, from -2^63 to "
+                "2^63 - 1."
+            )
+        section, _, key = KEY_OF[name].partition(".")
+        if section != "exchange":  # of which two are a range, sound only together
+            try:
+                configuration.from_dict({section: {key: self._value_of(name)}}, f"SkipGram.{name}")
+            except ConfigError as error:
+                raise ConfigError(str(error).replace(KEY_OF[name], name)) from None
+
+    @contextlib.contextmanager
+    def own_words(self) -> Iterator[None]:
+        """Name a user's mistake in terms of Params and of the DataFrame, not of keys, files and lines."""
+        try:
+            yield
+        except NoWordsError as error:
+            error.args = (
+                f'{self.uid}: nothing to train on: no row of the DataFrame has a word in "{self.getInputCol()}" '
+                "(inputCol); give another DataFrame or another column.",
+            )
+            raise
+        except NoPairsError as error:
+            error.args = (
+                f"{self.uid}: no pair to train on: no row of the DataFrame has two words of the vocabulary in "
+                f'"{self.getInputCol()}" (inputCol). Lower minCount ({self.getMinCount()}), or check that a row has a '
+                "sentence and not one word.",
+            )
+            raise
+        except (
+            ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
+        ) as error:  # fmt: skip
+            sentence = str(error)
+            for name, key in KEY_OF.items():
+                sentence = sentence.replace(key, name)
+            error.args = (sentence,)
+            raise

@@ -1,0 +1,382 @@
+"""A run of the training on files or on a DataFrame: from what is asked for to a published output."""
+
+import logging
+import platform
+import re
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from spark_w2v import __version__, pipeline
+from spark_w2v import config as configuration
+from spark_w2v.analysis import report, warm_start
+from spark_w2v.analysis.warm_start import PreviousModel
+from spark_w2v.callbacks import EpochCallback
+from spark_w2v.config import Config
+from spark_w2v.epoch_observer import EpochObserver
+from spark_w2v.errors import NoPairsError, UserError
+from spark_w2v.runs import embedding_writer, ids, stored
+from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.run import Output, Run, open_run, output_of
+from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
+from spark_w2v.spark import corpus, inputs
+from spark_w2v.spark.slots import slots, tasks_of
+from spark_w2v.spark.training import Training
+from spark_w2v.storage.store import needs_jvm
+from spark_w2v.terminal import PhaseClock, StatusLine, duration
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.tokenizer import check_tokenizer
+
+if TYPE_CHECKING:
+    from spark_w2v.spark.session import SparkSession
+    from spark_w2v.spark.tables import DataFrame
+
+log = logging.getLogger("spark_w2v")
+
+STARTING = "starting Spark"  # the phase before run
+
+
+@dataclass
+class Request:
+    """What a run is asked to do; the options of jobs/train.py.
+
+    Args:
+        input: paths, or a DataFrame with the column `corpus.column`.
+        callbacks: called after each epoch with its metrics; the run ends after an epoch for which one returns true.
+        begun: set once the output is open, so a store has let the run write to it.
+    """
+
+    settings: Config
+    input: "Sequence[str] | DataFrame"
+    output: str
+    init: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    run_id: str | None = None
+    publish: bool = True
+    tensorboard: str | None = None
+    mlflow: bool = False
+    callbacks: Sequence[EpochCallback] = ()
+    begun: bool = field(default=False, init=False)
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the input; none of a DataFrame."""
+        return list(self.input) if isinstance(self.input, Sequence) else []
+
+
+class TrainingRun:
+    """One run; what it asks for is checked when this is made, before Spark starts.
+
+    Args:
+        line: where it says how far it is.
+
+    Raises:
+        UserError: something that is asked for cannot be.
+        BusyError, StorageError, RefusedError: of the output.
+    """
+
+    def __init__(self, request: Request, line: StatusLine) -> None:
+        self._request, self._line = request, line
+        self._started, self._start = 0.0, datetime.now(UTC)
+        self.clock = PhaseClock(line)
+        check_tokenizer(request.settings.corpus)
+        _refuse_passwords([*request.paths, request.output])
+        self._place = None if needs_jvm(request.output) else self._check_place()
+        if request.tensorboard is not None:
+            check_tensorboard(request.tensorboard)
+        if request.mlflow:
+            check_mlflow()
+
+    def _check_place(self) -> Output:
+        """Where the run writes to, checked before any work is done."""
+        request = self._request
+        place = output_of(
+            request.output, request.run_id, move_pointer=request.publish, keep_runs=request.settings.output.keep_runs
+        )
+        if not request.publish and request.overwrite and ids.current(request.output) == request.run_id:
+            raise UserError(
+                f"{place.name}: is the run that readers get, so --overwrite would publish it; leave --no-publish out, "
+                "or give another run id."
+            )
+        # With a run id a finished output is no mistake yet.
+        place.check(overwrite=request.overwrite, resume=request.resume or request.run_id is not None)
+        return place
+
+    def run(self, session: "SparkSession") -> str:
+        """Train and publish; return the path or URI of the output.
+
+        Raises:
+            ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError, SparkLostError: as pipeline.train.
+            UserError, BusyError, StorageError: of the output.
+        """
+        self._started = time.monotonic()
+        self.clock.detail = lambda: tasks_of(session.sparkContext)
+        place = self._check_place() if self._place is None else self._place
+        self._train(session, place)
+        if self._request.run_id is not None:
+            _move_current(self._request, place.name)
+        return place.name
+
+    def _train(self, session: "SparkSession", place: Output) -> None:
+        request, settings = self._request, self._request.settings
+        earlier = None
+        if request.init is not None:
+            earlier = warm_start.read(ids.directory_of(request.init), settings.training.dimensions)
+        resolved = pipeline.resolve(session, settings)
+        # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
+        is_done = request.run_id is not None and not request.overwrite and place.is_finished()
+        request.begun = True
+        with open_run(
+            place, overwrite=request.overwrite, resume=request.resume or is_done,
+            fingerprint=_fingerprint(request, resolved, earlier),
+        ) as run:  # fmt: skip
+            found = self._list_files(session, place)
+            if found is not None:
+                run.identify({"files": inputs.identity(found.files)})
+            if run.is_published:
+                log.info("%s is finished already: nothing to do.", place.name)
+                return
+            segments = self._segments(session, found)
+            init: dict[str, Any] | None = None
+            parameters = _parameters(request) if request.mlflow else None
+            observer = EpochObserver(run, settings, self._line, request.callbacks, request.tensorboard, parameters)
+
+            def on_corpus(text: pipeline.EncodedCorpus) -> None:
+                texts.append(text)
+                run.identify({"text": text.facts})  # "corpus" is the configuration's section
+
+            def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
+                nonlocal init
+                if earlier is not None:
+                    init = _start_from(training, earlier, text.vocabulary, str(request.init))
+                if (checkpoint := run.load_checkpoint()) is not None:
+                    position, parameters = checkpoint
+                    training.resume(position, parameters)
+                    log.info("resumed after epoch %d, sweep %d", position["epoch"], position["sweep"])
+                return observer.begin(training.state.epoch)
+
+            texts: list[pipeline.EncodedCorpus] = []
+            try:
+                text, training = pipeline.train(
+                    segments,
+                    resolved,
+                    run.parameters_folder,
+                    on_corpus=on_corpus,
+                    on_training=on_training,
+                    on_progress=observer.on_progress,
+                    on_phase=self.clock.begin,
+                    known=earlier.words if earlier is not None and settings.vocabulary.keep_missing else None,
+                    files=[] if found is None else [file.path for file in found.files],
+                )
+                run_facts = self._facts(session, found, resolved, text, training, init, observer)
+                if request.run_id is not None and request.publish and isinstance(place, LocalOutput):
+                    ids.mark_pending(place.name)
+                run.publish(self._writer(run, place.name, resolved, text.vocabulary, training, run_facts), run_facts)
+                observer.publish(self._published(place))
+            except NoPairsError:  # nor would there be any after a checkpoint
+                run.leave_nothing()
+                raise
+            finally:
+                observer.close()
+                for text in texts:
+                    text.release()
+        seconds = time.monotonic() - self._started
+        log.info(
+            "%d vectors of %d dimensions in %s, after %s",
+            len(text.vocabulary), settings.training.dimensions, place.name, duration(seconds),
+            extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
+        )  # fmt: skip
+
+    def _list_files(self, session: "SparkSession", place: Output) -> inputs.Inputs | None:
+        """The files of the input; None of a DataFrame."""
+        request = self._request
+        if not isinstance(request.input, Sequence):
+            return None
+        describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
+        describe("corpus", "corpus: listing the input")
+        self.clock.begin("listing the input")
+        written = [request.output] if request.tensorboard is None else [request.output, request.tensorboard]
+        outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
+        return corpus.list_files(session, request.paths, request.settings.corpus.format, outputs)
+
+    def _segments(self, session: "SparkSession", found: inputs.Inputs | None) -> "DataFrame":
+        request = self._request
+        if found is None:
+            assert not isinstance(request.input, Sequence), "only files are listed"
+            log.info("reading a DataFrame")
+            return corpus.read_text_frame(request.input, request.settings.corpus)
+        log.info("reading %s", " ".join(request.paths))
+        for line in inputs.summary(found):
+            log.info(line)
+        return corpus.read(session, request.paths, request.settings.corpus, found)
+
+    def _published(self, place: Output) -> Path | None:
+        """The directory of the published output, where it is on this host."""
+        return local_path(place.name) if is_local(place.name) else None
+
+    def _facts(
+        self,
+        session: "SparkSession",
+        found: inputs.Inputs | None,
+        resolved: pipeline.ResolvedConfig,
+        text: pipeline.EncodedCorpus,
+        training: Training,
+        init: dict[str, Any] | None,
+        observer: EpochObserver,
+    ) -> dict[str, Any]:
+        """Return what run.json says."""
+        self.clock.begin("writing the vectors")
+        phases = self.clock.so_far()
+        others = (STARTING, "training", "writing the vectors")
+        return {
+            "status": "finished",
+            "started": self._start.isoformat(timespec="seconds"),
+            "host": socket.gethostname(),
+            "configuration": configuration.as_dict(self._request.settings),
+            "resolved": {**resolved.facts(), "partitions_used": training.settings.partitions},
+            "seed": self._request.settings.training.seed,
+            "files": None if found is None else inputs.facts(found),
+            "corpus": text.facts,
+            "init": init,
+            "last_epoch": observer.last,
+            "stopped_early": observer.stopped,
+            "seconds": round(time.monotonic() - self._started, 1),
+            "prepare_seconds": round(sum(s for name, s in phases.items() if name not in others), 1),
+            "phases": phases,
+            "spark": {
+                "version": session.version,
+                "master": session.sparkContext.master,
+                "cores": slots(session.sparkContext)[0],
+            },
+            "versions": _versions(session),
+        }
+
+    def _writer(
+        self,
+        run: Run,
+        output: str,
+        resolved: pipeline.ResolvedConfig,
+        vocabulary: Vocabulary,
+        training: Training,
+        run_facts: dict[str, Any],
+    ) -> Callable[[Path], None]:
+        """Return the function that writes the vectors and the report to a directory."""
+        center, context = training.vectors()
+        settings = resolved.settings
+        table_facts: dict[str, str | int | float] = {
+            "words": len(vocabulary),
+            "dimensions": settings.training.dimensions,
+            "epochs": settings.training.epochs,
+            "seed": settings.training.seed,
+            "scheme": resolved.scheme,
+            "partitions": resolved.partitions,
+        }
+
+        def write(directory: Path) -> None:
+            words = vocabulary.words.cast(pa.string())
+            embedding_writer.write(directory, words, vocabulary.counts, center, context, table_facts)
+            if settings.output.report:
+                self.clock.begin("drawing the report")
+                facts = {**run_facts, "fingerprint": {"input": self._request.paths}}
+                name = output.rstrip("/").rpartition("/")[2]
+                _report(directory, report.Finished(name, words, vocabulary.counts, center, facts, run.metrics()))
+                self.clock.begin("publishing")
+
+        return write
+
+
+def _fingerprint(request: Request, resolved: pipeline.ResolvedConfig, earlier: PreviousModel | None) -> dict[str, Any]:
+    """Return what has to be the same for a resumed run to have the same result, as far as it is known at the start."""
+    decisive = configuration.as_dict(request.settings)
+    del decisive["exchange"], decisive["output"]["keep_runs"]
+    # "init" is there without --init too, so that a run without it does not resume one with it.
+    init = {} if earlier is None else {"digest": earlier.digest}
+    given = request.paths if isinstance(request.input, Sequence) else ["a DataFrame"]
+    return {"input": given, **decisive, "resolved": resolved.facts(), "init": init}
+
+
+def _parameters(request: Request) -> dict[str, Any]:
+    """Return what a run is configured by, one name per key."""
+    sections = configuration.as_dict(request.settings)
+    keys = {f"{section}.{key}": value for section, found in sections.items() for key, value in found.items()}
+    return {"input": " ".join(request.paths) or "a DataFrame", "output": request.output, **keys}
+
+
+def _refuse_passwords(paths: Sequence[str]) -> None:
+    """Paths are logged, and kept in run.json."""
+    for path in paths:
+        if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
+            raise UserError(
+                f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
+                "configuration or to the environment."
+            )
+
+
+def _start_from(training: Training, earlier: PreviousModel, vocabulary: Vocabulary, path: str) -> dict[str, Any]:
+    """Begin the training with the vectors of an earlier run; return what run.json says of it."""
+    begun = warm_start.begin(earlier, vocabulary)
+    training.start_from(begun.rows)
+    init = {"path": path, "digest": earlier.digest, **begun.change}
+    init["held_out_loss"] = training.held_out_loss()
+    log.info(warm_start.summary(path, init))
+    return init
+
+
+def _report(directory: Path, run: report.Finished) -> None:
+    try:
+        report.write(directory / report.NAME, report.page(run))
+    except Exception as error:  # the vectors are what the run is for
+        log.warning("%s was not made (%s: %s); jobs/report.py makes it", report.NAME, type(error).__name__, error)
+
+
+def _move_current(request: Request, output: str) -> None:
+    """Move DIR/current to a run that has just finished; to one that had finished before, only if it was prevented.
+
+    In a store a run moves the pointer while it holds the lock, or the next run does.
+    """
+    directory, run_id = request.output, str(request.run_id)
+    if not is_local(directory):
+        log.info("%s/%s is run %s", directory, stored.CURRENT, ids.current(directory) or "none")
+    elif request.publish and ids.is_pending(output):
+        before = ids.move_current(directory, run_id)
+        log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, run_id, before or "none")
+        if request.settings.output.keep_runs:
+            ids.remove_old(directory, request.settings.output.keep_runs)
+    else:
+        log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
+
+
+def _versions(session: "SparkSession") -> dict[str, str]:
+    libraries = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
+    commit = _commit()
+    # A Spark that pip did not install has no metadata.
+    return {
+        "spark_w2v": __version__,
+        **({} if commit is None else {"commit": commit}),
+        "python": platform.python_version(),
+        **libraries,
+        "pyspark": session.version,
+    }
+
+
+def _commit() -> str | None:
+    """The commit of the checkout that this package lies in; None elsewhere."""
+    root = Path(__file__).resolve().parents[1]
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return told.stdout.strip() or None
