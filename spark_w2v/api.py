@@ -54,10 +54,14 @@ def train(
         BusyError, StorageError, SparkLostError: try again later.
         DivergedError: parameters or the loss grew without bound.
     """
+    # What the tokenizer may be depends on whether there are columns; a DataFrame has them.
+    kind = {"format": "parquet"} if isinstance(input, DataFrame) else {}
     if config is None or isinstance(config, str | Path):
-        settings = configuration.load(config)
+        settings = configuration.load(config, [f"corpus.{key}={value}" for key, value in kind.items()])
+    elif isinstance(config.get("corpus", {}), Mapping):
+        settings = configuration.from_dict({**config, "corpus": {**kind, **config.get("corpus", {})}}, "config")
     else:
-        settings = configuration.from_dict(config, "config")
+        settings = configuration.from_dict(config, "config")  # which refuses it
     given: Sequence[str] | DataFrame
     if isinstance(input, DataFrame):
         given = input

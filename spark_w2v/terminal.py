@@ -17,6 +17,7 @@ from spark_w2v.runs.run_log import JsonFormatter
 
 LOGGER = "spark_w2v"
 PERIOD = 0.5  # seconds between two states of the moving line
+LEAST_PERIOD = 0.1  # where the training has news
 SPINNER = "|/-\\"
 LEAST_WIDTH = 40  # columns that a line takes, however narrow the terminal
 
@@ -105,6 +106,7 @@ class StatusLine:
         self._text, self._since = "", time.monotonic()
         self._detail: Callable[[], str] = str
         self._done: float | None = None
+        self._drawn = 0.0
         self._bar: tqdm | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -133,7 +135,7 @@ class StatusLine:
         """
         with self._lock:
             self._text, self._done = text, done
-        self._draw(is_due=False)
+        self._draw(is_due=time.monotonic() - self._drawn >= LEAST_PERIOD)
 
     def close(self) -> None:
         """Remove the line."""
@@ -178,6 +180,7 @@ class StatusLine:
             bar.bar_format = "{percentage:3.0f}% |{bar}| {elapsed} " + text.replace("{", "{{").replace("}", "}}")
             bar.n = done
         bar.refresh()
+        self._drawn = time.monotonic()
 
 
 @contextlib.contextmanager

@@ -1,0 +1,202 @@
+"""spark_w2v.train, as a program or a notebook calls it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyspark.sql.functions as F
+import pytest
+from pyspark.sql import SparkSession
+
+import spark_w2v
+from spark_w2v.errors import BusyError, ConfigError, UserError
+from spark_w2v.runs import embeddings
+from tests.support.training_job import planted_corpus, train_here
+
+CONFIG: dict[str, dict[str, Any]] = {
+    "training": {"dimensions": 16, "epochs": 4, "window": 3, "partitions": 1, "held_out_words": 500},
+    "vocabulary": {"subsample": 0.0},
+    "output": {"report": False},
+}
+OPTIONS = [
+    f"--set={section}.{key}={json.dumps(value)}" for section, keys in CONFIG.items() for key, value in keys.items()
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "planted.txt"
+    planted_corpus(path, sentences=1500)
+    return path
+
+
+def changed(**training: Any) -> dict[str, dict[str, Any]]:
+    return {**CONFIG, "training": {**CONFIG["training"], **training}}
+
+
+def vectors(output: Path) -> np.ndarray[Any, Any]:
+    return np.asarray(embeddings.read(output).vectors)
+
+
+def test_it_is_the_same_run_as_the_jobs_and_leaves_the_session_as_it_was(
+    spark: SparkSession, corpus: Path, tmp_path: Path
+) -> None:
+    assert train_here(spark, ["--input", corpus, "--output", tmp_path / "job", *OPTIONS]) == 0
+    context = spark.sparkContext
+    context.setJobGroup("mine", "my own work")
+    spark.conf.set("spark.sql.shuffle.partitions", "3")
+    cached = set(context._jsc.getPersistentRDDs().keys())
+    before = dict(context.getConf().getAll())
+    model = spark_w2v.train(corpus, tmp_path / "api", config=CONFIG)
+    assert (vectors(tmp_path / "api") == vectors(tmp_path / "job")).all()
+    assert context.getLocalProperty("spark.job.description") == "my own work"
+    assert spark.conf.get("spark.sql.shuffle.partitions") == "3"
+    assert dict(context.getConf().getAll()) == before
+    assert set(context._jsc.getPersistentRDDs().keys()) == cached
+    assert spark.range(3).count() == 3
+    assert (
+        np.asarray([row.vector.toArray() for row in model.getVectors().collect()]) == vectors(tmp_path / "api")
+    ).all()
+    spark.conf.set("spark.sql.shuffle.partitions", "2")
+
+
+def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
+    model = spark_w2v.train([corpus], tmp_path / "out", config=CONFIG)
+    metrics = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    run = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert model.summary.epochs == metrics
+    assert model.summary.losses == [line["loss"] for line in metrics]
+    assert model.summary.heldOutLosses == [line["held_out_loss"] for line in metrics]
+    assert model.summary.words == sum(line["words"] for line in metrics)
+    assert model.summary.totalIterations == 4
+    assert model.summary.stopped is None
+    assert run["spark"] == {"version": spark.version, "master": "local[2]", "cores": 2}
+    assert {"listing the input", "reading the text", "counting the words", "training"} <= set(run["phases"])
+    assert sum(run["phases"].values()) <= run["seconds"] + 1
+    assert run["started"].endswith("+00:00")
+    assert run["host"]
+    assert run["versions"]["spark_w2v"] == spark_w2v.__version__
+    counts = {row.word: row["count"] for row in model.getVocabulary().collect()}
+    found = embeddings.read(tmp_path / "out")
+    assert counts == dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
+
+
+def test_a_dataframe_gives_the_same_for_any_order_of_its_rows(
+    spark: SparkSession, corpus: Path, tmp_path: Path
+) -> None:
+    lines = spark.read.text(str(corpus)).withColumnRenamed("value", "text")
+    spark_w2v.train(lines, tmp_path / "one", config=CONFIG)
+    spark_w2v.train(lines.orderBy(F.rand(1)).repartition(5), tmp_path / "two", config=CONFIG)
+    assert (vectors(tmp_path / "one") == vectors(tmp_path / "two")).all()
+    words = lines.select(F.split("text", " ").alias("basket"))
+    given = {**CONFIG, "corpus": {"column": "basket", "tokenizer": "none"}}
+    spark_w2v.train(words, tmp_path / "three", config=given)
+    assert set(embeddings.read(tmp_path / "three").words.to_pylist()) == set(
+        embeddings.read(tmp_path / "one").words.to_pylist()
+    )
+
+
+def test_text_of_a_dataframe_is_cut_into_words_as_that_of_files(spark: SparkSession, tmp_path: Path) -> None:
+    rows = spark.createDataFrame([("The cat's HAT, the hat.",)] * 40, ["text"])
+    spark_w2v.train(rows, tmp_path / "out", config=CONFIG)
+    assert sorted(embeddings.read(tmp_path / "out").words.to_pylist()) == ["cat's", "hat", "the"]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ({"corpus": {"column": "txet"}}, 'has no column "txet"; did you mean text?'),
+        ({"corpus": {"tokenizer": "none"}}, "ready-made words are array<string>"),
+        ({"training": {"epochs": 0}}, "training.epochs = 0"),
+        ({"trianing": {}}, "trianing"),
+    ],
+)
+def test_a_mistake_is_an_error_of_one_sentence(
+    spark: SparkSession, tmp_path: Path, config: dict[str, Any], says: str
+) -> None:
+    rows = spark.createDataFrame([("a b",)], ["text"])
+    with pytest.raises(UserError) as refused:
+        spark_w2v.train(rows, tmp_path / "out", config=config)
+    assert says in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_finished_output_is_not_replaced_unless_told(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
+    spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+    with pytest.raises((UserError, BusyError)):
+        spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+    spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=2), overwrite=True)
+    assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_callback_sees_every_epoch_and_may_end_the_run(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def callback(metrics: Mapping[str, Any]) -> bool:
+        seen.append(metrics["epoch"])
+        return bool(metrics["epoch"] == 2)
+
+    model = spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, callbacks=[callback])
+    assert seen == [1, 2]
+    assert model.summary.totalIterations == 2
+    assert model.summary.stopped == "after epoch 2: a callback asked for it"
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["stopped_early"] == model.summary.stopped
+
+
+def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
+    spark: SparkSession, corpus: Path, tmp_path: Path
+) -> None:
+    patient = changed(patience=1, min_improvement=0.2, epochs=30)
+    whole = spark_w2v.train(corpus, tmp_path / "whole", config=patient)
+    last = whole.summary.totalIterations
+    assert 1 < last < 30
+    assert "training.patience" in str(whole.summary.stopped)
+
+    class StopError(Exception):
+        pass
+
+    for ended in (1, last):  # killed before its last epoch, and between that and its publication
+        output = tmp_path / f"resumed {ended}"
+
+        def die(metrics: Mapping[str, Any], ended: int = ended) -> None:
+            if metrics["epoch"] == ended:
+                raise StopError
+
+        if ended == 1:
+            with pytest.raises(StopError):
+                spark_w2v.train(corpus, output, config=patient, callbacks=[die])
+        else:
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr("spark_w2v.runs.run.Run.publish", lambda *_: (_ for _ in ()).throw(StopError()))
+                with pytest.raises(StopError):
+                    spark_w2v.train(corpus, output, config=patient)
+        again = spark_w2v.train(corpus, output, config=patient, resume=True)
+        assert again.summary.totalIterations == last
+        assert again.summary.stopped == whole.summary.stopped
+        assert (vectors(output) == vectors(tmp_path / "whole")).all()
+
+
+def test_progress_is_shown_on_request_and_not_into_a_pipe(
+    spark: SparkSession, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spark_w2v.train(corpus, tmp_path / "silent", config=changed(epochs=1))
+    assert "training" not in capsys.readouterr().err
+    spark_w2v.train(corpus, tmp_path / "shown", config=changed(epochs=2), progress=True)
+    shown = capsys.readouterr().err
+    assert "reading the text" in shown
+    assert "%" in shown
+    assert "█" in shown
+
+
+def test_an_unknown_word_is_what_users_of_mllib_and_of_gensim_expect(
+    spark: SparkSession, corpus: Path, tmp_path: Path
+) -> None:
+    from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+
+    model = spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+    for kind in (Py4JJavaError, KeyError, ConfigError):
+        with pytest.raises(kind) as refused:
+            model.findSynonyms("aple", 2)
+        assert str(refused.value) == '"aple" is not in vocabulary: it has no vector; near are apple.'
