@@ -28,6 +28,15 @@ DEMO := build/demo
 SMALL := --set training.dimensions=25 --set training.window=10 --set training.partitions=2 --set training.epochs=15 \
     --set vocabulary.min_count=20 --set vocabulary.subsample=1e-4
 
+# An environment that is there already is not made again, whatever PYTHON says.
+ifneq ($(PYTHON),)
+ifneq ($(wildcard $(BIN)/python),)
+ifneq ($(shell $(PYTHON) -c 'import sys; print(sys.version_info[:2])' 2>/dev/null),$(shell $(BIN)/python -c 'import sys; print(sys.version_info[:2])' 2>&1))
+$(error PYTHON=$(PYTHON) is $(or $(shell $(PYTHON) --version 2>/dev/null),no Python), and .venv has $(shell $(BIN)/python --version 2>&1); remove .venv to make it again, or leave PYTHON out)
+endif
+endif
+endif
+
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 

@@ -26,6 +26,7 @@ from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.messages import counted
 
 if TYPE_CHECKING:
     from spark_w2v.config import Config
@@ -214,8 +215,8 @@ def summary(facts: dict[str, Any]) -> list[str]:
         facts: of EncodedCorpus.
     """
     lines = [
-        f"{facts['lines']:,} lines, {facts['words']:,} words, {facts['distinct_words']:,} distinct",
-        f"vocabulary: {facts['vocabulary']:,} words, {facts['kept_words']:,} occurrences "
+        f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}, {facts['distinct_words']:,} distinct",
+        f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
         f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
     ]
     described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
@@ -255,7 +256,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
     present = int(np.count_nonzero(vocabulary.counts))
     if (most := most_partitions(scheme, present, load, t.window)) < partitions:
         why = why_no_more(scheme, present, load, t.window)
-        log.warning("%d %s are used instead of %d: %s", most, scheme, partitions, why)
+        used = f"{counted(most, scheme.removesuffix('s'))} {'is' if most == 1 else 'are'} used"
+        log.warning("%s instead of %d: %s", used, partitions, why)
         partitions = most
     pairs = expected_pairs(load, t.window)
     exchange = exchange_of(settings)

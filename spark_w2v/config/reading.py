@@ -134,6 +134,8 @@ def _given_in_override(override: str) -> dict[str, Given]:
 
 
 def _override_value(text: str, key: Key) -> Any:
+    if not key.is_text and re.fullmatch(r"[+-]?\.\d[\d_]*([eE][+-]?\d+)?", text):
+        text = text.replace(".", "0.", 1)  # as everybody writes .01, and TOML does not
     try:
         tables = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):

@@ -32,6 +32,7 @@ from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
 from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
 from spark_w2v.text.encoding import segments_of
+from spark_w2v.text.messages import counted
 from spark_w2v.types import Float32Array, Float64Array
 
 if TYPE_CHECKING:
@@ -200,7 +201,8 @@ class BlockEpoch:
         # Spark removes its own temporary directory when the session ends, whatever becomes of us.
         folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
         job = _Job(self._context, self._frame(spec, sweep, folder), f"epoch {self.epoch + 1}, attempt {number + 1}", (
-            f"epoch {self.epoch + 1} of {self.epochs}: {blocks.count} blocks, {tasks} tasks, {sweeps - sweep} sweeps"
+            f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
+            f"{counted(sweeps - sweep, 'sweep')}"
         ))  # fmt: skip
         node.start(part)
         job.start()

@@ -10,7 +10,7 @@ from typing import Any
 
 from spark_w2v.spark.hadoop_files import File, Hadoop, directories_above, is_pattern, local_path
 from spark_w2v.text import packed
-from spark_w2v.text.messages import path_text, refuse, some
+from spark_w2v.text.messages import counted, path_text, refuse, some
 
 log = logging.getLogger(__name__)
 
@@ -61,15 +61,17 @@ def check_packed(hadoop: Hadoop, files: Sequence[File]) -> None:
     blocks = [file for file in files if file.path.lower().endswith((".lz4", ".snappy"))]
     if sum(file.bytes for file in bzip2) > MOST_CHECKED:
         log.warning(
-            "%d .bz2 files are too large to be looked through for damage, which Hadoop passes over in silence: "
-            "test them with bzip2 -t",
-            len(bzip2),
+            "%s: too large to be looked through for damage, which Hadoop passes over in silence; test with bzip2 -t",
+            counted(len(bzip2), ".bz2 file"),
         )
         bzip2 = []
     if bzip2:
-        log.info("looking for damage in %d .bz2 files, %s MB", len(bzip2), f"{sum(f.bytes for f in bzip2) / 1e6:,.0f}")
+        size = f"{sum(file.bytes for file in bzip2) / 1e6:,.0f} MB"
+        log.info("looking for damage in %s, %s", counted(len(bzip2), ".bz2 file"), size)
     if blocks:
-        log.warning("%d files are .lz4 or .snappy: where one is cut short, Hadoop does not notice", len(blocks))
+        log.warning(
+            "%s of .lz4 or .snappy: where one is cut short, Hadoop does not notice", counted(len(blocks), "file")
+        )
     for file in [*bzip2, *blocks]:
         stream = hadoop.open(file.path)
         try:

@@ -31,7 +31,7 @@ from spark_w2v.spark.hadoop_files import (
 )
 from spark_w2v.spark.input_checks import check_outputs, check_packed, check_text
 from spark_w2v.text import packed
-from spark_w2v.text.messages import MOST_SHOWN, refuse, some
+from spark_w2v.text.messages import MOST_SHOWN, counted, refuse, some
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -150,7 +150,7 @@ def facts(inputs: Inputs) -> dict[str, Any]:
 
 def summary(inputs: Inputs) -> list[str]:
     """The same in lines for the user."""
-    lines = [f"{len(inputs.files):,} files, {sum(file.bytes for file in inputs.files) / 1e6:,.1f} MB"]
+    lines = [f"{counted(len(inputs.files), 'file')}, {sum(file.bytes for file in inputs.files) / 1e6:,.1f} MB"]
     if inputs.skipped:
         parts = [f"{len(names):,} {reason} ({some(names, 3)})" for reason, names in inputs.skipped.items()]
         lines.append("left out: " + "; ".join(parts))

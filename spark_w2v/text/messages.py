@@ -16,6 +16,15 @@ def path_text(path: str) -> str:
     return unquote(re.sub("^file:/+", "/", path))
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun: 1 file, 2 files.
+
+    Args:
+        noun: in the singular, of a plural with s.
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def some(names: Sequence[str], most: int = MOST_SHOWN) -> str:
     """The first few of many names, without control characters."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

@@ -247,7 +247,7 @@ class Submission:
 
     def epochs(self) -> list[Epoch]:
         """Attempts at an epoch, or syncs, that have begun, in order."""
-        pattern = r"epoch (\d+) of \d+: (?:(\d+) blocks, (\d+) tasks, (\d+) sweeps|sync (\d+) of)"
+        pattern = r"epoch (\d+) of \d+: (?:(\d+) blocks?, (\d+) tasks?, (\d+) sweeps?|sync (\d+) of)"
         jobs: dict[tuple[str, str], None] = {}
         for event in self.events():
             if event["Event"] == "SparkListenerJobStart":

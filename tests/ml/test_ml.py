@@ -319,7 +319,7 @@ def test_fewer_blocks_than_were_asked_for_are_used_with_the_reason(
 ) -> None:
     SkipGram(**{**OPTIONS, "numPartitions": 40, "maxIter": 1}).fit(sentences)
     assert (
-        "1 blocks are used instead of 40: the vocabulary has 15 words, and blocks of fewer than 256 take longer"
+        "1 block is used instead of 40: the vocabulary has 15 words, and blocks of fewer than 256 take longer"
         in caplog.messages
     )
     assert speaks_of_the_job(caplog.text.partition("blocks are used")[2]) == []
