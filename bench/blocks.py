@@ -24,11 +24,11 @@ from bench.systems import DIMENSIONS, EPOCHS, MIN_COUNT, NEGATIVES, SUBSAMPLE, W
 from spark_w2v.config import Config
 from spark_w2v.skipgram import groups, kernel, schedule
 from spark_w2v.skipgram.groups import BlockNoise
-from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
 from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges
-from spark_w2v.types import Int32Array
+from spark_w2v.types import Int32Array, UInt64Array
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
 PIECE = 5_000  # sentences drawn at a time
@@ -80,7 +80,7 @@ def read(written: text.Text, known: Collection[str] = ()) -> Corpus:
 
 def draw(
     corpus: Corpus, sampler: PairSampler, epoch: int, edges: "np.ndarray[Any, np.dtype[np.float64]]"
-) -> tuple[Keys, int]:
+) -> tuple[UInt64Array, int]:
     """The pairs of an epoch, sorted, and how many words they come from."""
     ends = np.concatenate([[0], np.cumsum(corpus.lengths)])
     found, words = [], 0
@@ -94,7 +94,7 @@ def draw(
     return pairs, words
 
 
-def cut(pairs: Keys, codec: PairCodec, part: int, center: int, context: int) -> Keys:
+def cut(pairs: UInt64Array, codec: PairCodec, part: int, center: int, context: int) -> UInt64Array:
     """The pairs of one bucket, among all of an epoch."""
     prefix = (part << codec.block | center) << codec.block | context
     first, last = np.searchsorted(pairs, np.array([prefix, prefix + 1], np.uint64) << np.uint64(2 * codec.row))
@@ -137,7 +137,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
             for i in range(w.blocks):
                 j = ring.context_of(number, i)
                 begun = time.process_time()
-                bucket = codec.shortened(cut(pairs, codec, sweep, i, j))
+                bucket = codec.shorten(cut(pairs, codec, sweep, i, j))
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)

@@ -28,7 +28,7 @@ from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import kernel
 from spark_w2v.skipgram.groups import BlockNoise, cut_parts
-from spark_w2v.skipgram.pairs import Numbers, PairCodec, PairSampler
+from spark_w2v.skipgram.pairs import PairArray, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
 
@@ -78,17 +78,17 @@ def _noise_product(shape: Shape, d: int) -> float:
 # The first that matches has the line.
 PARTS = [
     Part("gather center rows", r"np\.take\(center_rows", lambda s, d: GATHER * d * s.groups),
-    Part("gather context rows", r"np\.take\(context_rows, beside", lambda s, d: GATHER * d),
+    Part("gather context rows", r"np\.take\(context_rows, contexts", lambda s, d: GATHER * d),
     Part("gather noise rows", r"np\.take\(context_rows, drawn", lambda s, d: GATHER * d * s.noise),
-    Part("scores of contexts", r"^good = np\.(matmul|vecdot)", flops=lambda s, d: 2 * d),
-    Part("scores of noise", r"^bad = np\.matmul|np\.copyto\(t3", flops=_noise_product),
+    Part("scores of contexts", r"^positive = np\.(matmul|vecdot)", flops=lambda s, d: 2 * d),
+    Part("scores of noise", r"^negative = np\.matmul|np\.copyto\(t3", flops=_noise_product),
     Part("center gradient", r"^center_gradient|add_sums", flops=lambda s, d: 2 * d + _noise_product(s, d)),
     Part("noise gradient", r"^noise_gradient", flops=_noise_product),
-    Part("add to context rows", r"add_rows\(context_rows, beside", lambda s, d: SCATTER * d, lambda s, d: 2 * d),
+    Part("add to context rows", r"add_rows\(context_rows, contexts", lambda s, d: SCATTER * d, lambda s, d: 2 * d),
     Part("add to noise rows", r"add_rows\(context_rows, drawn", lambda s, d: SCATTER * d * s.noise),
     Part("add to center rows", r"add_rows\(center_rows", lambda s, d: SCATTER * d * s.groups),
-    Part("loss", r"softplus|loss|beside_some"),
-    Part("sigma and weights", r"^(good|bad|np\.tanh|np\.subtract)\b"),
+    Part("loss", r"softplus|loss"),
+    Part("sigma and weights", r"^(positive|negative|np\.tanh|np\.subtract)\b"),
     Part("groups, noise words, step sizes", r""),
 ]
 
@@ -96,7 +96,7 @@ PARTS = [
 class Work(NamedTuple):
     """The pairs of an epoch in their buckets."""
 
-    buckets: list[tuple[int, int, Numbers]]
+    buckets: list[tuple[int, int, PairArray]]
     codec: PairCodec
     blocks: Blocks
     noises: list[BlockNoise]
@@ -112,7 +112,7 @@ def prepare(corpus: Corpus, count: int) -> Work:
     begun = time.perf_counter()
     pairs, words = draw(corpus, sampler, 1, np.array([0.0, 1.0]))
     seconds = time.perf_counter() - begun
-    buckets = [(i, j, codec.shortened(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
+    buckets = [(i, j, codec.shorten(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
     return Work(buckets, codec, blocks, noises, words, seconds)
@@ -153,9 +153,7 @@ def bucket_nanoseconds(count: int, size: int) -> float:
     for number in range(min(MOST_BUCKETS, -(-ENOUGH_PAIRS // size))):
         i, j = number // count % count, number % count
         c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
-        drawn.append(
-            (i, j, codec.shortened(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64))))
-        )
+        drawn.append((i, j, codec.shorten(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64)))))
     begun = time.process_time()
     for i, j, pairs in drawn:
         kernel.train_pairs(of(center, i), of(context, j), pairs, codec, noises[j], step, generator(1, 0, i, j))

@@ -70,7 +70,7 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
                 np.minimum(np.searchsorted(chance, rng.random(round(pairs))), chance.size - 1).astype(np.uint64)
                 for chance in (chances[0], chances[1 + at])
             )
-            numbers = codec.shortened(np.sort(c << np.uint64(codec.row) | o))
+            numbers = codec.shorten(np.sort(c << np.uint64(codec.row) | o))
             started = time.perf_counter()
             train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng)
             found.append([float(numbers.size), time.perf_counter() - started])

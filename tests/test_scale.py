@@ -112,7 +112,7 @@ def test_groups_of_a_run_are_those_that_the_kernel_cuts(blocks: int, subsample: 
         center = number >> layout.block & ((1 << layout.block) - 1)
         of_block = BlockNoise.of(assigned.of(noise, context), 100)
         centers = assigned.of(assigned.order, center).size
-        parts = cut_parts(layout.shortened(pairs), layout, centers, of_block, 5, rng)
+        parts = cut_parts(layout.shorten(pairs), layout, centers, of_block, 5, rng)
         two_parts += len(parts) == 2
         for part in parts:
             many, rows = len(part.groups), of_block.share.size

@@ -1,4 +1,8 @@
-"""Pairs of a bucket in groups of contexts of one center, and these in batches."""
+"""Groups of pairs of one center, and batches of groups.
+
+P pairs of a bucket, G groups of up to M contexts of one center, N noise words that S groups share, K negatives, Rc and
+Ro center and context rows.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,34 +10,34 @@ from typing import NamedTuple
 
 import numpy as np
 
-from spark_w2v.skipgram.pairs import Numbers, PairCodec, Runs
+from spark_w2v.skipgram.pairs import PairArray, PairCodec, Runs
 from spark_w2v.skipgram.sampling import draw_noise_sets
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 # Chosen by measurement: docs/measurements.md.
-GROUP = 8  # M at most, where the centers of a bucket have pairs enough
+GROUP = 8  # largest M, used where the centers of a bucket have enough pairs
 WIDTHS = (1, 2, 4, GROUP)
-GROUP_COST = 0.6  # time of a group in addition to that of its contexts, there or not, in contexts
+GROUP_COST = 0.6  # fixed time of a group, in units of the time of one of its M contexts
 SHARING = 32  # S
-NOISE_PER_CONTEXT = 8  # N = 8 M: a pair has as many noise words of its own in narrow groups as in wide ones
+NOISE_PER_CONTEXT = 8  # N = 8 M: noise words per pair are as many in narrow groups as in wide ones
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
 SMALLEST_BATCH = 64
-CHUNK = 64  # batches that are laid out at a time, with one learning rate
-FREQUENT = 1 << 20  # bytes of the rows that are frequent contexts, at most: about a core's second-level cache
-LEAST_FREQUENT = 64  # rows, = the noise words of a set: fewer, and the groups are too short for what they gain
-LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: fewer, and batches are too short
-COUNTED = 1 << 18  # pairs whose contexts are counted at a time: what that takes stays in the cache
-NOISE_BATCHES = 512  # of noise words drawn for one task; a longer task meets them again, with other pairs
-MOST_NOISE = 4  # times K that a pair has at most in addition: of a part with few pairs and much noise
+CHUNK = 64  # batches prepared at a time, with one learning rate
+FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache
+LEAST_FREQUENT = 64  # rows, = the noise words of a set: with fewer, the groups are too short to gain time
+LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
+COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
+NOISE_BATCHES = 512  # batches for which a task draws noise words; a longer task uses them again, with other pairs
+MOST_NOISE = 4  # largest noise per pair in a part with few pairs and much noise, in multiples of K
 
 
 @dataclass(frozen=True)
 class BlockNoise:
-    """The noise of one context block: all that the kernel knows of it, computed once for all of its buckets.
+    """Noise distribution of one context block, and what follows from it; computed once for all buckets of the block.
 
     Args:
         share: (Ro,) probability of each row as a noise word.
-        edges: (Ro,) the same, cumulated, up to 1.
+        edges: (Ro,) cumulative sums of `share`, up to 1.
         frequent: number of rows, counted from the first, that are frequent contexts.
         batch: pairs of a batch.
     """
@@ -45,22 +49,23 @@ class BlockNoise:
 
     @classmethod
     def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":
-        """Compute it for a block.
+        """Compute the noise of a block.
 
         Args:
-            noise: (Ro,) how often each context row is a noise word; only their ratios count.
+            noise: (Ro,) weight of each context row as a noise word; only ratios matter.
             dimensions: D.
         """
-        total = noise.sum() or 1.0  # a block's part of the distribution is less than 1, and nothing if no word occurs
+        total = noise.sum() or 1.0  # the sum over a block is less than 1, and 0 if no word of it occurs
         edges = np.cumsum(noise / total)
         edges /= edges[-1] or 1.0
         return cls((noise / total).astype(np.float32), edges, frequent_rows(noise, dimensions), batch_size(noise.size))
 
 
 def frequent_rows(noise: Float64Array, dimensions: int) -> int:
-    """Number of context rows, from the first, trained apart from the others: those of half of the noise, if they fit.
+    """Return the number of frequent context rows, counted from the first; they are trained apart from the others.
 
-    All, where they would be too few to be each other's noise.
+    They have half of the noise, or less where FREQUENT bytes do not hold that many rows. All rows are returned where
+    the frequent ones would be too few to be noise for each other.
     """
     half = int(np.searchsorted(np.cumsum(noise), noise.sum() / 2)) + 1
     frequent = min(half, FREQUENT // (4 * dimensions))
@@ -68,22 +73,23 @@ def frequent_rows(noise: Float64Array, dimensions: int) -> int:
 
 
 class BatchChunk(NamedTuple):
-    """Some groups, in the order in which they are trained."""
+    """Consecutive groups, in the order in which they are trained."""
 
     center: Int32Array  # (g,)
-    contexts: Int32Array  # (g, M); a group of fewer pairs has some other context rows at its end
+    contexts: Int32Array  # (g, M); a group of fewer than M pairs is filled with other context rows
     length: Int32Array  # (g,) pairs, 1 to M
     total: Int32Array  # (g,) pairs of the center in all groups of the part
 
 
 class Groups:
-    """Sorted pairs cut in groups of one center, in random order. No pair is left out, and none is in two groups.
+    """Groups of one center each, cut from sorted pairs, in random order. Each pair is in exactly one group.
 
     Args:
-        contexts_at: context rows of the pairs at some positions; a position beyond the last is the last.
+        contexts_at: returns the context rows of the pairs at given positions; a position after the last counts as the
+            last.
         runs: of the pairs of each center.
         width: M.
-        chunk: groups of a chunk.
+        chunk: number of groups of a chunk.
     """
 
     def __init__(
@@ -94,21 +100,21 @@ class Groups:
         chunk: int,
         rng: np.random.Generator,
     ) -> None:
-        # What is kept for each center fits in the cache; kept for each group it would not.
+        # Arrays per center fit in the cache; arrays per group would not.
         self._runs, self._chunk, self._contexts_at, self.width = runs, chunk, contexts_at, width
         self._parts: Int32Array = -(-runs.pairs // width)
         before: Int32Array = np.cumsum(self._parts, dtype=np.int32) - self._parts
-        # Every parts-th pair of the center, not M neighbours: pairs are sorted by context too, so that neighbours are
-        # alike, and a step towards eight times the same word is a worse one than towards eight words.
-        self._first: Int32Array = runs.first - before  # a group's number more is the place of its first pair
-        self._rounded: Int32Array = (
-            runs.pairs + before + self._parts - 1
-        )  # less its number, in steps of parts: its pairs
+        # A group takes every parts-th pair of its center, not M neighbours: pairs are sorted by context too, so that
+        # neighbours are alike, and a step towards the same word eight times is worse than one towards eight words.
+        # With the number of a group added: the position of its first pair.
+        self._first: Int32Array = runs.first - before
+        # With the number of a group subtracted, then divided by parts: its pairs.
+        self._rounded: Int32Array = runs.pairs + before + self._parts - 1
         self._run = np.repeat(np.arange(runs.pairs.size, dtype=np.int32), self._parts)
         self._order = rng.permutation(np.arange(self._run.size, dtype=np.int32))
         self._contexts: Int32Array | None = None
         if len(self) > chunk:
-            # Laid out in the order in which the pairs lie: a group that is taken in random order is one piece, not M.
+            # Contexts are copied in the order of the pairs, so that a group taken in random order is one read, not M.
             self._contexts = np.empty((len(self), width), np.int32)
             for begin in self.chunks():
                 group = np.arange(begin, min(begin + chunk, len(self)), dtype=np.int32)
@@ -127,11 +133,11 @@ class Groups:
         return contexts
 
     def chunks(self) -> range:
-        """The first group of each chunk."""
+        """Return the first group of each chunk."""
         return range(0, len(self), self._chunk)
 
     def chunk(self, begin: int) -> BatchChunk:
-        """The groups from there on."""
+        """Return the chunk of groups that begins at `begin`."""
         group = self._order[begin : begin + self._chunk]
         run = self._run[group]
         stride = self._parts[run]
@@ -145,15 +151,15 @@ class Groups:
 
 @dataclass(frozen=True)
 class Part:
-    """The pairs of a task whose contexts are among some of its rows, which are also the noise of these pairs.
+    """Pairs of a task whose contexts are in one range of rows. The same rows are the noise of these pairs.
 
     Args:
         groups: of the pairs.
         size: groups of a batch.
         sharing: S, groups of a set.
-        noise: (sets, N) noise words, set after set and batch after batch; a longer walk meets them again.
-        amount: weight of all noise words of a set for a pair, K in the mean of all pairs.
-        share: of a row's updates in the part that a batch holds, as the groups are shuffled.
+        noise: (sets, N) noise words, set after set and batch after batch; used again from the first after the last.
+        amount: total weight of the noise words of a set for a pair; its mean over all pairs is K.
+        share: expected share of a row's updates in the part that are in one batch, as the groups are shuffled.
         runs: of the pairs.
     """
 
@@ -167,38 +173,45 @@ class Part:
 
     @property
     def each(self) -> np.float32:
-        """Weight of a noise word for a pair."""
+        """Weight of one noise word for one pair."""
         return np.float32(self.amount / self.noise.shape[1])
 
     def noise_of(self, begin: int, end: int) -> Int32Array:
-        """(sets, N) the noise words of the groups of a batch."""
-        sets, lot = -(-(end - begin) // self.sharing), begin // self.size % NOISE_BATCHES * (self.size // self.sharing)
-        return self.noise[lot : lot + sets]
+        """Return the (sets, N) noise words of a batch, whose groups are `begin` to `end` - 1."""
+        sets = -(-(end - begin) // self.sharing)
+        first = begin // self.size % NOISE_BATCHES * (self.size // self.sharing)
+        return self.noise[first : first + sets]
 
 
 def cut_parts(
-    pairs: Numbers, codec: PairCodec, centers: int, noise: BlockNoise, negatives: int, rng: np.random.Generator
+    pairs: PairArray, codec: PairCodec, centers: int, noise: BlockNoise, negatives: int, rng: np.random.Generator
 ) -> list[Part]:
-    """The pairs with frequent contexts apart from the others, so that the rows of either are met again in the cache.
+    """Cut pairs with frequent contexts from the others, so that the rows of either part stay in the cache.
 
-    Rows get as much noise as if all were one part: where a part has more of the pairs than of the noise, each of its
-    pairs has less. Noise of the whole task beside the pairs of a part would push away, for a chunk, rows that nothing
-    draws near.
+    Each row gets as much noise as if all pairs were one part: where a part has a larger share of the pairs than of the
+    noise, each of its pairs gets less noise. With noise of the whole task for the pairs of one part, rows of the other
+    part would be pushed away for a whole chunk, without any positive pair to attract them.
 
     Args:
         pairs: (P,) numbers, sorted, P > 0.
         centers: Rc.
         noise: of the context block.
+        negatives: K.
+
+    Returns:
+        One part, or two: frequent contexts, then the others.
     """
     rows, edge = noise.share.size, noise.frequent
     if pairs.size >= LEAST_CUT and edge < rows:
         both = codec.runs(pairs, centers, edge)
-        of_noise = float(noise.edges[edge - 1]), 1 - float(noise.edges[edge - 1])
-        of_pairs = [int(runs.pairs.sum()) / pairs.size for runs in both]
-        if all(beside <= MOST_NOISE * share for beside, share in zip(of_noise, of_pairs, strict=True)):
+        noise_shares = float(noise.edges[edge - 1]), 1 - float(noise.edges[edge - 1])
+        pair_shares = [int(runs.pairs.sum()) / pairs.size for runs in both]
+        if all(of_noise <= MOST_NOISE * share for of_noise, share in zip(noise_shares, pair_shares, strict=True)):
             return [
-                _part(pairs, codec, runs, noise, ends, negatives * beside / share, rng)
-                for runs, ends, beside, share in zip(both, ((0, edge), (edge, rows)), of_noise, of_pairs, strict=True)
+                _part(pairs, codec, runs, noise, ends, negatives * of_noise / share, rng)
+                for runs, ends, of_noise, share in zip(
+                    both, ((0, edge), (edge, rows)), noise_shares, pair_shares, strict=True
+                )
                 if share
             ]
     every = codec.runs(pairs, centers, 1 << codec.row)[0]
@@ -206,7 +219,7 @@ def cut_parts(
 
 
 def _part(
-    pairs: Numbers,
+    pairs: PairArray,
     codec: PairCodec,
     runs: Runs,
     noise: BlockNoise,
@@ -214,7 +227,7 @@ def _part(
     amount: float,
     rng: np.random.Generator,
 ) -> Part:
-    """The part whose contexts and noise are from the first of two rows to before the last."""
+    """Return the part whose contexts and noise are the rows from rows[0] to rows[1] - 1."""
     width = group_width(runs.pairs)
     size = noise.batch // width
     sharing = min(SHARING, size)
@@ -225,19 +238,19 @@ def _part(
 
 
 def interleave(parts: list[Part], rng: np.random.Generator) -> list[tuple[Part, int]]:
-    """The chunks of all parts, evenly mixed: each with its first group."""
-    turns = []
+    """Return the chunks of all parts, evenly mixed, as (part, first group)."""
+    places = []
     for number, part in enumerate(parts):
         begins = part.groups.chunks()
-        turns += [((i + rng.random()) / len(begins), number, begin) for i, begin in enumerate(begins)]
-    return [(parts[number], begin) for _, number, begin in sorted(turns)]
+        places += [((i + rng.random()) / len(begins), number, begin) for i, begin in enumerate(begins)]
+    return [(parts[number], begin) for _, number, begin in sorted(places)]
 
 
 def batch_size(rows: int) -> int:
-    """Pairs of a batch for a task with `rows` context rows: BATCH, and fewer where each row would be met too often.
+    """Return the pairs of a batch, given the number of context rows: BATCH, or fewer where a row would occur too often.
 
-    A row is stepped once a batch, so a vocabulary of some hundred words learned next to nothing from batches of
-    2,000 pairs.
+    A row moves once per batch, so a vocabulary of some hundred words learned next to nothing from batches of 2,000
+    pairs.
     """
     full = SHARING * GROUP
     if rows >= full:
@@ -246,10 +259,12 @@ def batch_size(rows: int) -> int:
 
 
 def group_width(pairs: Int32Array) -> int:
-    """M that takes the least time: wide groups share more work, and waste more where a center does not fill them.
+    """Return the M that takes the least time.
+
+    Wide groups share more work, and waste more where a center does not fill them.
 
     Args:
-        pairs: of each center.
+        pairs: number of pairs of each center.
     """
     shifts = np.array([[width.bit_length() - 1] for width in WIDTHS], np.int32)  # a fifth of the time of a division
     groups = (pairs + ((1 << shifts) - 1) >> shifts).sum(1)

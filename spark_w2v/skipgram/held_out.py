@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_w2v.skipgram.pairs import PairSampler, draw_reach, keep_words, looks
+from spark_w2v.skipgram.pairs import PairSampler, draw_reach, keep_words, pairs_by_distance
 from spark_w2v.skipgram.sampling import SAMPLE, generator
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
@@ -18,17 +18,20 @@ CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and 
 
 @dataclass(frozen=True)
 class Sample:
-    """Pairs and noise words drawn once from the seed: the same for every scheme and any number of partitions."""
+    """Held-out pairs and their noise words, drawn once from the seed.
+
+    They are the same for every scheme and number of partitions.
+    """
 
     center: Int32Array  # (n,) word ids
     context: Int32Array  # (n,)
     noise: Int32Array  # (n, K)
 
     def loss(self, center_vectors: Float32Array, context_vectors: Float32Array) -> float | None:
-        """Mean negative-sampling loss a pair, summed in float64; None without pairs.
+        """Return the mean negative-sampling loss per pair, summed in float64; None without pairs.
 
         Args:
-            center_vectors, context_vectors: (V, D), rows as `center`, `context` and `noise` number them.
+            center_vectors, context_vectors: (V, D), with the row numbers of `center`, `context` and `noise`.
         """
         if not self.center.size:
             return None
@@ -36,20 +39,20 @@ class Sample:
         for a in range(0, self.center.size, CHUNK):
             part = slice(a, a + CHUNK)
             center = center_vectors[self.center[part]].astype(np.float64)
-            good = np.einsum("nd,nd->n", center, context_vectors[self.context[part]])
-            bad = np.einsum("nd,nkd->nk", center, context_vectors[self.noise[part]])
-            total += float(np.logaddexp(0, -good).sum() + np.logaddexp(0, bad).sum())
+            positive = np.einsum("nd,nd->n", center, context_vectors[self.context[part]])
+            negative = np.einsum("nd,nkd->nk", center, context_vectors[self.noise[part]])
+            total += float(np.logaddexp(0, -positive).sum() + np.logaddexp(0, negative).sum())
         return total / self.center.size
 
     def moved(self, places: Int32Array) -> "Sample":
-        """The same sample where word i has row places[i]."""
+        """Return the same sample for matrices in which word i has row places[i]; places is (V,)."""
         return Sample(places[self.center], places[self.context], places[self.noise])
 
 
 def sentences_held_out(
     rows: Iterable[tuple[tuple[int, ...], Int32Array, Int32Array]], sampler: PairSampler
 ) -> list[tuple[Int32Array, Int32Array]]:
-    """Ids and lengths of the sentences that are not trained on, in the order of their segments.
+    """Return ids and lengths of the sentences that are not trained on, in the order of their segments.
 
     Args:
         rows: place, ids and lengths of each segment.
@@ -64,11 +67,14 @@ def sentences_held_out(
 def draw_sample(
     sentences: list[tuple[Int32Array, Int32Array]], sampler: PairSampler, noise: Float64Array, negatives: int
 ) -> Sample:
-    """Pairs of some sentences, MOST_PAIRS at most, with the noise words of each; never the context word itself.
+    """Draw at most MOST_PAIRS pairs of some sentences, and K noise words for each, never the context word itself.
+
+    With a vocabulary of one word, that word is the noise.
 
     Args:
         sentences: ids and lengths.
-        noise: (V,) probability of each word.
+        noise: (V,) probability of each word as a noise word.
+        negatives: K.
     """
     rng = generator(sampler.seed, SAMPLE)
     ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in sentences)])
@@ -76,7 +82,7 @@ def draw_sample(
     words, sentence = keep_words(ids, lengths, sampler.keep, rng)
     reach = draw_reach(words.size, sampler.window, rng)
     centers, contexts = [words[:0]], [words[:0]]
-    for d, forth, back in looks(sentence, reach, sampler.window):
+    for d, forth, back in pairs_by_distance(sentence, reach, sampler.window):
         centers += words[:-d][forth], words[d:][back]
         contexts += words[d:][forth], words[:-d][back]
     center, context = np.concatenate(centers), np.concatenate(contexts)

@@ -3,8 +3,9 @@
 n words of some sentences, P pairs, B blocks.
 
 A pair is one unsigned 64-bit number: slice, center block, context block, center row, context row, from the highest
-bits down. So sorting plain numbers brings pairs to their buckets, and there to the order by center that the kernel
-wants, whatever order they arrived in.
+bits down. A slice is what one sweep of `blocks` or one sync of `replicas` trains on. Sorting plain numbers brings pairs
+to their buckets, and within a bucket to the order by center that the kernel needs, whatever order they
+arrived in.
 """
 
 import time
@@ -21,30 +22,29 @@ from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
 from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
-Keys = UInt64Array
-Numbers = npt.NDArray[np.unsignedinteger]  # with what is above the rows, or without
+PairArray = npt.NDArray[np.unsignedinteger]  # pairs as numbers, with slice and blocks above the rows or without
 
 
-COUNTED = 4  # pairs per row of a bucket from which on counting may be cheaper than sorting
-SLOW = 12e-9  # seconds per number
-SEARCHED = 4  # pairs per center row of a bucket from which on centers are searched for in the pairs
+COUNTED = 4  # pairs per row of a bucket; from here on counting may be cheaper than sorting
+SLOW_SORT = 12e-9  # seconds per number
+SEARCHED = 4  # pairs per center row of a bucket; from here on centers are searched for in the pairs
 
 
 class Runs(NamedTuple):
-    """Consecutive pairs of one center each, among sorted pairs; centers rise, none is there twice."""
+    """Runs of consecutive pairs of one center, among sorted pairs. Centers are ascending and unique."""
 
     center: Int32Array  # (r,) center rows
-    first: Int32Array  # (r,) place of each one's first pair
-    pairs: Int32Array  # (r,) how many, > 0
+    first: Int32Array  # (r,) position of the first pair of each run
+    pairs: Int32Array  # (r,) pairs of each run, > 0
 
     def among(self, chosen: BoolArray) -> "Runs":
-        """Some of them."""
+        """Return the runs for which `chosen`, (r,), is true."""
         return Runs(*(column[chosen] for column in self))
 
 
 @dataclass(frozen=True)
 class PairCodec:
-    """How many bits of a pair's number each part has.
+    """Number of bits of each field of a pair's number.
 
     Args:
         row: bits of a row within its block.
@@ -56,25 +56,28 @@ class PairCodec:
 
     @classmethod
     def of(cls, blocks: Blocks) -> "PairCodec":
-        """The codec for these blocks. 2 * (row + block) bits; with 31 bits for a word id, 62 at most."""
+        """Return the codec for these blocks: 2 * (row + block) bits; with 31 bits for a word id, at most 62."""
         return cls(blocks.bits, (blocks.count - 1).bit_length())
 
     @property
     def dtype(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
-        """Of the rows of a pair, without slice and blocks."""
+        """Type of the rows of a pair, without slice and blocks."""
         return np.dtype(np.uint32) if 2 * self.row <= 32 else np.dtype(np.uint64)
 
-    def shortened(self, pairs: Keys) -> Numbers:
-        """The same pairs in as few bytes as hold their rows; what is left of blocks is the same in all of a bucket."""
-        short: Numbers = pairs.astype(self.dtype)
+    def shorten(self, pairs: UInt64Array) -> PairArray:
+        """Return the pairs in as few bytes as hold their rows.
+
+        Bits of the blocks may remain. They are the same in all pairs of a bucket.
+        """
+        short: PairArray = pairs.astype(self.dtype)
         return short
 
-    def sort(self, pairs: Numbers, centers: int, contexts: int) -> Numbers:
-        """The pairs of one bucket, sorted; the array that is given may be changed.
+    def sort(self, pairs: PairArray, centers: int, contexts: int) -> PairArray:
+        """Return the pairs of one bucket, sorted. The given array may be changed.
 
         Args:
             pairs: (P,) in any order.
-            centers, contexts: rows.
+            centers, contexts: number of rows of the center block and of the context block.
         """
         if pairs.size < COUNTED * max(centers, contexts) or not is_sorting_slow():
             pairs.sort()
@@ -85,24 +88,25 @@ class PairCodec:
         context, center = (pairs & mask).astype(np.int32), (pairs >> row & mask).astype(np.int32)
         both = above | center.astype(pairs.dtype) << row | context.astype(pairs.dtype)
         _, both = counting_sort(context, contexts, both)
-        ordered: Numbers = counting_sort((both >> row & mask).astype(np.int32), centers, both)[1]
+        ordered: PairArray = counting_sort((both >> row & mask).astype(np.int32), centers, both)[1]
         return ordered
 
-    def contexts(self, pairs: Numbers) -> Int32Array:
-        """Context row of each pair, whatever stands in the higher bits."""
+    def contexts(self, pairs: PairArray) -> Int32Array:
+        """Return the (P,) context rows of the pairs, whatever the higher bits are."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
 
-    def runs(self, pairs: Numbers, centers: int, frequent: int) -> tuple[Runs, Runs]:
-        """The pairs of each center with the first `frequent` context rows, and those with the others.
+    def runs(self, pairs: PairArray, centers: int, frequent: int) -> tuple[Runs, Runs]:
+        """Return the runs of pairs with the first `frequent` context rows, and the runs of pairs with the others.
 
         Args:
-            pairs: (P,) sorted, P > 0, and all of one bucket: the higher bits are the same in all of them.
-            centers: rows.
-            frequent: context rows.
+            pairs: (P,) sorted, P > 0, all of one bucket: the higher bits are the same in all of them.
+            centers: number of center rows.
+            frequent: number of context rows.
         """
         row, both = pairs.dtype.type(self.row), pairs.dtype.type(2 * self.row)
         if pairs.size < SEARCHED * centers:
-            # Of few pairs, no pass over all rows: where the center changes, or the kind of context.
+            # With few pairs, a pass over all rows would cost more than one over the pairs: find where the center, or
+            # the kind of context, changes.
             center = pairs >> row
             changes = center[1:] != center[:-1]
             if cut := frequent < 1 << self.row:
@@ -123,17 +127,17 @@ class PairCodec:
         least = above | np.arange(centers, dtype=pairs.dtype) << row  # of each center
         begins = np.searchsorted(pairs, least)
         ends = np.append(begins[1:], pairs.size)
-        # Sums that would not fit the type are those that are not wanted.
+        # The condition skips the sums that would overflow the type.
         middle = np.searchsorted(pairs, least + pairs.dtype.type(frequent)) if frequent < 1 << self.row else ends
         return _runs_between(begins, middle), _runs_between(middle, ends)
 
 
 @cache
 def is_sorting_slow() -> bool:
-    """Whether NumPy sorts slowly on this processor, which decides how pairs are sorted, and no bit of the result.
+    """Return whether NumPy sorts slowly on this processor. This decides how pairs are sorted, not the result.
 
-    With AVX-512 NumPy sorts 32-bit numbers at 3 ns each on Intel's processors, and at 30 on AMD's Zen 4, whose
-    instruction that it relies on is slow; with AVX2 at 5.
+    With AVX-512 NumPy takes 3 ns per 32-bit number on Intel's processors, but 30 ns on AMD's Zen 4, where the
+    instruction that it relies on is slow. With AVX2 it takes 5 ns.
     """
     numbers = np.arange(1 << 15, dtype=np.uint32) * np.uint32(2654435761)
     best = 1.0
@@ -141,7 +145,7 @@ def is_sorting_slow() -> bool:
         begun = time.perf_counter()
         np.sort(numbers)
         best = min(best, time.perf_counter() - begun)
-    return best > SLOW * numbers.size
+    return best > SLOW_SORT * numbers.size
 
 
 def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Runs:
@@ -152,16 +156,16 @@ def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Ru
 def keep_words(
     ids: Int32Array, lengths: Int32Array, keep: Float32Array, rng: np.random.Generator, out: BoolArray | None = None
 ) -> tuple[Int32Array, Int32Array]:
-    """Skip occurrences of frequent words.
+    """Skip occurrences of frequent words at random.
 
     Args:
         ids: (n,) words of all sentences, one after the other.
         lengths: words of each sentence; sums to n.
         keep: (V,) probability that an occurrence stays.
-        out: (n,) words that do not stay in any case.
+        out: (n,) True where a word is left out in any case.
 
     Returns:
-        (m,) the words that stay and (m,) the sentence of each.
+        (m,) words that stay, (m,) sentence of each.
     """
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
     stays = rng.random(ids.size, dtype=np.float32) < keep[ids]
@@ -172,22 +176,23 @@ def keep_words(
 
 
 def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
-    """How far each center looks this time: 1 to window, all equally likely."""
+    """Draw the reach of each center, (words,): 1 to window, all equally likely."""
     return rng.integers(1, window + 1, words, dtype=np.int16)
 
 
-def looks(
+def pairs_by_distance(
     sentence: Int32Array, reach: npt.NDArray[np.int16], window: int
 ) -> Iterator[tuple[int, npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Which words are a pair, by distance d: all i that look as far as word i + d, and all that are looked back at.
+    """Yield the pairs of words at each distance d.
 
     Args:
-        sentence: (m,) sentence of each word, rising.
-        reach: (m,) how far each word looks as a center.
+        sentence: (m,) sentence of each word, ascending.
+        reach: (m,) reach of each word as a center.
         window: largest reach.
 
     Yields:
-        d, and places in (0, m - d).
+        d; the positions i in [0, m - d) where center i reaches context i + d; and those where center i + d reaches
+        context i.
     """
     for distance in range(1, min(window, sentence.size - 1) + 1):
         together = sentence[distance:] == sentence[:-distance]
@@ -202,14 +207,15 @@ def number_pairs(
     sentence: Int32Array,
     reach: npt.NDArray[np.int16],
     window: int,
-    part: UInt64Array,
+    slices: UInt64Array,
     blocks: Blocks,
-) -> Keys:
-    """All pairs of some sentences as numbers, unsorted.
+) -> UInt64Array:
+    """Return all pairs of some sentences as numbers, unsorted.
 
     Args:
-        words, sentence, reach: (m,) as above.
-        part: (m,) slice of the epoch that each center is trained in.
+        words, sentence: (m,) as keep_words returns them.
+        reach: (m,) as draw_reach returns it.
+        slices: (m,) slice of the epoch in which each center is trained.
 
     Returns:
         (P,) numbers.
@@ -221,9 +227,9 @@ def number_pairs(
     if blocks.count > 1:
         row = context & np.uint64((1 << codec.row) - 1)
         center = (context - row) << each | row << rows
-    center |= part << (rows + rows + each + each)
+    center |= slices << (rows + rows + each + each)
     found = [np.empty(0, np.uint64)]
-    for d, forth, back in looks(sentence, reach, window):
+    for d, forth, back in pairs_by_distance(sentence, reach, window):
         found.append((center[:-d] | context[d:])[forth])
         found.append((center[d:] | context[:-d])[back])
     return np.concatenate(found)
@@ -231,14 +237,14 @@ def number_pairs(
 
 @dataclass(frozen=True)
 class PairSampler:
-    """How pairs are drawn from a segment of text, again in each epoch.
+    """Parameters of drawing pairs from segments of text. Each epoch draws again.
 
     Args:
         keep: (V,) probability that an occurrence of a word is trained on.
         window: largest reach.
         seed: of the run.
-        held_out: share of the sentences that is never trained on.
-        blocks: where a pair belongs.
+        held_out: share of the sentences that are never trained on.
+        blocks: block and row of each word.
     """
 
     keep: Float32Array
@@ -248,7 +254,7 @@ class PairSampler:
     blocks: Blocks
 
     def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> BoolArray:
-        """(sentences,) which of a segment's sentences are held out: the same in every epoch.
+        """Return (sentences,) True for the sentences of a segment that are held out, in every epoch the same.
 
         Args:
             place: file, start and number of the segment.
@@ -263,21 +269,22 @@ class PairSampler:
         epoch: int,
         edges: Float64Array,
         only: int | None = None,
-    ) -> tuple[Keys, int]:
-        """The pairs of a segment in one epoch, unsorted, and how many words they come from.
+    ) -> tuple[UInt64Array, int]:
+        """Return the pairs of a segment in one epoch, unsorted, and the number of words that they come from.
 
         Args:
+            place: file, start and number of the segment; of a replica's share of it, the replica too.
             ids, lengths: the segment, as in keep_words.
-            edges: where the epoch is cut in slices, from 0 to 1; a sentence falls whole into one of them.
-            only: the one slice that is wanted, the same pairs as in the sampler of all.
+            edges: (slices + 1,) where the epoch is cut in slices, from 0 to 1. A whole sentence is in one slice.
+            only: the one slice to return, with the same pairs as when all are returned; None for all.
         """
         rng = generator(self.seed, PAIRS, epoch, *place)
         out = np.repeat(self.held_out_sentences(place, lengths.size), lengths) if self.held_out else None
         words, sentence = keep_words(ids, lengths, self.keep, rng, out)
         reach = draw_reach(words.size, self.window, rng)
-        part = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
-        part = part[sentence]
+        slices = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
+        slices = slices[sentence]
         if only is not None:
-            here = part == only
-            words, sentence, reach, part = words[here], sentence[here], reach[here], part[here]
-        return number_pairs(words, sentence, reach, self.window, part, self.blocks), words.size
+            here = slices == only
+            words, sentence, reach, slices = words[here], sentence[here], reach[here], slices[here]
+        return number_pairs(words, sentence, reach, self.window, slices, self.blocks), words.size

@@ -1,7 +1,7 @@
-"""The two matrices: initialise, cut in blocks, average.
+"""The two matrices of parameters: their initial values, blocks and averages.
 
-V words, D dimensions, B blocks. Parameters are kept in block order, in which the rows of a block are contiguous; one
-block is the order of word ids.
+V words, D dimensions, B blocks. Parameters are kept in block order, in which the rows of a block are contiguous. With
+one block this is the order of word ids.
 """
 
 import heapq
@@ -19,9 +19,9 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array, 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
-TOTAL_LOAD = 2.0**52  # what all loads are scaled to: words up to 2^-52 of the whole are told apart
-LONG_RUN = 1000  # words of equal load that are assigned at once: fewer are as fast one by one
-LONGEST_ROW = 1000.0  # of a run that converges; rows are mostly shorter than 5, and at 30 sigma is 0 or 1 in float32
+TOTAL_LOAD = 2.0**52  # sum of the scaled loads; loads that differ by 2^-52 of the whole stay different
+LONG_RUN = 1000  # words of equal load that are assigned at once; fewer are as fast one by one
+LONGEST_ROW = 1000.0  # length; rows of runs that converge are mostly below 5, and at 30 sigma is 0 or 1 in float32
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Blocks:
         block: (V,) block of each word.
         row: (V,) row of each word within its block.
         order: (V,) word ids, block after block.
-        ends: (B + 1,) block b has the places ends[b] to ends[b + 1] of the order.
+        ends: (B + 1,) block b has the positions ends[b] to ends[b + 1] - 1 of `order`.
     """
 
     block: Int32Array
@@ -52,26 +52,26 @@ class Blocks:
 
     @cached_property
     def numbers(self) -> UInt64Array:
-        """(V,) each word's block, two rows' bits above its row."""
+        """(V,) block and row of each word in one number; the block starts at bit 2 * bits."""
         return self.block.astype(np.uint64) << np.uint64(2 * self.bits) | self.row.astype(np.uint64)
 
     def of(self, matrix: npt.NDArray[Scalar], block: int) -> npt.NDArray[Scalar]:
-        """The rows of one block of a matrix in block order: a view."""
+        """Return the rows of one block of a matrix in block order, as a view."""
         return matrix[self.ends[block] : self.ends[block + 1]]
 
 
 def assign_blocks(load: Float64Array, count: int) -> Blocks:
-    """Blocks of equal load: each word, by falling load, to the lightest block that still has room for a row.
+    """Assign words to blocks of equal load: each word, by descending load, to the lightest block that has a free row.
 
-    Ties go to the lower word id and to the lower block. All blocks have room for ceil(V / B) rows.
+    Ties go to the lower word id and to the lower block. Every block has ceil(V / B) rows.
 
     Args:
-        load: (V,) how often each word is trained on.
+        load: (V,) expected occurrences of each word in an epoch.
         count: B, at most V.
     """
     ranked = np.argsort(-load, kind="stable")
-    # Whole numbers, so that the loads of blocks add up exactly, and a run of equal words can be assigned at once. At
-    # least 1: also where no word has a load, every block gets one.
+    # Integers, so that the loads of blocks add up exactly, and a run of equal words can be assigned at once. At least
+    # 1, so that every block gets words even where no word has a load.
     weights = np.maximum(np.rint(load[ranked] * (TOTAL_LOAD / max(float(load.sum()), 1e-290))), 1).astype(np.int64)
     loads, room = np.zeros(count, np.int64), np.full(count, -(-load.size // count))
     assigned = np.empty(load.size, np.int32)
@@ -93,7 +93,7 @@ def assign_blocks(load: Float64Array, count: int) -> Blocks:
 
 
 def _assign_each(weights: list[int], loads: Int64Array, room: Int64Array) -> list[int]:
-    """The block of each of some words, one word after the other; loads and room are changed."""
+    """Assign words to blocks one by one and return the block of each; loads and room are changed."""
     heap = [(weight, b) for b, weight in enumerate(loads.tolist()) if room[b]]
     heapq.heapify(heap)
     left = room.tolist()
@@ -112,13 +112,13 @@ def _assign_each(weights: list[int], loads: Int64Array, room: Int64Array) -> lis
 
 
 def _assign_equal(weight: int, words: int, loads: Int64Array, room: Int64Array) -> Int64Array:
-    """The same for words of one weight: half of the words of a natural vocabulary have the lowest counts.
+    """Do the same for words of one weight at once: half of the words of a natural vocabulary have the lowest counts.
 
-    The lightest block takes the next word, so the words meet loads that never fall: those that each block goes
-    through, merged.
+    The lightest block takes the next word, so the loads at which words are taken never decrease: they are the loads
+    that each block goes through, merged.
     """
     low, high = int(loads.min()) - 1, int(loads.max()) + weight * words
-    while high - low > 1:  # the least load up to which the blocks take enough words
+    while high - low > 1:  # find the least load up to which the blocks take enough words
         middle = (low + high) // 2
         enough = np.clip((middle - loads) // weight + 1, 0, room).sum() >= words
         low, high = (low, middle) if enough else (middle, high)
@@ -135,8 +135,8 @@ def _assign_equal(weight: int, words: int, loads: Int64Array, room: Int64Array) 
 def initialise(center: Float32Array, context: Float32Array, seed: int, places: Int32Array | None = None) -> None:
     """Fill center rows uniformly in [-1/2D, 1/2D) and context rows with zeros, as in word2vec.c.
 
-    A row depends on the seed, the word id and D alone. CHUNK numbers of one sequence are drawn at a time, so that
-    nothing of the size of a matrix is made.
+    A row depends only on the seed, the word id and D. CHUNK numbers of one sequence are drawn at a time, so that no
+    array as large as a matrix is made.
 
     Args:
         center, context: (V, D), written to.
@@ -155,7 +155,7 @@ def initialise(center: Float32Array, context: Float32Array, seed: int, places: I
 
 
 def divergence(rows: Float32Array) -> str | None:
-    """How some rows show that training diverged; None where they do not."""
+    """Return how some rows, (R, D), show that training diverged, or None if they do not."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.vecdot(rows, rows)
         longest = float(squares.max(initial=0.0)) ** 0.5
@@ -167,16 +167,16 @@ def divergence(rows: Float32Array) -> str | None:
 
 
 def average(copies: Iterable[tuple[Float32Array, Float32Array]], before: Float32Array) -> Float32Array:
-    """Mean of every row over the copies, weighted by the updates that each copy made to it.
+    """Return the mean of every row over the copies, weighted by the updates that each copy made to it.
 
-    A copy that never touched a row has no say in it; a row that no copy touched stays as it was. One copy alone comes
-    out bit for bit.
+    A copy that never updated a row does not count for it. A row that no copy updated stays as it was. The average of
+    one copy is that copy, bit for bit.
 
     Args:
-        copies: (R, D) rows and (R,) updates of each, in a fixed order; one at a time is held.
+        copies: (R, D) rows and (R,) updates of each copy, in a fixed order; read one at a time.
         before: (R, D) the rows that all copies started from.
     """
-    # float64: weight * row / weight in float32 would not give the row back.
+    # float64, because weight * row / weight in float32 differs from the row.
     total = np.zeros(len(before))
     mean = np.zeros(before.shape)
     for rows, updates in copies:

@@ -1,6 +1,6 @@
-"""The textbook: losses and gradients of word2vec, one example at a time, in float64.
+"""Textbook losses and gradients of word2vec, one example at a time, in float64.
 
-Slow and plain on purpose: this is the oracle that every fast kernel is tested against.
+Slow and plain on purpose: these functions are the oracle that the fast kernel is tested against.
 
     V   words of the vocabulary
     D   dimensions of a vector
@@ -25,7 +25,7 @@ from spark_w2v.types import Float64Array, Int64Array
 
 LossAndGradient = Callable[[Float64Array, int, Float64Array], tuple[float, Float64Array, Float64Array]]
 
-# Where the rounding of a central difference, eps^(2/3) = 4e-11 times the value, stays under 1e-7 of the gradient.
+# Above this, the rounding of a central difference, eps^(2/3) = 4e-11 times the value, is under 1e-7 of the gradient.
 SMALLEST_GRADIENT_TO_COMPARE = 1e-3
 
 
@@ -79,7 +79,7 @@ def naive_softmax_loss_and_gradient(
     Args:
         center_vector: (D,) v.
         outside_index: o, in [0, V).
-        outside_vectors: (V, D) U, one row a word.
+        outside_vectors: (V, D) U, one row per word.
 
     Returns:
         Loss, center gradient (D,), outside gradients (V, D). The loss is finite even where p_o is 0 in float64.
@@ -115,12 +115,12 @@ def negative_sampling_loss_and_gradient(
     Args:
         center_vector: (D,) v.
         outside_index: o, in [0, V).
-        outside_vectors: (V, D), one row a word.
+        outside_vectors: (V, D), one row per word.
         negative_indices: (K,) ids in [0, V); a word drawn twice counts twice. `draw_negatives` never draws o; an o
             among them is taken as it stands, because kernels that share noise words between pairs meet it.
 
     Returns:
-        Loss, center gradient (D,), outside gradients (V, D), which are 0 but for the rows of o and of the negatives.
+        Loss, center gradient (D,), outside gradients (V, D), which are 0 except in the rows of o and of the negatives.
 
     Raises:
         ValueError: shapes do not match, or an id is not a row of outside_vectors.
@@ -145,7 +145,7 @@ def negative_sampling_loss_and_gradient(
 def draw_negatives(
     outside_index: SupportsIndex, noise_probabilities: npt.ArrayLike, negatives: int, rng: np.random.Generator
 ) -> Int64Array:
-    """Noise words for one pair: independent draws, with replacement, from the noise distribution without o.
+    """Draw noise words for one pair: independently, with replacement, from the noise distribution without o.
 
     P(k) = noise_k / Σ_{w ≠ o} noise_w for k ≠ o, and 0 for o. This is the distribution of "draw, and draw again while
     the word is o", without a loop that might not end.
@@ -157,7 +157,7 @@ def draw_negatives(
         rng: advanced by the draws.
 
     Returns:
-        (K,) ids in [0, V), never o, words without probability never.
+        (K,) ids in [0, V); never o, never a word without probability.
 
     Raises:
         ValueError: noise_probabilities is not such an array, no word but o has probability, or an argument is out of
@@ -165,7 +165,7 @@ def draw_negatives(
     """
     noise = np.array(noise_probabilities, dtype=np.float64)  # a copy, its entry for o is set to 0
     if noise.ndim != 1:
-        raise ValueError(f"noise_probabilities has shape {noise.shape}; one probability a word, (V,), is required")
+        raise ValueError(f"noise_probabilities has shape {noise.shape}; one probability per word, (V,), is required")
     if not np.all(np.isfinite(noise) & (noise >= 0)):
         raise ValueError("noise_probabilities has entries that are negative or not finite; all must be >= 0")
     observed = _checked_index("outside_index", outside_index, len(noise))
@@ -175,7 +175,7 @@ def draw_negatives(
     noise[observed] = 0.0
     if not noise.any():
         raise ValueError(
-            f"no noise word to draw: of {len(noise)} words none but outside_index {observed} has probability, "
+            f"no noise word to draw: of {len(noise)} words only outside_index {observed} may have probability, "
             "at least one other is required"
         )
     noise /= noise.max()  # keeps the sum finite and away from 0, however large or small the entries
@@ -201,7 +201,7 @@ def skipgram_loss_and_gradient(
             outside word, in order.
 
     Returns:
-        Loss, center gradients (V, D), which are 0 but for row c, outside gradients (V, D).
+        Loss, center gradients (V, D), which are 0 except in row c, outside gradients (V, D).
 
     Raises:
         ValueError: shapes do not match, or an id is not a row of the two matrices.
@@ -276,7 +276,7 @@ def _shifted(scores: Float64Array) -> Float64Array:
 def _checked_matrix(name: str, vectors: npt.ArrayLike) -> Float64Array:
     matrix = np.asarray(vectors, dtype=np.float64)
     if matrix.ndim != 2:
-        raise ValueError(f"{name} has shape {matrix.shape}; one row a word, (V, D), is required")
+        raise ValueError(f"{name} has shape {matrix.shape}; one row per word, (V, D), is required")
     return matrix
 
 

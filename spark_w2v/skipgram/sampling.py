@@ -1,4 +1,4 @@
-"""Which occurrences of frequent words are skipped, and which words are noise.
+"""Probabilities and random draws: subsampling of frequent words, noise words, seeded generators.
 
 V words.
 """
@@ -9,18 +9,18 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 
 def frequent_share(subsample: float, total: int) -> float:
-    """t, for a corpus of `total` words: at least the share of what occurs once, which is not frequent.
+    """Return t for a corpus of `total` words: `subsample`, or the share of a word that occurs once if that is larger.
 
-    In a text of fewer than 1/t words every word would be, and nearly all of it skipped.
+    In a text of fewer than 1/t words every word would count as frequent, and nearly all of the text would be skipped.
     """
     return max(subsample, 1.0 / max(total, 1)) if subsample else 0.0
 
 
 def keep_probability(counts: Int64Array, total: int, subsample: float) -> Float32Array:
-    """Probability that one occurrence of each word is trained on.
+    """Return the probability that one occurrence of each word is trained on.
 
     Args:
-        counts: (V,) occurrences in the corpus; a word without any is kept, whenever it occurs.
+        counts: (V,) occurrences in the corpus; 0 is treated as 1, so that the word is kept whenever it occurs.
         total: occurrences of all words of the vocabulary.
         subsample: t of Mikolov et al. 2013; 0 keeps everything.
 
@@ -34,12 +34,12 @@ def keep_probability(counts: Int64Array, total: int, subsample: float) -> Float3
 
 
 def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:
-    """Probability of each word as a noise word, count^exponent (0.75 in Mikolov et al. 2013).
+    """Return the probability of each word as a noise word: count^exponent (0.75 in Mikolov et al. 2013), normalized.
 
-    A word that does not occur is never noise, whatever the exponent: nothing would ever pull it back.
+    A word that does not occur is never noise, whatever the exponent: no positive pair would ever pull it back.
 
     Returns:
-        (V,) float64, sums to 1.
+        (V,) sums to 1.
     """
     weights: Float64Array = np.maximum(counts, 1).astype(np.float64) ** exponent
     weights[counts == 0] = 0.0
@@ -50,20 +50,21 @@ def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:
 def draw_noise_sets(
     edges: Float64Array, first: int, last: int, sets: int, words: int, rng: np.random.Generator
 ) -> Int32Array:
-    """Sets of noise words: over all of them each row as often as its probability says, up to one.
+    """Draw sets of noise words. Over all sets, a row is drawn as often as expected, to within 1.
 
-    A systematic sample: one random offset and equal steps through the cumulated distribution, dealt out to the sets, so
-    that each set is a systematic sample too and its words rise. A word's share varies less than by independent draws,
-    searching in sorted order is several times faster, and rows that are near in memory are reached one after the other.
+    A systematic sample: one random offset and equal steps through the cumulative distribution. Its points are
+    distributed over the sets so that each set is a systematic sample too, with its words in ascending order. A word's
+    share varies less than with independent draws, searching in sorted order is several times faster, and rows that are
+    near in memory are read one after the other.
 
     Args:
-        edges: (R,) cumulated probabilities of some rows, rising to 1.
+        edges: (R,) cumulative probabilities of some rows, ascending to 1.
         first, last: only rows from first to last - 1 are drawn.
-        sets: how many, > 0.
-        words: of a set.
+        sets: number of sets, > 0.
+        words: number of words of a set.
 
     Returns:
-        (sets, words), the sets in random order: neighbours before that had the same rare words.
+        (sets, words), the sets in random order, because consecutive ones would have the same rare words.
     """
     low, high = edges[first - 1] if first else 0.0, edges[last - 1]
     points = np.arange(words * sets) + rng.random()
@@ -73,13 +74,13 @@ def draw_noise_sets(
     return np.take(drawn.reshape(words, sets).T, rng.permutation(sets), axis=0)
 
 
-# What a generator is for: the second of the numbers that seed it, so that no two uses share their draws.
+# Uses of a generator: the second of the numbers that seed it, so that no two uses share their draws.
 INITIAL, HELD_OUT, PAIRS, RING, KERNEL, SAMPLE = range(6)
 
 
 def generator(seed: int, use: int, *place: int) -> np.random.Generator:
-    """The random numbers of one use at one place.
+    """Return the generator of random numbers of one use at one place.
 
-    Seeded by place (epoch, round, task, or file, offset, piece), not by time: a repeated task repeats what it did.
+    Seeded by place (epoch, round, task, or file, offset, segment), not by time: a repeated task repeats what it did.
     """
     return np.random.default_rng([seed, use, *place])

@@ -1,4 +1,4 @@
-"""Many updates of many rows, applied once, in a fixed order; and many values brought to their groups.
+"""Scattering: updates added to many rows of a matrix in a fixed order, and values sorted by group.
 
 R rows of the matrix, D dimensions, G sources, n updates.
 """
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from spark_w2v.types import Float32Array, Int32Array
 
 try:
-    # The public functions make matrices of these arrays first, and check them, for each batch.
+    # The public functions would build matrices of these arrays and check them, in every batch.
     from scipy.sparse._sparsetools import coo_tocsr, csc_matvecs, csr_matvecs
 except ImportError as error:
     raise ImportError(
@@ -25,17 +25,17 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 def counting_sort(
     groups: Int32Array, count: int, values: npt.NDArray[Scalar]
 ) -> tuple[Int32Array, npt.NDArray[Scalar]]:
-    """Values by their group, those of one group in the order that they have.
+    """Sort values by group; those of one group keep their order.
 
     Args:
         groups: (n,) group of each value, all in [0, count); not checked.
         values: (n,) numbers.
 
     Returns:
-        (count + 1,) where each group begins, and where the last one ends; (n,) the values.
+        (count + 1,) where each group begins, and where the last one ends; (n,) values, group after group.
     """
-    # What SciPy does to make a CSR matrix of coordinates: 2 ns per value where there are some hundred groups, 10 where
-    # there are half a million.
+    # The function with which SciPy makes a CSR matrix from coordinates: 2 ns per value with some hundred groups, 10 ns
+    # with half a million.
     begins, unused, ordered = np.empty(count + 1, np.int32), np.empty_like(groups), np.empty_like(values)
     coo_tocsr(count, 1, groups.size, groups, groups, values, begins, unused, ordered)
     return begins, ordered
@@ -53,10 +53,10 @@ def add_rows(
         rows: (n,) row of each update, all in [0, R); not checked, as this is the innermost loop.
         weights: (n,) factor of each update.
         sources: (G, D), contiguous; n = G * each.
-        each: how many consecutive updates one source serves.
+        each: number of consecutive updates that use one source.
     """
-    # The CSC product that SciPy runs for `matrix += A @ sources`, writing into our matrix: through the public
-    # operator it would fill and add a whole (R, D) array for each batch. np.add.at is 65 times slower.
+    # The CSC product that SciPy runs for `matrix += A @ sources`, here written directly into the matrix: the public
+    # operator would fill and add a whole (R, D) array in every batch. np.add.at is 65 times slower.
     ends = np.arange(0, rows.size + 1, each, dtype=np.int32)
     csc_matvecs(
         matrix.shape[0], sources.shape[0], matrix.shape[1], ends, rows, weights, sources.ravel(), matrix.ravel()
@@ -70,7 +70,7 @@ def add_sums(matrix: Float32Array, weights: Float32Array, sources: Float32Array,
         matrix: (R, D), contiguous; its first n / each rows are changed.
         weights: (n,) factor of each source.
         sources: (n, D), contiguous.
-        each: how many consecutive sources one row gets.
+        each: number of consecutive sources that are added to one row.
     """
     ends = np.arange(0, weights.size + 1, each, dtype=np.int32)
     columns = np.arange(weights.size, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""The order in which buckets are trained: sweeps of an epoch, and the ring in which context blocks go round.
+"""The order in which buckets are trained: the sweeps of an epoch, and the ring of context blocks.
 
 B blocks, S sweeps of an epoch. A sweep visits each of the B x B buckets once, in B rounds of B buckets that share no
 row. Rounds are numbered through the epoch, 0 to S * B - 1.
@@ -12,31 +12,36 @@ import numpy as np
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
-# Measured: docs/measurements.md. Many blocks have as many rounds in two sweeps as fewer blocks in four.
+# Measured: docs/measurements.md. Many blocks have as many rounds in two sweeps as fewer blocks have in four.
 FEW_BLOCKS, MANY_BLOCKS, FEW_SWEEPS, SWEEPS = 4, 64, 2, 4
-FIRST_SWEEPS = 8  # growing sweeps of the first epoch at most: 1/128, 1/128, 1/64, ..., 1/2
-LEAST_BUCKET = 500  # pairs of a bucket that a sweep leaves at least: with fewer the kernel takes too long per pair
+FIRST_SWEEPS = 8  # most growing sweeps of the first epoch: 1/128, 1/128, 1/64, ..., 1/2
+LEAST_BUCKET = 500  # fewest pairs of a bucket in a sweep: with fewer the kernel takes too long per pair
 
 
 def auto_sweeps(blocks: int, pairs: float) -> int:
-    """Equal sweeps of an epoch, so that what one block learns reaches the others in time.
+    """Return the number of equal sweeps of an epoch that lets what one block learns reach the others in time.
 
     Args:
-        pairs: expected in the epoch.
+        blocks: B.
+        pairs: expected number in the epoch.
     """
     enough = SWEEPS if FEW_BLOCKS < blocks < MANY_BLOCKS else FEW_SWEEPS
     return max(1, min(enough, int(pairs / blocks**2 / LEAST_BUCKET)))
 
 
 def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Array:
-    """(S + 1,) where an epoch is cut in sweeps, from 0 to 1: in equal ones.
+    """Return (S + 1,) where an epoch is cut in equal sweeps, from 0 to 1.
 
-    With several blocks, the first epoch begins with smaller ones, each as large as all before it: blocks that learn
-    apart from the start learn coordinate systems of their own (docs/measurements.md). A sweep leaves at least
-    LEAST_BUCKET pairs for a bucket: many blocks have many rounds in one sweep.
+    With several blocks, the first epoch begins with smaller sweeps, each as large as all before it together: blocks
+        that
+    learn apart from the start learn coordinate systems of their own (docs/measurements.md). A bucket has at least
+    LEAST_BUCKET pairs in each of these sweeps; many blocks need fewer of them, as one sweep has many rounds.
 
     Args:
-        pairs: expected in the epoch.
+        epoch: from 0.
+        blocks: B.
+        sweeps: equal sweeps.
+        pairs: expected number in the epoch.
     """
     edges = np.arange(sweeps + 1) / sweeps
     if epoch == 0 and blocks > 1:
@@ -47,16 +52,16 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
 
 @dataclass(frozen=True)
 class Ring:
-    """The context blocks go round the center blocks, one step per round, in a direction drawn for each sweep.
+    """Ring in which context blocks move past center blocks, one step per round, in a direction drawn for each sweep.
 
-    A block's next place is always beside the one that it has, also from one sweep to the next. So when neighbouring
-    center blocks live on one machine, half of the model passes each machine's network card once per sweep. The order
-    depends on the blocks and the generator alone, so the result depends neither on the number of tasks nor on hosts.
+    A context block moves only between neighbouring center blocks, also from one sweep to the next. So when neighbouring
+    center blocks are on one machine, half of the model passes each machine's network card once per sweep. The order
+    depends only on the blocks and the generator, so the result depends neither on the number of tasks nor on hosts.
 
     Args:
         blocks: B.
         start: the context block that center block 0 meets in the first round of every sweep.
-        directions: (S,) of each sweep, 1 or -1.
+        directions: (S,) direction of each sweep, 1 or -1.
     """
 
     blocks: int
@@ -65,7 +70,7 @@ class Ring:
 
     @classmethod
     def draw(cls, blocks: int, sweeps: int, rng: np.random.Generator) -> "Ring":
-        """Draw a ring for an epoch of some sweeps."""
+        """Draw the ring of an epoch of S sweeps."""
         return cls(blocks, int(rng.integers(blocks)), tuple((2 * rng.integers(0, 2, sweeps) - 1).tolist()))
 
     @property
@@ -78,22 +83,23 @@ class Ring:
         return self.start + self.directions[sweep] * step
 
     def context_of(self, number: int, center: int) -> int:
-        """The context block that a center block meets in a round."""
+        """Return the context block that a center block is trained with in a round."""
         return (center + self._offset(number)) % self.blocks
 
     def center_of(self, number: int, context: int) -> int:
-        """The center block that a context block meets in a round."""
+        """Return the center block that a context block is trained with in a round."""
         return (context - self._offset(number)) % self.blocks
 
 
 def done_before(number: int, blocks: int, edges: Float64Array) -> float:
-    """Share of an epoch's pairs that are trained before a round; S * B is the end of the epoch.
+    """Return the share of an epoch's pairs that is trained before a round.
 
     It follows from the schedule alone, so that no task has to know what the others have drawn.
 
     Args:
-        number: the round.
-        edges: of epoch_edges.
+        number: of the round; S * B is the end of the epoch.
+        blocks: B.
+        edges: as epoch_edges returns them.
     """
     sweep, step = divmod(number, blocks)
     if sweep == edges.size - 1:
@@ -101,37 +107,38 @@ def done_before(number: int, blocks: int, edges: Float64Array) -> float:
     return float(edges[sweep] + (edges[sweep + 1] - edges[sweep]) * step / blocks)
 
 
-SMALLEST_BLOCK = 256  # words: fewer, and a word is its own noise too often, and rounds take longer than their work
+SMALLEST_BLOCK = 256  # words: with fewer, a word is its own noise too often, and rounds take longer than their work
 
 # Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
-# so that twice the cores gain nothing.
+# and twice the cores gain nothing.
 SMALLEST_BUCKET = 2_000
-SMALLEST_REPLICA = 20_000  # words of an epoch: fewer, and a copy has nothing to say that the average would keep
-MOST_PAIRS = 1 << 24  # of a bucket, about; more are cut in more sweeps. = 256 MB while a task takes them apart
+SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothing that the average would keep
+MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
 
 
 def expected_pairs(load: float, window: int) -> float:
-    """Pairs of an epoch, and a few more: what the ends of sentences cut off is not taken away.
+    """Return the expected pairs of an epoch, and a few more: the ends of sentences are not accounted for.
 
     Args:
         load: words that subsampling leaves.
+        window: largest reach.
     """
     return load * (window + 1)
 
 
 def kept_words(counts: Int64Array, subsample: float) -> Float64Array:
-    """(V,) how often each word is trained on in an epoch, in the mean."""
+    """Return the (V,) expected occurrences of each word in an epoch, after subsampling."""
     return counts.astype(np.float64) * kept_share(counts, subsample)
 
 
 def kept_share(counts: Int64Array, subsample: float) -> Float32Array:
-    """(V,) probability that an occurrence of each word is trained on."""
+    """Return the (V,) probability that an occurrence of each word is trained on."""
     total = int(counts.sum())
     return keep_probability(counts, total, frequent_share(subsample, total))
 
 
 def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> int:
-    """Partitions that a corpus is large enough for.
+    """Return the most partitions that a corpus is large enough for.
 
     Args:
         vocabulary: V.
@@ -144,7 +151,7 @@ def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> i
 
 
 def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
-    """What most_partitions goes by, in words."""
+    """Return the reason for the result of most_partitions, as a clause for the log."""
     if scheme == "replicas":
         return (
             f"an epoch trains on {load:,.0f} occurrences, and replicas of fewer than {SMALLEST_REPLICA:,} add nothing"
@@ -158,9 +165,9 @@ def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
     )
 
 
-LEAST_RATE = 1e-4  # of the first learning rate, as in word2vec.c
+LEAST_RATE = 1e-4  # share of the first learning rate, as in word2vec.c
 
 
 def learning_rate(first: float, done: float) -> float:
-    """The learning rate when a share of the run is done."""
+    """Return the learning rate when the share `done` of the run is done: it falls linearly, to LEAST_RATE at least."""
     return first * max(LEAST_RATE, 1.0 - done)

@@ -23,10 +23,10 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spark_w2v.skipgram.pairs import Keys, Numbers, PairCodec, PairSampler
+from spark_w2v.skipgram.pairs import PairArray, PairCodec, PairSampler
 from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.text.encoding import segment_of
-from spark_w2v.types import Float64Array, Int64Array
+from spark_w2v.types import Float64Array, Int64Array, UInt64Array
 
 # Pairs that a task brings to their buckets at a time, at most. = 64 MB with the copy
 LOT = 4_000_000
@@ -81,7 +81,7 @@ class Record:
     words: int
     seconds: float
     sizes: npt.NDArray[np.unsignedinteger[Any]]
-    pairs: Numbers
+    pairs: PairArray
     path: str = ""
     at: int = 0
 
@@ -168,7 +168,7 @@ def draw_records(
         first: the sweep to begin with; pairs of those before it are left out.
     """
     lot = lot_of((edges.size - 1) * sampler.blocks.count**2)
-    waiting: list[Keys] = []
+    waiting: list[UInt64Array] = []
     size = words = 0
     begun = time.monotonic()
     for row in rows:
@@ -184,7 +184,7 @@ def draw_records(
 
 
 def _cut(
-    waiting: list[Keys],
+    waiting: list[UInt64Array],
     words: int,
     begun: float,
     sampler: PairSampler,
@@ -202,7 +202,7 @@ def _cut(
     # numbers are of no bucket.
     codes = (keys >> np.uint64(2 * codec.row)).astype(np.int32)
     grid = (sweeps, 1 << codec.block, 1 << codec.block)
-    begins, pairs = counting_sort(codes, math.prod(grid), codec.shortened(keys))
+    begins, pairs = counting_sort(codes, math.prod(grid), codec.shorten(keys))
     sizes = np.diff(begins).reshape(grid)[first:, :blocks, :blocks]
     starts = begins[:-1].reshape(grid)[first:, :blocks, :blocks]
     width = np.min_scalar_type(int(sizes.max(initial=0)))
@@ -278,7 +278,7 @@ class Spool:
         (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
         self._sources.append(source)
 
-    def bucket(self, number: int) -> Numbers:
+    def bucket(self, number: int) -> PairArray:
         """The pairs of a bucket, in any order, as records come out of a shuffle."""
         runs = len(self._sources)
         if not runs:
@@ -318,7 +318,7 @@ class Spool:
         self._index.close()
 
 
-def in_order(records: list[tuple[npt.NDArray[Any], Numbers]], starts: Int64Array, dtype: np.dtype[Any]) -> Numbers:
+def in_order(records: list[tuple[npt.NDArray[Any], PairArray]], starts: Int64Array, dtype: np.dtype[Any]) -> PairArray:
     """The pairs of some records, one bucket after the other.
 
     Args:
@@ -328,7 +328,7 @@ def in_order(records: list[tuple[npt.NDArray[Any], Numbers]], starts: Int64Array
     if len(records) == 1:
         return records[0][1]
     starts = starts.copy()
-    result: Numbers = np.empty(sum(pairs.size for _, pairs in records), dtype)
+    result: PairArray = np.empty(sum(pairs.size for _, pairs in records), dtype)
     for sizes, pairs in records:
         wide = sizes.astype(np.int64)
         own = np.cumsum(wide) - wide

@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.kernel import SgdParams, TrainStats, train_pairs
-from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.spark.buckets import LOT, RunSpec, keep_modules
 from spark_w2v.text.encoding import segment_of
-from spark_w2v.types import Float32Array, Float64Array
+from spark_w2v.types import Float32Array, Float64Array, UInt64Array
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -182,7 +182,7 @@ class ReplicaWalk:
         """
         sampler = replace(self._plan.sampler, held_out=0.0)
         epoch, sync, replica = self._place
-        waiting: list[Keys] = []
+        waiting: list[UInt64Array] = []
         waits, seen, seen_before, kept = 0, 0, 0, 0
         started = time.monotonic()
         for key, (ids, lengths) in rows:
@@ -199,7 +199,7 @@ class ReplicaWalk:
         self._train(waiting, seen_before / max(size, 1), 1.0, started)
         self.results = replace(self.results, words=kept)
 
-    def _train(self, waiting: list[Keys], first: float, last: float, started: float) -> float:
+    def _train(self, waiting: list[UInt64Array], first: float, last: float, started: float) -> float:
         if not waiting:
             return started
         pairs = np.concatenate(waiting)

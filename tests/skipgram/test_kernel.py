@@ -25,8 +25,8 @@ from tests.support.kernel import (
     noise_of,
     numbered,
     some_task,
-    walk,
-    walk_plainly,
+    train,
+    train_plainly,
 )
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
@@ -51,37 +51,37 @@ def test_the_gradient_of_one_batch_equals_the_textbook_one_pair_at_a_time(
     pairs: int, center_rows: int, negatives: int
 ) -> None:
     task = some_task(pairs, center_rows)
-    step = constant(RATE, negatives)
-    center_rows_after, context_rows_after, _ = walk(task, step)
-    assert_same_change(task, (center_rows_after, context_rows_after), walk_plainly(task, step, 0))
+    params = constant(RATE, negatives)
+    center_rows_after, context_rows_after, _ = train(task, params)
+    assert_same_change(task, (center_rows_after, context_rows_after), train_plainly(task, params, 0))
 
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize(("pairs", "center_rows"), [(1, 1), (7, 1), (5, 3)])
 def test_the_loss_of_one_batch_equals_the_textbook_one_pair_at_a_time(pairs: int, center_rows: int) -> None:
     task = some_task(pairs, center_rows)
-    step = constant(RATE)
-    done = walk(task, step)[2]
-    wanted = walk_plainly(task, step, 0)
+    params = constant(RATE)
+    done = train(task, params)[2]
+    wanted = train_plainly(task, params, 0)
     assert 0 < done.loss_pairs == wanted.loss_pairs <= done.pairs == pairs
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
 
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("pairs", [9, 40, 61])
-@pytest.mark.parametrize("most_lots", [1, 3, 100])
+@pytest.mark.parametrize("most_batches", [1, 3, 100])
 @pytest.mark.parametrize("frequent", [2, 7])
-def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
-    pairs: int, most_lots: int, frequent: int, monkeypatch: pytest.MonkeyPatch
+def test_training_in_many_batches_equals_the_textbook_batch_after_batch(
+    pairs: int, most_batches: int, frequent: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
     monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
-    monkeypatch.setattr(groups, "NOISE_BATCHES", most_lots)
+    monkeypatch.setattr(groups, "NOISE_BATCHES", most_batches)
     monkeypatch.setattr(groups, "CHUNK", 2)
     task = some_task(pairs)
-    step = constant(RATE)
-    wanted = walk_plainly(task, step, 3)
-    center_rows, context_rows, done = walk(task, step, 3)
+    params = constant(RATE)
+    wanted = train_plainly(task, params, 3)
+    center_rows, context_rows, done = train(task, params, 3)
     assert_same_change(task, (center_rows, context_rows), wanted)
     assert done.loss_pairs == wanted.loss_pairs
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
@@ -90,9 +90,9 @@ def test_a_walk_of_many_batches_equals_the_textbook_batch_after_batch(
 @pytest.mark.usefixtures("small_batches")
 def test_one_context_row_is_its_own_noise() -> None:
     task = some_task(6, center_rows=2, context_rows=1)
-    step = constant(RATE)
-    center_rows, context_rows, done = walk(task, step)
-    assert_same_change(task, (center_rows, context_rows), walk_plainly(task, step, 0))
+    params = constant(RATE)
+    center_rows, context_rows, done = train(task, params)
+    assert_same_change(task, (center_rows, context_rows), train_plainly(task, params, 0))
     assert done.context_updates.tolist() == [6 + 3 * 6]
 
 
@@ -100,9 +100,9 @@ def test_one_context_row_is_its_own_noise() -> None:
 def test_the_implicit_step_divides_by_all_updates_of_a_center_in_the_batch() -> None:
     task = some_task(8, center_rows=1)
     rate, damping, negatives = 2.0**-5, 0.5, 3
-    plain = walk_plainly(task, constant(RATE, negatives), 0)
+    plain = train_plainly(task, constant(RATE, negatives), 0)
     gradient = (plain.center_rows - task.center_rows) / RATE
-    damped = walk(task, constant(rate, negatives, damping))[0]
+    damped = train(task, constant(rate, negatives, damping))[0]
     updates = 8 * (1 + negatives)
     np.testing.assert_allclose(
         damped - task.center_rows, gradient * rate / (1 + rate * damping * updates), rtol=CLOSE, atol=1e-5
@@ -114,7 +114,7 @@ def test_a_row_is_never_moved_by_more_than_so_many_mean_gradients() -> None:
     task = some_task(pairs, center_rows=1)
     # A small row against zeros: sigma is 1/2 everywhere, so that context gradients are -v / 2 for a pair.
     task = task._replace(center_rows=np.full((1, DIMENSIONS), 0.25, np.float32), context_rows=task.context_rows * 0)
-    context_rows = walk(task, constant(1e6, negatives=1))[1]
+    context_rows = train(task, constant(1e6, negatives=1))[1]
     assert np.abs(context_rows).max() <= kernel.FARTHEST * 0.125 * (1 + 1e-5)
 
 
@@ -134,11 +134,11 @@ def test_the_learning_rate_falls_from_the_first_to_the_last(
 
 
 def test_noise_of_a_block_is_a_part_of_the_whole_and_only_its_ratios_count() -> None:
-    task, step = some_task(500), SgdParams(3, 0.1, RATE, RATE)
+    task, params = some_task(500), SgdParams(3, 0.1, RATE, RATE)
     part = task._replace(noise=task.noise / 32)
-    for one, other in zip(walk(task, step)[:2], walk(part, step)[:2], strict=True):
+    for one, other in zip(train(task, params)[:2], train(part, params)[:2], strict=True):
         np.testing.assert_array_equal(one, other)
-    np.testing.assert_array_equal(walk(task, step)[2].context_updates, walk(part, step)[2].context_updates)
+    np.testing.assert_array_equal(train(task, params)[2].context_updates, train(part, params)[2].context_updates)
 
 
 @pytest.mark.parametrize("context_rows", [1, 5, 4096])
@@ -156,8 +156,8 @@ def test_every_pair_is_trained_exactly_once_whatever_the_size_of_the_bucket(pair
     rate = 1e-6
     center_rows, rows = np.eye(centers_used, dtype=np.float32), np.zeros((context_rows, centers_used), np.float32)
     noise = BlockNoise.of(np.full(context_rows, 1 / context_rows), centers_used)
-    step = constant(rate, negatives=0)
-    done = train_pairs(center_rows, rows, *numbered(centers, contexts), noise, step, rng, count_updates=True)
+    params = constant(rate, negatives=0)
+    done = train_pairs(center_rows, rows, *numbered(centers, contexts), noise, params, rng, count_updates=True)
     wanted = np.zeros((context_rows, centers_used))
     np.add.at(wanted, (contexts, centers), 1)
     np.testing.assert_allclose(rows / (rate / 2), wanted, rtol=0.01, atol=0.01)
@@ -180,14 +180,14 @@ def test_a_block_in_which_no_word_occurs_has_no_noise() -> None:
 def test_a_word_repeated_in_a_batch_learns_from_every_occurrence(times: int) -> None:
     task = some_task(1, center_rows=1, context_rows=2)
     repeated = task._replace(centers=task.centers.repeat(times), contexts=task.contexts.repeat(times))
-    once, often = (walk(each, constant(RATE, negatives=0)) for each in (task, repeated))
+    once, often = (train(each, constant(RATE, negatives=0)) for each in (task, repeated))
     for before, alone, together in ((task.center_rows, once[0], often[0]), (task.context_rows, once[1], often[1])):
         np.testing.assert_allclose(together - before, times * (alone - before), rtol=CLOSE, atol=1e-6)
 
 
 def test_an_empty_bucket_changes_nothing() -> None:
     task = some_task(0)
-    center_rows, context_rows, done = walk(task, constant(0.1))
+    center_rows, context_rows, done = train(task, constant(0.1))
     assert np.array_equal(center_rows, task.center_rows)
     assert np.array_equal(context_rows, task.context_rows)
     assert (done.pairs, done.loss, done.loss_pairs) == (0, 0.0, 0)
@@ -197,7 +197,7 @@ def test_an_empty_bucket_changes_nothing() -> None:
 
 def test_rows_that_nothing_touched_have_no_updates_and_are_unchanged() -> None:
     task = some_task(30, center_rows=50, context_rows=5000)
-    center_rows, context_rows, done = walk(task, constant(0.1))
+    center_rows, context_rows, done = train(task, constant(0.1))
     for before, after, updates in (
         (task.center_rows, center_rows, done.center_updates),
         (task.context_rows, context_rows, done.context_updates),
@@ -212,7 +212,7 @@ def test_updates_are_only_counted_for_who_asks() -> None:
     for task in (some_task(0), some_task(30)):
         rows, numbers = (task.center_rows.copy(), task.context_rows.copy()), numbered(task.centers, task.contexts)
         done = train_pairs(*rows, *numbers, noise_of(task), constant(0.1), np.random.default_rng(0))
-        asked = walk(task, constant(0.1))
+        asked = train(task, constant(0.1))
         assert done.center_updates.size == done.context_updates.size == 0
         assert np.array_equal(rows[0], asked[0])
         assert np.array_equal(rows[1], asked[1])
@@ -221,7 +221,7 @@ def test_updates_are_only_counted_for_who_asks() -> None:
 @pytest.mark.parametrize("pairs", [1, 500, 5000])
 def test_updates_count_each_pair_and_its_noise(pairs: int) -> None:
     task = some_task(pairs)
-    done = walk(task, constant(0.01, negatives=5))[2]
+    done = train(task, constant(0.01, negatives=5))[2]
     assert done.center_updates.tolist() == [6.0 * n for n in np.bincount(task.centers, minlength=5)]
     wanted = np.bincount(task.contexts, minlength=7) + 5 * pairs * task.noise
     touched = done.context_updates > 0
@@ -231,8 +231,8 @@ def test_updates_count_each_pair_and_its_noise(pairs: int) -> None:
 
 def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
     task = some_task(3000, center_rows=40, context_rows=60)
-    step = SgdParams(5, 0.1, 0.05, 0.01)
-    first, again, other = (walk(task, step, seed) for seed in (1, 1, 2))
+    params = SgdParams(5, 0.1, 0.05, 0.01)
+    first, again, other = (train(task, params, seed) for seed in (1, 1, 2))
     assert np.array_equal(first[0], again[0])
     assert np.array_equal(first[1], again[1])
     assert first[2].loss == again[2].loss
@@ -242,7 +242,7 @@ def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not() -> None:
 def test_the_loss_is_taken_of_the_first_groups_of_every_fourth_batch() -> None:
     batches, pairs = 64, 64 * 2048
     task = some_task(pairs, center_rows=100, context_rows=3000)
-    *_, done = walk(task, constant(0.01, negatives=2), 1)
+    *_, done = train(task, constant(0.01, negatives=2), 1)
     assert 0.8 <= done.loss_pairs / (batches / 4 * groups.SHARING * groups.GROUP) <= 1.1
 
 
@@ -260,7 +260,7 @@ def test_rows_stay_finite_and_small_with_a_learning_rate_far_too_high(rows: int,
     task = some_task(20_000, center_rows=rows, context_rows=rows)
     task = task._replace(center_rows=task.center_rows * np.float32(0.1), context_rows=task.context_rows * 0)
     for seed in range(5):
-        center_rows, context_rows, done = walk(task, constant(rate, negatives=5, damping=0.1), seed)
+        center_rows, context_rows, done = train(task, constant(rate, negatives=5, damping=0.1), seed)
         assert np.isfinite(done.loss)
         for matrix in (center_rows, context_rows):
             assert np.isfinite(matrix).all()
@@ -272,7 +272,7 @@ def test_rows_stay_finite_and_small_with_a_learning_rate_far_too_high(rows: int,
 def test_scores_beyond_what_exp_can_hold_do_not_overflow() -> None:
     task = some_task(50)
     task = task._replace(center_rows=task.center_rows * 1e3, context_rows=task.context_rows * 1e3)
-    center_rows, context_rows, done = walk(task, constant(1e-4))
+    center_rows, context_rows, done = train(task, constant(1e-4))
     assert np.isfinite(center_rows).all()
     assert np.isfinite(context_rows).all()
     assert np.isfinite(done.loss)
@@ -302,9 +302,15 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     losses = []
     for epoch in range(epochs):
         numbers = sampler.pairs((0, 0, 0), ids, lengths, epoch, np.array([0.0, 1.0]))[0]
-        step = SgdParams(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
+        params = SgdParams(5, 0.1, 0.05 * (1 - epoch / epochs), 0.05 * (1 - (epoch + 1) / epochs))
         done = train_pairs(
-            center_rows, context_rows, np.sort(numbers), PairCodec.of(blocks), noise, step, np.random.default_rng(epoch)
+            center_rows,
+            context_rows,
+            np.sort(numbers),
+            PairCodec.of(blocks),
+            noise,
+            params,
+            np.random.default_rng(epoch),
         )
         losses.append(done.loss / done.loss_pairs)
     assert losses[-1] < losses[0]

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import pairs
-from spark_w2v.skipgram.pairs import Keys, PairCodec, PairSampler, draw_reach, keep_words, looks, number_pairs
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler, draw_reach, keep_words, number_pairs, pairs_by_distance
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks
 from spark_w2v.skipgram.schedule import epoch_edges
-from spark_w2v.types import Int32Array
+from spark_w2v.types import Int32Array, UInt64Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 WHOLE = np.array([0.0, 1.0])  # the edges of an epoch in one sweep
@@ -23,7 +23,7 @@ PLACE = (3, 1 << 40, 7)  # file, start and number of a segment
 class Pair(NamedTuple):
     """A pair's number taken apart: its slice, its blocks, its words."""
 
-    part: int
+    slice: int
     center_block: int
     context_block: int
     center: int
@@ -36,13 +36,13 @@ def take_apart(number: int, blocks: Blocks) -> Pair:
     number, context_row = divmod(number, 1 << codec.row)
     number, center_row = divmod(number, 1 << codec.row)
     number, context_block = divmod(number, 1 << codec.block)
-    part, center_block = divmod(number, 1 << codec.block)
+    slice_number, center_block = divmod(number, 1 << codec.block)
     center = int(blocks.of(blocks.order, center_block)[center_row])
     context = int(blocks.of(blocks.order, context_block)[context_row])
-    return Pair(part, center_block, context_block, center, context)
+    return Pair(slice_number, center_block, context_block, center, context)
 
 
-def words_of(numbers: Keys, blocks: Blocks) -> Counter[tuple[int, int]]:
+def words_of(numbers: UInt64Array, blocks: Blocks) -> Counter[tuple[int, int]]:
     """How often each (center, context) is among the numbers."""
     return Counter((pair.center, pair.context) for pair in (take_apart(int(n), blocks) for n in numbers))
 
@@ -84,17 +84,17 @@ def test_pairs_equal_a_plain_enumeration(
 ) -> None:
     ids, lengths = flat(sentences)
     reach = data.draw(st.lists(st.integers(1, window), min_size=ids.size, max_size=ids.size))
-    part = data.draw(st.lists(st.integers(0, 5), min_size=ids.size, max_size=ids.size))
+    slices = data.draw(st.lists(st.integers(0, 5), min_size=ids.size, max_size=ids.size))
     blocks = some_blocks(VOCABULARY, count)
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
-    numbers = number_pairs(ids, sentence, np.array(reach, np.int16), window, np.array(part, np.uint64), blocks)
+    numbers = number_pairs(ids, sentence, np.array(reach, np.int16), window, np.array(slices, np.uint64), blocks)
     assert numbers.dtype == np.uint64
     assert words_of(numbers, blocks) == enumerate_pairs(sentences, reach)
 
 
 def test_no_pair_crosses_the_end_of_a_sentence() -> None:
     sentence = np.repeat(np.arange(50, dtype=np.int32), np.random.default_rng(0).integers(1, 8, 50))
-    found = list(looks(sentence, np.full(sentence.size, 20, np.int16), 20))
+    found = list(pairs_by_distance(sentence, np.full(sentence.size, 20, np.int16), 20))
     assert sum(forth.size + back.size for _, forth, back in found) == sum(n * (n - 1) for n in np.bincount(sentence))
     for d, forth, back in found:
         for place in (forth, back):
@@ -194,11 +194,11 @@ def test_sorted_numbers_are_in_order_of_slice_bucket_and_center(count: int) -> N
     ids = np.random.default_rng(1).integers(0, 40, 2000).astype(np.int32)
     numbers, _ = sampler.pairs(PLACE, ids, np.full(200, 10, np.int32), 0, epoch_edges(1, 1, 4, 1e9))
     pairs = [take_apart(int(number), blocks) for number in np.sort(numbers)]
-    assert {pair.part for pair in pairs} == {0, 1, 2, 3}
+    assert {pair.slice for pair in pairs} == {0, 1, 2, 3}
     for pair in pairs:
         assert (blocks.block[pair.center], blocks.block[pair.context]) == (pair.center_block, pair.context_block)
     wanted = [
-        (p.part, p.center_block, p.context_block, int(blocks.row[p.center]), int(blocks.row[p.context])) for p in pairs
+        (p.slice, p.center_block, p.context_block, int(blocks.row[p.center]), int(blocks.row[p.context])) for p in pairs
     ]
     assert wanted == sorted(wanted)
 
@@ -211,20 +211,20 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
     assert np.diff(blocks.ends).max() <= 1 << codec.row
     assert blocks.count <= 1 << codec.block
     ids = np.array(data.draw(st.lists(st.integers(0, words - 1), min_size=2, max_size=8)), np.int32)
-    sentence, part = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
-    numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, part, blocks)
+    sentence, slices = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
+    numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, slices, blocks)
     pairs = [take_apart(int(number), blocks) for number in numbers]
     assert codec.contexts(numbers).dtype == np.int32
     assert codec.contexts(numbers).tolist() == [blocks.row[pair.context] for pair in pairs]
-    for numbered in (numbers, codec.shortened(numbers)):
+    for numbered in (numbers, codec.shorten(numbers)):
         assert codec.contexts(numbered).tolist() == codec.contexts(numbers).tolist()
-    assert {pair.part for pair in pairs} == {5}
+    assert {pair.slice for pair in pairs} == {5}
 
 
 @pytest.mark.parametrize("row", [15, 16, 17, 30, 31])
-def test_the_largest_rows_fit_the_type_that_the_layout_names(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_rows_fit_the_type_that_the_codec_names(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, largest = PairCodec(row, 1), (1 << row) - 1
-    wide: Keys = np.array([largest << row | largest], np.uint64)
+    wide: UInt64Array = np.array([largest << row | largest], np.uint64)
     number: npt.NDArray[np.unsignedinteger] = wide.astype(codec.dtype)
     assert int(number[0]) == largest << row | largest
     assert codec.contexts(number).tolist() == [largest]
@@ -256,7 +256,7 @@ def test_runs_are_of_one_center_and_one_kind_of_context_whatever_their_bucket(
         wanted.append([(center, places[0], len(places)) for center, places in of_center.items() if places])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pairs, "SEARCHED", searched)
-        for numbered in (numbers, codec.shortened(numbers)):
+        for numbered in (numbers, codec.shorten(numbers)):
             found = codec.runs(numbered, 9, frequent)
             assert [list(zip(*(column.tolist() for column in runs), strict=True)) for runs in found] == wanted
             assert {column.dtype for runs in found for column in runs} == {np.dtype(np.int32)}
@@ -269,9 +269,9 @@ def test_slices_are_as_large_as_their_edges_say_and_sentences_stay_whole(epoch: 
     sampler = PairSampler(np.ones(sentences * 2, np.float32), 2, 1, 0.0, blocks)
     ids, lengths = np.arange(sentences * 2, dtype=np.int32), np.full(sentences, 2, np.int32)
     pairs = [take_apart(int(number), blocks) for number in sampler.pairs(PLACE, ids, lengths, 0, edges)[0]]
-    slices = {pair.center // 2: pair.part for pair in pairs}
+    slices = {pair.center // 2: pair.slice for pair in pairs}
     assert len(slices) == sentences
-    assert all(slices[pair.center // 2] == pair.part for pair in pairs)
+    assert all(slices[pair.center // 2] == pair.slice for pair in pairs)
     share = np.diff(edges)
     found = np.bincount(list(slices.values()), minlength=share.size)
     assert (np.abs(found - sentences * share) <= 3 * np.sqrt(sentences * share * (1 - share))).all()
@@ -317,5 +317,5 @@ def test_pairs_of_a_bucket_are_sorted_however_fast_numpy_sorts(
         0, contexts, size, np.uint64
     )
     keys = np.uint64((1 << codec.block | 1) << 2 * codec.row) | rows
-    expected = np.sort(codec.shortened(keys))
-    assert np.array_equal(codec.sort(codec.shortened(keys), centers, contexts), expected)
+    expected = np.sort(codec.shorten(keys))
+    assert np.array_equal(codec.sort(codec.shorten(keys), centers, contexts), expected)

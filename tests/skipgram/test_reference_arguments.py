@@ -56,8 +56,8 @@ RNG = np.random.default_rng(0)
         (partial(draw_negatives, 0, [0.5, math.inf], 1, RNG), r"negative or not finite"),
         (partial(draw_negatives, 2, [0.5, 0.5], 1, RNG), r"outside_index is 2; with V = 2"),
         (partial(draw_negatives, 0, [0.5, 0.5], -1, RNG), r"negatives is -1"),
-        (partial(draw_negatives, 1, [0.0, 1.0, 0.0], 1, RNG), r"of 3 words none but outside_index 1 has probability"),
-        (partial(draw_negatives, 0, [1.0], 1, RNG), r"of 1 words none but outside_index 0 has probability"),
+        (partial(draw_negatives, 1, [0.0, 1.0, 0.0], 1, RNG), r"of 3 words only outside_index 1 may have probability"),
+        (partial(draw_negatives, 0, [1.0], 1, RNG), r"of 1 words only outside_index 0 may have probability"),
         (
             partial(skipgram_loss_and_gradient, 3, [0], OUTSIDE, OUTSIDE, naive_softmax_loss_and_gradient),
             r"center_index is 3",
@@ -76,7 +76,7 @@ RNG = np.random.default_rng(0)
         ),
         (
             partial(skipgram_loss_and_gradient, 0, [0], CENTER, OUTSIDE, naive_softmax_loss_and_gradient),
-            r"center_vectors has shape \(2,\); one row a word",
+            r"center_vectors has shape \(2,\); one row per word",
         ),
     ],
 )

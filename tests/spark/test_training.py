@@ -79,7 +79,7 @@ def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run:
             for i in range(count):
                 j, sweep = ring.context_of(number, i), number // count
                 prefix = np.uint64((sweep << codec.block | i) << codec.block | j)
-                pairs = codec.shortened(keys[keys >> np.uint64(2 * codec.row) == prefix])
+                pairs = codec.shorten(keys[keys >> np.uint64(2 * codec.row) == prefix])
                 rates = [
                     learning_rate(s.learning_rate, (epoch + done_before(n, count, edges)) / s.epochs)
                     for n in (number, number + 1)

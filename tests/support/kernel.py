@@ -65,15 +65,15 @@ def noise_of(task: Task) -> BlockNoise:
     return BlockNoise.of(task.noise, DIMENSIONS)
 
 
-def walk(task: Task, step: SgdParams, seed: int = 0) -> tuple[Float32Array, Float32Array, TrainStats]:
-    """Rows after the walk; the task stays as it is."""
+def train(task: Task, params: SgdParams, seed: int = 0) -> tuple[Float32Array, Float32Array, TrainStats]:
+    """Train on copies of the rows and return them; the task stays as it is."""
     center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
     done = train_pairs(
         center_rows,
         context_rows,
         *numbered(task.centers, task.contexts),
         noise_of(task),
-        step,
+        params,
         np.random.default_rng(seed),
         count_updates=True,
     )
@@ -89,14 +89,16 @@ class Plain(NamedTuple):
     loss_pairs: int
 
 
-def walk_plainly(task: Task, step: SgdParams, seed: int) -> Plain:
-    """The same walk, one pair at a time in float64, without damping: for each batch, rows -= rate * sum of gradients.
+def train_plainly(task: Task, params: SgdParams, seed: int) -> Plain:
+    """Train in the same order, one pair at a time in float64, without damping.
+
+    For each batch, rows -= rate * sum of gradients.
 
     A pair's noise is the N words of its set at weight K / N each.
     """
     rng = np.random.default_rng(seed)
     parts = cut_parts(
-        *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), step.negatives, rng
+        *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), params.negatives, rng
     )
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
     loss, loss_pairs = 0.0, 0
@@ -107,19 +109,21 @@ def walk_plainly(task: Task, step: SgdParams, seed: int) -> Plain:
             sets = part.noise_of(begin + first, begin + last)
             center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
             for place in range(first, last):
-                noisy = sets[(place - first) // part.sharing]
+                noise_words = sets[(place - first) // part.sharing]
                 center = groups.center[place]
                 for context in groups.contexts[place][: groups.length[place]]:
                     alone = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, [])
-                    beside = negative_sampling_loss_and_gradient(center_rows[center], context, context_rows, noisy)
-                    center_sum[center] += alone[1] + part.each * (beside[1] - alone[1])
-                    context_sum += alone[2] + part.each * (beside[2] - alone[2])
+                    with_noise = negative_sampling_loss_and_gradient(
+                        center_rows[center], context, context_rows, noise_words
+                    )
+                    center_sum[center] += alone[1] + part.each * (with_noise[1] - alone[1])
+                    context_sum += alone[2] + part.each * (with_noise[2] - alone[2])
                     if number % kernel.LOSS_EVERY == 0 and place - first < part.sharing:
-                        each_loss = alone[0] + part.each * (beside[0] - alone[0])
-                        loss += float(each_loss) * (1 + step.negatives) / (1 + part.amount)
+                        each_loss = alone[0] + part.each * (with_noise[0] - alone[0])
+                        loss += float(each_loss) * (1 + params.negatives) / (1 + part.amount)
                         loss_pairs += 1
-            center_rows -= step.first_rate * center_sum
-            context_rows -= step.first_rate * context_sum
+            center_rows -= params.first_rate * center_sum
+            context_rows -= params.first_rate * context_sum
     return Plain(center_rows, context_rows, loss, loss_pairs)
 
 
