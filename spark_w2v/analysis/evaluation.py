@@ -6,6 +6,7 @@ compared in upper case, and of several spellings the most frequent counts.
 Letters: V words, R of them that may be asked for, D dimensions, N pairs or questions.
 """
 
+import csv
 import math
 import warnings
 from array import array
@@ -27,6 +28,7 @@ from spark_w2v.types import Float32Array, Float64Array, Int64Array
 RESTRICT = 300_000  # gensim's default
 NEAR = 10  # words are a neighbourhood
 LONGEST_LINE = 1 << 16  # bytes; what is longer is several wrong lines
+MOST_MISSING = 10_000  # words without a vector that are kept of a file
 ROWS = 1 << 14  # normalised, or compared in pairs, at a time
 # Questions and words that meet in one matrix product: 512 x 4,096 x 4 bytes = 8 MB a matrix, of which there are ten.
 QUESTIONS, WORDS = 512, 4096
@@ -97,6 +99,7 @@ def similarity(space: AnalogyIndex, path: Path) -> Similarity:
     """
     ids, gold = array("q"), array("d")
     pairs = bad_lines = 0
+    missing: dict[str, None] = {}
     for found in _pairs(path):
         if found is None:
             bad_lines += 1
@@ -106,6 +109,8 @@ def similarity(space: AnalogyIndex, path: Path) -> Similarity:
         if known[0] is not None and known[1] is not None:
             ids.extend(known)  # type: ignore[arg-type]
             gold.append(found[2])
+        elif len(missing) < MOST_MISSING:
+            missing.update({word: None for word, index in zip(found[:2], known, strict=True) if index is None})
     if not pairs:
         raise UserError(
             f"{path}: has no pair of words; a line is WORD WORD NUMBER, separated by tabs, commas or spaces."
@@ -117,7 +122,7 @@ def similarity(space: AnalogyIndex, path: Path) -> Similarity:
         # Float32 and the BLAS's dot, as gensim has them: then pairs that are alike but for rounding rank as there.
         cosines[start : start + ROWS] = np.vecdot(space.units[one], space.units[two])
     spearman, pearson = _correlations(np.array(gold), cosines)
-    return Similarity(str(path), pairs, len(rows), spearman, pearson, pairs - len(rows), bad_lines)
+    return Similarity(str(path), pairs, len(rows), spearman, pearson, pairs - len(rows), bad_lines, list(missing))
 
 
 def _correlations(gold: Float64Array, cosines: Float32Array) -> tuple[float | None, float | None]:
@@ -137,7 +142,7 @@ def _pairs(path: Path) -> Iterator[tuple[str, str, float] | None]:
         if line is None:
             yield None
         elif line.strip() and not line.startswith("#"):
-            fields = next((line.split(mark) for mark in "\t;," if mark in line), line.split())
+            fields = _fields(line, 3)
             # SimLex-999 has a part of speech before its number.
             scores = [score for field in fields[2:4] if (score := _number(field)) is not None]
             words = [field.strip() for field in fields[:2]]
@@ -148,9 +153,30 @@ def _pairs(path: Path) -> Iterator[tuple[str, str, float] | None]:
             is_first = False
 
 
+def _fields(line: str, least: int) -> list[str]:
+    """The fields of a line: between the first of tabs, semicolons and commas that cuts it, or between white space.
+
+    Args:
+        least: fields that a line has.
+    """
+    for mark in [mark for mark in "\t;," if mark in line]:
+        if len(fields := _quoted(line, mark)) >= least or len(fields := line.split(mark)) >= least:
+            return fields
+    # Words with spaces have quotes around them there.
+    return fields if '"' in line and len(fields := _quoted(line, " ")) >= least else line.split()
+
+
+def _quoted(line: str, mark: str) -> list[str]:
+    """The fields of a line of CSV."""
+    if '"' not in line:
+        return line.split(mark)
+    return next(csv.reader([line.strip(" \r\n")], delimiter=mark, skipinitialspace=True), [])
+
+
 def _number(text: str) -> float | None:
+    """A finite number, also with a decimal comma, which no unquoted field has that commas separate."""
     try:
-        value = float(text)
+        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -168,6 +194,7 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
     names: list[str] = []
     tallies: list[Int64Array] = []  # questions, used, right by 3CosAdd, right by 3CosMul
     bad_lines = 0
+    missing: dict[str, None] = {}
     asked: list[tuple[int, list[int]]] = []
 
     def answer() -> None:
@@ -178,7 +205,7 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
         asked.clear()
 
     for line in _lines(path):
-        words = (line or "").split()
+        words = [word.strip() for word in _fields(line or "", 4)]
         if line is not None and line.startswith(":"):
             names.append(line.lstrip(": ").strip())
             tallies.append(np.zeros(4, np.int64))
@@ -190,6 +217,8 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
             ids = [space.ids.get(word.upper(), -1) for word in words]
             if min(ids) >= 0:
                 asked.append((len(names) - 1, ids))
+            elif len(missing) < MOST_MISSING:
+                missing.update({word: None for word, index in zip(words, ids, strict=True) if index < 0})
             if len(asked) == QUESTIONS:
                 answer()
         elif words or line is None:
@@ -199,7 +228,7 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
     total = _section("total", sum(tallies, start=np.zeros(4, np.int64)))
     if not total.questions:
         raise UserError(f"{path}: has no analogy; a line is four words, and a line that starts with : is a heading.")
-    return Analogies(str(path), sections, total, bad_lines)
+    return Analogies(str(path), sections, total, bad_lines, list(missing))
 
 
 def _section(name: str, tally: Int64Array) -> Section:

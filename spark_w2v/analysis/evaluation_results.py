@@ -16,6 +16,7 @@ class Similarity(msgspec.Struct):
     pearson: float | None
     unknown: int = 0  # pairs with a word that has no vector
     bad_lines: int = 0
+    missing: list[str] = []  # the words that have no vector, where they are asked for
 
 
 class Section(msgspec.Struct):
@@ -38,6 +39,7 @@ class Analogies(msgspec.Struct):
     sections: list[Section]
     total: Section
     bad_lines: int = 0
+    missing: list[str] = []
 
 
 class Move(msgspec.Struct):

@@ -264,9 +264,9 @@ def _evaluation(found: Evaluation) -> Any:
     for scores in filter(None, (found.this, found.other)):
         del scores.pairs[LIST:], scores.analogies[LIST:]
         for pairs in scores.pairs:
-            pairs.file = Path(pairs.file).name
+            pairs.file, pairs.missing = Path(pairs.file).name, []
         for questions in scores.analogies:
-            questions.file = Path(questions.file).name
+            questions.file, questions.missing = Path(questions.file).name, []
         for questions in scores.analogies:
             del questions.sections[max(1, SECTIONS // len(scores.analogies)) :]
     if found.moves:

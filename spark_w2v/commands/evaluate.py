@@ -16,13 +16,14 @@ from spark_w2v.analysis.evaluation_results import Analogies, Evaluation, Neighbo
 from spark_w2v.command_line import (
     EXIT_CODES,
     OUTPUT_HELP,
+    USERS_MISTAKE,
     Parser,
     print_error,
     printable,
     whole_number,
     with_exit_codes,
 )
-from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, print_pairs
+from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, print_missing, print_pairs
 from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.ids import add_file, directory_of, holds_runs
 from spark_w2v.runs.places import is_local
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         help=f"with --compare: exit code {WORSE} when a score, or how much could be answered, is below this share of "
         "the other's, as in 0.95; a directory of runs that has no current one yet is nothing to be worse than",
     )  # fmt: skip
+    parser.add_argument("--missing", action="store_true", help="list the words of each file that have no vector")
     parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
     parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html again, with the results in it")
     options = parser.parse_args(arguments)
@@ -89,13 +91,19 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         place = f"{'other' if number else 'this'}: " if len(runs) == 2 else ""
         print(f"{place}{printable(path)}, {len(space.words):,} words of {space.units.shape[1]} dimensions")
     print_pairs(pairs)
-    for results in analogies:
-        print_analogies(results)
-    for file, bad_lines in [(r[0].file, r[0].bad_lines) for r in pairs] + [
-        (r[0].file, r[0].bad_lines) for r in analogies
-    ]:
-        if bad_lines:
-            print_error(program, f"{file}: lines of another layout, left out: {bad_lines:,}.")
+    for questions in analogies:
+        print_analogies(questions)
+    found_in: list[list[Similarity] | list[Analogies]] = [*pairs, *analogies]
+    of_this: list[Similarity | Analogies] = [results[0] for results in found_in]
+    for result in of_this:
+        if result.bad_lines:
+            print_error(program, f"{result.file}: lines of another layout, left out: {result.bad_lines:,}.")
+    for results in found_in:
+        for result in results:
+            if options.missing:
+                print_missing(result)
+            else:
+                result.missing = []
     if moves:
         print_drift(moves)
     found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
@@ -106,9 +114,28 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         report.write(outputs[0] / report.NAME, report.page(run, found))
         if not is_local(options.output):
             add_file(options.output, outputs[0] / report.NAME)
-    if options.fail_below is not None and len(runs) == 2:
-        return _gate([*pairs, *analogies], options.fail_below, program)
-    return 0
+    worse = (
+        options.fail_below is not None and len(runs) == 2 and _gate([*pairs, *analogies], options.fail_below, program)
+    )
+    unusable = [sentence for result in of_this if (sentence := _unusable(result))]
+    for sentence in unusable:
+        print_error(program, sentence)
+    return worse or (USERS_MISTAKE if unusable else 0)
+
+
+def _unusable(result: Similarity | Analogies) -> str | None:
+    """A sentence on a set that says nothing of these vectors; None where it does."""
+    total, used, what = (
+        (result.pairs, result.used, "pairs has both words")
+        if isinstance(result, Similarity)
+        else (result.total.questions, result.total.used, "questions has all four words")
+    )
+    if used:
+        return None
+    return (
+        f"{result.file}: none of its {total:,} {what} in the vocabulary, so it measures nothing; give a set in the "
+        "language of the text, or lower vocabulary.min_count (--missing lists the words)."
+    )
 
 
 def _share(text: str) -> float:

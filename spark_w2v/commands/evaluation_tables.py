@@ -6,6 +6,8 @@ from pathlib import Path
 from spark_w2v.analysis.evaluation_results import Analogies, NeighbourhoodDrift, Section, Similarity
 from spark_w2v.command_line import columns, printable
 
+MOST_SHOWN = 50  # words
+
 
 def print_pairs(results: Sequence[Sequence[Similarity]]) -> None:
     if not results:
@@ -62,6 +64,13 @@ def print_drift(moves: NeighbourhoodDrift) -> None:
         print(f"  {printable(move.word)}, {move.shared} the same")
         print(f"    this:  {', '.join(map(printable, move.here))}")
         print(f"    other: {', '.join(map(printable, move.there))}")
+
+
+def print_missing(result: Similarity | Analogies) -> None:
+    """Print the words of a set that have no vector, MOST_SHOWN of them."""
+    shown = ", ".join(map(printable, result.missing[:MOST_SHOWN])) or "none"
+    more = f" and {len(result.missing) - MOST_SHOWN:,} more" if len(result.missing) > MOST_SHOWN else ""
+    print(f"\n{printable(Path(result.file).name)}: words without a vector: {shown}{more}")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
         choices=("refuse", "replace"),
         help="for words with white space that the format cannot hold: stop, or write _ for it (refuse)",
     )
+    parser.add_argument(
+        "--counts", metavar="FILE", help="for the word2vec formats: write the words' counts there (gensim's fvocab)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     options = parser.parse_args(arguments)
     if not is_local(options.to):
@@ -41,6 +44,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
         vectors=options.vectors,
         overwrite=options.overwrite,
         replace=options.white_space == "replace",
+        counts=None if options.counts is None else local_path(options.counts),
     )
     print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
     if done.replaced:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embeddings
-from spark_w2v.runs.export_formats import FILES, writable_words, write_format
+from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.storage.files import kind_of, open_file, reason, remove_written, strangers
 
@@ -17,6 +17,7 @@ VECTORS = ("center", "context", "sum")
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 SIZES = re.compile(rb"[0-9]{1,19} [0-9]{1,19}\n")  # how a file of word2vec begins
+COUNT = re.compile(rb"\S+ [0-9]{1,19}\n")  # and how one of counts does
 
 
 class Exported(NamedTuple):
@@ -28,7 +29,14 @@ class Exported(NamedTuple):
 
 
 def export(
-    output: Path, target: Path, form: str, *, vectors: str = "center", overwrite: bool = False, replace: bool = False
+    output: Path,
+    target: Path,
+    form: str,
+    *,
+    vectors: str = "center",
+    overwrite: bool = False,
+    replace: bool = False,
+    counts: Path | None = None,
 ) -> Exported:
     """Write a finished output in one of FILES; the target appears whole or not at all.
 
@@ -36,12 +44,15 @@ def export(
         vectors: one of VECTORS.
         overwrite: an earlier export of the same format may be replaced, or any file by a file.
         replace: write _ for white space that the format cannot hold in a word, and more _ until the word is unique.
+        counts: where the occurrences of each word go, for the formats of word2vec.
 
     Raises:
         UserError, OutputError: the user's mistake; nothing is written.
         StorageError: what the storage refused.
     """
     _check(output, target, form, overwrite)
+    if counts is not None:
+        _check_counts(output, target, form, counts, overwrite)
     found = embeddings.iter_vectors(output, vectors)
     words, replaced = writable_words(found.words, form, replace)
     try:
@@ -51,20 +62,34 @@ def export(
     try:
         staged = working / "staged"
         write_format(form, staged, found, words)
+        if counts is not None:
+            write_counts(working / "counts", words, found.counts)
+            _check_counts(output, target, form, counts, overwrite)
         _check(output, target, form, overwrite)  # again, as this took a while
         if FILES[form]:
             LocalOutput(str(target), target, _written(form)).publish(staged)
         else:
+            if counts is not None:  # first: vectors without their counts would pass for a whole export
+                os.replace(working / "counts", counts)
             os.replace(staged, target)
     except OSError as error:
         raise StorageError(f"{target}: could not be written ({reason(error)}).") from None
     finally:
         with contextlib.suppress(OSError):
-            remove_written(working, re.compile(rf"staged(?:/(?:{_written(form).pattern})?)?"))
+            remove_written(working, re.compile(rf"counts|staged(?:/(?:{_written(form).pattern})?)?"))
     return Exported(len(words), found.dimensions, replaced)
 
 
-def _check(output: Path, target: Path, form: str, overwrite: bool) -> None:
+def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite: bool) -> None:
+    """Refuse a place for the counts, as _check does for the vectors."""
+    if FILES[form]:
+        raise UserError(f"--counts: is for the formats of word2vec, and {form} has the words in a file of its own.")
+    if counts == target or os.path.dirname(counts) != os.path.dirname(target):
+        raise UserError(f"{counts}: is not next to {target}; give another file in the same directory.")
+    _check(output, counts, form, overwrite, COUNT)
+
+
+def _check(output: Path, target: Path, form: str, overwrite: bool, first_line: re.Pattern[bytes] = SIZES) -> None:
     """Refuse a target before anything is read: above all one that holds what no export wrote."""
     if target == output or output in target.parents:
         raise UserError(f"{target}: is inside of {output}, which holds a run and nothing else; give another path.")
@@ -87,8 +112,8 @@ def _check(output: Path, target: Path, form: str, overwrite: bool) -> None:
             raise UserError(f"{target}: is {kind}, and {form} is a file; give another path.")
         elif overwrite:
             with open_file(target) as file:
-                beginning = file.readline(50)
-            if beginning and not SIZES.fullmatch(beginning):
+                beginning = file.readline(1000)
+            if beginning and not first_line.fullmatch(beginning):
                 raise UserError(
                     f"{target}: does not begin as a file of word2vec does, so no export wrote it, and it is not "
                     "touched, even with --overwrite; give another path."

@@ -142,6 +142,15 @@ def _write_text(path: Path, rows: Rows, shape: tuple[int, int]) -> None:
             file.write(_lines(pc.binary_join_element_wise(words, _decimals(vectors, " "), " ")))
 
 
+def write_counts(path: Path, words: pa.StringArray, counts: Int64Array) -> None:
+    """Write "word count" lines, which word2vec.c and gensim call a vocabulary (fvocab)."""
+    with _new(path) as file:
+        step = CHUNK_BYTES // 16
+        for start in range(0, len(words), step):
+            numbers = pc.cast(pa.array(counts[start : start + step]), pa.string())
+            file.write(_lines(pc.binary_join_element_wise(words[start : start + step], numbers, " ")))
+
+
 def _write_binary(path: Path, rows: Rows, shape: tuple[int, int]) -> None:
     with _new(path) as file:
         file.write(b"%d %d\n" % shape)

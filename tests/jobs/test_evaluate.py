@@ -131,6 +131,11 @@ def test_blocks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         "word1\tword2\tPOS\tSimLex999\tconc(w1)\nking\tqueen\tN\t8.5\t4\nman\twoman\tN\t7\t1\nking\tman\tN\t3\t1\n",
         "king queen 8.500000\nman woman 7.0\nking man 3.0\n",  # MEN natural form
         "\ufeffking;queen;8.5\r\nman;woman;7\r\nking;man;3\r\n\r\n",
+        '"word 1","word 2","score"\n"king","queen","8.5"\n"man", "woman", 7\nking,man,"3"\n',
+        "wort 1;wort 2;wert\nking;queen;8,5\nman;woman;7,0\nking;man;3\n",
+        "king\tqueen\t8,5\nman\twoman\t7\nking\tman\t3,0\n",
+        'king,queen,"8,5"\nman,woman,7\nking,man,3\n',
+        "king queen 8,5\nman woman 7\nking man 3\n",
     ],
 )
 def test_every_layout_gives_the_same(tmp_path: Path, text: str) -> None:
@@ -143,6 +148,60 @@ def test_every_layout_gives_the_same(tmp_path: Path, text: str) -> None:
         np.dot(x, y) / np.hypot(*x) / np.hypot(*y) for x, y in (((5, 1), (5, 2)), ((1, 1), (1, 9)), ((5, 1), (1, 1)))
     ]
     assert found.pearson == pytest.approx(np.corrcoef(cosines, [8.5, 7, 3])[0, 1], abs=1e-6)
+
+
+def test_words_with_spaces_and_quotes_are_read_as_csv_has_them(tmp_path: Path) -> None:
+    path = tmp_path / "pairs"
+    path.write_text('"new york","5"" disk",7\n"new york";"a;b";"2,5"\n"new york" "a;b" 3\n')
+    space = space_of(["new york", '5" disk', "a;b"], np.eye(3, dtype=np.float32))
+    found = evaluation.similarity(space, path)
+    assert (found.pairs, found.used, found.bad_lines) == (3, 3, 0)
+
+
+@pytest.mark.parametrize("mark", [" ", "\t", ",", ";"])
+def test_questions_are_read_as_csv_has_them_too(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "questions"
+    path.write_text(f": family\n{mark.join(['man', 'woman', 'king', 'queen'])}\n{mark.join(['a', 'b'])}\n")
+    space = space_of(["king", "queen", "man", "woman"], np.array([[5, 1], [5, 9], [1, 1], [1, 9]], np.float32))
+    found = evaluation.analogies(space, path)
+    assert (found.total.used, found.total.right_add, found.bad_lines) == (1, 1, 1)
+
+
+def test_the_words_without_a_vector_are_listed_on_request(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [str(output), "--pairs", files[0], "--analogies", files[1], "--json", str(tmp_path / "found.json")]
+    assert evaluate.main(asked) == 0
+    assert "without a vector" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "found.json").read_text())["this"]["pairs"][0]["missing"] == []
+    assert evaluate.main([*asked, "--missing"]) == 0
+    assert "pairs.tsv: words without a vector: x\n" in capsys.readouterr().out
+    found = json.loads((tmp_path / "found.json").read_text())["this"]
+    assert [found["pairs"][0]["missing"], found["analogies"][0]["missing"]] == [["x"], ["x"]]
+
+
+def test_of_many_words_without_a_vector_the_first_are_shown(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs"
+    pairs.write_text("king\tqueen\t1\nking\tman\t2\n" + "".join(f"king\tnone{i}\t1\n" for i in range(60)))
+    assert evaluate.main([str(output), "--pairs", str(pairs), "--missing"]) == 0
+    assert "none49 and 10 more\n" in capsys.readouterr().out
+
+
+def test_a_set_of_which_nothing_can_be_used_is_an_error_after_all_else_is_done(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, questions = tmp_path / "other.tsv", tmp_path / "other.txt"
+    pairs.write_text("koenig\tking\t1\nkoenig\tmann\t2\n")
+    questions.write_text("koenig mann king man\n")
+    asked = [str(output), "--pairs", files[0], str(pairs), "--analogies", str(questions), "--json", str(tmp_path / "r")]
+    assert evaluate.main(asked) == 2
+    told = capsys.readouterr()
+    assert "other.tsv" in told.out
+    assert f"{pairs}: none of its 2 pairs has both words in the vocabulary" in told.err
+    assert f"{questions}: none of its 1 questions has all four words in the vocabulary" in told.err
+    assert len(json.loads((tmp_path / "r").read_text())["this"]["pairs"]) == 2
 
 
 def test_lines_of_another_layout_are_counted_and_left_out(tmp_path: Path) -> None:
@@ -167,7 +226,9 @@ def test_unknown_words_are_counted_and_what_cannot_be_computed_is_none(tmp_path:
     pairs.write_text("a\tb\t1\na\tx\t2\nx\ty\t3\n")
     questions.write_text(": one\na b c d\n: two\na b c x\n: three\n")
     space = space_of(["a", "b", "c", "d"], np.eye(4, dtype=np.float32))
-    assert evaluation.similarity(space, pairs) == Similarity(str(pairs), 3, 1, None, None, unknown=2)
+    assert evaluation.similarity(space, pairs) == Similarity(
+        str(pairs), 3, 1, None, None, unknown=2, missing=["x", "y"]
+    )
     pairs.write_text("a\tb\t1\na\tc\t2\nb\tc\t3\n")
     assert evaluation.similarity(space, pairs) == Similarity(str(pairs), 3, 3, None, None)  # all cosines are 0
     found = evaluation.analogies(space, questions)

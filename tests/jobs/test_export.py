@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
+from gensim.models import KeyedVectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.runs import embedding_writer
+from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.runs import export_formats as formats
 from spark_w2v.runs.export_formats import FILES
 from tests.support.exports import ROOT, SPACED, WORDS, equal_bits, export_to, finish, load, matrices
@@ -102,6 +103,38 @@ def test_words_with_white_space_are_refused_or_replaced_and_counted(
         assert written == word if word in held else written.rstrip("_") == expected.rstrip("_")
     if form == "word2vec-text":
         assert found[:2] == ["_", "New_York_"]
+
+
+@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
+def test_gensim_reads_the_counts_next_to_the_vectors(output: Path, tmp_path: Path, form: str) -> None:
+    counts = tmp_path / "counts.txt"
+    options = ["--white-space", "replace", "--counts", str(counts)]
+    assert export_to(output, form, tmp_path / "to", *options) == 0
+    found = KeyedVectors.load_word2vec_format(str(tmp_path / "to"), fvocab=str(counts), binary=form.endswith("binary"))
+    expected = embeddings.read(output).counts.tolist()
+    assert [found.get_vecattr(word, "count") for word in found.index_to_key] == expected
+    assert export_to(output, form, tmp_path / "to", *options) == 2
+    assert export_to(output, form, tmp_path / "to", *options, "--overwrite") == 0
+
+
+@pytest.mark.parametrize(
+    ("form", "counts", "says"),
+    [
+        ("npy", "counts.txt", "is for the formats of word2vec"),
+        ("word2vec-text", "to", "is not next to"),
+        ("word2vec-text", "elsewhere/counts.txt", "is not next to"),
+        ("word2vec-text", "notes.txt", "no export wrote it"),
+    ],
+)
+def test_counts_that_cannot_be_written_are_refused_and_nothing_is(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, counts: str, says: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("my own notes\n")
+    before = sorted(tmp_path.rglob("*"))
+    options = ["--white-space", "replace", "--overwrite", "--counts", str(tmp_path / counts)]
+    assert export_to(output, form, tmp_path / "to", *options) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_table_of_words_is_read_whole_by_readers_of_csv(output: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """jobs/neighbors.py as a person at a terminal meets it, and the arithmetic below it against plain definitions."""
 
+import json
 import os
 import subprocess
 import sys
@@ -243,3 +244,31 @@ def test_a_word_is_found_only_as_it_is_written() -> None:
     assert [word_id(words, word) for word in ("NULL", "nan", "", "straße", "null", "\udcff", "strasse")] == [
         0, 1, 2, 3, None, None, None
     ]  # fmt: skip
+
+
+def test_json_is_one_object_on_stdout(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [str(output), "king", "日本", "none", "--analogy", "man", "woman", "king", "--top", "2", "--json"]
+    assert neighbors.main(asked) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert [answer.get("word") for answer in found["answers"]] == ["king", "日本", None]
+    assert found["answers"][2]["analogy"] == ["man", "woman", "king"]
+    assert found["answers"][2]["neighbors"][0]["word"] == "queen"
+    assert all(len(answer["neighbors"]) == 2 for answer in found["answers"])
+    near = found["answers"][0]["neighbors"][0]
+    assert set(near) == {"word", "cosine", "count"}
+    assert found["answers"][0]["count"] == 8000
+    assert list(found["unknown"]) == ["none"]
+    assert "none has no vector" in told.err
+
+
+def test_json_of_words_that_a_terminal_would_obey_is_json(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neighbors.main([str(output), "\x1b[31m", "--json"]) == 0
+    told = capsys.readouterr().out
+    assert "\x1b" not in told
+    assert json.loads(told)["answers"][0]["word"] == "\x1b[31m"
+
+
+def test_json_without_an_answer_says_so_and_exits_with_2(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neighbors.main([str(output), "kign", "--json"]) == 2
+    assert json.loads(capsys.readouterr().out) == {"answers": [], "unknown": {"kign": ["king"]}}
