@@ -61,7 +61,12 @@ def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
             "distinct_words": len(words) + 99, "sentences": 9000, "blank_lines": 7, "long_words": 3,
         },
         "resolved": {"partitions_used": 2, "scheme": "blocks"}, "seconds": 4000, "prepare_seconds": 60, "seed": 1,
-        "versions": {"spark_w2v": "0.1.0"}, "fingerprint": {"input": ["<script>window.hit=1</script>"]},
+        "started": "2026-11-26T20:15:00+00:00", "host": "<b>host",
+        "spark": {"version": "4.3.0", "master": "local[2]", "cores": 2},
+        "phases": {"starting Spark": 4.5, "reading the text": 60.25, "training": 3900.0},
+        "stopped_early": "after epoch 5: <u>",
+        "versions": {"spark_w2v": "0.1.0", "commit": "abc1234", "python": "3.11.7", "numpy": "2.4.6"},
+        "fingerprint": {"input": ["<script>window.hit=1</script>"]},
     }  # fmt: skip
     section = {"section": "<i>capital", "questions": 10, "used": 9, "add": 0.5, "mul": None}
     scores = {
@@ -308,3 +313,68 @@ def test_a_page_of_few_words_opens(chromium: webdriver.Chrome, count: int, tmp_p
         run(chromium, "document.querySelector('#found button').click()")
         assert len(chromium.find_elements(By.CSS_SELECTOR, "#detail .neighbor")) == count - 1
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_on_a_phone_the_neighbours_of_a_tapped_word_come_into_view(browser: webdriver.Chrome) -> None:
+    look(browser, *PHONE)
+    run(browser, "document.getElementById('map').scrollIntoView({block: 'start'}); scrollBy(0, -150)")
+    tapped = """
+    const label = [...document.querySelectorAll("#map text[data-id]")][0], box = label.getBoundingClientRect();
+    const svg = document.querySelector("#map svg"), x = box.left + box.width / 2, y = box.top + box.height / 2;
+    const touch = {clientX: x, clientY: y, pointerId: 1, pointerType: "touch", bubbles: true};
+    svg.setPointerCapture = () => {};
+    svg.dispatchEvent(new PointerEvent("pointerdown", touch));
+    svg.dispatchEvent(new PointerEvent("pointerup", touch));
+    """
+    before = run(browser, "return document.getElementById('detail').getBoundingClientRect().top - innerHeight")
+    assert before > -100, "the neighbours are in view already"
+    run(browser, tapped)
+    shown = "const b = document.querySelectorAll('#detail .neighbor')[4]; const r = b.getBoundingClientRect();"
+    WebDriverWait(browser, 5).until(lambda b: run(b, "return document.querySelector('#detail .neighbor') !== null"))
+    assert run(browser, shown + "return r.top >= 0 && r.bottom <= innerHeight")
+
+
+def test_on_a_desk_choosing_a_word_does_not_move_the_page(browser: webdriver.Chrome) -> None:
+    run(browser, "document.getElementById('words').scrollIntoView({block: 'start'})")
+    before = run(browser, "return scrollY")
+    run(browser, "document.querySelector('#detail .chips button').click()")
+    assert run(browser, "return scrollY") == before
+
+
+def test_no_focus_ring_is_clipped(browser: webdriver.Chrome) -> None:
+    clipped = """
+    const found = [];
+    for (const one of document.querySelectorAll("a, button, input, summary, [tabindex]")) {
+      one.focus({focusVisible: true});
+      const style = getComputedStyle(one);
+      if (style.outlineStyle === "none") { found.push("no ring: " + one.outerHTML.slice(0, 80)); continue; }
+      const out = parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset), r = one.getBoundingClientRect();
+      const ring = [r.left - out, r.top - out, r.right + out, r.bottom + out];
+      for (let up = one.parentElement; up; up = up.parentElement) {
+        if (getComputedStyle(up).overflow === "visible" || up === document.documentElement) continue;
+        const c = up.getBoundingClientRect();
+        if (ring[0] < c.left - 0.5 || ring[1] < c.top - 0.5 || ring[2] > c.right + 0.5 || ring[3] > c.bottom + 0.5)
+          found.push(one.outerHTML.slice(0, 80) + " in " + up.className);
+      }
+      const width = document.documentElement.clientWidth;
+      if (ring[0] < 0 || ring[2] > width) found.push("beyond: " + one.outerHTML.slice(0, 80));
+    }
+    return found;
+    """
+    for size in (DESK, PHONE):
+        look(browser, *size)
+        run(browser, "const b = document.querySelector('#detail .chips button'); if (b) b.click()")
+        assert run(browser, clipped) == []
+
+
+def test_the_page_says_when_where_and_for_how_long(browser: webdriver.Chrome) -> None:
+    settings = browser.find_element(By.ID, "settings").text
+    for said in ("<b>host", "local[2]", "4.3.0", "abc1234", "partitions used", "reading the text", "3900.0", "<u>"):
+        assert said in settings
+    assert "partitions_used" not in settings
+    assert browser.find_element(By.TAG_NAME, "time").get_attribute("datetime") == "2026-11-26T20:15:00.000Z"
+    assert "<b>host" in browser.find_element(By.ID, "lead").text
+    widths = run(
+        browser, "return [...document.querySelectorAll('#phases .bar i')].map(i => i.getBoundingClientRect().width)"
+    )
+    assert widths[0] < widths[1] < widths[2]

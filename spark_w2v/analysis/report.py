@@ -222,7 +222,10 @@ def page(run: Finished, evaluation: Evaluation | None = None) -> str:
 
 def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     """Of run.json what the page shows; its fingerprint may name a million files."""
-    names = ("configuration", "resolved", "seed", "corpus", "seconds", "prepare_seconds", "versions")
+    names = (
+        "configuration", "resolved", "seed", "corpus", "seconds", "prepare_seconds", "versions", "started", "host",
+        "spark", "phases", "stopped_early",
+    )  # fmt: skip
     fingerprint = run.get("fingerprint")
     paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
     return {name: run[name] for name in names if name in run} | {"input": paths}
