@@ -6,6 +6,7 @@ import importlib.util
 import json
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ CURVES = {
 
 
 MLFLOW_TEXT = 6000  # characters of a parameter that it takes
+URL_USER = re.compile(r"//[^/\s]*@")  # with the password, where MLFLOW_TRACKING_URI has them
 
 
 class JsonFormatter(logging.Formatter):
@@ -137,9 +139,10 @@ class MlflowWriter:
         try:
             yield
         except Exception as error:  # of a server, a disk, or a file of another version
+            reason = URL_USER.sub("//", str(error)).strip().partition("\n")[0][:300] or type(error).__name__
+            if not self._broken:
+                log.warning("MLflow: no more is logged there (%s)", reason)
             self._broken = True
-            reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
-            log.warning("MLflow: no more is logged there (%s)", reason)
 
     def add(self, metrics: Mapping[str, Any]) -> None:
         """Log the metrics of one epoch."""
