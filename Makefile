@@ -102,7 +102,7 @@ package-env: .venv/.installed-dev ## Build dist/environment.pex: what executors 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 \
     --no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock: ## Renew requirements/*.txt from pyproject.toml (needs uv)
-	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --extra stores -o requirements/run.txt
 	$(COMPILE) pyproject.toml --group dev -c requirements/run.txt -o requirements/dev.txt
 	$(COMPILE) --group bench -c requirements/dev.txt -o requirements/bench.txt
 	$(COMPILE) --group airflow -o requirements/airflow.txt

@@ -36,9 +36,10 @@ def watched(command: list[object], corpus: Path, output: Path, width: int, **mor
 
 @pytest.mark.parametrize(("command", "width"), [(COMMAND, 80), pytest.param(SUBMIT, 140, marks=pytest.mark.slow)])
 def test_a_run_moves_every_two_seconds_and_fits_the_terminal(
-    command: list[object], width: int, corpus: Path, tmp_path: Path
+    command: list[object], width: int, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    seen = watched(command, corpus, tmp_path / "out", width)
+    # A short name: a path that is longer than a line is not broken, so that it can be copied.
+    seen = watched(command, corpus, tmp_path_factory.mktemp("t") / "out", width)
     assert seen.status == 0, seen.text
     # Before that, spark-submit starts a JVM and Python, and nothing of ours runs.
     assert seen.longest_silence(b"starting Spark" if command is SUBMIT else b"") < 2

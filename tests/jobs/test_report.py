@@ -34,7 +34,7 @@ def test_a_page_is_made_in_the_output_and_renewed(output: Path, capsys: pytest.C
     first = (output / "report.html").read_text(encoding="utf-8")
     assert '"loss":2.25' in first
     assert "\\u003c/script\\u003e" in first
-    assert capsys.readouterr().out == f"{output / 'report.html'}: 0.0 MB\n"
+    assert capsys.readouterr().out == f"{output / 'report.html'}: 0.1 MB\n"
     assert job.main([str(output)]) == 0
     assert (output / "report.html").read_text(encoding="utf-8") == first
 
