@@ -8,7 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
+from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
+from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.session import own_job_group, start_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, Request, TrainingRun
@@ -90,6 +92,12 @@ def train(
         try:
             with own_job_group(session.sparkContext):
                 published = run.run(session)
+        except UserError:
+            raise
+        except Exception as error:
+            if (explained := translate_error(error)) is None:
+                raise
+            raise UserError(explained) from error
         finally:
             if started:
                 session.stop()

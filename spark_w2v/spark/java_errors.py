@@ -20,6 +20,9 @@ class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[mi
         return str(self.args[0])
 
 
+# What workers import.
+PACKAGES = ("numpy", "scipy", "pyarrow", "pandas", "threadpoolctl", "spark_w2v")
+
 # What Spark and Hadoop say, and what it means to a user; the first that is found counts.
 MEANINGS = (
     (  # of the file itself, or of what would be its checksum
@@ -76,6 +79,15 @@ MEANINGS = (
     (
         r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
         "Spark refuses a setting ({reason}); change it, or leave it out.",
+    ),
+    (
+        rf"ModuleNotFoundError: No module named '(?P<reason>(?:{'|'.join(PACKAGES)})\b[^']*)'",
+        "the Python of Spark's workers has no {reason}, so it is another one than this; set PYSPARK_PYTHON or "
+        "spark.pyspark.python before Spark starts, or ship the packages to the executors (make package).",
+    ),
+    (
+        r"PYTHON_VERSION_MISMATCH\] (?P<reason>Python in worker[^\n]*?)[.,]? (?:PySpark|Please|SQLSTATE)",
+        "{reason}; set PYSPARK_PYTHON or spark.pyspark.python to one Python before Spark starts.",
     ),
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )

@@ -17,6 +17,7 @@ from spark_w2v.errors import (
     SparkLostError,
     StorageError,
 )
+from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
 
 
@@ -99,3 +100,7 @@ class TrainingParams(SkipGramParams):
                 sentence = sentence.replace(key, name)
             error.args = (sentence,)
             raise
+        except Exception as error:
+            if (explained := translate_error(error)) is None:
+                raise
+            raise ConfigError(f"{self.uid}: {explained}") from error

@@ -59,8 +59,8 @@ def test_without_the_environment_executors_miss_numpy(
     nothing_but_python: Path,
 ) -> None:
     run = submit(python_without_checkout, str(nothing_but_python / "python3"))
-    assert run.finish() == 1, run.printed
-    assert "ModuleNotFoundError: No module named 'numpy'" in run.printed
+    assert run.finish() == 2, run.printed
+    assert "train.py: the Python of Spark's workers has no numpy" in run.printed
 
 
 def test_with_the_environment_driver_and_executors_need_nothing_else(
