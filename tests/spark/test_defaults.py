@@ -1,0 +1,83 @@
+"""The settings that a run gets where the user gives none, without a Spark."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from spark_w2v.errors import UserError
+from spark_w2v.spark import defaults
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_file_of_settings_is_read_as_spark_reads_it() -> None:
+    text = "# a comment\n\nspark.a   b c\nspark.d=e\n  spark.f : g=h\nspark.i\n!also a comment\n"
+    assert defaults.parse_properties(text) == {"spark.a": "b c", "spark.d": "e", "spark.f": "g=h"}
+
+
+def test_files_of_a_checkout_are_left_out_where_they_are_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = defaults.default_settings()
+    assert found["spark.driver.extraJavaOptions"] == "-XX:TieredStopAtLevel=1 -Xlog:cds*=off"
+    assert "spark.driver.extraClassPath" not in found
+    assert found["spark.sql.shuffle.partitions"] == "8"
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / "classes.jsa").touch()
+    (tmp_path / ".venv" / "log4j2.jar").touch()
+    found = defaults.default_settings()
+    assert "-XX:SharedArchiveFile=.venv/classes.jsa" in found["spark.driver.extraJavaOptions"]
+    assert found["spark.driver.extraClassPath"] == ".venv/log4j2.jar"
+
+
+def test_conf_links_to_the_files_of_the_package() -> None:
+    for name in ("spark-defaults.conf", "log4j2.properties"):
+        assert (ROOT / "conf" / name).resolve() == ROOT / "spark_w2v" / "spark" / name
+
+
+def test_what_is_for_one_machine_is_for_one_machine() -> None:
+    settings = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8", "spark.broadcast.compress": "false"}
+    assert defaults.for_master(settings, None) == settings
+    assert defaults.for_master(settings, "local[2]") == settings
+    for master in ("spark://host:7077", "yarn", "local-cluster[2,1,512]"):
+        assert defaults.for_master(settings, master) == {"spark.broadcast.compress": "false"}
+
+
+def test_the_users_settings_are_those_of_arguments_before_those_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spark-defaults.conf").write_text("spark.master spark://file\nspark.a file\nspark.b file\n")
+    (tmp_path / "other.conf").write_text("spark.b other\n")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS", raising=False)
+    assert defaults.users_settings() == {"spark.master": "spark://file", "spark.a": "file", "spark.b": "file"}
+    monkeypatch.setenv(
+        "PYSPARK_SUBMIT_ARGS", "--master 'local[3]' --driver-memory 2g --conf spark.a='x y' --py-files z pyspark-shell"
+    )
+    assert defaults.users_settings() == {
+        "spark.master": "local[3]", "spark.driver.memory": "2g", "spark.a": "x y", "spark.b": "file",
+    }  # fmt: skip
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--properties-file {tmp_path / 'other.conf'} pyspark-shell")
+    assert defaults.users_settings() == {"spark.b": "other"}
+
+
+def test_java_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(UserError, match="has no bin/java; set it to a Java 17 or newer, or unset it"):
+        defaults.find_java()
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(defaults.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="no java is on PATH; install it"):
+        defaults.find_java()
+    assert "JAVA_HOME" not in os.environ
+
+
+def test_the_java_of_a_package_is_started_without_a_module_that_it_lacks(tmp_path: Path) -> None:
+    real = tmp_path / "real java"
+    real.write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
+    real.chmod(0o755)
+    defaults.write_java(tmp_path / "home", str(real))
+    command = [str(tmp_path / "home" / "bin" / "java"), "-a b", "--add-modules=jdk.incubator.vector", "", "-c"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[-a b][][-c]"
