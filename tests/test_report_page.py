@@ -1,6 +1,7 @@
 """report.html in Chromium, as a person uses it: searching, clicking, zooming, in light and dark, on a phone."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -38,7 +39,7 @@ HOSTILE = {
     "\u200d": "\\u{200d}", "\r\n": "\\u{d}\\u{a}", "\ufeffbom": "\\u{feff}bom", " lead": "␣lead", "\u00a0": "\\u{a0}",
     "a\u2067b": "a\\u{2067}b", "\u001b[31mred": "\\u{1b}[31mred",
 }  # fmt: skip
-PHONE, DESK = (360, 740, True), (1280, 900, False)
+PHONE, DESK = (390, 844, True), (1400, 900, False)
 
 
 def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
@@ -51,6 +52,7 @@ def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
         {
             "epoch": e, "loss": 3 / e + 1, "held_out_loss": 3 / e + 1.1, "learning_rate": 0.05 * (1 - e / 5),
             "pairs": 10**7, "words": 10**6, "seconds": 12.3, "words_per_second": 80_000 + e,
+            "words_per_second_per_core": 41_000 + e,
         }
         for e in range(1, 6)
     ]  # fmt: skip
@@ -65,7 +67,7 @@ def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
         "spark": {"version": "4.3.0", "master": "local[2]", "cores": 2},
         "phases": {"starting Spark": 4.5, "reading the text": 60.25, "training": 3900.0},
         "stopped_early": "after epoch 5: <u>",
-        "versions": {"spark_w2v": "0.1.0", "commit": "abc1234", "python": "3.11.7", "numpy": "2.4.6"},
+        "versions": {"spark_w2v": "0.2.0.dev0", "commit": "abc1234", "python": "3.11.7", "numpy": "2.4.6"},
         "fingerprint": {"input": ["<script>window.hit=1</script>"]},
     }  # fmt: skip
     section = {"section": "<i>capital", "questions": 10, "used": 9, "add": 0.5, "mul": None}
@@ -120,12 +122,14 @@ def browser(chromium: webdriver.Chrome, page: Path) -> Iterator[webdriver.Chrome
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def look(browser: webdriver.Chrome, width: int, height: int, phone: bool, scheme: str = "light") -> None:
+def look(
+    browser: webdriver.Chrome, width: int, height: int, phone: bool, scheme: str = "light", motion: str = "reduce"
+) -> None:
     metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": phone}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     features = [
         {"name": "prefers-color-scheme", "value": scheme},
-        {"name": "prefers-reduced-motion", "value": "reduce"},
+        {"name": "prefers-reduced-motion", "value": motion},
     ]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
 
@@ -315,66 +319,155 @@ def test_a_page_of_few_words_opens(chromium: webdriver.Chrome, count: int, tmp_p
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-def test_on_a_phone_the_neighbours_of_a_tapped_word_come_into_view(browser: webdriver.Chrome) -> None:
-    look(browser, *PHONE)
-    run(browser, "document.getElementById('map').scrollIntoView({block: 'start'}); scrollBy(0, -150)")
-    tapped = """
-    const label = [...document.querySelectorAll("#map text[data-id]")][0], box = label.getBoundingClientRect();
-    const svg = document.querySelector("#map svg"), x = box.left + box.width / 2, y = box.top + box.height / 2;
-    const touch = {clientX: x, clientY: y, pointerId: 1, pointerType: "touch", bubbles: true};
-    svg.setPointerCapture = () => {};
-    svg.dispatchEvent(new PointerEvent("pointerdown", touch));
-    svg.dispatchEvent(new PointerEvent("pointerup", touch));
-    """
-    before = run(browser, "return document.getElementById('detail').getBoundingClientRect().top - innerHeight")
-    assert before > -100, "the neighbours are in view already"
-    run(browser, tapped)
-    shown = "const b = document.querySelectorAll('#detail .neighbor')[4]; const r = b.getBoundingClientRect();"
-    WebDriverWait(browser, 5).until(lambda b: run(b, "return document.querySelector('#detail .neighbor') !== null"))
-    assert run(browser, shown + "return r.top >= 0 && r.bottom <= innerHeight")
+TAP = """
+const label = document.querySelector("#map text[data-id]"), box = label.getBoundingClientRect();
+const svg = document.querySelector("#map svg"), x = box.left + box.width / 2, y = box.top + box.height / 2;
+const touch = {clientX: x, clientY: y, pointerId: 1, pointerType: "touch", bubbles: true};
+svg.setPointerCapture = () => {};
+svg.dispatchEvent(new PointerEvent("pointerdown", touch));
+svg.dispatchEvent(new PointerEvent("pointerup", touch));
+"""
+# The heading, and the last neighbour, of ten.
+IN_VIEW = """
+const boxes = ["#detail h3", "#detail .neighbor:nth-of-type(10)"].map(s => document.querySelector(s));
+return boxes.every(b => b && b.getBoundingClientRect().top >= 0 && b.getBoundingClientRect().bottom <= innerHeight);
+"""
+
+
+@pytest.mark.parametrize("motion", ["reduce", "no-preference"])
+def test_on_a_phone_the_neighbours_of_a_tapped_word_come_into_view(browser: webdriver.Chrome, motion: str) -> None:
+    look(browser, *PHONE, motion=motion)
+    browser.refresh()
+    run(browser, "scrollTo({top: document.getElementById('map').offsetTop - 320, behavior: 'instant'})")
+    settle(browser)
+    assert run(browser, "return document.getElementById('detail').getBoundingClientRect().top > innerHeight - 80")
+    run(browser, TAP)
+    assert run(browser, IN_VIEW) == (motion == "reduce")  # at once, or smoothly
+    WebDriverWait(browser, 5).until(lambda b: run(b, IN_VIEW))
+
+    # A tap on a neighbour, while the heading is above the screen.
+    last = run(browser, "return [...document.querySelectorAll('#detail .neighbor bdi')].at(-1).textContent")
+    run(browser, "scrollTo({top: document.querySelector('#detail .neighbor').offsetTop + 150, behavior: 'instant'})")
+    assert not run(browser, IN_VIEW)
+    run(browser, "[...document.querySelectorAll('#detail .neighbor')].at(-1).click()")
+    assert chosen(browser) == last
+    WebDriverWait(browser, 5).until(lambda b: run(b, IN_VIEW))
+
+    # What was searched for: its field is above the map.
+    run(browser, "scrollTo({top: document.getElementById('search').offsetTop, behavior: 'instant'})")
+    assert not run(browser, IN_VIEW)
+    run(browser, SEARCH, ["word7"])
+    run(browser, "document.querySelector('#found button').click()")
+    WebDriverWait(browser, 5).until(lambda b: run(b, IN_VIEW))
 
 
 def test_on_a_desk_choosing_a_word_does_not_move_the_page(browser: webdriver.Chrome) -> None:
+    look(browser, 1400, 640, phone=False)  # the panel is as high as the map, and ends below the window
     run(browser, "document.getElementById('words').scrollIntoView({block: 'start'})")
     before = run(browser, "return scrollY")
     run(browser, "document.querySelector('#detail .chips button').click()")
-    assert run(browser, "return scrollY") == before
+    assert run(browser, "return scrollY") == before > 0
 
 
-def test_no_focus_ring_is_clipped(browser: webdriver.Chrome) -> None:
-    clipped = """
-    const found = [];
-    for (const one of document.querySelectorAll("a, button, input, summary, [tabindex]")) {
-      one.focus({focusVisible: true});
-      const style = getComputedStyle(one);
-      if (style.outlineStyle === "none") { found.push("no ring: " + one.outerHTML.slice(0, 80)); continue; }
-      const out = parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset), r = one.getBoundingClientRect();
-      const ring = [r.left - out, r.top - out, r.right + out, r.bottom + out];
-      for (let up = one.parentElement; up; up = up.parentElement) {
-        if (getComputedStyle(up).overflow === "visible" || up === document.documentElement) continue;
-        const c = up.getBoundingClientRect();
-        if (ring[0] < c.left - 0.5 || ring[1] < c.top - 0.5 || ring[2] > c.right + 0.5 || ring[3] > c.bottom + 0.5)
-          found.push(one.outerHTML.slice(0, 80) + " in " + up.className);
-      }
-      const width = document.documentElement.clientWidth;
-      if (ring[0] < 0 || ring[2] > width) found.push("beyond: " + one.outerHTML.slice(0, 80));
-    }
-    return found;
-    """
-    for size in (DESK, PHONE):
-        look(browser, *size)
-        run(browser, "const b = document.querySelector('#detail .chips button'); if (b) b.click()")
-        assert run(browser, clipped) == []
+CLIPPED = """
+const found = [];
+let looked = 0;
+for (const one of document.querySelectorAll("a, button, input, summary, [tabindex]")) {
+  one.focus({focusVisible: true});
+  if (document.activeElement !== one) { found.push("takes no focus: " + one.outerHTML.slice(0, 80)); continue; }
+  looked++;
+  const style = getComputedStyle(one);
+  if (style.outlineStyle === "none") { found.push("no ring: " + one.outerHTML.slice(0, 80)); continue; }
+  const out = parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset), r = one.getBoundingClientRect();
+  const ring = [r.left - out, r.top - out, r.right + out, r.bottom + out];
+  for (let up = one.parentElement; up !== document.documentElement; up = up.parentElement) {
+    if (getComputedStyle(up).overflow === "visible") continue;
+    const c = up.getBoundingClientRect();
+    if (ring[0] < c.left || ring[1] < c.top || ring[2] > c.right || ring[3] > c.bottom)
+      found.push(one.outerHTML.slice(0, 80) + " in " + up.className);
+  }
+  if (ring[0] < 0 || ring[1] < 0 || ring[2] > document.documentElement.clientWidth || ring[3] > innerHeight)
+    found.push("beyond the window: " + one.outerHTML.slice(0, 80) + ring);
+}
+return [looked, found];
+"""
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+def test_no_focus_ring_is_clipped(browser: webdriver.Chrome, size: tuple[int, int, bool]) -> None:
+    look(browser, *size)
+    run(browser, "document.querySelectorAll('details').forEach(d => d.open = true)")
+    chips, clipped = run(browser, CLIPPED)
+    assert clipped == []
+    run(browser, "document.querySelector('#detail .chips button').click()")
+    run(browser, SEARCH, ["word1"])
+    looked, clipped = run(browser, CLIPPED)
+    assert clipped == []
+    assert looked > chips > 10, "neighbours and what was found have no ring"
 
 
 def test_the_page_says_when_where_and_for_how_long(browser: webdriver.Chrome) -> None:
     settings = browser.find_element(By.ID, "settings").text
-    for said in ("<b>host", "local[2]", "4.3.0", "abc1234", "partitions used", "reading the text", "3900.0", "<u>"):
+    for said in (
+        "host <b>host", "Spark 4.3.0", "Spark's master local[2]", "cores 2", "spark_w2v 0.2.0.dev0", "commit abc1234",
+        "partitions used 2", "ended early after epoch 5: <u>", "total time 1 h 6 min",
+    ):  # fmt: skip
         assert said in settings
-    assert "partitions_used" not in settings
-    assert browser.find_element(By.TAG_NAME, "time").get_attribute("datetime") == "2026-11-26T20:15:00.000Z"
-    assert "<b>host" in browser.find_element(By.ID, "lead").text
-    widths = run(
+    lead = browser.find_element(By.ID, "lead").text
+    assert "on <b>host. The training ended early, after epoch 5: <u>." in lead
+    for moment in browser.find_elements(By.TAG_NAME, "time"):
+        assert moment.get_attribute("datetime") == "2026-11-26T20:15:00.000Z"
+        assert moment.get_attribute("title") == "2026-11-26 20:15:00 UTC"
+        assert "2026" in moment.text
+    phases = browser.find_element(By.ID, "phases").text.split("\n")
+    assert phases[2:] == ["starting Spark", "4.5", "reading the text", "60.3", "training", "3900.0"]
+    bars = run(
         browser, "return [...document.querySelectorAll('#phases .bar i')].map(i => i.getBoundingClientRect().width)"
     )
-    assert widths[0] < widths[1] < widths[2]
+    assert bars[0] * 5 < bars[1] < bars[2] / 5
+
+
+def test_no_key_of_a_file_is_shown_as_a_name(browser: webdriver.Chrome) -> None:
+    run(browser, "document.querySelectorAll('details').forEach(d => d.open = true)")
+    text = browser.find_element(By.TAG_NAME, "main").text
+    # Keys of the configuration are what a user writes: section.key.
+    assert set(re.findall(r"\S*[a-z]_[a-z]\S*", text)) <= {
+        "spark_w2v",
+        "vocabulary.min_count",
+        "corpus.max_bad_fraction",
+    }
+    header = browser.find_element(By.CSS_SELECTOR, "#training thead").text
+    assert header.startswith("epoch training loss held-out loss learning rate words pairs time, s words per s")
+    assert "words per s per core" in header
+
+
+def test_the_configuration_is_shown_in_groups_that_say_what_they_are(browser: webdriver.Chrome) -> None:
+    groups = {
+        group.text.split("\n")[0]: group.text for group in browser.find_elements(By.CSS_SELECTOR, ".groups .card")
+    }
+    assert list(groups) == ["[training]", "[corpus]"]
+    assert "How the vectors are learned, and how the work is divided." in groups["[training]"]
+    assert "training.negatives\nNoise words per pair.\n5" in groups["[training]"]
+    assert "corpus.pattern\nRE2 regular expression" in groups["[corpus]"]
+    assert groups["[corpus]"].endswith("<b>")
+
+
+EARLIER: list[dict[str, Any]] = [
+    {}, {"started": None, "host": None, "spark": None, "phases": None, "stopped_early": None, "versions": None},
+    {"started": "<b>never", "host": 7, "spark": {}, "phases": {"x": "<b>"}, "stopped_early": "", "versions": {}},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("facts", EARLIER)
+def test_a_page_of_an_earlier_run_opens(chromium: webdriver.Chrome, facts: dict[str, Any], tmp_path: Path) -> None:
+    finished = report.Finished(
+        "run", pa.array(["a", "b"]), np.array([9, 5]), np.eye(2, dtype=np.float32), facts, [{"epoch": 1, "loss": 2.0}]
+    )
+    report.write(tmp_path / "earlier.html", report.page(finished))
+    chromium.get((tmp_path / "earlier.html").as_uri())
+    WebDriverWait(chromium, 10).until(lambda b: b.find_elements(By.ID, "foot"))
+    assert chromium.find_element(By.ID, "settings").is_displayed()
+    assert chromium.find_elements(By.ID, "phases") == []
+    assert ("<b>never" in chromium.find_element(By.ID, "lead").text) == (facts.get("started") is not None)
+    assert chromium.find_element(By.ID, "foot").text != ""
+    assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]

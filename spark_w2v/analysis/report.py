@@ -16,8 +16,9 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import msgspec
 import numpy as np
@@ -27,6 +28,8 @@ from numpy.typing import NDArray
 from spark_w2v.analysis.evaluation_results import Evaluation
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.analysis.word_map import word_map
+from spark_w2v.config import SECTIONS as CONFIGURATION
+from spark_w2v.config import Config
 from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
@@ -215,6 +218,7 @@ def page(run: Finished, evaluation: Evaluation | None = None) -> str:
         "cosines": _base64(np.rint(cosines * 100 + 100).astype(np.uint8)),  # 1.00 is 200, -1.00 is 0
         "places": np.rint((places + 1) * SQUARE / 2).astype(int).reshape(-1).tolist(),
         "ranks": _ranks(run.counts),
+        "meanings": _meanings(),
         "evaluation": None if evaluation is None else _evaluation(evaluation),
     }
     return _filled(data)
@@ -229,6 +233,15 @@ def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     fingerprint = run.get("fingerprint")
     paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
     return {name: run[name] for name in names if name in run} | {"input": paths}
+
+
+def _meanings() -> dict[str, dict[str, str]]:
+    """Of every section of the configuration, what its keys mean; under "" what it is itself."""
+    classes = get_type_hints(Config)
+    return {
+        section: {"": str(classes[section].__doc__), **{name: key.description for name, key in keys.items()}}
+        for section, keys in CONFIGURATION.items()
+    }
 
 
 def _most_shown(words: int, dimensions: int) -> int:
@@ -287,12 +300,12 @@ def _thinned(rows: Sequence[Any], most: int) -> list[Any]:
 
 
 def _cut_texts(value: Any, length: int = TEXT, rows: int = LIST) -> Any:
-    """Texts and lists cut to what a page has room for."""
+    """Texts, lists and objects cut to what a page has room for."""
     match value:
         case str():
             return _cut(value, length)
         case Mapping():
-            return {_cut(key, length): _cut_texts(one, length, rows) for key, one in value.items()}
+            return {_cut(key, length): _cut_texts(one, length, rows) for key, one in islice(value.items(), rows)}
         case list() | tuple():
             return [_cut_texts(one, length, rows) for one in value[:rows]]
         case _:

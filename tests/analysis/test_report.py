@@ -21,6 +21,7 @@ from spark_w2v.analysis.evaluation_results import Evaluation
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.analysis.report import Finished, page
 from spark_w2v.analysis.word_map import principal_axes, word_map
+from spark_w2v.config import KEYS
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embedding_files, embedding_writer, embeddings
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
@@ -131,6 +132,12 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
         rng.normal(size=(12_000, 4)),
         configuration={"corpus": {f"k{i}": "𝔘" * 5000 for i in range(40)}},
         fingerprint={"input": ["𝔘" * 5000] * 10_000},
+        started="𝔘" * 5000,
+        host="𝔘" * 10**6,
+        stopped_early="𝔘" * 10**6,
+        spark={"master": "𝔘" * 10**6},
+        phases={f"{i}" + "𝔘" * 500: 1.5 for i in range(10_000)},
+        versions={f"{i}" + "𝔘" * 500: "𝔘" * 500 for i in range(10_000)},
     )
     metrics = [{**run.metrics[0], "epoch": i, "pairs": 10**12} for i in range(20_000)]
     section = {"section": "<" * 1000, "questions": 10**9, "used": 10**9, "add": 0.123456789, "mul": None}
@@ -144,6 +151,15 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
     assert 1000 < len(data["words"]) < 10_000
     assert data["words"] == words[: len(data["words"])]
     assert [data["metrics"][i]["epoch"] for i in (0, -1)] == [0, 19_999]
+    assert [len(data["run"][name]) for name in ("host", "stopped_early")] == [report.TEXT, report.TEXT]
+    assert [len(data["run"][name]) for name in ("phases", "versions")] == [report.LIST, report.LIST]
+
+
+def test_the_page_explains_every_key_of_the_configuration() -> None:
+    meanings = data_of(page(random_run(3, 2)))["meanings"]
+    assert meanings["training"]["negatives"] == KEYS["training.negatives"].description
+    assert {f"{section}.{name}" for section, keys in meanings.items() for name in keys if name} == KEYS.keys()
+    assert meanings["vocabulary"][""].startswith("Which words get a vector")
 
 
 @pytest.mark.parametrize("words", [0, 1, 2, 3, 4, 24, 25, 30, 200])
