@@ -62,6 +62,7 @@ def test_the_docstring_of_mllibs_word2vec_runs_with_the_import_changed(spark: Sp
     assert result.attempted == len(test.examples)
 
 
+@pytest.mark.slow
 def test_mllibs_example_program_runs_with_the_import_changed(spark: SparkSession, capsys: Any) -> None:
     program = Path(pyspark.__path__[0]) / "examples" / "src" / "main" / "python" / "ml" / "word2vec_example.py"
     source = program.read_text()

@@ -217,7 +217,7 @@ def faulty_runs(bucket: str, tmp_path: Path, proxy: Proxy, faults: int, chance: 
 
 
 def test_faults_of_a_store_end_a_run_well_or_with_75(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
-    faulty_runs(bucket, tmp_path, proxy, len(FAULTS), random.Random(3))
+    faulty_runs(bucket, tmp_path, proxy, 2, random.Random(3))
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_java_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytes
         defaults.find_java()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(defaults.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match="no java is on PATH; install it"):
         defaults.find_java()
     assert "JAVA_HOME" not in os.environ
