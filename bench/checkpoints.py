@@ -1,4 +1,4 @@
-"""What checkpoints cost: python -m bench.checkpoints prints the time of an epoch with and without them.
+"""Cost of checkpoints: python -m bench.checkpoints prints the time of an epoch with and without them.
 
 The job runs in local mode on the base case of bench.scale, without checkpoints, with checkpoints beside a local output,
 and with checkpoints that are uploaded to moto's S3 server over HTTP on loopback, which needs a part of the same cores.

@@ -77,7 +77,7 @@ class Goal(NamedTuple):
 
 
 def goals_of(size: Size) -> list[Goal]:
-    """What the figures have to show; the cases are theirs."""
+    """Goals that the figures have to meet; the cases are theirs."""
     w, small, large = size.words, size.small, size.large
     goals = [
         Goal(f"MLlib / ours, {text / 1e6:g} M words, B {b}, V {large:,}: {about}", value,
@@ -102,7 +102,7 @@ def goals_of(size: Size) -> list[Goal]:
 
 
 def command_of(case: Case, master: str, text: Path, output: Path, seed: int) -> list[str]:
-    """What starts this run from the root of the checkout."""
+    """Command that starts this run from the root of the checkout."""
     options = ["--master", master if case.place == "cluster" else f"local[{CORES}]"]
     options += ["--executor-memory", EXECUTOR_MEMORY]
     if case.system == "mllib":

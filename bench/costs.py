@@ -1,4 +1,4 @@
-"""What each part of a run costs: a sum of constants, each times how often it is paid; and what a cluster would take.
+"""Costs of each part of a run, as sums of constants times how often each is paid; predictions for clusters.
 
 The constants are fitted on runs. W words of the corpus, V of the vocabulary, D dimensions, B blocks, T tasks.
 """
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 
 
 class Trained(Protocol):
-    """What the kernel's cost depends on."""
+    """Quantities that the kernel's cost depends on."""
 
     @property
     def buckets(self) -> Buckets: ...
@@ -304,13 +304,13 @@ class Cluster(NamedTuple):
         return self.kernels / self.hours
 
     def most(self, names: Sequence[str] = ("kernels", "waiting", "drawing", "exchange", "others")) -> str:
-        """What takes most of the time."""
+        """Part that takes most of the time."""
         return max(names, key=lambda name: float(getattr(self, name)))
 
 
 @cache
 def cluster_work(words: int, vocabulary: int, cores: int, blocks: int) -> Work:
-    """What a run by conf/cluster.toml has to do."""
+    """Return the work of a run by conf/cluster.toml."""
     settings = load(str(measure.ROOT / "conf" / "cluster.toml"), [])
     return work_of(
         zipf_counts(words, vocabulary), settings.training.dimensions, blocks, cores, epochs=settings.training.epochs,

@@ -43,7 +43,7 @@ GATHER, SCATTER = 4, 4  # bytes a number: read once, written once
 
 
 class Peaks(NamedTuple):
-    """What one core does at best.
+    """Return the peak rates of one core.
 
     Args:
         bytes_a_ns: of a copy, read and written.

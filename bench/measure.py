@@ -35,7 +35,7 @@ class Measured(NamedTuple):
 
 
 def environment() -> dict[str, str]:
-    """What `make` would set, also when started by hand."""
+    """Return the environment that `make` would set, also when started by hand."""
     variables = {name: value for name, value in os.environ.items() if name not in UNSET}
     variables |= {"PYSPARK_PYTHON": sys.executable, "PYSPARK_DRIVER_PYTHON": sys.executable}
     variables["SPARK_LOCAL_IP"] = "127.0.0.1"

@@ -28,7 +28,7 @@ NUMBERS = itertools.count(1)
 
 
 class RefusedError(RuntimeError):
-    """What the kernel, or its tools, said instead of making a namespace or limiting a link."""
+    """Error of the kernel or its tools where a namespace or a limited link cannot be made."""
 
 
 class Network:
@@ -94,7 +94,7 @@ class Network:
         return f"{self._name}-{place}"
 
     def prefix(self, machine: str) -> tuple[str, ...]:
-        """What starts a command on this machine, when the command follows it."""
+        """Prefix that starts the command after it on this machine."""
         return ("ip", "netns", "exec", self._namespace(machine))
 
     def host(self, number: int) -> Host:

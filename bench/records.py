@@ -1,4 +1,4 @@
-"""What a record of the shuffle costs besides its bytes: python -m bench.records prints core-seconds.
+"""Cost of a record of the shuffle besides its bytes: python -m bench.records prints core-seconds.
 
 The same bytes of pairs go from two tasks that draw to two that train, in few large records and in many small ones,
 through the same functions as in a run. In the runs of bench.scale the records are as many as the pairs are, so that

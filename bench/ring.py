@@ -51,7 +51,7 @@ class Machines(NamedTuple):
 
 
 class Epoch(NamedTuple):
-    """What became of it, in seconds from when all tasks have their first blocks.
+    """Results of a simulation, in seconds from when all tasks have their first blocks.
 
     Args:
         trained: the last bucket has been trained.

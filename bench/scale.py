@@ -107,7 +107,7 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
 
 
 def of_events(lines: Iterable[str]) -> dict[str, float]:
-    """What Spark's event log says of the epochs: core-seconds of drawing, bytes of the shuffle."""
+    """Return the core-seconds of drawing and the bytes of the shuffle per epoch, from Spark's event log."""
     stages: set[int] = set()
     milliseconds, size = 0, 0
     for line in lines:

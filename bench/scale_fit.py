@@ -48,7 +48,7 @@ class Told(NamedTuple):
 
     @property
     def need(self) -> Need:
-        """What the memory check of the job asks for."""
+        """Memory that the check of the job asks for."""
         w = self.work
         return needed(w.vocabulary, w.dimensions, w.blocks, "blocks", w.pairs, w.tasks, w.snapshots)
 
@@ -70,7 +70,7 @@ class ToldSingle(NamedTuple):
 
 
 def work_of_case(case: Case, counts: list[list[int]] | None) -> Work:
-    """What a run here has to do."""
+    """Work of a run on this machine."""
     known = (
         zipf_counts(case.words, case.vocabulary) if counts is None else np.repeat(np.array(counts[0]), counts[1])[::-1]
     )
@@ -78,7 +78,7 @@ def work_of_case(case: Case, counts: list[list[int]] | None) -> Work:
 
 
 def parts_of(run: dict[str, Any], work: Work, constants: Constants | None = None) -> Parts:
-    """What a run says of its parts.
+    """Return what a run recorded of its parts.
 
     Args:
         constants: of the kernel and of taking pairs; without them, what tasks wait is not divided.

@@ -54,7 +54,7 @@ def _use(fitted: bool) -> str:
 
 
 def constants_table(model: Model) -> str:
-    """What everything costs."""
+    """Table of all costs."""
 
     def row(part: str, term: Term | KernelTerm, value: float, other: str) -> Sequence[str]:
         return f"{ABOUT[part]}: {term.of}", f"{value * term.scale:,.3g} {term.unit}", other
@@ -188,7 +188,7 @@ def clusters_table(clusters: Clusters) -> str:
 
 
 class Goal(NamedTuple):
-    """What a run should come to: hours at most, or a share of the kernels at least."""
+    """Goal of a run: hours at most, or a share of the kernels at least."""
 
     words: int
     vocabulary: int
@@ -243,7 +243,7 @@ def blocks_table(clusters: Clusters, model: Model) -> str:
 
 
 def disks_table(clusters: Clusters, model: Model) -> str:
-    """What hangs on the assumed disks and memory."""
+    """Tables of the dependence on the assumed disks and memory."""
     rows = []
     for words, vocabulary in ((10**9, 10**6), (10**11, 10**6)):
         for cores in (64, 512):

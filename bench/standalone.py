@@ -90,7 +90,7 @@ class Daemon:
         self.process = psutil.Process(self._popen.pid)
 
     def wait_for(self, pattern: str) -> str:
-        """What its log says."""
+        """Return the content of its log."""
         found: list[str] = []
 
         def says() -> bool:

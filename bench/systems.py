@@ -31,7 +31,7 @@ SUBMIT = (
 
 
 class System(NamedTuple):
-    """What runs, and on how many cores; partitions are MLlib's or ours."""
+    """System and number of cores; partitions are MLlib's or ours."""
 
     kind: str
     cores: int
@@ -52,7 +52,7 @@ SYSTEMS = {
 
 
 class Facts(NamedTuple):
-    """What a run says of itself.
+    """Facts that a run reports.
 
     Args:
         vocabulary_seconds: until training starts, without starting Python or Spark; None where it cannot be told apart.
@@ -68,7 +68,7 @@ class Facts(NamedTuple):
 
 
 def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> list[str]:
-    """What to start, from the root of the checkout."""
+    """Command to start, from the root of the checkout."""
     system = SYSTEMS[name]
     own = [name, "--text", str(text), "--output", str(output), "--alpha", str(alpha), "--seed", str(seed)]
     if system.kind == "gensim":
@@ -91,14 +91,14 @@ def command(name: str, text: Path, output: Path, alpha: float, seed: int) -> lis
 
 
 def train_command(options: Sequence[str], text: Path, output: Path | str, settings: Mapping[str, object]) -> list[str]:
-    """What starts the job: options of spark-submit, settings of ours."""
+    """Return the command of the job, from options of spark-submit and settings of ours."""
     sets = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
     job = ["jobs/train.py", "conf/local.toml", "--input", str(text), "--output", str(output), *sets]
     return [*SUBMIT, *options, *job]
 
 
 def mllib_command(options: Sequence[str], arguments: Sequence[str]) -> list[str]:
-    """What starts MLlib: options of spark-submit, arguments of main()."""
+    """Return the command of MLlib, from options of spark-submit and arguments of main()."""
     # It trains in the JVM, which is to compile as well as it can: Java's own default. It starts as fast as for ours.
     full = "-XX:TieredStopAtLevel=4"
     archive = "-XX:SharedArchiveFile=.venv/classes.jsa -Xlog:cds*=off"
@@ -108,7 +108,7 @@ def mllib_command(options: Sequence[str], arguments: Sequence[str]) -> list[str]
 
 
 def facts(name: str, output: Path) -> Facts:
-    """What a finished run says of itself."""
+    """Return the facts that a finished run reports."""
     if SYSTEMS[name].kind != "ours":
         return Facts(**json.loads((output / FACTS).read_text()))
     run = json.loads((output / "run.json").read_text())

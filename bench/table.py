@@ -99,7 +99,7 @@ def _spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def markdown(runs: Sequence[Run], order: Sequence[str], baseline: str, preamble: str) -> str:
-    """What was measured, the table, how to read it."""
+    """Return the description of what was measured, the table, and how to read it."""
     found = summary(runs, baseline)
     labels = [label for label in order if label in found]
     absolute = [(heading, decimals) for heading, _, _, decimals in COLUMNS]

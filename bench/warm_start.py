@@ -1,4 +1,4 @@
-"""What a day's new text changes: python -m bench.warm_start YESTERDAY --today PATH ... --rates 0.025 0.01.
+"""Changes by a day's new text: python -m bench.warm_start YESTERDAY --today PATH ... --rates 0.025 0.01.
 
 Begins with a finished run's vectors (as `--init` with `vocabulary.keep_missing`) and trains on today's text at several
 rates: one block, without Spark. The same questions are asked of the vectors before and after. With --both, a run on

@@ -143,7 +143,7 @@ def expected_groups(occurrences: Float64Array, pairs: float, width: int) -> Floa
 
 
 def bucket(center: Block, context: Block, share: float, window: int, total: float, dimensions: int) -> Buckets:
-    """What the kernel does in a bucket.
+    """Work of the kernel in a bucket.
 
     Args:
         share: of the epoch that the sweep trains.
@@ -188,7 +188,7 @@ class Sweep(NamedTuple):
 
 @dataclass(frozen=True)
 class Work:
-    """What a run has to do.
+    """Work of a run.
 
     Args:
         words, vocabulary: W, V.
@@ -317,7 +317,7 @@ def work_of(
     snapshots: bool = False,
     sweeps: int | None = None,
 ) -> Work:
-    """What a run has to do, with the defaults for all that is not said.
+    """Return the work of a run, with the defaults for all that is not given.
 
     Args:
         counts: (V,) of the words.

@@ -1,4 +1,4 @@
-"""What is called after each epoch, and may end a run."""
+"""Callbacks after each epoch, which may end a run."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -35,7 +35,7 @@ class EarlyStopping:
 
 
 class EpochCallbacks:
-    """What is called after each epoch, early stopping among it.
+    """All callbacks of a run, with early stopping.
 
     Args:
         callbacks: get the metrics of the epoch; the run ends after an epoch for which one returns true.

@@ -1,4 +1,4 @@
-"""What every command here does alike: one sentence for a mistake, and nothing printed that a terminal would obey."""
+"""Behaviour that all commands share: one sentence for a mistake, and no control characters on the terminal."""
 
 import argparse
 import functools

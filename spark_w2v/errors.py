@@ -14,7 +14,7 @@ class RefusedError(UserError):
 
 
 class StorageError(RuntimeError):
-    """What a storage refused and may allow later, in one sentence. Exit code 75; what was stored is unharmed."""
+    """A storage refused something that it may allow later. Exit code 75; what was stored is unharmed."""
 
 
 class BusyError(UserError):

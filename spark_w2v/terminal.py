@@ -1,4 +1,4 @@
-"""What a user sees of a run while it goes on: log lines that fit the screen, and one line that moves."""
+"""Output of a run while it goes on: log lines that fit the screen, and one line that moves."""
 
 import contextlib
 import logging

@@ -48,7 +48,7 @@ STARTING = "starting Spark"  # the phase before run
 
 @dataclass
 class Request:
-    """What a run is asked to do; the options of jobs/train.py.
+    """Request of a run; the options of jobs/train.py.
 
     Args:
         input: paths, or a DataFrame with the column `corpus.column`.

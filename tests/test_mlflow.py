@@ -1,4 +1,4 @@
-"""What --mlflow logs, in a store of MLflow's on this host; a server that refuses costs the log and not the run."""
+"""Logs of --mlflow in a store of MLflow's on this host; a server that refuses costs the log and not the run."""
 
 import importlib.util
 import json

@@ -1,4 +1,4 @@
-"""What the README and docs/ tell a reader to type exists: targets, files, keys, links, Python that compiles."""
+"""Everything that README and docs/ tell a reader to type exists: targets, files, keys, links, Python that compiles."""
 
 import re
 from pathlib import Path
@@ -32,7 +32,7 @@ def paths_in(code: str) -> set[str]:
 
 
 def targets_in(text: str) -> set[str]:
-    """What follows `make` in code: at the start of a line of shell, or in backquotes."""
+    """Return the targets after `make` in code: at the start of a line of shell, or in backquotes."""
     shell = [line for block in blocks(text, "sh") for line in block.splitlines()]
     commands = [*shell, *re.findall(r"`([^`\n]+)`", text)]
     return {target for line in commands for target in re.findall(r"^make (?:[A-Z]+=\S+ )*([a-z-]+)", line)}

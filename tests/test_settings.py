@@ -89,12 +89,12 @@ def probe(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Probe:
 
 
 def outcome(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What must not change: the digest of each run, or where there is none what was said."""
+    """Results that must not change: the digest of each run, or its message where there is none."""
     return {name: run.get("digest", said(run)) for name, run in found["runs"].items()}
 
 
 def said(run: Mapping[str, Any]) -> str:
-    """What a run said on stderr, without the log."""
+    """Return what a run wrote on stderr, without the log."""
     return "\n".join(line for line in run["said"].splitlines() if not re.match(r"\d\d:\d\d:\d\d ", line))
 
 

@@ -1,1 +1,1 @@
-"""What reads a finished run."""
+"""Analyses of a finished run."""

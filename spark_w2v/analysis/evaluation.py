@@ -65,7 +65,7 @@ def space(embeddings: Embeddings, restrict: int = RESTRICT) -> AnalogyIndex:
 
 
 def worse(this: "Similarity | Analogies", other: "Similarity | Analogies", share: float) -> list[str]:
-    """What is below a share of another run's, a sentence each: the score, and how much could be answered.
+    """Return what is below a share of another run's, a sentence each: the score, and how much could be answered.
 
     The latter because a run that lost half of its words may score better on the rest. A score of the other run that is
     not above 0, or could not be computed, says nothing and demands nothing.
@@ -239,7 +239,7 @@ def _section(name: str, tally: Int64Array) -> Section:
 
 
 def answers(space: AnalogyIndex, asked: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """What c is to, as a is to b: among R words but for a, b, c in any spelling, the lowest id of equals.
+    """Return what c is to, as a is to b: among R words but a, b, c in any spelling, the lowest id of equals.
 
     Args:
         asked: (N, 3) ids of a, b, c, each the most frequent spelling.

@@ -51,7 +51,7 @@ class Snapshot(NamedTuple):
 
 
 class _Incoming:
-    """What is still missing of one sweep."""
+    """Parts of one sweep that are still missing."""
 
     def __init__(self, plan: ExchangePlan) -> None:
         self.missing = {(kind, block) for kind in ROWS for block in range(plan.ring.blocks)}

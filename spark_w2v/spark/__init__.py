@@ -1,1 +1,1 @@
-"""What runs on Spark: besides ml.py, only this folder imports pyspark."""
+"""Steps on Spark; besides ml.py and api.py, only this folder imports pyspark."""

@@ -261,7 +261,7 @@ class BlockEpoch:
         )
 
     def _watch(self, part: DriverPart, job: "_Job", store: FileStore) -> Iterator[Event]:
-        """What happens in an attempt, until it has ended."""
+        """Yield the events of an attempt, until it has ended."""
         next_report = next_look = 0.0
         before: dict[str, float] = {}
         while True:
@@ -357,7 +357,7 @@ class _Job:
 
 
 def _reason(error: BaseException) -> str:
-    """What a failed job says, without the stack traces."""
+    """Return the message of a failed job, without the stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     for line in lines:
         for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):

@@ -1,4 +1,4 @@
-"""What a task of an epoch of `blocks` does: takes its pairs, trains its buckets, passes context blocks on."""
+"""A task of an epoch of `blocks`: takes its pairs, trains its buckets, passes context blocks on."""
 
 import json
 import os

@@ -43,7 +43,7 @@ OPEN_FILES = 256  # of other tasks' that a task keeps open
 
 @dataclass(frozen=True)
 class RunSpec:
-    """What every task of a run needs, broadcast once.
+    """Specification that every task of a run needs, broadcast once.
 
     Args:
         noise: (V,) probability of each row as a noise word, in block order.

@@ -164,7 +164,7 @@ def _cut_with(
 
 
 def _explained(step: Callable[[], Result]) -> Result:
-    """What a step returns; what Spark says of the user's files becomes one sentence."""
+    """Return the result of a step; Spark's errors on the user's files become one sentence."""
     try:
         return step()
     except UnreadablePathError as error:

@@ -120,7 +120,7 @@ class Hadoop:
             return False
 
     def matches(self, name: str) -> list[tuple[str, bool]]:
-        """What a file, directory or glob fits: its path, and whether that is on this machine.
+        """Return the paths that a file, directory or glob matches, each with whether it is on this machine.
 
         Spark's reader refuses what is not there too, but first logs a warning with a stack trace.
         """
@@ -250,7 +250,7 @@ class Walk:
 
     @property
     def paths(self) -> list[str]:
-        """What Spark is to read: the roots, or each file where that would be something else."""
+        """Paths for Spark to read: the roots, or each file where the roots would give other files."""
         return self.roots if self._is_plain else list(self.files)
 
     def skip(self, reason: str, path: str) -> None:

@@ -62,7 +62,7 @@ class Inputs(NamedTuple):
 
     @property
     def open_bytes(self) -> int:
-        """What a file counts beyond its bytes. Packed files count the bytes of their text, spread over all files."""
+        """Bytes that a file counts beyond its own. Packed files count those of their text, spread over all files."""
         more = sum(file.bytes * (packed.UNPACKED.get(packed.suffix(file.path), 1) - 1) for file in self.files)
         return OPEN_BYTES + more // len(self.files)
 
@@ -121,7 +121,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
 
 
 def identity(files: Sequence[File]) -> dict[str, Any]:
-    """What tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
+    """Return what tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
     if len(files) <= MOST_NAMED:
         return {file.path: f"{file.bytes} bytes of {_moment(file.modified)}" for file in files}
     digest = hashlib.sha256(repr([(file.path, file.bytes, file.modified) for file in files]).encode())
@@ -138,7 +138,7 @@ def _moment(milliseconds: int) -> str:
 
 
 def facts(inputs: Inputs) -> dict[str, Any]:
-    """What is read and what is left out, JSON-able, with the first few names."""
+    """Return what is read and what is left out, JSON-able, with the first few names."""
     return {
         "count": len(inputs.files),
         "bytes": sum(file.bytes for file in inputs.files),

@@ -123,7 +123,7 @@ def translate_error(error: BaseException) -> str | None:
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception says, with the causes of Java's, which PySpark and py4j keep."""
+    """Return the text of an exception, with the causes of Java's, which PySpark and py4j keep."""
     origin = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     return f"{error}\n{_java_trace(origin)}" if origin is not None else str(error)
 

@@ -1,4 +1,4 @@
-"""What training needs of memory and of the driver's disk, against what Spark and the machine give.
+"""Memory and disk that training needs, against what Spark and the machine give.
 
 V words, D dimensions, B blocks or replicas. The terms are of arrays that exist at the same time; a test holds a task's
 peak against them.
@@ -51,7 +51,7 @@ class Need:
 def needed(
     words: int, dimensions: int, partitions: int, scheme: str, pairs: float, tasks: int, snapshots: bool = False
 ) -> Need:
-    """What a run needs.
+    """Memory that a run needs.
 
     Args:
         words, dimensions: V, D.
@@ -86,7 +86,7 @@ def needed(
 
 @dataclass(frozen=True)
 class Given:
-    """What Spark and the machine give, in bytes; None is unlimited, or nobody says.
+    """Memory that Spark and the machine give, in bytes; None is unlimited, or nobody says.
 
     Args:
         heap: spark.driver.memory.
@@ -167,7 +167,7 @@ def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
 
 
 def given_by(context: "SparkContext") -> Given:
-    """What a running Spark gives."""
+    """Return the memory that a running Spark gives."""
     conf, jvm = context.getConf(), context._jvm
     assert jvm is not None, "a context has its JVM"
 

@@ -84,7 +84,7 @@ class Replicas:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What one replica did; or a range of averaged rows, by its number."""
+    """Result of one replica; or a range of averaged rows, by its number."""
 
     pairs: int
     words: int

@@ -1,4 +1,4 @@
-"""What an epoch finds of Spark: executors, task slots, addresses."""
+"""Resources of Spark that an epoch uses: executors, task slots, addresses."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What training is asked to do, where a run stands, and what is reported of it."""
+"""Settings, state and progress of a training."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from spark_w2v.types import Float32Array
 
 @dataclass(frozen=True)
 class Settings:
-    """What training may be asked to do, resolved: no "auto" is left."""
+    """Settings of a training, resolved: no "auto" is left."""
 
     scheme: str
     partitions: int
@@ -71,7 +71,7 @@ class State:
 
 @dataclass(frozen=True)
 class Progress:
-    """What is reported while training goes on.
+    """Report on a training that goes on.
 
     Args:
         done: share of the run, 0 to 1.

@@ -5,7 +5,7 @@ from typing import Any
 
 
 class TrainingSummary:
-    """What a training came to, also of a model that was saved and loaded.
+    """Losses, words and seconds of a training, also of a model that was saved and loaded.
 
     Args:
         epochs: metrics of each epoch, as metrics.jsonl has them.

@@ -91,7 +91,7 @@ def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoRet
 
 
 def counters(segments: "DataFrame") -> dict[str, int]:
-    """What was read, skipped and changed in the whole corpus, by the names of schemas.COUNTERS."""
+    """Return what was read, skipped and changed in the whole corpus, by the names of COUNTERS."""
     sums = [F.coalesce(F.sum(F.col("counters")[place]), F.lit(0)).alias(name) for place, name in enumerate(COUNTERS)]
     row = segments.agg(*sums).first()
     assert row is not None, "an aggregate without groups has one row"

@@ -65,7 +65,7 @@ def suffix(path: str) -> str:
 
 
 def not_text_by_name(path: str) -> str | None:
-    """What is wrong with a file by its name, as the end of a sentence; None where it may be text, packed or not."""
+    """Return why a file cannot be text by its name, as the end of a sentence; None where it may be, packed or not."""
     name = path.lower()
     if name.endswith(ARCHIVES):
         return ARCHIVE
@@ -92,14 +92,14 @@ def not_text_by_content(path: str) -> str | None:
 
 
 def damage_of_blocks(beginning: bytes) -> str | None:
-    """What is wrong with the beginning of a .lz4 or .snappy file; None where Hadoop may have written it."""
+    """Return the fault in the beginning of a .lz4 or .snappy file; None where Hadoop may have written it."""
     if int.from_bytes(beginning[:4], "big") > LARGEST_BLOCK:
         return "it is not in Hadoop's format, which other tools do not write"
     return None
 
 
 def damage_of_bzip2(pieces: Iterable[bytes]) -> str | None:
-    """What is wrong with a .bz2 file, as the end of a sentence; None where every block is there.
+    """Return the fault of a .bz2 file, as the end of a sentence; None where every block is there.
 
     Args:
         pieces: the bytes of the file, in pieces of at least 4.

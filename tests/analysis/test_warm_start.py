@@ -1,4 +1,4 @@
-"""What of an earlier run a new one begins with; words that the new text does not have."""
+"""Parts of an earlier run that a new one begins with; words that the new text does not have."""
 
 import hashlib
 import shutil

@@ -237,7 +237,7 @@ class Submission:
         return self._found
 
     def job_of_stage(self) -> dict[int, str]:
-        """What the job that a stage first belonged to is for, as the Spark UI shows it; in order."""
+        """Descriptions of the jobs of the stages, as the Spark UI shows them; in order."""
         found: dict[int, str] = {}
         for event in self.events():
             if event["Event"] == "SparkListenerJobStart":

@@ -175,7 +175,7 @@ def kill_in(phase: str, runs: Runs, chance: random.Random) -> Submission:
 
 
 def check_files(phase: str, held: Held, runs: Runs, number: int, kept: tuple[int, int]) -> None:
-    """What lies there is what a driver leaves that was killed before, or in the middle of, what it said."""
+    """Check that the files left are those of a driver killed before, or in the middle of, its last step."""
     checkpoints = runs.working / "checkpoints"
     unfinished, complete = sorted(checkpoints.glob(".*.unfinished")), sorted(checkpoints.glob("[0-9]*"))
     if phase == "rows":

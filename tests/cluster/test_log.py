@@ -1,4 +1,4 @@
-"""What a run on a cluster prints, started by the recipe of docs/deploying.md from a directory without conf/."""
+"""Output of a run on a cluster, started by the recipe of docs/deploying.md from a directory without conf/."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What a run costs the network, counted by the kernel: driver and workers on three machines of a shaped network."""
+"""Network traffic of a run, counted by the kernel: driver and workers on three machines of a shaped network."""
 
 import contextlib
 import subprocess

@@ -1,4 +1,4 @@
-"""What `make package` builds is all that a cluster needs which has Python, Java and Spark, and nothing else."""
+"""The results of `make package` are all that a cluster needs besides Python, Java and Spark."""
 
 import json
 import subprocess

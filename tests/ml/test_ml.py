@@ -280,7 +280,7 @@ def test_synonyms_of_whatever_mllib_takes_for_a_vector(spark: SparkSession, mode
 
 
 def left_by_spark(spark: SparkSession) -> set[Path]:
-    """What is in the session's temporary directory, of Python and of the JVM; blocks are the JVM's to collect."""
+    """Return the files in the session's temporary directory, of Python and of the JVM; the JVM collects blocks."""
     directory = Path(spark.sparkContext._temp_dir).parent
     return {path for path in directory.rglob("*") if "blockmgr" not in str(path)}
 

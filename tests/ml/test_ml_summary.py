@@ -1,4 +1,4 @@
-"""What is seen of a fit: its bar, its summary, its counts, and what may end it."""
+"""Visible parts of a fit: its bar, its summary, its counts, and what may end it."""
 
 import itertools
 import json

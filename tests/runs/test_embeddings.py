@@ -1,4 +1,4 @@
-"""What is written is what everybody reads: bit for bit, in order, by Spark, pandas, DuckDB, MLlib and ourselves."""
+"""Every reader gets what was written: bit for bit, in order, by Spark, pandas, DuckDB, MLlib and ourselves."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a task of `blocks` decides by itself."""
+"""Decisions of a task of `blocks`."""
 
 import itertools
 import threading

@@ -22,7 +22,7 @@ GB = 1 << 30
 
 
 class Usage(NamedTuple):
-    """What shutil.disk_usage returns."""
+    """Result of shutil.disk_usage."""
 
     total: int
     used: int

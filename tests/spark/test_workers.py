@@ -32,7 +32,7 @@ def directory() -> Iterator[Path]:
 
 
 def last_words(daemon: str, directory: Path) -> str:
-    """What an idle worker of a daemon writes to stderr when the JVM closes its socket."""
+    """Return what an idle worker of a daemon writes to stderr when the JVM closes its socket."""
     environment = {
         **os.environ,
         "PYTHON_UNIX_DOMAIN_ENABLED": "true",

@@ -1,4 +1,4 @@
-"""What is said of input that cannot be read."""
+"""Messages on input that cannot be read."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def tallied(spark: "SparkSession", path: Path, **keys: Any) -> dict[str, int]:
-    """What is counted in the files of a path, without what is 0."""
+    """Return the counters of the files of a path that are not 0."""
     segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
     return {name: count for name, count in vocabulary.counters(segments).items() if count}
 
 
 def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
-    """What is said of files of which too much could not be read, or that have no words."""
+    """Return the message on files of which too much could not be read, or that have no words."""
     session = spark.newSession()
     settings = config.from_dict({"corpus": keys})
     found = corpus.list_files(session, [str(path)], settings.corpus.format)
@@ -48,7 +48,7 @@ def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
 
 
 def explained(spark: "SparkSession", path: Path, **keys: Any) -> str:
-    """What is said of a file that turns out to be bad while it is read, whichever job reads it."""
+    """Return the message on a file that proves bad while it is read, whichever job reads it."""
     segments = corpus.read(spark, [str(path)], config.Corpus(**keys))
     sentences = set()
     for job in (lambda: vocabulary.counters(segments), lambda: vocabulary.count_words(segments, 1), segments.rdd.count):

@@ -30,5 +30,5 @@ def vectors_of(model: SkipGramModel) -> dict[str, list[float]]:
 
 
 def speaks_of_the_job(sentence: str) -> list[str]:
-    """What a user of the Estimator has not: options of a command line, keys of a file, the file's lines."""
+    """Return the options, keys and lines of files in a sentence, which a user of the Estimator does not have."""
     return re.findall(r"--\w+|\b(?:corpus|vocabulary|training|exchange|output)\.\w+|\blines?\b", sentence)

@@ -81,7 +81,7 @@ def train(task: Task, params: SgdParams, seed: int = 0) -> tuple[Float32Array, F
 
 
 class Plain(NamedTuple):
-    """What the textbook makes of a task: the sums of the gradients for one batch, the rows for any number of them."""
+    """Return the textbook's results for a task: sums of the gradients of one batch, and the rows of any number."""
 
     center_rows: Float64Array
     context_rows: Float64Array

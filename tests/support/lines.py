@@ -28,7 +28,7 @@ def words_of(values: Sequence[Any], tokenizer: Tokenizer = WORDS) -> list[list[s
 
 
 def tallied(array: pa.Array, tokenizer: Tokenizer = WORDS) -> dict[str, int]:
-    """What is counted of an array, without what is 0."""
+    """Return the counters of an array that are not 0."""
     sums = tokenize(array, tokenizer).counters.sum(axis=0).tolist()
     return {name: count for name, count in zip(COUNTERS, sums, strict=True) if count}
 

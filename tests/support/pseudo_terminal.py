@@ -17,7 +17,7 @@ from spark_w2v.command_line import columns
 
 @dataclass(frozen=True)
 class Recording:
-    """What a command wrote.
+    """Output of a command, with times.
 
     Args:
         written: seconds since its start, and bytes.

@@ -77,7 +77,7 @@ def state(kept: Path) -> dict[str, tuple[int, int]]:
 
 
 def scalars(directory: Path) -> list[tuple[str, int, float]]:
-    """What is in TensorBoard's event files: records of length, checksum, protocol buffer, checksum."""
+    """Return the scalars in TensorBoard's event files: records of length, checksum, protocol buffer, checksum."""
     from tensorboardX.proto.event_pb2 import Event
 
     found = []
