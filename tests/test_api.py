@@ -37,7 +37,7 @@ def changed(**training: Any) -> dict[str, dict[str, Any]]:
 
 
 def vectors(output: Path) -> np.ndarray[Any, Any]:
-    return np.asarray(embeddings.read(output).vectors)
+    return np.asarray(embeddings.read(str(output)).vectors)
 
 
 def test_it_is_the_same_run_as_the_jobs_and_leaves_the_session_as_it_was(

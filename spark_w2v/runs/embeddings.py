@@ -77,8 +77,9 @@ class StoredEmbeddings:
             yield tuple(vectors for vectors, _ in chunks)
 
 
-def read(output: Path) -> Embeddings:
+def read(output: str | Path) -> Embeddings:
     """Read the words, counts and center vectors of a finished run; one batch in memory next to the matrix."""
+    output = Path(output)
 
     def attempt() -> Embeddings:
         table = open_table(output, "embeddings", WORD_COLUMNS)
@@ -93,8 +94,9 @@ def read(output: Path) -> Embeddings:
     return _retry(output, attempt)
 
 
-def read_context(output: Path) -> Float32Array:
+def read_context(output: str | Path) -> Float32Array:
     """Read the (V, D) context vectors of a finished run, by word_id."""
+    output = Path(output)
 
     def attempt() -> Float32Array:
         return _read_vectors(output, open_table(output, "context", {"word_id": pa.int32()}), [])[0]
@@ -122,8 +124,9 @@ def open_embeddings(output: Path) -> StoredEmbeddings:
     return _retry(output, lambda: _open(output, {"center", "context"}))
 
 
-def facts(output: Path) -> dict[str, str | int | float]:
+def facts(output: str | Path) -> dict[str, str | int | float]:
     """Return the facts that the run wrote about itself into the metadata of its tables."""
+    output = Path(output)
 
     def attempt() -> dict[str, str | int | float]:
         metadata = open_table(output, "embeddings", {}).files[0].schema_arrow.metadata or {}

@@ -116,7 +116,10 @@ def setter(param: "Param[V]", kind: type[V]) -> Callable[[S, V], S]:
     """
 
     def set(self: S, value: V) -> S:
-        return self._set(**{param.name: value})
+        stage = self._set(**{param.name: value})
+        if param.name in KEY_OF and isinstance(stage, SkipGramParams):
+            stage.check_param(param.name)
+        return stage
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     given = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
@@ -195,6 +198,9 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         super().__init__()
         defaults = {name: KEYS[key].default for name, key in KEY_OF.items()}
         self._setDefault(**defaults | {"numPartitions": 0, "unknownWords": "count"})
+
+    def check_param(self, name: str) -> None:
+        """Refuse a value of a Param that the stage cannot take; a model takes any, as it does not train."""
 
     def _check_columns(self, schema: T.StructType) -> None:
         """Refuse a schema without the input column, or with the output column.

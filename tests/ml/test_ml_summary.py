@@ -119,6 +119,9 @@ def test_a_param_out_of_its_range_is_refused_when_it_is_given(options: dict[str,
     assert says in str(refused.value)
     with pytest.raises(ConfigError):
         SkipGram().setParams(**options)
+    ((name, value),) = options.items()
+    with pytest.raises(ConfigError):
+        getattr(SkipGram(), f"set{name[0].upper()}{name[1:]}")(value)
 
 
 def test_an_unknown_word_raises_what_mllibs_does_too(spark: SparkSession, frame: DataFrame) -> None:
