@@ -112,6 +112,7 @@ def test_the_neighbours_are_those_that_the_neighbors_command_finds() -> None:
         assert cosines[word] == pytest.approx([c for _, c in expected], abs=0.0051)
 
 
+@pytest.mark.slow
 def test_a_page_of_70000_words_is_small_and_soon_made() -> None:
     run = random_run(70_000, 100)
     started = time.process_time()
