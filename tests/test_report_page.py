@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -19,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
 from spark_w2v.analysis import report
-from spark_w2v.analysis.evaluation_results import Evaluation
+from tests.support.report_page import CLIPPED, HOSTILE, IN_VIEW, SEARCH, TAP, make_page
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = [
@@ -28,59 +27,7 @@ pytestmark = [
         CHROMIUM is None or DRIVER is None, reason="needs chromium and chromedriver: apt-get install chromium-driver"
     ),
 ]
-# Each as it has to be shown: as itself, or, where it would be invisible or turn its line around, as its codes.
-HOSTILE = {
-    "</script><script>window.hit=1</script>": None, "<img src=x onerror=window.hit=1>": None, "<!--": None, "-->": None,
-    '"onload="window.hit=1': None, "'": None, "&lt;b&gt;": None, "${1+1}": None, "{data}": None, "__proto__": None,
-    "constructor": None, "\\u003cb": None, "javascript:window.hit=1": None, "data:text/html,<b>": None,
-    "שלום": None, "مرحبا": None, "नमस्ते": None, "日本語": None, "ไทย": None, "e\u0301": None,
-    "\U0001d518\U0001d52b": None, "👩\u200d👩\u200d👧": None, "🏳️\u200d🌈": None, "Z\u0351\u036b\u0343\u036a": None,
-    "x" * 180: None, "\u202egnirts": "\\u{202e}gnirts", "\u200b": "\\u{200b}", "\u2028": "\\u{2028}", "\x00": "\\u{0}",
-    "\u200d": "\\u{200d}", "\r\n": "\\u{d}\\u{a}", "\ufeffbom": "\\u{feff}bom", " lead": "␣lead", "\u00a0": "\\u{a0}",
-    "a\u2067b": "a\\u{2067}b", "\u001b[31mred": "\\u{1b}[31mred",
-}  # fmt: skip
 PHONE, DESK = (390, 844, True), (1400, 900, False)
-
-
-def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
-    """A run whose words are of 40 groups, with curves and an evaluation."""
-    rng = np.random.default_rng(1)
-    group = np.arange(len(words)) % 40
-    vectors = rng.normal(size=(40, dimensions))[group] + rng.normal(size=(len(words), dimensions)) * 0.5
-    counts = np.maximum(5, 100_000 // np.arange(1, len(words) + 1)).astype(np.int64)
-    metrics = [
-        {
-            "epoch": e, "loss": 3 / e + 1, "held_out_loss": 3 / e + 1.1, "learning_rate": 0.05 * (1 - e / 5),
-            "pairs": 10**7, "words": 10**6, "seconds": 12.3, "words_per_second": 80_000 + e,
-            "words_per_second_per_core": 41_000 + e,
-        }
-        for e in range(1, 6)
-    ]  # fmt: skip
-    run = {
-        "configuration": {"training": {"dimensions": dimensions, "negatives": 5}, "corpus": {"pattern": "<b>"}},
-        "corpus": {
-            "lines": 10_000, "words": int(counts.sum()) + 99, "kept_words": int(counts.sum()), "vocabulary": len(words),
-            "distinct_words": len(words) + 99, "sentences": 9000, "blank_lines": 7, "long_words": 3,
-        },
-        "resolved": {"partitions_used": 2, "scheme": "blocks"}, "seconds": 4000, "prepare_seconds": 60, "seed": 1,
-        "started": "2026-11-26T20:15:00+00:00", "host": "<b>host",
-        "spark": {"version": "4.3.0", "master": "local[2]", "cores": 2},
-        "phases": {"starting Spark": 4.5, "reading the text": 60.25, "training": 3900.0},
-        "stopped_early": "after epoch 5: <u>",
-        "versions": {"spark_w2v": "0.2.0.dev0", "commit": "abc1234", "python": "3.11.7", "numpy": "2.4.6"},
-        "fingerprint": {"input": ["<script>window.hit=1</script>"]},
-    }  # fmt: skip
-    section = {"section": "<i>capital", "questions": 10, "used": 9, "add": 0.5, "mul": None}
-    scores = {
-        "output": "o", "words": len(words), "dimensions": dimensions,
-        "pairs": [{"file": "/x/<b>.tsv", "pairs": 353, "used": 350, "spearman": 0.65, "pearson": 0.6}],
-        "analogies": [{"file": "/x/questions.txt", "sections": [section], "total": section | {"section": "total"}}],
-    }  # fmt: skip
-    move = {"word": "<u>", "shared": 3, "here": ["<a>"], "there": ["b"]}
-    moves = {"among": 10, "near": 10, "mean_shared": 5.5, "moved": [move]}
-    evaluation = msgspec.convert({"restrict": 300_000, "this": scores, "other": scores, "moves": moves}, Evaluation)
-    finished = report.Finished("<b>run", pa.array(words), counts, np.asarray(vectors, np.float32), run, metrics)
-    report.write(target, report.page(finished, evaluation))
 
 
 @pytest.fixture(scope="module")
@@ -136,21 +83,6 @@ def look(
 
 def run(browser: webdriver.Chrome, script: str, *arguments: Any) -> Any:
     return browser.execute_script(script, *arguments)
-
-
-SEARCH = """
-const input = document.getElementById("search"), button = () => document.querySelector("#found button");
-return arguments[0].map(word => {
-  let least = Infinity;
-  for (let i = 0; i < 3; i++) {
-    input.value = word;
-    const start = performance.now();
-    input.dispatchEvent(new Event("input"));
-    least = Math.min(least, performance.now() - start);
-  }
-  return [button() && button().querySelector("bdi").textContent, least];
-});
-"""
 
 
 def chosen(browser: webdriver.Chrome) -> Any:
@@ -319,21 +251,6 @@ def test_a_page_of_few_words_opens(chromium: webdriver.Chrome, count: int, tmp_p
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
-TAP = """
-const label = document.querySelector("#map text[data-id]"), box = label.getBoundingClientRect();
-const svg = document.querySelector("#map svg"), x = box.left + box.width / 2, y = box.top + box.height / 2;
-const touch = {clientX: x, clientY: y, pointerId: 1, pointerType: "touch", bubbles: true};
-svg.setPointerCapture = () => {};
-svg.dispatchEvent(new PointerEvent("pointerdown", touch));
-svg.dispatchEvent(new PointerEvent("pointerup", touch));
-"""
-# The heading, and the last neighbour, of ten.
-IN_VIEW = """
-const boxes = ["#detail h3", "#detail .neighbor:nth-of-type(10)"].map(s => document.querySelector(s));
-return boxes.every(b => b && b.getBoundingClientRect().top >= 0 && b.getBoundingClientRect().bottom <= innerHeight);
-"""
-
-
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_on_a_phone_the_neighbours_of_a_tapped_word_come_into_view(browser: webdriver.Chrome, motion: str) -> None:
     look(browser, *PHONE, motion=motion)
@@ -367,30 +284,6 @@ def test_on_a_desk_choosing_a_word_does_not_move_the_page(browser: webdriver.Chr
     before = run(browser, "return scrollY")
     run(browser, "document.querySelector('#detail .chips button').click()")
     assert run(browser, "return scrollY") == before > 0
-
-
-CLIPPED = """
-const found = [];
-let looked = 0;
-for (const one of document.querySelectorAll("a, button, input, summary, [tabindex]")) {
-  one.focus({focusVisible: true});
-  if (document.activeElement !== one) { found.push("takes no focus: " + one.outerHTML.slice(0, 80)); continue; }
-  looked++;
-  const style = getComputedStyle(one);
-  if (style.outlineStyle === "none") { found.push("no ring: " + one.outerHTML.slice(0, 80)); continue; }
-  const out = parseFloat(style.outlineWidth) + parseFloat(style.outlineOffset), r = one.getBoundingClientRect();
-  const ring = [r.left - out, r.top - out, r.right + out, r.bottom + out];
-  for (let up = one.parentElement; up !== document.documentElement; up = up.parentElement) {
-    if (getComputedStyle(up).overflow === "visible") continue;
-    const c = up.getBoundingClientRect();
-    if (ring[0] < c.left || ring[1] < c.top || ring[2] > c.right || ring[3] > c.bottom)
-      found.push(one.outerHTML.slice(0, 80) + " in " + up.className);
-  }
-  if (ring[0] < 0 || ring[1] < 0 || ring[2] > document.documentElement.clientWidth || ring[3] > innerHeight)
-    found.push("beyond the window: " + one.outerHTML.slice(0, 80) + ring);
-}
-return [looked, found];
-"""
 
 
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
