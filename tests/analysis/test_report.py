@@ -125,6 +125,7 @@ def test_a_page_of_70000_words_is_small_and_soon_made() -> None:
     assert data["ranks"][-1] == [70_000, int(run.counts[-1]), int(run.counts.sum())]
 
 
+@pytest.mark.slow
 def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -> None:
     rng = np.random.default_rng(1)
     words = ["\u0001" * 100 + f"𝔘{i}" for i in range(12_000)]

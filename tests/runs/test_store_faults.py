@@ -155,6 +155,7 @@ def test_a_run_that_died_before_it_moved_the_pointer_is_published_by_the_next_ru
     assert left_of_runs(output) == []
 
 
+@pytest.mark.slow
 def test_readers_see_whole_outputs_while_runs_die(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     output = f"{bucket}/{tmp_path.name}"
     host = Host(tmp_path / "host", proxy.url)
