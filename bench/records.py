@@ -18,7 +18,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import SparkSession
 
 from bench.measure import ROOT
-from spark_w2v.spark.buckets import RECORDS, Record, Spool, records_of
+from spark_w2v.spark.buckets import RECORDS, Record, Spool, read_records
 
 CORES = 2
 BYTES = 32 << 20  # of each task that draws
@@ -39,7 +39,7 @@ def seconds(session: SparkSession, size: int) -> float:
     def take(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         spool = Spool(CORES, np.dtype(np.uint32), ".")
         for batch in batches:
-            for record in records_of(batch, np.dtype(np.uint32)):
+            for record in read_records(batch, np.dtype(np.uint32)):
                 spool.add(record)
         spool.flush()
         yield pa.RecordBatch.from_pydict({"pairs": [spool.pairs]})

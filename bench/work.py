@@ -25,7 +25,7 @@ from spark_w2v.skipgram.schedule import (
     kept_words,
     most_partitions,
 )
-from spark_w2v.spark.buckets import lot_of
+from spark_w2v.spark.buckets import chunk_size
 from spark_w2v.spark.session import SPLIT_BYTES
 from spark_w2v.types import Float64Array, Int64Array
 
@@ -252,11 +252,11 @@ class Work:
 
     @property
     def records(self) -> float:
-        """Of the shuffle, all epochs: one for each lot that is sorted at a time, and task."""
+        """Of the shuffle, all epochs: one for each chunk that is sorted at a time, and task."""
         found = 0.0
         for edges in self.edges:
-            lots = max(self.draws, self.epoch_pairs / lot_of((edges.size - 1) * self.blocks**2))
-            found += lots * self.tasks
+            chunks = max(self.draws, self.epoch_pairs / chunk_size((edges.size - 1) * self.blocks**2))
+            found += chunks * self.tasks
         return found
 
     def shares(self, epoch: int) -> list[float]:

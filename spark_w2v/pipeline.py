@@ -273,8 +273,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
     memory.check_disk(need.model, checkpoints, folder)
     log.info(
         "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
-        memory.shown(need.driver), memory.shown(need.heap), memory.shown(need.task),
-        memory.shown(memory.filed(need.model, checkpoints)),
+        memory.format_bytes(need.driver), memory.format_bytes(need.heap), memory.format_bytes(need.task),
+        memory.format_bytes(memory.disk_bytes(need.model, checkpoints)),
     )  # fmt: skip
     sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     slices = sweeps if scheme == "blocks" else t.syncs_per_epoch

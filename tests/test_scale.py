@@ -133,7 +133,7 @@ def test_the_width_that_is_expected_is_the_one_that_takes_the_least_time() -> No
     assert many.places / many.groups > 6
 
 
-def test_a_record_is_one_task_s_pairs_of_one_lot() -> None:
+def test_a_record_is_one_task_s_pairs_of_one_chunk() -> None:
     counts = zipf_counts(100_000, 4_000)
     assigned, edges, drawing = epoch_of(counts, 4, 1e-3)
     rows = rows_of(counts)

@@ -1,7 +1,7 @@
-"""The driver's side of an epoch of `blocks`: one barrier stage, and the exchange of its tasks.
+"""The driver's side of an epoch of `blocks`: one barrier stage, and the exchange between its tasks.
 
-B blocks, T tasks. A failed attempt is repeated from the last parameters that came back whole. Each attempt has a secret
-and a listener of its own, so nothing that is left of an earlier one can reach it.
+B blocks, T tasks, S sweeps. A failed attempt is repeated from the last complete parameters that came back. Each attempt
+has its own secret and its own listener, so that no process of an earlier attempt can reach it.
 """
 
 import contextlib
@@ -42,21 +42,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 
-REPORT_EVERY = 0.5  # seconds between two reports of progress
-CHECK_SLOTS_EVERY = 5.0  # seconds, while no task has come
-# Seconds after a failed attempt until fewer slots than it had will do: Spark ends its tasks in 2 to 4 s, and a lost
-# executor is replaced in about as many.
+REPORT_EVERY = 0.5  # seconds between reports of progress
+CHECK_SLOTS_EVERY = 5.0  # seconds between checks, while no task has connected
+# Seconds to wait after a failed attempt for as many slots as it had: Spark ends its tasks in 2 to 4 s, and replaces a
+# lost executor in about as many.
 SETTLE = 10.0
-CHUNK = 1 << 22  # floats looked at a time
+CHUNK = 1 << 22  # floats checked for divergence at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
 
 
 @dataclass(frozen=True)
-class Moved:
-    """How far an epoch is.
+class EpochProgress:
+    """Progress of an epoch.
 
     Args:
-        done: share of its pairs that are trained; None while pairs are drawn.
+        done: share of its pairs that is trained; None while pairs are drawn.
     """
 
     done: float | None
@@ -64,12 +64,13 @@ class Moved:
 
 @dataclass(frozen=True)
 class SweepEnded:
-    """All parameters of the end of a sweep have come back.
+    """All parameters of the end of a sweep have come back to the driver.
 
     Args:
-        sweep: its number in the epoch.
-        trained: loss, loss pairs and pairs of each sweep since the last that came back.
-        tasks: what each task said of its work, since the beginning of the attempt.
+        sweep: its number in the epoch, from 0.
+        parameters: of the end of the sweep; the receiver owns their files.
+        trained: loss, loss pairs and pairs of each sweep since the last one that came back.
+        tasks: statistics of each task since the beginning of the attempt.
         work: sums over the tasks since the last event of this kind, by the names of WORK, and driver_bytes.
     """
 
@@ -80,11 +81,16 @@ class SweepEnded:
     work: dict[str, float]
 
 
-Event = Moved | SweepEnded
+Event = EpochProgress | SweepEnded
 
 
 class FileStore:
-    """Where the driver's part reads and writes rows: mapped files."""
+    """Mapped files that the driver's part of the exchange reads rows from and writes rows to.
+
+    Args:
+        before: parameters that the attempt starts from.
+        make: creates the parameters of the end of a sweep.
+    """
 
     def __init__(self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles]) -> None:
         self._blocks, self._before, self._make = blocks, before, make
@@ -100,11 +106,11 @@ class FileStore:
         return self._blocks.of(after.center if kind == CENTER else after.context, block)
 
     def take(self, sweep: int) -> ParameterFiles:
-        """The parameters of a sweep that is complete; they are the caller's from now on."""
+        """Return the parameters of a complete sweep; the caller owns them from then on."""
         return self._after.pop(sweep)
 
     def close(self) -> None:
-        """Remove what has come in part."""
+        """Remove the parameters of incomplete sweeps."""
         for files in self._after.values():
             files.remove()
 
@@ -115,17 +121,18 @@ class BlockEpoch:
 
     Args:
         encoded: ENCODED.
-        plan: for the tasks.
-        epoch, epochs: number of the epoch, and how many the run has.
-        edges: (S + 1,) of its sweeps.
-        learning_rate: the first of the run.
-        snapshots: parameters come back after each sweep, not only after the last.
+        run_spec: for the tasks.
+        epoch, epochs: number of the epoch, from 0, and number of epochs of the run.
+        edges: (S + 1,) edges of its sweeps.
+        dimensions: D.
+        learning_rate: first learning rate of the run.
+        snapshots: whether parameters come back after each sweep, not only after the last.
         exchange: how processes reach each other.
-        make: gives new files for the parameters of the end of a sweep.
+        make: creates files for the parameters of the end of a sweep.
     """
 
     encoded: "DataFrame"
-    plan: "Broadcast[RunSpec]"
+    run_spec: "Broadcast[RunSpec]"
     epoch: int
     epochs: int
     edges: Float64Array
@@ -134,18 +141,18 @@ class BlockEpoch:
     snapshots: bool
     exchange: ExchangeSettings
     make: Callable[[int], ParameterFiles]
-    _slots: int = field(init=False, default=0)  # most that an attempt has found
+    _slots: int = field(init=False, default=0)  # most slots that an attempt has found
 
     @property
     def _context(self) -> SparkContext:
         return self.encoded.sparkSession.sparkContext
 
     def run(self, parameters: ParameterFiles, sweep: int) -> Iterator[Event]:
-        """Train, and say how far it is.
+        """Train, and yield progress and the parameters of ended sweeps.
 
         Args:
-            parameters: to begin with; the caller's.
-            sweep: to begin with.
+            parameters: parameters to begin with; the caller owns them.
+            sweep: sweep to begin with.
 
         Raises:
             SparkLostError: spark.task.maxFailures attempts failed.
@@ -175,7 +182,7 @@ class BlockEpoch:
                 )  # fmt: skip
 
     def _attempt(self, parameters: ParameterFiles, sweep: int, number: int) -> Iterator[Event]:
-        blocks = self.plan.value.sampler.blocks
+        blocks = self.run_spec.value.sampler.blocks
         most = min(blocks.count, self.exchange.tasks or blocks.count)
         count, executors = self._slots_again(most) if number else slots(self._context)
         self._slots = max(self._slots, count)
@@ -183,7 +190,7 @@ class BlockEpoch:
             raise ExchangeError("Spark has no executor")
         tasks = min(most, count)
         sweeps = self.edges.size - 1
-        ring = Ring.draw(blocks.count, sweeps, generator(self.plan.value.sampler.seed, RING, self.epoch))
+        ring = Ring.draw(blocks.count, sweeps, generator(self.run_spec.value.sampler.seed, RING, self.epoch))
         rows = tuple(np.diff(blocks.ends).tolist())
         exchange = ExchangePlan(
             ring, sweep * blocks.count, rows, self.dimensions,
@@ -198,7 +205,7 @@ class BlockEpoch:
             exchange, self.epoch, self.edges, self.epochs, self.learning_rate, (host, node.port), self.exchange.ports,
             secret,
         )  # fmt: skip
-        # Spark removes its own temporary directory when the session ends, whatever becomes of us.
+        # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
         folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
         job = _Job(self._context, self._frame(spec, sweep, folder), f"epoch {self.epoch + 1}, attempt {number + 1}", (
             f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
@@ -223,10 +230,10 @@ class BlockEpoch:
                     )
 
     def _slots_again(self, wanted: int) -> tuple[int, int]:
-        """Slots after a failed attempt, as slots(), without those that are still taken.
+        """Return the slots after a failed attempt, as slots() does, without those that are still taken.
 
-        Spark counts the slots of an executor that stands still until it knows that it is lost, and a barrier stage
-        waits for all that it was promised. Of an executor that is lost it may have none for a moment.
+        Spark counts the slots of an executor that does not answer until it knows that it is lost, and a barrier stage
+        waits for all the slots that it was promised. After a lost executor there may be no slot for a moment.
 
         Args:
             wanted: slots to wait for a little, if there were as many before.
@@ -241,23 +248,23 @@ class BlockEpoch:
             time.sleep(0.2)
 
     def _frame(self, spec: TaskSpec, sweep: int, folder: str | None) -> "DataFrame":
-        """The job of an attempt.
+        """Return the job of an attempt.
 
         Args:
-            folder: where pairs are put in files, instead of through the shuffle.
+            folder: for files of pairs, instead of the shuffle; None to use the shuffle.
         """
-        plan, epoch, edges, ranges = self.plan, self.epoch, self.edges, spec.exchange.ranges
+        run_spec, epoch, edges, ranges = self.run_spec, self.epoch, self.edges, spec.exchange.ranges
 
         def draw(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
             keep_modules()
-            records = draw_records(segments_of(batches), plan.value.sampler, epoch, edges, ranges, sweep)
+            records = draw_records(segments_of(batches), run_spec.value.sampler, epoch, edges, ranges, sweep)
             for record in records if folder is None else file_pairs(records, folder):
                 yield record.batch()
 
         return (
             self.encoded.mapInArrow(draw, RECORDS)
             .repartitionById(len(ranges), F.col("task"))
-            .mapInArrow(train_with(plan, spec), RESULT, barrier=True)
+            .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
         )
 
     def _watch(self, part: DriverPart, job: "_Job", store: FileStore) -> Iterator[Event]:
@@ -304,11 +311,11 @@ class BlockEpoch:
                 if len(progress) == part.plan.tasks and all(total is not None for _, total in progress):
                     trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
                     done = min(1.0, trained / max(total, 1))
-                yield Moved(done)
+                yield EpochProgress(done)
 
 
 class _Job:
-    """The Spark job of an attempt, on a thread of its own."""
+    """The Spark job of an attempt, on its own thread."""
 
     def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
         self._context, self._frame, self._group, self._description = context, frame, group, description
@@ -339,17 +346,17 @@ class _Job:
         return self.ended and self._error is not None
 
     def reason(self) -> str:
-        """Why it ended, in a line."""
+        """Return why it ended, in one line."""
         if self._error is not None:
             return _reason(self._error)
         return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
 
     def wait(self, timeout: float) -> None:
-        """Let it end by itself: its tasks have been told that all is over."""
+        """Wait until it ends by itself, at most `timeout` seconds: its tasks have been told to end."""
         self._thread.join(timeout)
 
     def end(self) -> None:
-        """Cancel it if it still runs."""
+        """Cancel the job if it still runs."""
         if self._thread.is_alive():
             with contextlib.suppress(Exception):  # the JVM may be gone
                 self._context.cancelJobGroup(self._group)

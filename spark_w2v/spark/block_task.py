@@ -20,26 +20,28 @@ from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate
-from spark_w2v.spark.buckets import RunSpec, Spool, keep_modules, records_of
+from spark_w2v.spark.buckets import RunSpec, Spool, keep_modules, read_records
 from spark_w2v.types import Float64Array
 
 RESULT = "result string"
-WILDCARDS = ("", "0.0.0.0", "::", "[::]")  # all addresses of a machine, on which nothing here listens
+WILDCARDS = ("", "0.0.0.0", "::", "[::]")  # these mean all addresses of a machine; this package listens on one
 
 TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """One attempt at an epoch, as all its tasks are told in their closure.
+    """Specification of one attempt at an epoch, sent to all its tasks in their closure.
 
     Args:
-        edges: (S + 1,) of the epoch's sweeps.
-        epochs: of the run.
-        learning_rate: the first of the run.
+        exchange: plan of the exchange of blocks.
+        epoch: from 0.
+        edges: (S + 1,) edges of the epoch's sweeps.
+        epochs: number of epochs of the run.
+        learning_rate: first learning rate of the run.
         driver: host and port of the driver's part.
-        ports: that a task may listen on.
-        secret: proves that two processes belong to this attempt; it travels nowhere else.
+        ports: first and last port that a task may listen on.
+        secret: proves that two processes belong to this attempt; it is sent in no other way.
     """
 
     exchange: ExchangePlan
@@ -52,38 +54,38 @@ class TaskSpec:
     secret: bytes = field(repr=False)
 
     def rate(self, number: int) -> float:
-        """The learning rate before a round: it falls with the share of the run that is scheduled before."""
+        """Return the learning rate before a round, from the share of the run that is scheduled before it."""
         done = done_before(number, self.exchange.ring.blocks, self.edges)
         return learning_rate(self.learning_rate, (self.epoch + done) / self.epochs)
 
 
-def train_with(plan: "Broadcast[RunSpec]", spec: TaskSpec) -> TaskFunction:
-    """The function of a barrier stage that gets RECORDS and gives one row of RESULT a task."""
+def train_with(run_spec: "Broadcast[RunSpec]", spec: TaskSpec) -> TaskFunction:
+    """Return the function of a barrier stage: it takes RECORDS and returns one row of RESULT per task."""
 
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keep_modules()
         context = BarrierTaskContext.get()
         task = context.partitionId()
         host = own_host(context.getTaskInfos()[task].address.rpartition(":")[0])
-        failure = run_task(plan.value, spec, task, host, batches)
+        failure = run_task(run_spec.value, spec, task, host, batches)
         yield pa.RecordBatch.from_pydict({"result": [json.dumps({"task": task, "failure": failure})]})
 
     return train
 
 
 def own_host(seen: str) -> str:
-    """The address of this machine that Spark uses.
+    """Return the address of this machine that Spark uses.
 
     Args:
-        seen: that from which the driver sees this executor. It is another one where addresses are translated on the
-            way, or where a machine has several and SPARK_LOCAL_IP says which to use.
+        seen: address of this executor as the driver sees it. It differs from the result where addresses are translated
+            on the way, or where a machine has several and SPARK_LOCAL_IP says which to use.
     """
     given = os.environ.get("SPARK_LOCAL_IP", "")
     return (seen if given in WILDCARDS else given).strip("[]")
 
 
-def run_task(plan: RunSpec, spec: TaskSpec, task: int, host: str, batches: Iterator[pa.RecordBatch]) -> str | None:
-    """Take part in an epoch; why it ended, if not because all is done.
+def run_task(run_spec: RunSpec, spec: TaskSpec, task: int, host: str, batches: Iterator[pa.RecordBatch]) -> str | None:
+    """Take part in an epoch. Return why it failed, or None if all is done.
 
     Args:
         host: the address of this machine that Spark uses.
@@ -96,7 +98,7 @@ def run_task(plan: RunSpec, spec: TaskSpec, task: int, host: str, batches: Itera
     node.start(part)
     try:
         node.dial(DRIVER, *spec.driver)
-        _Worker(plan, spec, part, node, host).run(batches)
+        _Worker(run_spec, spec, part, node, host).run(batches)
         return part.failure
     except BaseException as error:
         with part.changed:
@@ -107,30 +109,30 @@ def run_task(plan: RunSpec, spec: TaskSpec, task: int, host: str, batches: Itera
 
 
 class _Worker:
-    """One task at work."""
+    """State of one task while it trains."""
 
-    def __init__(self, plan: RunSpec, spec: TaskSpec, part: TaskPart, node: Node, host: str) -> None:
-        self._plan, self._spec, self._part, self._node = plan, spec, part, node
-        self._blocks = plan.sampler.blocks
-        self._layout = PairCodec.of(self._blocks)
+    def __init__(self, run_spec: RunSpec, spec: TaskSpec, part: TaskPart, node: Node, host: str) -> None:
+        self._run_spec, self._spec, self._part, self._node = run_spec, spec, part, node
+        self._blocks = run_spec.sampler.blocks
+        self._codec = PairCodec.of(self._blocks)
         self._noise: dict[int, BlockNoise] = {}  # by context block
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> None:
-        """Take the pairs, and train until the driver has all that was asked for."""
+        """Take the pairs, and train until the driver has all that it asked for."""
         part = self._part
         begun = time.monotonic()
         centers, count = part.plan.centers(part.task), self._blocks.count
         sweeps = self._spec.edges.size - 1
         directories = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
         spool = Spool(
-            sweeps * len(centers) * count, self._layout.dtype, directories[part.task % len(directories)] or "."
+            sweeps * len(centers) * count, self._codec.dtype, directories[part.task % len(directories)] or "."
         )
         try:
             for batch in batches:
                 if part.failure is not None:
                     return
-                for record in records_of(batch, self._layout.dtype):
+                for record in read_records(batch, self._codec.dtype):
                     spool.add(record)
             spool.flush()
             self._stats |= {
@@ -148,7 +150,7 @@ class _Worker:
             spool.close()
 
     def _next(self) -> Bucket | None:
-        """The next bucket, as soon as there is one; None at the end of the attempt."""
+        """Wait for the next bucket and return it; None at the end of the attempt."""
         part, begun = self._part, time.monotonic()
         with part.changed:
             while (bucket := part.next_bucket()) is None and not part.has_ended:
@@ -163,16 +165,16 @@ class _Worker:
         begun = time.monotonic()
         pairs = spool.bucket((sweep * len(centers) + center - centers.start) * count + context)
         if pairs.size:
-            pairs = self._layout.sort(pairs, len(bucket.center), len(bucket.context))
+            pairs = self._codec.sort(pairs, len(bucket.center), len(bucket.context))
         if context not in self._noise:
-            self._noise[context] = BlockNoise.of(self._blocks.of(self._plan.noise, context), part.plan.dimensions)
+            self._noise[context] = BlockNoise.of(self._blocks.of(self._run_spec.noise, context), part.plan.dimensions)
         ready = time.monotonic()
-        step = SgdParams(self._plan.negatives, self._plan.damping, spec.rate(number), spec.rate(number + 1))
-        rng = generator(self._plan.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
-        walk = train_pairs(bucket.center, bucket.context, pairs, self._layout, self._noise[context], step, rng)
+        params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
+        rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
+        stats = train_pairs(bucket.center, bucket.context, pairs, self._codec, self._noise[context], params, rng)
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in self._node.received.items() if source != DRIVER]
         self._stats["task_bytes"], self._stats["refused"] = sum(peers), self._node.refused
         with part.changed:
-            part.trained(bucket, float(walk.loss), walk.loss_pairs, walk.pairs)
+            part.trained(bucket, float(stats.loss), stats.loss_pairs, stats.pairs)

@@ -1,8 +1,9 @@
 """ENCODED → the pairs of one epoch, at the task that trains them.
 
-Whoever draws brings a lot of pairs at a time to their buckets, and cuts it by task: a record is one task's pairs of one
-lot, with how many of them belong to each of its buckets. Spark shuffles the records. A task writes them to its local
-disk as they come and reads a bucket when it is that bucket's turn, so its memory does not grow with the epoch.
+A task that draws pairs sorts a chunk of them by bucket and cuts it by the task that trains them. A record is one task's
+pairs of one chunk, with the number of pairs of each of its buckets. Spark shuffles the records. The task that trains
+writes them to its local disk as they arrive and reads a bucket when it trains it, so its memory does not grow with the
+epoch.
 
 B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep
 s whose center is in its center block c and whose context is in block j.
@@ -28,17 +29,17 @@ from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.text.encoding import segment_of
 from spark_w2v.types import Float64Array, Int64Array, UInt64Array
 
-# Pairs that a task brings to their buckets at a time, at most. = 64 MB with the copy
-LOT = 4_000_000
-# Arrays of 8 MB are used again; those of 32 MB are new pages for each lot, which took 16 of 35 ns per pair.
-USUAL_LOT = 1_000_000
-RECORD = 1024  # pairs of a bucket in a lot, about: fewer, and a record costs more than what is in it
-SPOOLED = 64 << 20  # bytes of pairs that a task puts in order of their buckets at a time
-FEW = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than segment by segment
+# Most pairs that a task sorts by bucket at a time. = 64 MB with the copy
+LARGEST_CHUNK = 4_000_000
+# Memory of 8 MB is reused; arrays of 32 MB are new pages for each chunk, which took 16 of 35 ns per pair.
+USUAL_CHUNK = 1_000_000
+RECORD_PAIRS = 1024  # pairs of a bucket in a chunk, about: with fewer, a record costs more than its content
+SPOOL_BYTES = 64 << 20  # bytes of pairs that a task sorts by bucket at a time
+FEW_PAIRS = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than by slice
 
-# What passes through the shuffle. `words` and `seconds` are of the lot, on one of its records.
+# Columns of the shuffle. `words` and `seconds` are those of the whole chunk, on one of its records.
 RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary, path string, at long"
-OPEN_FILES = 256  # of other tasks' that a task keeps open
+OPEN_FILES = 256  # most files of other tasks that a task keeps open
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class RunSpec:
     """Specification that every task of a run needs, broadcast once.
 
     Args:
+        sampler: draws the pairs.
         noise: (V,) probability of each row as a noise word, in block order.
         negatives, damping: as in kernel.SgdParams.
     """
@@ -58,23 +60,24 @@ class RunSpec:
 
 @cache
 def keep_modules() -> None:
-    """Leave what a Python worker has loaded so far out of its garbage collections, once for all its tasks.
+    """Exclude what a Python worker has loaded so far from garbage collection, once for all its tasks.
 
-    Spark's daemon collects garbage after each task, and 20 ms went by looking through the modules.
+    Spark's daemon collects garbage after each task, which took 20 ms for the modules.
     """
     gc.freeze()
 
 
 @dataclass(frozen=True)
 class Record:
-    """One task's pairs of one lot.
+    """One task's pairs of one chunk.
 
     Args:
-        words: that the whole lot comes from, on one of its records; 0 on the others.
-        seconds: that drawing the lot took, likewise.
-        sizes: (S * k * B,) pairs of each of the task's buckets.
-        pairs: one bucket after the other; empty where they are in a file.
-        path, at: the file, and where in it they begin, in bytes.
+        task: the task that trains them.
+        words: words that the whole chunk comes from, on one of its records; 0 on the others.
+        seconds: time that drawing the chunk took, likewise.
+        sizes: (S * k * B,) number of pairs of each of the task's buckets.
+        pairs: pairs, one bucket after the other; empty where they are in a file.
+        path, at: that file, and the byte at which they begin.
     """
 
     task: int
@@ -86,7 +89,7 @@ class Record:
     at: int = 0
 
     def batch(self) -> pa.RecordBatch:
-        """As a row of RECORDS; the pairs are not copied."""
+        """Return the record as a row of RECORDS, without a copy of the pairs."""
         return pa.RecordBatch.from_arrays(
             [
                 pa.array([self.task], pa.int32()),
@@ -107,11 +110,11 @@ def _binary(array: npt.NDArray[Any]) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), 1, [None, ends, pa.py_buffer(array)])
 
 
-def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
-    """The records of some rows of RECORDS.
+def read_records(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
+    """Yield the records of some rows of RECORDS.
 
     Args:
-        dtype: of the pairs.
+        dtype: type of the pairs.
     """
     tasks, words, seconds, widths = (batch.column(name).to_pylist() for name in ("task", "words", "seconds", "width"))
     sizes, pairs = batch.column("sizes"), batch.column("pairs")
@@ -129,14 +132,15 @@ def records_of(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record]:
 
 
 def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
-    """The same records with their pairs in a file that all tasks see; only where it is goes through the shuffle.
+    """Write the pairs of records to a file that all tasks can read, and yield the records without them.
 
-    For local mode, where the shuffle took a seventh of the processor time of training (docs/measurements.md).
+    Only the place in the file goes through the shuffle. For local mode, where shuffling the pairs took a seventh of the
+    processor time of training (docs/measurements.md).
 
     Args:
-        directory: of files that whoever made it removes.
+        directory: for the files; the caller removes it.
     """
-    # A name of its own: a task may be running twice, and the attempt that lost must not write over the other.
+    # A unique name: a task may run twice, and one attempt must not overwrite the file of the other.
     path = os.path.join(directory, uuid.uuid4().hex)
     at = 0
     with open(path, "wb") as file:
@@ -147,9 +151,9 @@ def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
             at += record.pairs.nbytes
 
 
-def lot_of(buckets: int) -> int:
-    """Return the number of pairs that are brought to their buckets at a time."""
-    return min(LOT, max(USUAL_LOT, RECORD * buckets))
+def chunk_size(buckets: int) -> int:
+    """Return the number of pairs to sort by bucket at a time."""
+    return min(LARGEST_CHUNK, max(USUAL_CHUNK, RECORD_PAIRS * buckets))
 
 
 def draw_records(
@@ -160,14 +164,14 @@ def draw_records(
     ranges: tuple[tuple[int, int], ...],
     first: int = 0,
 ) -> Iterator[Record]:
-    """The pairs of some rows of ENCODED, as records.
+    """Draw the pairs of some rows of ENCODED, as records.
 
     Args:
-        edges: (S + 1,) of the epoch's sweeps.
-        ranges: (T,) the center blocks of each task, first and one after the last.
-        first: the sweep to begin with; pairs of those before it are left out.
+        edges: (S + 1,) edges of the epoch's sweeps.
+        ranges: (T,) center blocks of each task: the first, and one after the last.
+        first: sweep to begin with; pairs of the sweeps before it are left out.
     """
-    lot = lot_of((edges.size - 1) * sampler.blocks.count**2)
+    chunk = chunk_size((edges.size - 1) * sampler.blocks.count**2)
     waiting: list[UInt64Array] = []
     size = words = 0
     begun = time.monotonic()
@@ -176,7 +180,7 @@ def draw_records(
         waiting.append(keys)
         size += keys.size
         words += kept
-        if size >= lot:
+        if size >= chunk:
             yield from _cut(waiting, words, begun, sampler, edges.size - 1, ranges, first)
             size = words = 0
             begun = time.monotonic()
@@ -192,14 +196,14 @@ def _cut(
     ranges: tuple[tuple[int, int], ...],
     first: int,
 ) -> Iterator[Record]:
-    """Empty the waiting list, and cut what was in it by task and bucket."""
+    """Empty the waiting list, and yield its pairs as one record per task."""
     if not waiting:
         return
     codec, blocks = PairCodec.of(sampler.blocks), sampler.blocks.count
     keys = np.concatenate(waiting)
     waiting.clear()
-    # A pair's number without its rows: sweep, center block, context block. B need not be a power of two, so some
-    # numbers are of no bucket.
+    # A pair's number without its rows: sweep, center block, context block. B need not be a power of two, so not every
+    # number belongs to a bucket.
     codes = (keys >> np.uint64(2 * codec.row)).astype(np.int32)
     grid = (sweeps, 1 << codec.block, 1 << codec.block)
     begins, pairs = counting_sort(codes, math.prod(grid), codec.shorten(keys))
@@ -220,14 +224,14 @@ def _cut(
 
 
 class Spool:
-    """The pairs of one task, on its local disk; the file has no name, so that nothing is left of it, whatever happens.
+    """Pairs of one task, on its local disk. The file has no name, so that nothing is left of it, however the task ends.
 
     Pairs that are in a file already stay there.
 
     Args:
         buckets: S * k * B.
-        dtype: of the pairs.
-        directory: where the file goes.
+        dtype: type of the pairs.
+        directory: for the file.
     """
 
     def __init__(self, buckets: int, dtype: np.dtype[Any], directory: str) -> None:
@@ -236,14 +240,14 @@ class Spool:
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
         self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         self._bytes = 0
-        self._sources: list[str] = []  # of each run, the file that it is in; "" is our own
+        self._sources: list[str] = []  # file of each run; "" is the spool's own
         self._open: dict[str, BinaryIO] = {}
-        self._places: Int64Array | None = None  # the index, once it is looked at
+        self._places: Int64Array | None = None  # the index, once it has been read
         self._waiting: list[Record] = []
         self._waits = 0
 
     def add(self, record: Record) -> None:
-        """Keep a record."""
+        """Add a record."""
         self.words += record.words
         self.draw_seconds += record.seconds
         self.pairs += int(record.sizes.sum(dtype=np.int64))
@@ -252,11 +256,11 @@ class Spool:
             return
         self._waiting.append(record)
         self._waits += record.pairs.nbytes
-        if self._waits >= SPOOLED:
+        if self._waits >= SPOOL_BYTES:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits, by bucket; to be called after the last record."""
+        """Write the waiting records, sorted by bucket. Call it after the last record."""
         if not self._waits:
             self._index.flush()
             return
@@ -264,7 +268,7 @@ class Spool:
         for record in self._waiting:
             sizes += record.sizes
         ends = np.cumsum(sizes)
-        ordered = in_order([(record.sizes, record.pairs) for record in self._waiting], ends - sizes, self._dtype)
+        ordered = merge_records([(record.sizes, record.pairs) for record in self._waiting], ends - sizes, self._dtype)
         self._waiting.clear()
         self._waits = 0
         self._index_run(ends, self._bytes, "")
@@ -274,12 +278,12 @@ class Spool:
         self._file.flush()
 
     def _index_run(self, ends: Int64Array, at: int, source: str) -> None:
-        """Note where each bucket of a run begins in its file, in pairs, and where the last one ends."""
+        """Add a run to the index: where each bucket begins in its file, in pairs, and where the last one ends."""
         (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
         self._sources.append(source)
 
     def bucket(self, number: int) -> PairArray:
-        """The pairs of a bucket, in any order, as records come out of a shuffle."""
+        """Return the pairs of a bucket, in any order: records come out of a shuffle in any order."""
         runs = len(self._sources)
         if not runs:
             return np.empty(0, self._dtype)
@@ -311,19 +315,22 @@ class Spool:
         return self._open[source]
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for file in self._open.values():
             file.close()
         self._file.close()
         self._index.close()
 
 
-def in_order(records: list[tuple[npt.NDArray[Any], PairArray]], starts: Int64Array, dtype: np.dtype[Any]) -> PairArray:
-    """The pairs of some records, one bucket after the other.
+def merge_records(
+    records: list[tuple[npt.NDArray[Any], PairArray]], starts: Int64Array, dtype: np.dtype[Any]
+) -> PairArray:
+    """Return the pairs of some records, one bucket after the other.
 
     Args:
-        records: sizes of the buckets, and pairs.
-        starts: where each bucket begins in the result.
+        records: sizes of the buckets, (buckets,), and pairs of each record.
+        starts: (buckets,) where each bucket begins in the result.
+        dtype: type of the pairs.
     """
     if len(records) == 1:
         return records[0][1]
@@ -333,7 +340,7 @@ def in_order(records: list[tuple[npt.NDArray[Any], PairArray]], starts: Int64Arr
         wide = sizes.astype(np.int64)
         own = np.cumsum(wide) - wide
         filled = np.flatnonzero(wide)
-        if pairs.size < FEW * filled.size:
+        if pairs.size < FEW_PAIRS * filled.size:
             result[np.repeat(starts - own, wide) + np.arange(pairs.size)] = pairs
         else:
             for bucket in filled.tolist():

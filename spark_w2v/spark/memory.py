@@ -1,7 +1,7 @@
 """Memory and disk that training needs, against what Spark and the machine give.
 
-V words, D dimensions, B blocks or replicas. The terms are of arrays that exist at the same time; a test holds a task's
-peak against them.
+V words, D dimensions, B blocks or replicas. The terms of a sum are arrays that exist at the same time; a test compares
+a task's peak with them.
 """
 
 import os
@@ -13,32 +13,32 @@ from typing import TYPE_CHECKING
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.exchange.plan import AHEAD
 from spark_w2v.skipgram.schedule import MOST_PAIRS
-from spark_w2v.spark.buckets import LOT, SPOOLED
+from spark_w2v.spark.buckets import LARGEST_CHUNK, SPOOL_BYTES
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
 
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
-PIECE = 64 << 20  # a segment of text while its pairs are made
-# What the driver's Python holds of the matrices at a time, whatever their size: row groups of 8 MB as they are gathered
-# and as Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures it.
+SEGMENT = 64 << 20  # a segment of text while its pairs are drawn
+# Chunks of the matrices in the driver's Python, whatever their size: row groups of 8 MB while they are gathered and
+# while Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures the sum.
 CHUNKS = 96 << 20
-# Models on the driver's disk at a time: the parameters that are trained on, and those that take their place, or in the
-# end the output; next to them a checkpoint.
-FILED_MODELS = 2
-OVERHEAD = 0.1  # of spark.executor.memory is what YARN and Kubernetes leave to Python, when nothing else is said
+# Models on the driver's disk at a time: the parameters that are trained on, and those that replace them, or in the end
+# the output. A checkpoint is one more.
+MODELS_ON_DISK = 2
+OVERHEAD = 0.1  # share of spark.executor.memory that YARN and Kubernetes leave to Python by default
 LEAST_OVERHEAD = 384 << 20
 
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes.
+    """Memory that a run needs, in bytes.
 
     Args:
         model: both matrices, 2 V D float32.
         driver: the driver's Python process.
-        heap: the driver's JVM, through which the words pass, and the model of `replicas`.
+        heap: the driver's JVM, through which the words pass, and with `replicas` the model.
         task: one Python worker.
     """
 
@@ -51,48 +51,49 @@ class Need:
 def needed(
     words: int, dimensions: int, partitions: int, scheme: str, pairs: float, tasks: int, snapshots: bool = False
 ) -> Need:
-    """Memory that a run needs.
+    """Return the memory that a run needs.
 
     Args:
         words, dimensions: V, D.
         partitions: B.
-        pairs: expected in an epoch.
-        tasks: T, that train at the same time.
-        snapshots: of `blocks`, parameters come back after each sweep.
+        scheme: "blocks" or "replicas".
+        pairs: expected number in an epoch.
+        tasks: T, tasks that train at the same time.
+        snapshots: whether parameters of `blocks` come back after each sweep.
     """
     model = 2 * words * dimensions * 4
     if scheme == "blocks":
-        # Words and counts, and where each word is; the model is in files, and blocks pass from these to the sockets.
+        # Words, counts and the row of each word. The model is in files, and blocks go from these to the sockets.
         driver = PYTHON + CHUNKS + 150 * words
         heap = JVM + 100 * words
         block = model // (2 * partitions)
         own = -(-partitions // tasks)
-        # Its center blocks, as many context blocks, those that neighbours have sent ahead and those that wait to be
-        # sent to them; and what a sweep ended with, until the driver has it.
+        # Its center blocks, as many context blocks, those that neighbours have sent ahead, those that wait to be sent
+        # to them, and the blocks of an ended sweep until the driver has them.
         blocks = 2 * own + (4 * AHEAD if tasks > 1 else 0) + (2 * own if snapshots else 0)
-        # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, beside its context's row and an eighth
-        # of a group; and a center's last two groups may have one pair each.
+        # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, together with its context's row and an
+        # eighth of a group; and a center's last two groups may have one pair each.
         bucket = int(min(pairs / partitions**2, MOST_PAIRS) * (18 if words > partitions << 16 else 12))
-        task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOLED)
+        task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
     else:
-        # The model is sent to the replicas whole, and comes back whole.
+        # The whole model is sent to the replicas, and comes back.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
-        task = PYTHON + PIECE + 3 * model + 150 * words + LOT * 18
-    # A task that draws pairs holds a lot of them twice while it sorts.
-    task = max(task, PYTHON + PIECE + 32 * words + LOT * 20)
+        task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18
+    # A task that draws pairs holds a chunk of them twice while it sorts.
+    task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20)
     return Need(model, driver, heap, task)
 
 
 @dataclass(frozen=True)
 class Given:
-    """Memory that Spark and the machine give, in bytes; None is unlimited, or nobody says.
+    """Memory that Spark and the machine give, in bytes; None is unlimited or unknown.
 
     Args:
         heap: spark.driver.memory.
-        machine: what the driver's machine has left.
+        machine: free memory of the driver's machine.
         slots: tasks that run on that machine at a time; 0 on a cluster.
-        executor, key: what an executor's Python workers may take together, and the setting that says so.
+        executor, key: limit of an executor's Python workers together, and the setting that it comes from.
         cores: tasks of an executor at a time.
         results: spark.driver.maxResultSize, where rows come back as results.
     """
@@ -112,57 +113,64 @@ def check(need: Need, given: Given) -> None:
     Raises:
         NotEnoughMemoryError: the first limit that is too low.
     """
-    model = f"the model is 2 x words x dimensions x 4 bytes = {shown(need.model)}"
+    model = f"the model is 2 x words x dimensions x 4 bytes = {format_bytes(need.model)}"
     less = "or lower training.dimensions, or raise vocabulary.min_count"
     if need.heap > given.heap:
         raise NotEnoughMemoryError(
-            f"{model}; training needs {shown(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
-            f"{shown(given.heap)}. Raise spark.driver.memory, {less}."
+            f"{model}; training needs {format_bytes(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
+            f"{format_bytes(given.heap)}. Raise spark.driver.memory, {less}."
         )
     if given.results is not None and need.heap > need.model > given.results:  # replicas: it comes back as results
         raise NotEnoughMemoryError(
-            f"{model}, which each sync brings back, and spark.driver.maxResultSize is {shown(given.results)}. Leave it "
-            f"unset, or set it to 0, {less}."
+            f"{model}, which each sync brings back, and spark.driver.maxResultSize is {format_bytes(given.results)}. "
+            f"Leave it unset, or set it to 0, {less}."
         )
     total = need.driver + given.slots * need.task
     if given.machine is not None and total > given.machine:
-        tasks = f" and {shown(need.task)} in each of {given.slots} tasks at a time" if given.slots else ""
+        tasks = f" and {format_bytes(need.task)} in each of {given.slots} tasks at a time" if given.slots else ""
         raise NotEnoughMemoryError(
-            f"{model}; training needs {shown(need.driver)} in Python on the driver{tasks}, {shown(total)} in all, and "
-            f"the machine has {shown(given.machine)} left. Take a larger one, {less}"
+            f"{model}; training needs {format_bytes(need.driver)} in Python on the driver{tasks}, "
+            f"{format_bytes(total)} in all, and the machine has {format_bytes(given.machine)} left. "
+            f"Take a larger one, {less}"
             + ("; or take fewer slots: the master local[2] has two." if given.slots > 1 else ".")
         )
     if given.executor is not None and given.cores * need.task > given.executor:
         raise NotEnoughMemoryError(
-            f"{model}; a task needs {shown(need.task)} in Python, {given.cores} run on an executor at a time, and "
-            f"{given.key} is {shown(given.executor)}. Raise it, or training.partitions of scheme blocks, {less}."
+            f"{model}; a task needs {format_bytes(need.task)} in Python, {given.cores} run on an executor at a time, "
+            f"and {given.key} is {format_bytes(given.executor)}. Raise it, or "
+            f"training.partitions of scheme blocks, {less}."
         )
 
 
-def filed(model: int, checkpoints: bool) -> int:
-    """Bytes of the driver's disk that the files of a model take at most."""
-    return (FILED_MODELS + checkpoints) * model
+def disk_bytes(model: int, checkpoints: bool) -> int:
+    """Return the most bytes that a run takes on the driver's disk.
+
+    Args:
+        model: bytes of the model.
+        checkpoints: whether any are kept.
+    """
+    return (MODELS_ON_DISK + checkpoints) * model
 
 
 def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
     """Refuse a run whose parameters do not fit on the disk.
 
     Args:
-        model: bytes.
+        model: bytes of the model.
         checkpoints: whether any are kept.
-        folder: where the parameters go; what is in it already counts as free, as they take its place.
+        folder: for the parameters; files that are in it already count as free, as they are replaced.
 
     Raises:
         StorageError: one sentence.
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free + sum(path.stat().st_size for path in folder.rglob("*.f32"))
-    need = filed(model, checkpoints)
+    need = disk_bytes(model, checkpoints)
     if need > free:
         raise StorageError(
-            f"{folder}: the model is 2 x words x dimensions x 4 bytes = {shown(model)}, of which this disk must "
-            f"have room for {need // model}, {shown(need)}, and has room for {shown(free)}. Free some, use another "
-            "disk, lower training.dimensions, or raise vocabulary.min_count."
+            f"{folder}: the model is 2 x words x dimensions x 4 bytes = {format_bytes(model)}, of which this disk must "
+            f"have room for {need // model}, {format_bytes(need)}, and has room for {format_bytes(free)}. Free some, "
+            "use another disk, lower training.dimensions, or raise vocabulary.min_count."
         )
 
 
@@ -189,7 +197,7 @@ def given_by(context: "SparkContext") -> Given:
 
 
 def available() -> int | None:
-    """Bytes that this machine, or the container around us, can still give; None where nobody says."""
+    """Return the free bytes of this machine, or of the container that this process is in; None if unknown."""
     found: list[int] = []
     try:
         for line in Path("/proc/meminfo").read_text().splitlines():
@@ -199,7 +207,7 @@ def available() -> int | None:
         if limit.isdigit():
             used = int(Path("/sys/fs/cgroup/memory.current").read_text())
             stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-            # Pages of files that nobody uses are given back when memory is wanted.
+            # Unused pages of files are given back when memory is needed.
             found.append(max(int(limit) - used + int(stat["inactive_file"]), 0))
     except (OSError, ValueError, KeyError):
         pass
@@ -208,6 +216,6 @@ def available() -> int | None:
     return min(found, default=None)
 
 
-def shown(size: float) -> str:
-    """1,234,567,890 as 1.2 GB."""
+def format_bytes(size: float) -> str:
+    """Return a number of bytes in words: 1,234,567,890 as 1.2 GB."""
     return f"{size / 1e9:,.1f} GB" if size >= 1e9 else f"{size / 1e6:,.0f} MB"

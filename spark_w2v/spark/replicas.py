@@ -1,6 +1,6 @@
-"""An epoch of `replicas`: each task trains a copy of its own on its share of the sentences, and copies are averaged.
+"""An epoch of `replicas`: each task trains its own copy of the parameters on its share of the sentences.
 
-V words, D dimensions.
+The copies are averaged at each sync. V words, D dimensions.
 """
 
 import time
@@ -17,7 +17,7 @@ from spark_w2v.skipgram.kernel import SgdParams, TrainStats, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator
-from spark_w2v.spark.buckets import LOT, RunSpec, keep_modules
+from spark_w2v.spark.buckets import LARGEST_CHUNK, RunSpec, keep_modules
 from spark_w2v.text.encoding import segment_of
 from spark_w2v.types import Float32Array, Float64Array, UInt64Array
 
@@ -26,21 +26,22 @@ if TYPE_CHECKING:
 
 
 class Replicas:
-    """The sentences of each replica, and what trains on them.
+    """The sentences of each replica, and the training on them.
 
     Args:
         encoded: ENCODED.
-        plan: for the tasks.
-        count: replicas.
+        run_spec: for the tasks.
+        count: number of replicas.
     """
 
-    def __init__(self, encoded: "DataFrame", plan: "Broadcast[RunSpec]", count: int) -> None:
-        self._plan, self._count = plan, count
+    def __init__(self, encoded: "DataFrame", run_spec: "Broadcast[RunSpec]", count: int) -> None:
+        self._run_spec, self._count = run_spec, count
         self._context = encoded.sparkSession.sparkContext
-        # Sorted, because rows come out of a shuffle in any order and a replica walks them one after the other.
+        # Sorted, because rows come out of a shuffle in any order, and the result depends on the order of training.
         self._shares: RDD[Any] = (
-            # The drawing is that of the broadcast: in the closure, Spark would make a broadcast of it that stays.
-            encoded.rdd.flatMap(lambda row: deal_sentences(row, count, plan.value.sampler))
+            # The sampler is taken from the broadcast: of a sampler in the closure, Spark would make a broadcast that
+            # stays.
+            encoded.rdd.flatMap(lambda row: assign_sentences(row, count, run_spec.value.sampler))
             .repartitionAndSortWithinPartitions(count, lambda key: key[0])
             .persist(StorageLevel.MEMORY_AND_DISK)
         )
@@ -52,39 +53,45 @@ class Replicas:
             raise
 
     def sync(
-        self, center: Float32Array, context: Float32Array, step: SgdParams, place: tuple[int, int], edges: Float64Array
+        self,
+        center: Float32Array,
+        context: Float32Array,
+        params: SgdParams,
+        place: tuple[int, int],
+        edges: Float64Array,
     ) -> tuple[list["TaskResult"], list["TaskResult"]]:
-        """Train all replicas on a sync's part of the sentences, and average them.
+        """Train all replicas on the sentences of one sync, and average them.
 
         Args:
-            center, context: (V, D) that all begin with.
+            center, context: (V, D) parameters that all replicas start from.
+            params: for the whole sync.
             place: epoch, sync.
-            edges: of the epoch's syncs.
+            edges: (syncs + 1,) edges of the epoch's syncs.
 
         Returns:
-            What each replica did, and the averaged rows, a range in each.
+            The result of each replica; the averaged rows, one range per result.
         """
-        # Plain arrays: a mapped one would be unpickled as a mapped one that has no file.
+        # Plain arrays: a mapped array would be unpickled as a mapped array without a file.
         sent = [self._context.broadcast(np.asarray(matrix)) for matrix in (center, context)]
         try:
             trained = self._shares.mapPartitionsWithIndex(
-                _replica_task(self._plan, sent[0], sent[1], step, place, edges, self._sizes)
+                _replica_task(self._run_spec, sent[0], sent[1], params, place, edges, self._sizes)
             )
             averaged = trained.partitionBy(self._count, int).mapPartitions(_average_task(sent[0], sent[1], self._count))
             results = averaged.collect()
         finally:
             for broadcast in sent:
                 broadcast.destroy()
-        return [walk for _, walks in results for walk in walks], [part for part, _ in results]
+        return [result for _, of_replicas in results for result in of_replicas], [part for part, _ in results]
 
     def close(self) -> None:
-        """Let go of the sentences."""
+        """Release the sentences."""
         self._shares.unpersist()
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Result of one replica; or a range of averaged rows, by its number."""
+    """Result of one replica; or one range of averaged rows, with its number `part`."""
 
     pairs: int
     words: int
@@ -95,17 +102,21 @@ class TaskResult:
     part: int
     center: Float32Array
     context: Float32Array
-    divergence: str | None = None  # how its rows show that training diverged
+    divergence: str | None = None  # why its rows show that training diverged
 
 
-NONE = np.empty((0, 0), np.float32)  # rows of who brings none
+NO_ROWS = np.empty((0, 0), np.float32)
 
 
-def deal_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) -> Iterator[Any]:
-    """The sentences of a segment that each replica trains on, without the held-out ones.
+def assign_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) -> Iterator[Any]:
+    """Assign the sentences of a segment to replicas in turn, without the held-out ones.
 
-    Returns:
-        ((replica, file, start, segment), (ids, lengths)), both as raw int32.
+    Args:
+        row: of ENCODED.
+        replicas: number of replicas.
+
+    Yields:
+        ((replica, file, start, segment), (ids, lengths)) of each replica with a sentence; both as raw int32.
     """
     place, ids, lengths = segment_of(row)
     mine = (np.arange(lengths.size) + place[-1]) % replicas
@@ -117,24 +128,24 @@ def deal_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) ->
 
 
 def row_range(words: int, part: int, parts: int) -> slice:
-    """The rows that one task averages."""
+    """Return the range of rows that task `part` of `parts` averages."""
     return slice(words * part // parts, words * (part + 1) // parts)
 
 
 def _replica_task(
-    plan: "Broadcast[RunSpec]",
+    run_spec: "Broadcast[RunSpec]",
     center: "Broadcast[Float32Array]",
     context: "Broadcast[Float32Array]",
-    step: SgdParams,
+    params: SgdParams,
     place: tuple[int, int],
     edges: Float64Array,
     sizes: list[int],
 ) -> Callable[[int, Iterable[Any]], Iterator[Any]]:
     def train(replica: int, rows: Iterable[Any]) -> Iterator[Any]:
         keep_modules()
-        task = ReplicaWalk(plan.value, center.value.copy(), context.value.copy(), step, (*place, replica))
+        task = ReplicaTask(run_spec.value, center.value.copy(), context.value.copy(), params, (*place, replica))
         with threadpool_limits(1, "blas"):
-            task.walk(rows, edges, sizes[replica])
+            task.train(rows, edges, sizes[replica])
         for part in range(len(sizes)):
             rows_of_part = row_range(len(task.center), part, len(sizes))
             done = task.results if part == 0 else None
@@ -153,34 +164,40 @@ def _replica_task(
     return train
 
 
-class ReplicaWalk:
-    """One replica's walk over its sentences.
+class ReplicaTask:
+    """Training of one replica during one sync.
 
     Args:
         center, context: (V, D) its own copies; changed.
+        params: for the whole sync.
         place: epoch, sync, replica.
     """
 
     def __init__(
-        self, plan: RunSpec, center: Float32Array, context: Float32Array, step: SgdParams, place: tuple[int, int, int]
+        self,
+        run_spec: RunSpec,
+        center: Float32Array,
+        context: Float32Array,
+        params: SgdParams,
+        place: tuple[int, int, int],
     ) -> None:
         self.center, self.context = center, context
         self.center_updates = np.zeros(len(center))
         self.context_updates = np.zeros(len(context))
-        self._plan, self._step, self._place = plan, step, place
-        self._noise = BlockNoise.of(plan.noise, center.shape[1])
-        self._lots = 0
-        self.results = TaskResult(0, 0, 0.0, 0, 0.0, 0.0, 0, NONE, NONE)
+        self._run_spec, self._params, self._place = run_spec, params, place
+        self._noise = BlockNoise.of(run_spec.noise, center.shape[1])
+        self._chunks = 0
+        self.results = TaskResult(0, 0, 0.0, 0, 0.0, 0.0, 0, NO_ROWS, NO_ROWS)
 
-    def walk(self, rows: Iterable[Any], edges: Float64Array, size: int) -> None:
-        """Train on this sync's part of the sentences.
+    def train(self, rows: Iterable[Any], edges: Float64Array, size: int) -> None:
+        """Train on the sentences of this sync, a chunk of pairs at a time.
 
         Args:
-            rows: from deal_sentences.
-            edges: of the epoch's slices, the syncs.
-            size: words of all rows.
+            rows: as assign_sentences yields them.
+            edges: (syncs + 1,) edges of the epoch's syncs.
+            size: number of words of all rows.
         """
-        sampler = replace(self._plan.sampler, held_out=0.0)
+        sampler = replace(self._run_spec.sampler, held_out=0.0)
         epoch, sync, replica = self._place
         waiting: list[UInt64Array] = []
         waits, seen, seen_before, kept = 0, 0, 0, 0
@@ -193,39 +210,48 @@ class ReplicaWalk:
             kept += drawn
             waiting.append(keys)
             waits += keys.size
-            if waits >= LOT:
-                started = self._train(waiting, seen_before / size, seen / size, started)
+            if waits >= LARGEST_CHUNK:
+                started = self._train_chunk(waiting, seen_before / size, seen / size, started)
                 waits, seen_before = 0, seen
-        self._train(waiting, seen_before / max(size, 1), 1.0, started)
+        self._train_chunk(waiting, seen_before / max(size, 1), 1.0, started)
         self.results = replace(self.results, words=kept)
 
-    def _train(self, waiting: list[UInt64Array], first: float, last: float, started: float) -> float:
+    def _train_chunk(self, waiting: list[UInt64Array], first: float, last: float, started: float) -> float:
+        """Empty the waiting list, and train on its pairs.
+
+        Args:
+            first, last: share of the rows that is read before and after the chunk.
+            started: time when drawing the chunk began.
+
+        Returns:
+            The time when training it ended.
+        """
         if not waiting:
             return started
         pairs = np.concatenate(waiting)
         waiting.clear()
         pairs.sort()
-        codec = PairCodec.of(self._plan.sampler.blocks)
-        step = self._step
-        slope = step.last_rate - step.first_rate
-        step = replace(step, first_rate=step.first_rate + slope * first, last_rate=step.first_rate + slope * last)
-        rng = generator(self._plan.sampler.seed, KERNEL, *self._place, self._lots)
-        self._lots += 1
+        codec = PairCodec.of(self._run_spec.sampler.blocks)
+        sync = self._params
+        slope = sync.last_rate - sync.first_rate
+        params = replace(sync, first_rate=sync.first_rate + slope * first, last_rate=sync.first_rate + slope * last)
+        rng = generator(self._run_spec.sampler.seed, KERNEL, *self._place, self._chunks)
+        self._chunks += 1
         ready = time.monotonic()
-        walk: TrainStats = train_pairs(
-            self.center, self.context, pairs, codec, self._noise, step, rng, count_updates=True
+        stats: TrainStats = train_pairs(
+            self.center, self.context, pairs, codec, self._noise, params, rng, count_updates=True
         )
-        self.center_updates += walk.center_updates
-        self.context_updates += walk.context_updates
+        self.center_updates += stats.center_updates
+        self.context_updates += stats.context_updates
         ended = time.monotonic()
-        w = self.results
+        done = self.results
         self.results = replace(
-            w,
-            pairs=w.pairs + walk.pairs,
-            loss=w.loss + walk.loss,
-            loss_pairs=w.loss_pairs + walk.loss_pairs,
-            pair_seconds=w.pair_seconds + ready - started,
-            kernel_seconds=w.kernel_seconds + ended - ready,
+            done,
+            pairs=done.pairs + stats.pairs,
+            loss=done.loss + stats.loss,
+            loss_pairs=done.loss_pairs + stats.loss_pairs,
+            pair_seconds=done.pair_seconds + ready - started,
+            kernel_seconds=done.kernel_seconds + ended - ready,
         )
         return ended
 

@@ -1,6 +1,6 @@
 """ENCODED → parameters: the epochs of a run, whatever the scheme.
 
-V words, D dimensions, S sweeps of an epoch (syncs of `replicas`).
+V words, D dimensions, S sweeps of an epoch (with `replicas`, syncs).
 """
 
 import math
@@ -26,7 +26,7 @@ from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import MOST_PAIRS, epoch_edges, expected_pairs, kept_share, kept_words, learning_rate
-from spark_w2v.spark.block_epochs import BlockEpoch, Moved, SweepEnded
+from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.buckets import RunSpec
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
@@ -39,12 +39,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
-HELD_OUT_SHARE = 0.01  # of the sentences at most
-# Times the loss of an untrained model that an epoch of a run that converges stays below: texts of some dozen words that
-# teach nothing came to 1.005 at the default rate, runs that diverged to 1.3 and more in their first or second epoch.
+HELD_OUT_SHARE = 0.01  # most sentences that are held out
+# Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
+# came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
 MOST_LOSS = 1.05
-# Times the held-out loss that a run begins with: vectors of another text may know less than nothing of this one, and
-# where it is short or the rate is low they do not unlearn it at once.
+# The same for a run with given vectors, in multiples of the held-out loss that it begins with: vectors of another text
+# may be worse than untrained ones for this text, and where it is short or the rate is low they do not improve at once.
 MOST_GIVEN_LOSS = 2.0
 ENCODED_ARROW = pa.schema(
     [
@@ -61,15 +61,15 @@ ENCODED_ARROW = pa.schema(
 class Training:
     """One run of training.
 
-    Every state has parameters of its own, in a new directory. The directory of the state before is removed when the new
-    state is complete, unless it was made a checkpoint meanwhile: then it is the run's. The directory of the last state
-    stays, for whoever reads it.
+    Every state has its own parameters, in a new directory. The directory of the previous state is removed when the new
+    state is complete, unless it was made a checkpoint meanwhile: then the run owns it. The directory of the last state
+    stays; the caller reads and removes it.
 
     Args:
         encoded: ENCODED, persisted by the caller.
         counts: (V,) occurrences of each word; 0 for a word that is never trained on and keeps its vectors.
-        folder: of this training alone, made where it is missing; the caller removes what is left in it.
-        snapshots: there is a new state after each sweep of `blocks`, not only after each epoch.
+        folder: for this training alone, created if missing; the caller removes what is left in it.
+        snapshots: whether there is a new state after each sweep of `blocks`, not only after each epoch.
         exchange: how the processes of `blocks` reach each other.
     """
 
@@ -90,7 +90,7 @@ class Training:
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
         sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks)
-        self._plan = RunSpec(sampler, noise[self.blocks.order], s.negatives, s.damping)
+        self._run_spec = RunSpec(sampler, noise[self.blocks.order], s.negatives, s.damping)
         self._pairs = expected_pairs(load.sum(), s.window)
         if s.scheme == "blocks":
             bucket = self._pairs / s.partitions**2
@@ -98,7 +98,7 @@ class Training:
         self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(sampler, noise)
-        self._most_given = 0.0  # loss that an epoch may have because of the vectors that the run was given
+        self._most_given = 0.0  # largest loss of an epoch of a run with given vectors
         parameters = self._create("initial")
         initialise(parameters.center, parameters.context, s.seed, self._places)
         self.state = State(parameters)
@@ -108,7 +108,7 @@ class Training:
         return self.encoded.sparkSession.sparkContext
 
     def _draw_sample(self, sampler: PairSampler, noise: Float64Array) -> Sample:
-        # In the closure itself, Spark would make a broadcast of the sampler that stays.
+        # Of a sampler in the closure, Spark would make a broadcast that stays.
         sent = self._context.broadcast(sampler)
 
         def held_out(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -130,15 +130,20 @@ class Training:
         return draw_sample(sentences, sampler, noise, self.settings.negatives).moved(self._places)
 
     def resume(self, position: dict[str, Any], parameters: ParameterFiles) -> None:
-        """Go on from a checkpoint of the same corpus and configuration."""
+        """Continue from a checkpoint of the same corpus and configuration.
+
+        Args:
+            position: as State.position returns it.
+            parameters: of the checkpoint; not removed.
+        """
         self._take(parameters)
         self.state = State(parameters, **{name: position[name] for name in position})
 
     def start_from(self, rows: Iterable[tuple[npt.NDArray[np.integer[Any]], Float32Array, Float32Array]]) -> None:
-        """Begin with these vectors instead of random ones; a word without any keeps its random ones.
+        """Start from these vectors instead of random ones; a word without given vectors keeps its random ones.
 
         Args:
-            rows: some word ids (n,) at a time, with their center and context vectors, (n, D) each.
+            rows: chunks of word ids (n,) with their center and context vectors, (n, D) each.
         """
         for words, center, context in rows:
             places = self._places[words]
@@ -148,27 +153,27 @@ class Training:
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
 
     def held_out_loss(self) -> float | None:
-        """Of the parameters as they are; None without held-out pairs."""
+        """Return the held-out loss of the current parameters; None without held-out pairs."""
         return self._sample.loss(self.state.center, self.state.context)
 
     def vectors(self) -> tuple[ByWord, ByWord]:
-        """Center and context vectors by word id, (V, D) each, read from the files of the state."""
+        """Return center and context vectors by word id, (V, D) each, read from the files of the state."""
         return ByWord(self.state.center, self._places), ByWord(self.state.context, self._places)
 
     def _create(self, name: str) -> ParameterFiles:
-        """Parameters of zeros, to be written to.
+        """Create parameters of zeros, to be written to.
 
-        Of a name that no other run has: one may have taken this run's folder over, as its host seemed dead.
+        The name is unique: another run may have taken over this run's folder, because its host seemed dead.
         """
         directory = self.folder / f".{name}-{uuid.uuid4().hex[:8]}.unfinished"
         return ParameterFiles.create(directory, self.counts.size, self.settings.dimensions)
 
     @contextmanager
     def _new_parameters(self, epoch: int, number: int) -> Iterator[ParameterFiles]:
-        """Parameters of zeros, to be filled; they take the place of the state's own, unless an error comes first.
+        """Create parameters of zeros, to be filled; they replace those of the state unless an error is raised.
 
         Args:
-            epoch, number: the next round to train.
+            epoch, number: epoch and sync to train next.
         """
         made = self._create(f"{epoch}-{number}")
         try:
@@ -179,27 +184,28 @@ class Training:
         self._take(made)
 
     def _take(self, parameters: ParameterFiles) -> None:
-        """Put these in place of the state's parameters, which are removed, unless they are a checkpoint."""
+        """Replace the state's parameters by these. The former ones are removed unless they are a checkpoint."""
         former, self.state.parameters = self.state.parameters, parameters
         if former.is_temporary:
             former.remove()
 
     def run(self) -> Iterator[Progress]:
-        """Train to the end; where progress says that there is a new state, it may be saved before going on.
+        """Train to the end, and yield progress. Where progress.is_saved, the caller may save the state before going on.
 
         Raises:
             NoPairsError: there is nothing to train on.
             DivergedError: parameters or the loss are not finite, or too large.
             SparkLostError: an epoch failed too often.
         """
-        plan = self._context.broadcast(self._plan)
+        run_spec = self._context.broadcast(self._run_spec)
         try:
             if self.settings.scheme == "blocks":
                 for epoch in range(self.state.epoch, self.settings.epochs):
-                    yield from self._block_epoch(epoch, plan)
+                    yield from self._block_epoch(epoch, run_spec)
             else:
-                self._context.setJobGroup("replicas", f"training: dealing the sentences to {self.settings.partitions}")
-                replicas = Replicas(self.encoded, plan, self.settings.partitions)
+                count = self.settings.partitions
+                self._context.setJobGroup("replicas", f"training: assigning the sentences to {count} replicas")
+                replicas = Replicas(self.encoded, run_spec, count)
                 try:
                     for epoch in range(self.state.epoch, self.settings.epochs):
                         yield from self._replica_epoch(epoch, replicas)
@@ -211,21 +217,28 @@ class Training:
                 f"({self.settings.learning_rate:g}) or raise training.damping ({self.settings.damping:g})."
             ) from None
         finally:
-            plan.destroy()
+            run_spec.destroy()
 
     def _progress(self, epoch: int, done: float, **more: Any) -> Progress:
-        """Args:
-        done: share of the epoch.
+        """Return a report.
+
+        Args:
+            epoch: from 0.
+            done: share of the epoch.
+            more: other fields of Progress.
         """
         state, done = self.state, (epoch + done) / self.settings.epochs
         loss = state.loss / state.loss_pairs if state.loss_pairs else None
         return Progress(done, epoch, learning_rate(self.settings.learning_rate, done), loss, **more)
 
     def _end_epoch(self, epoch: int, sweeps: int, more: dict[str, Any]) -> Progress:
-        """Close an epoch: its metrics, and a state that stands at the beginning of the next.
+        """End an epoch: report its metrics, and set the state to the beginning of the next epoch.
+
+        Args:
+            more: metrics that differ between schemes.
 
         Raises:
-            DivergedError: it learned less than nothing.
+            DivergedError: its loss is larger than that of an untrained model.
         """
         state = self.state
         progress = self._progress(epoch, 1.0)
@@ -258,17 +271,18 @@ class Training:
         if loss is not None and loss > most:
             raise DivergedError(f"its loss is {loss:.4g} per pair, and that of an untrained model {untrained:.4g}")
 
-    def _block_epoch(self, epoch: int, plan: "Broadcast[RunSpec]") -> Iterator[Progress]:
+    def _block_epoch(self, epoch: int, run_spec: "Broadcast[RunSpec]") -> Iterator[Progress]:
         s = self.settings
         edges = epoch_edges(epoch, self.blocks.count, s.slices, self._pairs)
         trained = BlockEpoch(
-            self.encoded, plan, epoch, s.epochs, edges, s.dimensions, s.learning_rate, self.snapshots, self.exchange,
+            self.encoded, run_spec, epoch, s.epochs, edges, s.dimensions, s.learning_rate, self.snapshots,
+            self.exchange,
             lambda sweep: self._create(f"{epoch}-{sweep + 1}"),
         )  # fmt: skip
         sweeps, begun = edges.size - 1, time.monotonic()
         for event in trained.run(self.state.parameters, self.state.sweep):
             before = float(edges[self.state.sweep])
-            if isinstance(event, Moved):
+            if isinstance(event, EpochProgress):
                 done = before if event.done is None else before + event.done * (1 - before)
                 yield self._progress(epoch, done, is_drawing=event.done is None)
                 continue
@@ -283,7 +297,11 @@ class Training:
                 yield self._end_epoch(epoch, sweeps, _about_tasks(event.tasks))
 
     def _add(self, event: SweepEnded, seconds: float) -> None:
-        """Take note of sweeps that have come back."""
+        """Add sweeps that have come back to the state.
+
+        Args:
+            seconds: since the sweeps before.
+        """
         state = self.state
         state.sweep = event.sweep + 1
         for loss, loss_pairs, pairs in event.trained:
@@ -302,13 +320,13 @@ class Training:
         for number in range(self.state.sweep, syncs):
             begun = time.monotonic()
             first, last = (learning_rate(s.learning_rate, (epoch + edges[number + k]) / s.epochs) for k in (0, 1))
-            step = SgdParams(s.negatives, s.damping, first, last)
+            params = SgdParams(s.negatives, s.damping, first, last)
             name = f"epoch {epoch + 1}"
             self._context.setJobGroup(name, f"{name} of {s.epochs}: sync {number + 1} of {syncs}")
-            results, parts = replicas.sync(self.state.center, self.state.context, step, (epoch, number), edges)
-            if not self.state.pairs + sum(walk.pairs for walk in results) and number == syncs - 1:
+            results, parts = replicas.sync(self.state.center, self.state.context, params, (epoch, number), edges)
+            if not self.state.pairs + sum(result.pairs for result in results) and number == syncs - 1:
                 raise NoPairsError(self.counts.size)
-            if not all(math.isfinite(walk.loss) for walk in results):
+            if not all(math.isfinite(result.loss) for result in results):
                 raise DivergedError(DIVERGED)
             if (found := next((part.divergence for part in parts if part.divergence), None)) is not None:
                 raise DivergedError(found)
@@ -316,30 +334,31 @@ class Training:
                 for part in parts:
                     rows = row_range(self.counts.size, part.part, s.partitions)
                     new.center[rows], new.context[rows] = part.center, part.context
-            self._add_walks(results, time.monotonic() - begun)
+            self._add_results(results, time.monotonic() - begun)
             if self.state.sweep < syncs:
                 yield self._progress(epoch, float(edges[self.state.sweep]), is_saved=True)
             else:
-                pairs = [walk.pairs for walk in results]
+                pairs = [result.pairs for result in results]
                 yield self._end_epoch(
                     epoch, syncs, {"tasks": len(results), "most_task_pairs": max(pairs), "least_task_pairs": min(pairs)}
                 )
 
-    def _add_walks(self, results: list[TaskResult], seconds: float) -> None:
+    def _add_results(self, results: list[TaskResult], seconds: float) -> None:
+        """Add the results of a sync to the state."""
         state = self.state
-        for walk in results:
-            state.loss += walk.loss
-            state.loss_pairs += walk.loss_pairs
-            state.pairs += walk.pairs
-            state.words += walk.words
-            state.take_seconds += walk.pair_seconds
-            state.kernel_seconds += walk.kernel_seconds
+        for result in results:
+            state.loss += result.loss
+            state.loss_pairs += result.loss_pairs
+            state.pairs += result.pairs
+            state.words += result.words
+            state.take_seconds += result.pair_seconds
+            state.kernel_seconds += result.kernel_seconds
         state.sweep += 1
         state.seconds += seconds
 
 
 def _about_tasks(tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Which tasks had most and least to do, and where the slowest was, for the metrics."""
+    """Return metrics on tasks: the most and the least pairs of one, and the host of the slowest."""
     pairs = [task.get("pairs", 0) for task in tasks]
     busy = [task.get("take_seconds", 0.0) + task.get("kernel_seconds", 0.0) for task in tasks]
     slowest = tasks[busy.index(max(busy))]

@@ -28,15 +28,16 @@ class Settings:
 
 @dataclass
 class State:
-    """Where a run stands; all that resuming needs.
+    """State of a run: all that resuming needs.
 
     Args:
         parameters: complete; never written to again once training has begun.
-        epoch, sweep: the next to train; sweeps are syncs of `replicas`.
+        epoch, sweep: epoch and sweep to train next; with `replicas`, sweeps are syncs.
         loss, loss_pairs, pairs, words: of the epoch so far.
-        seconds: likewise; the others are core-seconds of all tasks: drawing pairs, taking them to where they are
-            trained, in kernels, waiting for blocks.
-        driver_bytes, task_bytes: of parameters, through the driver and between tasks.
+        seconds: of the epoch so far.
+        draw_seconds, take_seconds, kernel_seconds, wait_seconds: core-seconds of all tasks: drawing pairs, taking them
+            to where they are trained, in kernels, waiting for blocks.
+        driver_bytes, task_bytes: bytes of parameters sent through the driver and between tasks.
     """
 
     parameters: ParameterFiles
@@ -65,7 +66,7 @@ class State:
         return self.parameters.context
 
     def position(self) -> dict[str, Any]:
-        """All but the parameters, as JSON-able values."""
+        """Return all but the parameters, as JSON-able values."""
         return {name: value for name, value in vars(self).items() if name != "parameters"}
 
 
@@ -75,13 +76,13 @@ class Progress:
 
     Args:
         done: share of the run, 0 to 1.
-        epoch: that is trained, from 0.
-        learning_rate: that is reached.
+        epoch: epoch that is trained, from 0.
+        learning_rate: learning rate that is reached.
         loss: of the epoch so far; None before there is one.
-        is_drawing: pairs are being drawn, and nothing is trained.
-        is_saved: there is a new state, which can be kept.
-        metrics: of the epoch, where it has ended; else None.
-        left: seconds that the run has left; None before anybody can tell.
+        is_drawing: whether pairs are being drawn, and nothing is trained.
+        is_saved: whether there is a new state, which can be saved.
+        metrics: metrics of the epoch if it has ended; else None.
+        left: seconds that the run has left; None while unknown.
     """
 
     done: float

@@ -11,7 +11,7 @@ from spark_w2v.exchange.plan import share_blocks
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.spark import buckets
-from spark_w2v.spark.buckets import Record, Spool, draw_records, file_pairs, in_order, records_of
+from spark_w2v.spark.buckets import Record, Spool, draw_records, file_pairs, merge_records, read_records
 from spark_w2v.text.encoding import segment_of, segments_of
 
 WORDS, BLOCKS, EPOCH = 400, 5, 1
@@ -61,17 +61,17 @@ def test_each_task_finds_each_pair_of_its_buckets_once(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(buckets, "SPOOLED", spooled)
-    monkeypatch.setattr(buckets, "FEW", few)
-    monkeypatch.setattr(buckets, "USUAL_LOT", 2000)
-    monkeypatch.setattr(buckets, "RECORD", 1)
+    monkeypatch.setattr(buckets, "SPOOL_BYTES", spooled)
+    monkeypatch.setattr(buckets, "FEW_PAIRS", few)
+    monkeypatch.setattr(buckets, "USUAL_CHUNK", 2000)
+    monkeypatch.setattr(buckets, "RECORD_PAIRS", 1)
     monkeypatch.setattr(buckets, "OPEN_FILES", 2)
     codec, ranges = PairCodec.of(sampler.blocks), share_blocks(BLOCKS, tasks)
     records: list[Record] = []
     for row in rows_of_text():  # a task of Spark's each
         drawn = draw_records([row], sampler, EPOCH, EDGES, ranges)
         for record in file_pairs(drawn, str(tmp_path)) if filed else drawn:
-            records += records_of(record.batch(), codec.dtype)
+            records += read_records(record.batch(), codec.dtype)
     assert len(records) > tasks
     wanted = expected(sampler)
     for task, (begin, end) in enumerate(ranges):
@@ -118,7 +118,7 @@ def test_records_and_pieces_pass_through_arrow_whatever_its_offsets_are(sampler:
         batch = record.batch()
         columns = [column.cast(binary) if pa.types.is_binary(column.type) else column for column in batch.columns]
         received = pa.RecordBatch.from_arrays(columns, batch.schema.names)
-        (found,) = records_of(received, record.pairs.dtype)
+        (found,) = read_records(received, record.pairs.dtype)
         assert (found.task, found.words) == (record.task, record.words)
         assert np.array_equal(found.sizes, record.sizes)
         assert np.array_equal(found.pairs, record.pairs)
@@ -136,7 +136,7 @@ def test_pairs_of_several_records_come_out_by_bucket() -> None:
         (np.array([2, 0, 1], np.uint8), np.array([1, 2, 3], np.uint32)),
         (np.array([1, 1, 0], np.uint16), np.array([4, 5], np.uint32)),
     ]
-    assert in_order(records, np.array([0, 3, 4]), np.dtype(np.uint32)).tolist() == [1, 2, 4, 5, 3]
+    assert merge_records(records, np.array([0, 3, 4]), np.dtype(np.uint32)).tolist() == [1, 2, 4, 5, 3]
 
 
 def test_a_task_without_a_pair_has_empty_buckets(tmp_path: Path) -> None:

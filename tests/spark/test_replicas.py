@@ -9,18 +9,19 @@ from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.spark.buckets import RunSpec
-from spark_w2v.spark.replicas import _replica_task, deal_sentences
+from spark_w2v.spark.replicas import _replica_task, assign_sentences
 from tests.support.planted import WORDS, rows_of_text
 
 
 def test_what_is_broadcast_is_not_changed() -> None:
     sampler = PairSampler(np.ones(WORDS, np.float32), 3, 5, 0.0, assign_blocks(np.ones(WORDS), 1))
-    plan: Any = SimpleNamespace(value=RunSpec(sampler, np.full(WORDS, 1 / WORDS), 2, 0.1))
+    run_spec: Any = SimpleNamespace(value=RunSpec(sampler, np.full(WORDS, 1 / WORDS), 2, 0.1))
     center: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.1, np.float32))
     context: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.2, np.float32))
-    rows = [dealt for row in rows_of_text() for dealt in deal_sentences(row, 1, sampler)]
+    rows = [assigned for row in rows_of_text() for assigned in assign_sentences(row, 1, sampler)]
     words = sum(len(ids) // 4 for _, (ids, _) in rows)
-    task = _replica_task(plan, center, context, SgdParams(2, 0.1, 0.05, 0.01), (0, 0), np.array([0.0, 1.0]), [words])
+    params, edges = SgdParams(2, 0.1, 0.05, 0.01), np.array([0.0, 1.0])
+    task = _replica_task(run_spec, center, context, params, (0, 0), edges, [words])
     ((_, (_, done, trained, *_)),) = task(0, iter(rows))
     assert done.pairs > 0
     assert (trained != center.value).any()

@@ -66,7 +66,7 @@ def test_tasks_and_snapshots_change_neither_a_bit_nor_a_loss(spark: SparkSession
 
 def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run: Any) -> None:
     training, progress = run
-    blocks, sampler, plan = training.blocks, training._plan.sampler, training._plan
+    blocks, sampler, run_spec = training.blocks, training._run_spec.sampler, training._run_spec
     codec, count, s = PairCodec.of(training.blocks), training.blocks.count, SETTINGS
     center, context = np.empty((2, WORDS, s.dimensions), np.float32)
     places = np.argsort(blocks.order).astype(np.int32)
@@ -84,7 +84,7 @@ def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run:
                     learning_rate(s.learning_rate, (epoch + done_before(n, count, edges)) / s.epochs)
                     for n in (number, number + 1)
                 ]
-                noise = BlockNoise.of(blocks.of(plan.noise, j), s.dimensions)
+                noise = BlockNoise.of(blocks.of(run_spec.noise, j), s.dimensions)
                 rng = generator(s.seed, KERNEL, epoch, (sweep * count + i) * count + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
                 train_pairs(*rows, pairs, codec, noise, SgdParams(s.negatives, s.damping, *rates), rng)
