@@ -170,7 +170,10 @@ def _quoted(line: str, mark: str) -> list[str]:
     """The fields of a line of CSV."""
     if '"' not in line:
         return line.split(mark)
-    return next(csv.reader([line.strip(" \r\n")], delimiter=mark, skipinitialspace=True), [])
+    try:
+        return next(csv.reader([line.strip(" \r\n")], delimiter=mark, skipinitialspace=True), [])
+    except csv.Error:  # a carriage return inside of the line
+        return line.split(mark)
 
 
 def _number(text: str) -> float | None:

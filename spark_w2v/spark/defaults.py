@@ -4,7 +4,6 @@ spark-defaults.conf and log4j2.properties, next to this module, are what `spark-
 a checkout (conf/ links to them). Started in any other way, a run takes what it can from here.
 """
 
-import argparse
 import atexit
 import contextlib
 import logging
@@ -70,22 +69,28 @@ def users_settings() -> dict[str, str]:
 
     They are those of the arguments in PYSPARK_SUBMIT_ARGS, and of spark-defaults.conf where Spark looks for it.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("-c", "--conf", action="append", default=[])
-    for option in ("--properties-file", *SUBMIT_OPTIONS):
-        parser.add_argument(option)
-    given, _ = parser.parse_known_args(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))
+    # Not by argparse: what follows an option is its value, also where it begins with a dash (--driver-java-options -Dx=y).
+    options: dict[str, str] = {}
+    pairs: list[str] = []
+    arguments = iter(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if option in ("-c", "--conf", "--properties-file", *SUBMIT_OPTIONS):
+            value = value if equals else next(arguments, "")
+            if option in ("-c", "--conf"):
+                pairs.append(value)
+            else:
+                options[option] = value
     found = {}
     with contextlib.suppress(OSError):  # Spark says what it thinks of it
-        file = Path(given.properties_file) if given.properties_file else _users_directory() / "spark-defaults.conf"
+        named = options.get("--properties-file")
+        file = Path(named) if named else _users_directory() / "spark-defaults.conf"
         found = parse_properties(file.read_text(encoding="utf-8", errors="replace"))
-    for option, key in SUBMIT_OPTIONS.items():
-        if (value := getattr(given, option.strip("-").replace("-", "_"))) is not None:
-            found[key] = value
-    for pair in given.conf:
+    for pair in pairs:
         key, _, value = pair.partition("=")
         found[key] = value
-    return found
+    # Last: with --master and --conf spark.master, Spark takes --master, in whatever order they come.
+    return found | {key: options[option] for option, key in SUBMIT_OPTIONS.items() if option in options}
 
 
 def _users_directory() -> Path:

