@@ -94,11 +94,12 @@ def test_every_command_works_from_the_wheel_without_conf(programs: Path, directo
     assert versions["spark_w2v"] == spark_w2v.__version__
     assert "commit" not in versions
 
-    near = run([command, "neighbors", "out", "apple", "--top", "4", "--json"], directory)
+    question = ["neighbors", "out", "apple", "--top", "4", "--json"]
+    near = run([command, *question], directory)
     assert near.returncode == 0, near.stderr
     found = {neighbor["word"] for neighbor in json.loads(near.stdout)["answers"][0]["neighbors"]}
     assert found == {"pear", "plum", "cherry", "quince"}, "those that were planted together with apple"
-    module = run([programs / "python", "-m", "spark_w2v", "neighbors", "out", "apple", "--top", "4", "--json"], directory)
+    module = run([programs / "python", "-m", "spark_w2v", *question], directory)
     assert (module.returncode, module.stdout) == (0, near.stdout)
     (directory / "pairs.csv").write_text('"apple","pear",9\n"apple","saw",1\n"saw","hammer",8\n')
     evaluated = run([command, "evaluate", "out", "--pairs", "pairs.csv", "--report"], directory)

@@ -69,7 +69,7 @@ def users_settings() -> dict[str, str]:
 
     They are those of the arguments in PYSPARK_SUBMIT_ARGS, and of spark-defaults.conf where Spark looks for it.
     """
-    # Not by argparse: what follows an option is its value, also where it begins with a dash (--driver-java-options -Dx=y).
+    # Not by argparse, which takes no value that begins with a dash: --driver-java-options -Dx=y.
     options: dict[str, str] = {}
     pairs: list[str] = []
     arguments = iter(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))

