@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import config as configuration
@@ -84,7 +85,7 @@ def train(
     )
     with shown(progress) as line:
         run = TrainingRun(request, line)
-        session = spark or (given.sparkSession if isinstance(given, DataFrame) else SparkSession.getActiveSession())
+        session = spark or (given.sparkSession if isinstance(given, DataFrame) else _session())
         started = session is None
         if session is None:
             run.clock.begin(STARTING)
@@ -102,3 +103,11 @@ def train(
             if started:
                 session.stop()
     return SkipGramModel.of_output(published)
+
+
+def _session() -> SparkSession | None:
+    """Return the session that is there; None where Spark has not been started."""
+    active = SparkSession.getActiveSession()
+    if active is None and SparkContext._active_spark_context is not None:  # started in another thread
+        return SparkSession.builder.getOrCreate()
+    return active

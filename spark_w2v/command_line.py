@@ -6,7 +6,6 @@ import inspect
 import os
 import signal
 import sys
-import unicodedata
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -55,15 +54,6 @@ def print_error(program: str, sentence: str) -> None:
 def printable(word: str) -> str:
     """A word without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
-
-
-def columns(text: str) -> int:
-    """How wide a terminal draws a text."""
-    return sum(
-        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Mn", "Me") else
-        2 if unicodedata.east_asian_width(c) in "WF" else 1
-        for c in text
-    )  # fmt: skip
 
 
 def whole_number(most: int) -> Callable[[str], int]:

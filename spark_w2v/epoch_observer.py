@@ -52,7 +52,8 @@ class EpochObserver:
     @property
     def stopped(self) -> str | None:
         """Why the run ended before its last epoch; None where it did not."""
-        return self._callbacks.reason
+        ended_early = self.last is not None and self.last["epoch"] < self._epochs
+        return self._callbacks.reason if ended_early else None
 
     def begin(self, epoch: int) -> bool:
         """Begin with this epoch, from 0; return whether the run had ended before it."""

@@ -1,4 +1,4 @@
-"""The training job: its arguments, its run directory, what the user sees of it, and its exit code."""
+"""The training job: its arguments, what the user sees of it, and its exit code."""
 
 import argparse
 import contextlib

@@ -40,10 +40,8 @@ from pyspark.sql.pandas.functions import arrow_udf
 from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
-from spark_w2v.errors import (
-    ConfigError,
-)
-from spark_w2v.runs import embeddings
+from spark_w2v.errors import ConfigError
+from spark_w2v.runs import embeddings, metrics
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark import corpus
 from spark_w2v.spark.java_errors import UnknownWordError
@@ -130,7 +128,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
         self._check_columns(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
-        callbacks, metrics = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
+        callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
         with (
             own_job_group(session.sparkContext),
             self.own_words(),
@@ -143,7 +141,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
                 line.progress(progress.done, pipeline.progress_text(progress, settings.training.epochs))
                 if progress.metrics is None:
                     return False
-                metrics.append(progress.metrics)
+                epochs.append(progress.metrics)
                 log.info(pipeline.epoch_line(progress, settings.training.epochs), extra={"fields": progress.metrics})
                 return callbacks(progress.metrics)
 
@@ -161,8 +159,8 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
             )
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())
-        stopped = callbacks.reason if len(metrics) < settings.training.epochs else None
-        summary = TrainingSummary(metrics, round(time.monotonic() - started, 3), stopped)
+        stopped = callbacks.reason if len(epochs) < settings.training.epochs else None
+        summary = TrainingSummary(epochs, round(time.monotonic() - started, 3), stopped)
         model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary)
         return self._copyValues(model._resetUid(self.uid))
 
@@ -358,7 +356,7 @@ def _summary_of(output: Path) -> TrainingSummary | None:
     """The summary of a finished output; None where its files do not tell."""
     try:
         run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        lines = (output / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        return TrainingSummary([json.loads(line) for line in lines], run["seconds"], run.get("stopped_early"))
+        epochs = [json.loads(line) for line in metrics.lines(output / "metrics.jsonl")]
+        return TrainingSummary(epochs, run["seconds"], run.get("stopped_early"))
     except (OSError, ValueError, KeyError, TypeError):
         return None

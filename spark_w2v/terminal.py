@@ -5,15 +5,15 @@ import logging
 import os
 import shutil
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, TextIO
+from typing import TextIO
 
 from tqdm import tqdm
 
 from spark_w2v.runs.run_log import JsonFormatter
+from spark_w2v.text.messages import columns
 
 LOGGER = "spark_w2v"
 PERIOD = 0.5  # seconds between two states of the moving line
@@ -53,14 +53,27 @@ def width_of(stream: TextIO) -> int | None:
 
 
 def fitted(text: str, width: int | None, indent: int = 0) -> str:
-    """Return a text whose lines are shorter than the terminal, broken between words."""
+    """Return a text whose lines are narrower than the terminal, broken between words.
+
+    Not by textwrap, which counts characters: a terminal draws those of Chinese two columns wide.
+
+    Args:
+        indent: of the lines after the first.
+    """
     if width is None:
         return text
-    lines = text.split("\n")
-    wrapper = textwrap.TextWrapper(
-        width - 1, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
-    return "\n".join("\n".join(wrapper.wrap(line)) if len(line) >= width else line for line in lines)
+    return "\n".join("\n".join(_broken(line, width, indent)) for line in text.split("\n"))
+
+
+def _broken(line: str, width: int, indent: int) -> Iterator[str]:
+    begun = ""
+    for number, word in enumerate(line.split(" ")):
+        longer = f"{begun} {word}" if number else word
+        if begun.strip() and columns(longer) >= width:
+            yield begun
+            longer = " " * indent + word
+        begun = longer
+    yield begun
 
 
 class _Handler(logging.StreamHandler[TextIO]):
@@ -242,7 +255,7 @@ class PhaseClock:
             self.seconds[self._name] = round(self.seconds.get(self._name, 0.0) + more, 3)
         self._name = None
 
-    def so_far(self) -> dict[str, Any]:
+    def so_far(self) -> dict[str, float]:
         """Return the seconds of each phase, the one that goes on included."""
         name = self._name
         self.end()

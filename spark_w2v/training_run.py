@@ -141,7 +141,7 @@ class TrainingRun:
             place, overwrite=request.overwrite, resume=request.resume or is_done,
             fingerprint=_fingerprint(request, resolved, earlier),
         ) as run:  # fmt: skip
-            found = self._list_files(session, place)
+            found = self._list_files(session)
             if found is not None:
                 run.identify({"files": inputs.identity(found.files)})
             if run.is_published:
@@ -199,7 +199,7 @@ class TrainingRun:
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
 
-    def _list_files(self, session: "SparkSession", place: Output) -> inputs.Inputs | None:
+    def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
         """The files of the input; None of a DataFrame."""
         request = self._request
         if not isinstance(request.input, Sequence):

@@ -131,6 +131,20 @@ def test_a_finished_output_is_not_replaced_unless_told(spark: SparkSession, corp
     assert len((tmp_path / "out" / "metrics.jsonl").read_text().splitlines()) == 2
 
 
+def test_a_session_that_another_thread_started_is_used_and_left(
+    spark: SparkSession, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SparkSession, "getActiveSession", lambda: None)
+    spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+    assert spark.range(3).count() == 3
+
+
+def test_a_run_that_trained_all_its_epochs_did_not_end_early(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
+    model = spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=2), callbacks=[lambda m: m["epoch"] == 2])
+    assert model.summary.totalIterations == 2
+    assert model.summary.stopped is None
+
+
 def test_a_callback_sees_every_epoch_and_may_end_the_run(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
     seen: list[int] = []
 

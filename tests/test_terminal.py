@@ -12,6 +12,7 @@ import pytest
 
 from spark_w2v import terminal
 from spark_w2v.terminal import PhaseClock, StatusLine, fitted
+from spark_w2v.text.messages import columns
 from tests.support.pseudo_terminal import Recording, record
 from tests.support.training_job import FAST_JVM, ROOT, SMALL, planted_corpus
 
@@ -104,6 +105,12 @@ def test_lines_are_broken_between_words_and_not_inside_a_path(width: int) -> Non
     assert all(len(line) < width for line in text.split("\n") if path not in line)
     assert " ".join(text.split()) == f"12:00:00 reading {'word ' * 60}{path} and more"
     assert all(line.startswith(" " * 9) for line in text.split("\n")[1:])
+
+
+def test_characters_that_are_two_columns_wide_count_twice() -> None:
+    lines = fitted("12:00:00 " + "日本語 " * 30, 80, indent=9).split("\n")
+    assert max(map(columns, lines)) < 80
+    assert len(lines) == 3
 
 
 def test_where_there_is_no_terminal_lines_stay_whole() -> None:

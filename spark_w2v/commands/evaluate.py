@@ -39,7 +39,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     parser = Parser(
         prog=program,
         description="Word similarity and analogies, as gensim evaluates them.",
-        epilog=f"{EXIT_CODES} {WORSE} is of --fail-below: evaluated, and worse than the limit.",
+        epilog=f"{EXIT_CODES} {WORSE} is of --fail-below: evaluated, and worse than the limit. 2 also "
+        "says that nothing of a file could be used, after everything else is done.",
     )
     parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
     parser.add_argument(
@@ -93,15 +94,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     print_pairs(pairs)
     for questions in analogies:
         print_analogies(questions)
-    found_in: list[list[Similarity] | list[Analogies]] = [*pairs, *analogies]
-    of_this: list[Similarity | Analogies] = [results[0] for results in found_in]
-    for result in of_this:
+    by_run: list[list[Similarity | Analogies]] = [
+        [*(found[number] for found in pairs), *(found[number] for found in analogies)] for number in range(len(runs))
+    ]
+    for result in by_run[0]:
         if result.bad_lines:
             print_error(program, f"{result.file}: lines of another layout, left out: {result.bad_lines:,}.")
-    for results in found_in:
+    for run, results in zip(runs, by_run, strict=True):
         for result in results:
             if options.missing:
-                print_missing(result)
+                print_missing(result, run if len(runs) == 2 else None)
             else:
                 result.missing = []
     if moves:
@@ -110,14 +112,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     if target:
         report.write(target, json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n")
     if options.report:
-        run = report.finished(outputs[0])
-        report.write(outputs[0] / report.NAME, report.page(run, found))
+        finished = report.finished(outputs[0])
+        report.write(outputs[0] / report.NAME, report.page(finished, found))
         if not is_local(options.output):
             add_file(options.output, outputs[0] / report.NAME)
     worse = (
         options.fail_below is not None and len(runs) == 2 and _gate([*pairs, *analogies], options.fail_below, program)
     )
-    unusable = [sentence for result in of_this if (sentence := _unusable(result))]
+    unusable = [sentence for result in by_run[0] if (sentence := _unusable(result))]
     for sentence in unusable:
         print_error(program, sentence)
     return worse or (USERS_MISTAKE if unusable else 0)

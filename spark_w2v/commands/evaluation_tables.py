@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spark_w2v.analysis.evaluation_results import Analogies, NeighbourhoodDrift, Section, Similarity
-from spark_w2v.command_line import columns, printable
+from spark_w2v.command_line import printable
+from spark_w2v.text.messages import columns
 
 MOST_SHOWN = 50  # words
 
@@ -66,11 +67,16 @@ def print_drift(moves: NeighbourhoodDrift) -> None:
         print(f"    other: {', '.join(map(printable, move.there))}")
 
 
-def print_missing(result: Similarity | Analogies) -> None:
-    """Print the words of a set that have no vector, MOST_SHOWN of them."""
+def print_missing(result: Similarity | Analogies, run: str | None) -> None:
+    """Print the words of a set that have no vector, MOST_SHOWN of them.
+
+    Args:
+        run: whose vectors, where there are two.
+    """
     shown = ", ".join(map(printable, result.missing[:MOST_SHOWN])) or "none"
+    of_run = "" if run is None else f" in {printable(run)}"
     more = f" and {len(result.missing) - MOST_SHOWN:,} more" if len(result.missing) > MOST_SHOWN else ""
-    print(f"\n{printable(Path(result.file).name)}: words without a vector: {shown}{more}")
+    print(f"\n{printable(Path(result.file).name)}: words without a vector{of_run}: {shown}{more}")
 
 
 def print_table(rows: Sequence[Sequence[str]]) -> None:

@@ -33,10 +33,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     options = parser.parse_args(arguments)
-    if not is_local(options.to):
-        raise UserError(f"{options.to}: is not on this host; export to a path of this host, and copy it from there.")
-    if not options.to:
-        raise UserError("--to '': is not a path; give one that does not exist yet.")
+    for option, path in (("--to", options.to), ("--counts", options.counts)):
+        if path is not None and not is_local(path):
+            raise UserError(f"{path}: is not on this host; export to a path of this host, and copy it from there.")
+        if path == "":
+            raise UserError(f"{option} '': is not a path; give one that does not exist yet.")
     done = export(
         directory_of(options.output),
         local_path(options.to),

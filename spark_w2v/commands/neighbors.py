@@ -9,7 +9,6 @@ from spark_w2v.command_line import (
     OUTPUT_HELP,
     USERS_MISTAKE,
     Parser,
-    columns,
     print_error,
     printable,
     whole_number,
@@ -17,6 +16,7 @@ from spark_w2v.command_line import (
 )
 from spark_w2v.runs.embeddings import Embeddings, read
 from spark_w2v.runs.ids import directory_of
+from spark_w2v.text.messages import columns
 
 LARGEST_TOP = 10_000
 
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "neighbors.py") 
         print_error(program, f"{printable(word)} has no vector; {close}")
     answers = answer(embeddings, options.words, options.analogy, options.top)
     if options.json:
-        print(json.dumps({"answers": answers, "unknown": unknown}, ensure_ascii=False))
+        print(json.dumps({"answers": answers, "unknown": unknown}))  # ASCII: whatever the encoding of stdout
     else:
         print_tables(answers)
     return 0 if answers else USERS_MISTAKE

@@ -16,8 +16,9 @@ from spark_w2v.storage.files import kind_of, open_file, reason, remove_written, 
 VECTORS = ("center", "context", "sum")
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
 PACKED = (".gz", ".bz2", ".xz", ".zst")
+LONGEST_WORD = 1 << 16  # bytes of a line that are looked at
 SIZES = re.compile(rb"[0-9]{1,19} [0-9]{1,19}\n")  # how a file of word2vec begins
-COUNT = re.compile(rb"\S+ [0-9]{1,19}\n")  # and how one of counts does
+COUNTS = re.compile(rb"(?:\S+ [0-9]{1,19}\n){1,2}")  # and how one of counts does, by two lines: the first may be alike
 
 
 class Exported(NamedTuple):
@@ -86,11 +87,17 @@ def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite
         raise UserError(f"--counts: is for the formats of word2vec, and {form} has the words in a file of its own.")
     if counts == target or os.path.dirname(counts) != os.path.dirname(target):
         raise UserError(f"{counts}: is not next to {target}; give another file in the same directory.")
-    _check(output, counts, form, overwrite, COUNT)
+    _check(output, counts, form, overwrite, COUNTS, lines=2)
 
 
-def _check(output: Path, target: Path, form: str, overwrite: bool, first_line: re.Pattern[bytes] = SIZES) -> None:
-    """Refuse a target before anything is read: above all one that holds what no export wrote."""
+def _check(
+    output: Path, target: Path, form: str, overwrite: bool, begins: re.Pattern[bytes] = SIZES, lines: int = 1
+) -> None:
+    """Refuse a target before anything is read: above all one that holds what no export wrote.
+
+    Args:
+        begins: the first lines of a file that may be replaced.
+    """
     if target == output or output in target.parents:
         raise UserError(f"{target}: is inside of {output}, which holds a run and nothing else; give another path.")
     if not FILES[form] and target.suffix.lower() in PACKED:
@@ -112,8 +119,8 @@ def _check(output: Path, target: Path, form: str, overwrite: bool, first_line: r
             raise UserError(f"{target}: is {kind}, and {form} is a file; give another path.")
         elif overwrite:
             with open_file(target) as file:
-                beginning = file.readline(1000)
-            if beginning and not first_line.fullmatch(beginning):
+                beginning = b"".join(file.readline(LONGEST_WORD) for _ in range(lines))
+            if beginning and not begins.fullmatch(beginning):
                 raise UserError(
                     f"{target}: does not begin as a file of word2vec does, so no export wrote it, and it is not "
                     "touched, even with --overwrite; give another path."

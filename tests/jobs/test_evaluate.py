@@ -178,6 +178,8 @@ def test_the_words_without_a_vector_are_listed_on_request(
     assert "pairs.tsv: words without a vector: x\n" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())["this"]
     assert [found["pairs"][0]["missing"], found["analogies"][0]["missing"]] == [["x"], ["x"]]
+    assert evaluate.main([*asked, "--missing", "--compare", str(output)]) == 0
+    assert capsys.readouterr().out.count(f"pairs.tsv: words without a vector in {output}: x\n") == 2
 
 
 def test_of_many_words_without_a_vector_the_first_are_shown(

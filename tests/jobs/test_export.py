@@ -124,14 +124,23 @@ def test_gensim_reads_the_counts_next_to_the_vectors(output: Path, tmp_path: Pat
         ("word2vec-text", "to", "is not next to"),
         ("word2vec-text", "elsewhere/counts.txt", "is not next to"),
         ("word2vec-text", "notes.txt", "no export wrote it"),
+        ("word2vec-text", "vectors.txt", "no export wrote it"),
+        ("word2vec-text", "s3://bucket/counts.txt", "is not on this host"),
     ],
 )
 def test_counts_that_cannot_be_written_are_refused_and_nothing_is(
     output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, counts: str, says: str
 ) -> None:
     (tmp_path / "notes.txt").write_text("my own notes\n")
+    (tmp_path / "vectors.txt").write_text("2 3\na 1 2 3\nb 4 5 6\n")  # begins as counts of a word "2" would
     before = sorted(tmp_path.rglob("*"))
-    options = ["--white-space", "replace", "--overwrite", "--counts", str(tmp_path / counts)]
+    options = [
+        "--white-space",
+        "replace",
+        "--overwrite",
+        "--counts",
+        counts if ":" in counts else str(tmp_path / counts),
+    ]
     assert export_to(output, form, tmp_path / "to", *options) == 2
     assert says in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before

@@ -250,6 +250,7 @@ def test_json_is_one_object_on_stdout(output: Path, capsys: pytest.CaptureFixtur
     asked = [str(output), "king", "日本", "none", "--analogy", "man", "woman", "king", "--top", "2", "--json"]
     assert neighbors.main(asked) == 0
     told = capsys.readouterr()
+    assert told.out.isascii()  # valid whatever the encoding of stdout
     found = json.loads(told.out)
     assert [answer.get("word") for answer in found["answers"]] == ["king", "日本", None]
     assert found["answers"][2]["analogy"] == ["man", "woman", "king"]
@@ -266,6 +267,7 @@ def test_json_of_words_that_a_terminal_would_obey_is_json(output: Path, capsys: 
     assert neighbors.main([str(output), "\x1b[31m", "--json"]) == 0
     told = capsys.readouterr().out
     assert "\x1b" not in told
+    assert told.isascii()
     assert json.loads(told)["answers"][0]["word"] == "\x1b[31m"
 
 

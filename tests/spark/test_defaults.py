@@ -81,6 +81,17 @@ def test_an_option_of_its_own_wins_over_conf_in_either_order(monkeypatch: pytest
         assert defaults.users_settings() == {"spark.master": "local[1]"}, arguments
 
 
+def test_sparks_own_variables_are_the_users_too_after_all_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    monkeypatch.setenv("SPARK_DRIVER_MEMORY", "1g")
+    monkeypatch.setenv("MASTER", "local[3]")
+    monkeypatch.delenv("PYSPARK_SUBMIT_ARGS", raising=False)
+    assert defaults.users_settings() == {"spark.driver.memory": "1g", "spark.master": "local[3]"}
+    (tmp_path / "spark-defaults.conf").write_text("spark.driver.memory 2g\n")
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--master yarn pyspark-shell")
+    assert defaults.users_settings() == {"spark.driver.memory": "2g", "spark.master": "yarn"}
+
+
 def test_java_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     with pytest.raises(UserError, match="has no bin/java; set it to a Java 17 or newer, or unset it"):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from spark_w2v.command_line import columns
+from spark_w2v.text.messages import columns
 
 
 @dataclass(frozen=True)
