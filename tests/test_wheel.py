@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_spark_gets_the_defaults_of_the_package_where_the_user_gives_none(progra
     arguments = "--conf spark.sql.shuffle.partitions=5 --driver-memory 2g --name mine pyspark-shell"
     found = asked(programs, directory, SPARK_CONF_DIR=conf, PYSPARK_SUBMIT_ARGS=arguments)
     assert found == ["5", "2g", "true", "false", "mine"]
+
+
+def test_the_commands_of_the_readme_run_in_order(programs: Path, java_home: str, tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (spark-w2v .+)$", readme, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["train", "neighbors", "evaluate", "export"]
+    (tmp_path / "my-text").mkdir()
+    (tmp_path / "my-text" / "planted.txt").write_text("war peace treaty king queen\n" * 400)
+    (tmp_path / "my-wordsim353.tsv").write_text("war\tpeace\t8\nking\tqueen\t9\nwar\tqueen\t2\n")
+    for command in commands:
+        _, *arguments = shlex.split(command)
+        done = run([programs / "spark-w2v", *arguments], tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_uv_installs_it_as_a_tool(wheel: Path, directory: Path, tmp_path: Path) -> None:
