@@ -74,7 +74,12 @@ def train(corpus: Corpus, start: tuple[Float32Array, Float32Array], rate: float,
 def held_out(corpus: Corpus, sampler: PairSampler) -> Sample:
     ends = np.concatenate([[0], np.cumsum(corpus.lengths)])
     rows = [
-        ((0, 0, a), corpus.ids[ends[a] : ends[min(a + PIECE, corpus.lengths.size)]], corpus.lengths[a : a + PIECE])
+        (
+            (0, 0, a),
+            corpus.ids[ends[a] : ends[min(a + PIECE, corpus.lengths.size)]],
+            corpus.lengths[a : a + PIECE],
+            np.empty(0),
+        )
         for a in range(0, corpus.lengths.size, PIECE)
     ]
     noise = noise_distribution(corpus.counts, 0.75)

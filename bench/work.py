@@ -24,6 +24,7 @@ from spark_w2v.skipgram.schedule import (
     expected_pairs,
     kept_words,
     most_partitions,
+    window_contexts,
 )
 from spark_w2v.spark.buckets import chunk_size
 from spark_w2v.spark.session import SPLIT_BYTES
@@ -228,7 +229,7 @@ class Work:
 
     @property
     def epoch_pairs(self) -> float:
-        return expected_pairs(self.kept, self.window)
+        return expected_pairs(self.kept, window_contexts(self.window))
 
     @property
     def pairs(self) -> float:
@@ -326,10 +327,12 @@ def work_of(
     """
     c = Config()
     window = c.training.window
+    assert isinstance(window, int)
+    contexts = window_contexts(window)
     load = kept_words(counts, c.vocabulary.subsample if subsample is None else subsample)
     total = float(load.sum())
-    blocks = min(blocks, most_partitions("blocks", counts.size, total, c.training.window))
-    pairs = expected_pairs(total, window)
+    blocks = min(blocks, most_partitions("blocks", counts.size, total, contexts))
+    pairs = expected_pairs(total, contexts)
     least = math.ceil(pairs / blocks**2 / MOST_PAIRS)
     count = max(sweeps or auto_sweeps(blocks, pairs), least)
     edges = [epoch_edges(epoch, blocks, count, pairs) for epoch in range(epochs)]

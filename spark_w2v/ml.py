@@ -34,16 +34,17 @@ from pyspark.ml.util import (
     MLWritable,
     MLWriter,
 )
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, OutputError
 from spark_w2v.runs import embeddings, metrics
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark import corpus
+from spark_w2v.spark.columns import column_named
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
 from spark_w2v.spark.session import own_job_group
@@ -55,6 +56,7 @@ from spark_w2v.spark.training_state import Progress
 from spark_w2v.spark.training_summary import TrainingSummary
 from spark_w2v.terminal import PhaseClock, shown
 from spark_w2v.text.documents import mean_vectors_with
+from spark_w2v.text.encoding import ID_TYPES, id_type_name
 from spark_w2v.types import Float32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
@@ -68,7 +70,8 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
     """
 
     setVectorSize = setter(SkipGramParams.vectorSize, int)
-    setWindowSize = setter(SkipGramParams.windowSize, int)
+    setWindowSize = setter(SkipGramParams.windowSize, object)
+    setMaxContexts = setter(SkipGramParams.maxContexts, int)
     setMinCount = setter(SkipGramParams.minCount, int)
     setMaxIter = setter(SkipGramParams.maxIter, int)
     setStepSize = setter(SkipGramParams.stepSize, float)
@@ -91,6 +94,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
     setExchangeTimeout = setter(SkipGramParams.exchangeTimeout, float)
     setExchangePlain = setter(SkipGramParams.exchangePlain, bool)
     setUnknownWords = setter(SkipGramParams.unknownWords, str)
+    setWeightCol = setter(TrainingParams.weightCol, str)
     setInputCol = setter(SkipGramParams.inputCol, str)
     setOutputCol = setter(SkipGramParams.outputCol, str)
 
@@ -127,6 +131,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
         self._check_columns(dataset.schema)
+        weight = self.weight_column(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
         callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
         with (
@@ -150,7 +155,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             clock.begin("counting the rows")
             text, training = pipeline.train(
-                corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength()),
+                corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength(), weight),
                 pipeline.resolve(session, settings),
                 folder,
                 on_corpus=lambda text: cleanup.callback(text.release),
@@ -161,7 +166,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         words = text.vocabulary.words.cast(pa.string())
         stopped = callbacks.reason if len(epochs) < settings.training.epochs else None
         summary = TrainingSummary(epochs, round(time.monotonic() - started, 3), stopped)
-        model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary)
+        model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary, text.vocabulary.id_type)
         return self._copyValues(model._resetUid(self.uid))
 
 
@@ -195,6 +200,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
     _counts: Int64Array
     _vectors: Float32Array
     _summary: TrainingSummary | None = None
+    _id_type: str | None = None  # of the whole numbers that the words are, as Spark calls it
 
     def __init__(self) -> None:
         super().__init__()
@@ -213,15 +219,27 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         """
         directory = directory_of(str(output))
         found = embeddings.read(directory)
-        model = cls()._with(found.words, found.counts, found.vectors, _summary_of(directory))
+        summary, id_type = _summary_of(directory), id_type_name(embeddings.id_type(directory))
+        model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**given_options(model, options))
 
     def _with(
-        self, words: pa.StringArray, counts: Int64Array, vectors: Float32Array, summary: TrainingSummary | None
+        self,
+        words: pa.StringArray,
+        counts: Int64Array,
+        vectors: Float32Array,
+        summary: TrainingSummary | None,
+        id_type: str | None = None,
     ) -> "SkipGramModel":
-        self._words, self._counts, self._vectors, self._summary = words, counts, vectors, summary
+        self._words, self._counts, self._vectors = words, counts, vectors
+        self._summary, self._id_type = summary, id_type
         return self
+
+    def _word_columns(self) -> list[Column]:
+        """The word; and the number that it is, where the words of the corpus were numbers."""
+        ids = [] if self._id_type is None else [F.col("word").cast(self._id_type).alias("id")]
+        return [F.col("word"), *ids]
 
     @property
     def hasSummary(self) -> bool:
@@ -246,16 +264,20 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
     def getVectors(self, counts: bool = False) -> DataFrame:
         """Return word, vector: one row per word, the most frequent first.
 
+        Where the words were whole numbers, a column id next to word has them with their type. So do the other methods.
+
         Args:
-            counts: a third column, count, with the occurrences in the text.
+            counts: a last column, count, with the occurrences in the text.
         """
         table = pa.concat_tables(chunks(self._words, self._counts, self._vectors)).select(["word", "vector", "count"])
         vectors = SparkSession.active().createDataFrame(table)
-        return vectors.select("word", array_to_vector(F.col("vector")).alias("vector"), *(["count"] if counts else []))
+        vector = array_to_vector(F.col("vector")).alias("vector")
+        return vectors.select(*self._word_columns(), vector, *(["count"] if counts else []))
 
     def getVocabulary(self) -> DataFrame:
         """Return word, count: one row per word, the most frequent first."""
-        return SparkSession.active().createDataFrame(pa.table([self._words, pa.array(self._counts)], ["word", "count"]))
+        table = pa.table([self._words, pa.array(self._counts)], ["word", "count"])
+        return SparkSession.active().createDataFrame(table).select(*self._word_columns(), "count")
 
     def findSynonyms(self, word: Any, num: int) -> DataFrame:
         """Return word, similarity: the nearest words, nearest first; similarity is the cosine.
@@ -270,7 +292,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             TypeError: neither a word nor a vector.
         """
         schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])
-        return SparkSession.active().createDataFrame(self.findSynonymsArray(word, num), schema)
+        found = SparkSession.active().createDataFrame(self.findSynonymsArray(word, num), schema)
+        return found.select(*self._word_columns(), "similarity")
 
     def findSynonymsArray(self, word: Any, num: int) -> list[tuple[str, float]]:
         """Return what findSynonyms returns, as a list, without Spark."""
@@ -300,7 +323,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         self._check_columns(dataset.schema)
-        words = corpus.column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
+        words = column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
         means = mean_vectors_with(self._broadcast(dataset.sparkSession.sparkContext), self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
         # The condition, because the JVM's function has no answer to null.
@@ -332,7 +355,8 @@ class SkipGramModelWriter(MLWriter):
     def saveImpl(self, path: str) -> None:
         model = self._model
         summary = None if model._summary is None else model._summary.as_dict()
-        write_model(path, self.sparkSession, model, model._words, model._counts, model._vectors, summary)
+        about = {"summary": summary, "idType": model._id_type}
+        write_model(path, self.sparkSession, model, model._words, model._counts, model._vectors, about)
 
 
 class SkipGramModelReader(MLReader[SkipGramModel]):
@@ -346,7 +370,10 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
         """
         expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
         metadata, words, counts, vectors = read_model(path, self.sparkSession, expected)
-        model = SkipGramModel()._with(words, counts, vectors, TrainingSummary.from_dict(metadata.get("summary")))
+        summary, id_type = TrainingSummary.from_dict(metadata.get("summary")), metadata.get("idType")
+        if id_type not in (None, *ID_TYPES):
+            raise OutputError(f"{path}: says that its words are numbers of a type {id_type}; save the model again.")
+        model = SkipGramModel()._with(words, counts, vectors, summary, id_type)
         model._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(model, metadata)
         return model

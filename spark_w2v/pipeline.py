@@ -15,17 +15,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from spark_w2v.skipgram.schedule import auto_sweeps, expected_pairs, kept_words, most_partitions, why_no_more
+from spark_w2v.skipgram.schedule import (
+    auto_sweeps,
+    expected_pairs,
+    kept_words,
+    most_partitions,
+    why_no_more,
+    window_contexts,
+)
 from spark_w2v.spark import corpus, memory
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
-from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL
+from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
 from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
-from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.encoding import Vocabulary, ids_of
 from spark_w2v.text.messages import counted
 
 if TYPE_CHECKING:
@@ -175,7 +182,10 @@ def prepare(
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
         v = settings.vocabulary
-        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, known)
+        is_weighted = bool(settings.corpus.weight)
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, known, is_weighted)
+        if (id_type := id_type_of(segments)) is not None:
+            vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
             **counters,
             "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
@@ -184,6 +194,8 @@ def prepare(
             "kept_words": int(vocabulary.counts.sum()),
             "vocabulary_digest": _digest(vocabulary),
         }
+        if is_weighted:
+            facts["weighted_words"] = vocabulary.total_words
         words = segments.sparkSession.sparkContext.broadcast(vocabulary.words)
         encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
         text = EncodedCorpus(vocabulary, encoded, facts, words)
@@ -214,10 +226,13 @@ def summary(facts: dict[str, Any]) -> list[str]:
     Args:
         facts: of EncodedCorpus.
     """
+    words = facts.get("weighted_words", facts["words"])
+    weighted = f" ({words:,} with their weights)" if "weighted_words" in facts else ""
     lines = [
-        f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}, {facts['distinct_words']:,} distinct",
+        f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}{weighted}, "
+        f"{facts['distinct_words']:,} distinct",
         f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
-        f"({facts['kept_words'] / max(facts['words'], 1):.1%} of the text)",
+        f"({facts['kept_words'] / max(words, 1):.1%} of the text)",
     ]
     described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
     odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
@@ -253,13 +268,19 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
     settings, scheme, partitions = resolved.settings, resolved.scheme, resolved.partitions
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
     load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
+    if t.window == "sentence":
+        kept = load / max(int(vocabulary.counts.sum()), 1)
+        window, most_contexts = 0, t.max_contexts
+        contexts = vocabularies.contexts_of_sentences(encoded, kept, most_contexts)
+    else:
+        window, most_contexts, contexts = t.window, 0, window_contexts(t.window)
     present = int(np.count_nonzero(vocabulary.counts))
-    if (most := most_partitions(scheme, present, load, t.window)) < partitions:
-        why = why_no_more(scheme, present, load, t.window)
+    if (most := most_partitions(scheme, present, load, contexts)) < partitions:
+        why = why_no_more(scheme, present, load, contexts)
         used = f"{counted(most, scheme.removesuffix('s'))} {'is' if most == 1 else 'are'} used"
         log.warning("%s instead of %d: %s", used, partitions, why)
         partitions = most
-    pairs = expected_pairs(load, t.window)
+    pairs = expected_pairs(load, contexts)
     exchange = exchange_of(settings)
     session = encoded.sparkSession.sparkContext
     tasks = partitions
@@ -285,7 +306,9 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
             scheme=scheme,
             partitions=partitions,
             dimensions=t.dimensions,
-            window=t.window,
+            window=window,
+            max_contexts=most_contexts,
+            contexts=contexts,
             negatives=t.negatives,
             epochs=t.epochs,
             learning_rate=t.learning_rate,

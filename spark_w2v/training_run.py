@@ -200,9 +200,9 @@ class TrainingRun:
         )  # fmt: skip
 
     def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
-        """The files of the input; None of a DataFrame."""
+        """The files of the input; None of a DataFrame or of tables."""
         request = self._request
-        if not isinstance(request.input, Sequence):
+        if not isinstance(request.input, Sequence) or request.settings.corpus.format == "table":
             return None
         describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
         describe("corpus", "corpus: listing the input")
@@ -213,11 +213,12 @@ class TrainingRun:
 
     def _segments(self, session: "SparkSession", found: inputs.Inputs | None) -> "DataFrame":
         request = self._request
-        if found is None:
-            assert not isinstance(request.input, Sequence), "only files are listed"
+        if not isinstance(request.input, Sequence):
             log.info("reading a DataFrame")
             return corpus.read_text_frame(request.input, request.settings.corpus)
         log.info("reading %s", " ".join(request.paths))
+        if found is None:
+            return corpus.read_tables(session, request.paths, request.settings.corpus)
         for line in inputs.summary(found):
             log.info(line)
         return corpus.read(session, request.paths, request.settings.corpus, found)
@@ -286,7 +287,9 @@ class TrainingRun:
 
         def write(directory: Path) -> None:
             words = vocabulary.words.cast(pa.string())
-            embedding_writer.write(directory, words, vocabulary.counts, center, context, table_facts)
+            embedding_writer.write(
+                directory, words, vocabulary.counts, center, context, table_facts, ids=vocabulary.ids
+            )
             if settings.output.report:
                 self.clock.begin("drawing the report")
                 facts = {**run_facts, "fingerprint": {"input": self._request.paths}}

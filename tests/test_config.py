@@ -236,7 +236,8 @@ def keys_read(source: str) -> set[str]:
     """Return the keys that a module reads: attributes of a section, a name for one or a parameter of its class."""
     names: dict[str, str] = {}
     tree = ast.parse(source)
-    for node in ast.walk(tree):
+    # Parameters first, as what a function assigns may come of them.
+    for node in sorted(ast.walk(tree), key=lambda node: not isinstance(node, ast.arg)):
         if isinstance(node, ast.arg) and node.annotation is not None:
             annotated = ast.unparse(node.annotation).strip("'\"").lower()
             names |= {node.arg: annotated} if annotated in config.SECTIONS else {}

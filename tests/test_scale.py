@@ -70,7 +70,7 @@ def rows_of(counts: npt.NDArray[np.int64]) -> list[tuple[Any, ...]]:
     for segment, some in enumerate(np.array_split(ids, SEGMENTS)):
         lengths = np.full(-(-some.size // SENTENCE), SENTENCE, np.int32)
         lengths[-1] -= lengths.sum() - some.size
-        rows.append((0, 0, segment, some.tobytes(), lengths.tobytes()))
+        rows.append((0, 0, segment, some.tobytes(), lengths.tobytes(), b""))
     return rows
 
 
@@ -84,7 +84,7 @@ class Epoch(NamedTuple):
 
 def epoch_of(counts: npt.NDArray[np.int64], blocks: int, subsample: float) -> Epoch:
     load = kept_words(counts, subsample)
-    pairs = expected_pairs(float(load.sum()), 5)
+    pairs = expected_pairs(float(load.sum()), 6)
     total = int(counts.sum())
     assigned = assign_blocks(load, blocks)
     drawing = PairSampler(keep_probability(counts, total, frequent_share(subsample, total)), 5, 1, 0.0, assigned)

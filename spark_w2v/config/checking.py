@@ -8,7 +8,7 @@ import msgspec
 from rapidfuzz import fuzz, process
 
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
-from spark_w2v.config.sections import Config
+from spark_w2v.config.sections import Config, Corpus
 from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
 from spark_w2v.errors import ConfigError
 
@@ -72,6 +72,7 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             'corpus.tokenizer = "none" is for ready-made words, which corpus.format = "text" cannot hold; '
             'use "whitespace", or corpus.format = "jsonl" or "parquet".',
         )
+    yield from _contradictions_of_rows(corpus)
     if config.vocabulary.max_words == 1:
         yield (
             "vocabulary.max_words",
@@ -84,6 +85,34 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "exchange.last_port" if exchange.last_port else "exchange.first_port",
             f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are not a "
             "range of ports; give both, the first not above the last, or neither.",
+        )
+
+
+def _contradictions_of_rows(corpus: Corpus) -> Iterator[tuple[str, str]]:
+    """Keys on columns that the format of the input does not have, or that lack another key."""
+    for name in ("where", "group_by", "weight"):
+        if getattr(corpus, name) and corpus.format == "text":
+            yield (
+                f"corpus.{name}",
+                f'corpus.{name} = {as_toml(getattr(corpus, name))} needs columns, which corpus.format = "text" does '
+                "not have; set corpus.format to what the input is.",
+            )
+    if corpus.where and corpus.format == "jsonl" and not corpus.group_by:
+        yield (
+            "corpus.where",
+            f'corpus.where = {as_toml(corpus.where)} needs columns, which corpus.format = "jsonl" has with '
+            "corpus.group_by alone; give that, or convert the input to Parquet.",
+        )
+    if corpus.order_by and not corpus.group_by:
+        yield (
+            "corpus.order_by",
+            f"corpus.order_by = {as_toml(corpus.order_by)} orders the rows of a group; it needs corpus.group_by.",
+        )
+    if corpus.group_by and corpus.tokenizer != "none":
+        yield (
+            "corpus.group_by",
+            f"corpus.group_by = {as_toml(corpus.group_by)} makes sentences of rows that hold one word each; it needs "
+            'corpus.tokenizer = "none".',
         )
 
 

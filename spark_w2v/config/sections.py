@@ -12,10 +12,11 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The input, and how it becomes words."""
 
     format: Annotated[
-        Literal["text", "jsonl", "parquet"],
+        Literal["text", "jsonl", "parquet", "orc", "csv", "avro", "table"],
         Meta(
             description=(
-                "Kind of the input files: one sentence or document a line, one JSON object a line, or Parquet."
+                "Kind of the input: files with one sentence or document a line, one JSON object a line, Parquet, ORC, "
+                "CSV with a line of names, or Avro; or tables that Spark's catalog knows by the names given as input."
             ),
         ),
     ] = "text"
@@ -24,11 +25,48 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             min_length=1,
             description=(
-                "Column (Parquet) or field (JSON lines) that holds the text, or an array of ready-made words. Not used"
-                " by text."
+                "Column or field that holds the text, or an array of ready-made words; with group_by, one word. "
+                "doc.body is the field body of the column doc. Not used by text."
             ),
         ),
     ] = "text"
+    where: Annotated[
+        str,
+        Meta(
+            description=(
+                "Condition in Spark SQL that a row has to meet to be read, such as day = '2026-01-31'. Not for text, "
+                "nor for jsonl without group_by."
+            ),
+        ),
+    ] = ""
+    group_by: Annotated[
+        str,
+        Meta(
+            description=(
+                "Columns, separated by commas, of rows that hold one word each: all rows with the same values make one "
+                'sentence. Needs tokenizer = "none".'
+            ),
+        ),
+    ] = ""
+    order_by: Annotated[
+        str,
+        Meta(
+            description=(
+                "Columns, separated by commas, that order the rows of a group; rows that are equal in them are ordered "
+                "by the word."
+            ),
+        ),
+    ] = ""
+    weight: Annotated[
+        str,
+        Meta(
+            description=(
+                "Column or field with the weight of a sentence, 0 to 1,000: its words count and are trained on as "
+                "often as if the sentence were there so many times; a fraction is met on average over the epochs. With "
+                "group_by the largest weight of the rows counts. Empty: all weights are 1."
+            ),
+        ),
+    ] = ""
     tokenizer: Annotated[
         Literal["words", "whitespace", "regex", "none"],
         Meta(
@@ -143,15 +181,25 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = "auto"
     dimensions: Annotated[int, Meta(ge=1, le=10_000, description="Numbers in a vector.")] = 100
     window: Annotated[
-        int,
+        Annotated[int, Meta(ge=1, le=10_000)] | Literal["sentence"],
         Meta(
-            ge=1,
-            le=10_000,
             description=(
-                "Words to each side of the center that it may reach; each time from 1 to this many, at random."
+                "Words to each side of the center that it may reach; each time from 1 to this many, at random. "
+                '"sentence": all other words of the sentence, whatever their order.'
             ),
         ),
     ] = 5
+    max_contexts: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1000,
+            description=(
+                'With window = "sentence": most words that a center is paired with in an epoch. In a longer sentence '
+                "they are drawn at random, each equally likely. Not used with a number."
+            ),
+        ),
+    ] = 50
     negatives: Annotated[
         int,
         Meta(

@@ -40,7 +40,15 @@ class Rows(Protocol):
     def __getitem__(self, rows: slice, /) -> NDArray[Any]: ...
 
 
-def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, context: Rows, facts: Facts) -> None:
+def write(
+    directory: Path,
+    words: pa.Array,
+    counts: NDArray[Any],
+    center: Rows,
+    context: Rows,
+    facts: Facts,
+    ids: pa.Array | None = None,
+) -> None:
     """Write embeddings/, context/ and vocabulary/ into a directory that has none of them.
 
     Both matrices are checked before the first byte is written; no more than a row group of one is held at a time.
@@ -51,6 +59,7 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
         counts: (V,) int64.
         center, context: (V, D) float32, all finite.
         facts: about the run; they go as JSON into the metadata of every table's schema.
+        ids: (V,) the words as whole numbers, which are a column next to them; None where they are none.
     """
     shape = _checked_shapes(words, counts, center, context)
     text = json.dumps(dict(facts), ensure_ascii=False, allow_nan=False, sort_keys=True)
@@ -68,10 +77,13 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
     seal = json.dumps(sealed, sort_keys=True)
     tag = hashlib.sha256(seal.encode()).hexdigest()[:16]
 
-    ids = np.arange(shape[0], dtype=np.int32)
+    word_ids = np.arange(shape[0], dtype=np.int32)
     vector = pa.field("vector", pa.list_(pa.field("element", pa.float32(), nullable=False), shape[1]), nullable=False)
-    word_field, id_field, count_field = (
-        pa.field("word", pa.string(), nullable=False),
+    word_fields, word_columns = [pa.field("word", pa.string(), nullable=False)], [words]
+    if ids is not None:
+        word_fields.append(pa.field("id", ids.type, nullable=False))
+        word_columns.append(ids)
+    id_field, count_field = (
         pa.field("word_id", pa.int32(), nullable=False),
         pa.field("count", pa.int64(), nullable=False),
     )
@@ -83,22 +95,27 @@ def write(directory: Path, words: pa.Array, counts: NDArray[Any], center: Rows, 
     _write_table(
         directory / "embeddings",
         tag,
-        pa.schema([word_field, id_field, count_field, vector], metadata),
-        lambda i, j: [words[i:j], pa.array(ids[i:j]), pa.array(counts[i:j]), vectors(center, i, j)],
+        pa.schema([*word_fields, id_field, count_field, vector], metadata),
+        lambda i, j: [
+            *(column[i:j] for column in word_columns),
+            pa.array(word_ids[i:j]),
+            pa.array(counts[i:j]),
+            vectors(center, i, j),
+        ],
         shape,
     )
     _write_table(
         directory / "context",
         tag,
         pa.schema([id_field, vector], metadata),
-        lambda i, j: [pa.array(ids[i:j]), vectors(context, i, j)],
+        lambda i, j: [pa.array(word_ids[i:j]), vectors(context, i, j)],
         shape,
     )
     _write_table(
         directory / "vocabulary",
         tag,
-        pa.schema([id_field, word_field, count_field], metadata),
-        lambda i, j: [pa.array(ids[i:j]), words[i:j], pa.array(counts[i:j])],
+        pa.schema([id_field, *word_fields, count_field], metadata),
+        lambda i, j: [pa.array(word_ids[i:j]), *(column[i:j] for column in word_columns), pa.array(counts[i:j])],
         shape,
     )
 

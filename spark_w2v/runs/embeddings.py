@@ -141,6 +141,12 @@ def facts(output: str | Path) -> dict[str, str | int | float]:
     return _retry(output, attempt)
 
 
+def id_type(output: Path) -> pa.DataType | None:
+    """Return the type of the column `id`, which words that are whole numbers have next to them; None without one."""
+    schema = _retry(output, lambda: open_table(output, "embeddings", {})).files[0].schema_arrow
+    return schema.field("id").type if "id" in schema.names else None
+
+
 def _open(output: Path, names: Collection[str]) -> StoredEmbeddings:
     tables = {"center": open_table(output, "embeddings", WORD_COLUMNS)}
     if "context" in names:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_w2v.skipgram.pairs import PairSampler, draw_reach, keep_words, pairs_by_distance
-from spark_w2v.skipgram.sampling import SAMPLE, generator
+from spark_w2v.skipgram.pairs import PairSampler, copy_sentences, keep_words, pairs_by_distance, pairs_of_sentences
+from spark_w2v.skipgram.sampling import SAMPLE, draw_copies, generator
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
@@ -50,17 +50,22 @@ class Sample:
 
 
 def sentences_held_out(
-    rows: Iterable[tuple[tuple[int, ...], Int32Array, Int32Array]], sampler: PairSampler
+    rows: Iterable[tuple[tuple[int, ...], Int32Array, Int32Array, Float64Array]], sampler: PairSampler
 ) -> list[tuple[Int32Array, Int32Array]]:
     """Return ids and lengths of the sentences that are not trained on, in the order of their segments.
 
     Args:
-        rows: place, ids and lengths of each segment.
+        rows: place, ids, lengths and weights of each segment, as in PairSampler.pairs. A sentence is there as often as
+            its weight says.
     """
     found = []
-    for place, ids, lengths in sorted(rows, key=lambda row: row[0]):
+    for place, ids, lengths, weights in sorted(rows, key=lambda row: row[0]):
         out = sampler.held_out_sentences(place, lengths.size)
-        found.append((ids[np.repeat(out, lengths)], lengths[out]))
+        some_ids, some = ids[np.repeat(out, lengths)], lengths[out]
+        if weights.size:
+            copies = draw_copies(weights[out], generator(sampler.seed, SAMPLE, *place))
+            some_ids, some = copy_sentences(some_ids, some, copies)
+        found.append((some_ids, some))
     return found
 
 
@@ -80,11 +85,16 @@ def draw_sample(
     ids = np.concatenate([np.empty(0, np.int32), *(ids for ids, _ in sentences)])
     lengths = np.concatenate([np.empty(0, np.int32), *(lengths for _, lengths in sentences)])
     words, sentence = keep_words(ids, lengths, sampler.keep, rng)
-    reach = draw_reach(words.size, sampler.window, rng)
+    drawn = sampler.draw(words.size, rng)
     centers, contexts = [words[:0]], [words[:0]]
-    for d, forth, back in pairs_by_distance(sentence, reach, sampler.window):
-        centers += words[:-d][forth], words[d:][back]
-        contexts += words[d:][forth], words[:-d][back]
+    if sampler.max_contexts:
+        for of_centers, of_contexts in pairs_of_sentences(sentence, drawn, sampler.max_contexts):
+            centers.append(words[of_centers])
+            contexts.append(words[of_contexts])
+    else:
+        for d, forth, back in pairs_by_distance(sentence, drawn, sampler.window):
+            centers += words[:-d][forth], words[d:][back]
+            contexts += words[d:][forth], words[:-d][back]
     center, context = np.concatenate(centers), np.concatenate(contexts)
     if center.size > MOST_PAIRS:
         some = np.sort(rng.choice(center.size, MOST_PAIRS, replace=False))

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from spark_w2v.skipgram.parameters import Blocks
-from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, generator
+from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, draw_copies, generator
 from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
@@ -175,6 +175,24 @@ def keep_words(
     return ids[kept], sentence[kept]
 
 
+def copy_sentences(
+    ids: Int32Array, lengths: Int32Array, copies: npt.NDArray[np.int64]
+) -> tuple[Int32Array, Int32Array]:
+    """Return ids and lengths of sentences, each as often as it is to be there, one copy after the other.
+
+    Args:
+        ids: (n,) words of all sentences.
+        lengths: (S,) words of each sentence.
+        copies: (S,) of each sentence.
+    """
+    starts = np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, copies)
+    copied = np.repeat(lengths, copies)
+    ends = np.cumsum(copied, dtype=np.int64)
+    # Counts up from the first word of each copy.
+    places = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - ends + copied, copied)
+    return ids[places], copied
+
+
 def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """Draw the reach of each center, (words,): 1 to window, all equally likely."""
     return rng.integers(1, window + 1, words, dtype=np.int16)
@@ -202,20 +220,52 @@ def pairs_by_distance(
         yield distance, np.flatnonzero(together & far[:-distance]), np.flatnonzero(together & far[distance:])
 
 
+def pairs_of_sentences(
+    sentence: Int32Array, rank: Float64Array, most: int
+) -> Iterator[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
+    """Yield pairs of words of one sentence, each as likely as any other, whatever the order of the words.
+
+    The words of a sentence are put in a ring in random order. Every center is paired with its neighbors in the ring,
+    the nearest first: with all other words, or with `most` of them.
+
+    Args:
+        sentence: (m,) sentence of each word, ascending.
+        rank: (m,) random numbers, which order the words of each ring.
+        most: contexts of a center.
+
+    Yields:
+        Positions of centers and of their contexts, one context of each center at a time.
+    """
+    order = np.lexsort((rank, sentence))
+    begins = np.flatnonzero(np.diff(sentence, prepend=-1))
+    sizes = np.diff(begins, append=sentence.size)
+    size, begin = np.repeat(sizes, sizes), np.repeat(begins, sizes)
+    place = np.arange(sentence.size) - begin
+    for number in range(1, min(most, sizes.max(initial=0) - 1) + 1):
+        # To one side and to the other in turn: 1, -1, 2, -2, ..., which is each other word once.
+        step = (number + 1) // 2 if number % 2 else -(number // 2)
+        centers = np.flatnonzero(size > number)
+        contexts = place[centers] + step
+        contexts += size[centers] * ((contexts < 0).astype(np.intp) - (contexts >= size[centers]))
+        yield order[centers], order[begin[centers] + contexts]
+
+
 def number_pairs(
     words: Int32Array,
     sentence: Int32Array,
-    reach: npt.NDArray[np.int16],
+    drawn: npt.NDArray[Any],
     window: int,
     slices: UInt64Array,
     blocks: Blocks,
+    max_contexts: int = 0,
 ) -> UInt64Array:
     """Return all pairs of some sentences as numbers, unsorted.
 
     Args:
         words, sentence: (m,) as keep_words returns them.
-        reach: (m,) as draw_reach returns it.
+        drawn: (m,) reach as draw_reach returns it, or with max_contexts the rank for pairs_of_sentences.
         slices: (m,) slice of the epoch in which each center is trained.
+        max_contexts: contexts of a center among all words of its sentence; 0 for those of a window.
 
     Returns:
         (P,) numbers.
@@ -229,7 +279,11 @@ def number_pairs(
         center = (context - row) << each | row << rows
     center |= slices << (rows + rows + each + each)
     found = [np.empty(0, np.uint64)]
-    for d, forth, back in pairs_by_distance(sentence, reach, window):
+    if max_contexts:
+        for centers, contexts in pairs_of_sentences(sentence, drawn, max_contexts):
+            found.append(center[centers] | context[contexts])
+        return np.concatenate(found)
+    for d, forth, back in pairs_by_distance(sentence, drawn, window):
         found.append((center[:-d] | context[d:])[forth])
         found.append((center[d:] | context[:-d])[back])
     return np.concatenate(found)
@@ -245,6 +299,7 @@ class PairSampler:
         seed: of the run.
         held_out: share of the sentences that are never trained on.
         blocks: block and row of each word.
+        max_contexts: contexts of a center, which are drawn from its whole sentence; 0 for those of a window.
     """
 
     keep: Float32Array
@@ -252,6 +307,7 @@ class PairSampler:
     seed: int
     held_out: float
     blocks: Blocks
+    max_contexts: int = 0
 
     def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> BoolArray:
         """Return (sentences,) True for the sentences of a segment that are held out, in every epoch the same.
@@ -261,6 +317,10 @@ class PairSampler:
         """
         return generator(self.seed, HELD_OUT, *place).random(sentences) < self.held_out
 
+    def draw(self, words: int, rng: np.random.Generator) -> npt.NDArray[Any]:
+        """Draw what decides on the contexts of each center, (words,): its reach, or its rank in its sentence."""
+        return rng.random(words) if self.max_contexts else draw_reach(words, self.window, rng)
+
     def pairs(
         self,
         place: tuple[int, ...],
@@ -269,6 +329,7 @@ class PairSampler:
         epoch: int,
         edges: Float64Array,
         only: int | None = None,
+        weights: Float64Array | None = None,
     ) -> tuple[UInt64Array, int]:
         """Return the pairs of a segment in one epoch, unsorted, and the number of words that they come from.
 
@@ -277,14 +338,22 @@ class PairSampler:
             ids, lengths: the segment, as in keep_words.
             edges: (slices + 1,) where the epoch is cut in slices, from 0 to 1. A whole sentence is in one slice.
             only: the one slice to return, with the same pairs as when all are returned; None for all.
+            weights: of each sentence; None or empty where all are 1.
         """
         rng = generator(self.seed, PAIRS, epoch, *place)
-        out = np.repeat(self.held_out_sentences(place, lengths.size), lengths) if self.held_out else None
+        held_out = self.held_out_sentences(place, lengths.size) if self.held_out else None
+        if weights is not None and weights.size:
+            copies = draw_copies(weights, rng)
+            if held_out is not None:
+                copies[held_out], held_out = 0, None
+            ids, lengths = copy_sentences(ids, lengths, copies)
+        out = None if held_out is None else np.repeat(held_out, lengths)
         words, sentence = keep_words(ids, lengths, self.keep, rng, out)
-        reach = draw_reach(words.size, self.window, rng)
+        drawn = self.draw(words.size, rng)
         slices = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
         slices = slices[sentence]
         if only is not None:
             here = slices == only
-            words, sentence, reach, slices = words[here], sentence[here], reach[here], slices[here]
-        return number_pairs(words, sentence, reach, self.window, slices, self.blocks), words.size
+            words, sentence, drawn, slices = words[here], sentence[here], drawn[here], slices[here]
+        numbers = number_pairs(words, sentence, drawn, self.window, slices, self.blocks, self.max_contexts)
+        return numbers, words.size

@@ -33,6 +33,15 @@ def keep_probability(counts: Int64Array, total: int, subsample: float) -> Float3
     return np.minimum(np.sqrt(ratio) + ratio, 1.0).astype(np.float32)
 
 
+def draw_copies(weights: Float64Array, rng: np.random.Generator) -> Int64Array:
+    """Draw how often each sentence is there in an epoch, (S,): as often as its weight says, on average.
+
+    Args:
+        weights: (S,). A whole number is met exactly; of another the fraction is the probability of one more.
+    """
+    return np.floor(weights + rng.random(weights.size)).astype(np.int64)
+
+
 def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:
     """Return the probability of each word as a noise word: count^exponent (0.75 in Mikolov et al. 2013), normalized.
 

@@ -116,14 +116,23 @@ SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothin
 MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
 
 
-def expected_pairs(load: float, window: int) -> float:
-    """Return the expected pairs of an epoch, and a few more: the ends of sentences are not accounted for.
+def window_contexts(window: int) -> float:
+    """Return the expected contexts of a center within a window, and a few more: sentences end.
+
+    Args:
+        window: largest reach.
+    """
+    return window + 1.0
+
+
+def expected_pairs(load: float, contexts: float) -> float:
+    """Return the expected pairs of an epoch.
 
     Args:
         load: words that subsampling leaves.
-        window: largest reach.
+        contexts: expected contexts of a center.
     """
-    return load * (window + 1)
+    return load * contexts
 
 
 def kept_words(counts: Int64Array, subsample: float) -> Float64Array:
@@ -137,26 +146,27 @@ def kept_share(counts: Int64Array, subsample: float) -> Float32Array:
     return keep_probability(counts, total, frequent_share(subsample, total))
 
 
-def most_partitions(scheme: str, vocabulary: int, load: float, window: int) -> int:
+def most_partitions(scheme: str, vocabulary: int, load: float, contexts: float) -> int:
     """Return the most partitions that a corpus is large enough for.
 
     Args:
         vocabulary: V.
         load: words that subsampling leaves.
+        contexts: expected contexts of a center.
     """
     if scheme == "replicas":
         return max(1, int(load) // SMALLEST_REPLICA)
-    by_pairs = math.isqrt(int(expected_pairs(load, window) / SMALLEST_BUCKET))
+    by_pairs = math.isqrt(int(expected_pairs(load, contexts) / SMALLEST_BUCKET))
     return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
 
 
-def why_no_more(scheme: str, vocabulary: int, load: float, window: int) -> str:
+def why_no_more(scheme: str, vocabulary: int, load: float, contexts: float) -> str:
     """Return the reason for the result of most_partitions, as a clause for the log."""
     if scheme == "replicas":
         return (
             f"an epoch trains on {load:,.0f} occurrences, and replicas of fewer than {SMALLEST_REPLICA:,} add nothing"
         )
-    pairs = expected_pairs(load, window)
+    pairs = expected_pairs(load, contexts)
     if vocabulary // SMALLEST_BLOCK <= math.isqrt(int(pairs / SMALLEST_BUCKET)):
         return f"the vocabulary has {vocabulary:,} words, and blocks of fewer than {SMALLEST_BLOCK} take longer"
     return (

@@ -176,7 +176,8 @@ def draw_records(
     size = words = 0
     begun = time.monotonic()
     for row in rows:
-        keys, kept = sampler.pairs(*segment_of(row), epoch, edges)
+        segment = segment_of(row)
+        keys, kept = sampler.pairs(*segment[:3], epoch, edges, weights=segment.weights)
         waiting.append(keys)
         size += keys.size
         words += kept

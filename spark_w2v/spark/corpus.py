@@ -5,25 +5,33 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 """
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import unquote
 
-import pyarrow as pa
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
-from spark_w2v.spark import inputs
+from spark_w2v.spark import columns, inputs
+from spark_w2v.spark.file_rows import (
+    FORMAT_NAMES,
+    file_lines,
+    file_rows,
+    is_malformed_json,
+    json_field,
+    json_number,
+    parsed_json,
+)
 from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
 from spark_w2v.spark.java_errors import reason_of, text_of, translate_error
+from spark_w2v.spark.rows import Batches, OrderedLines, events_in_order, sentences_in_order
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
-from spark_w2v.spark.tables import SEGMENTS
+from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
 from spark_w2v.text.messages import name_hint, path_text, refuse, some
 from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
-from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS, Tokenizer, check_tokenizer
+from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, check_tokenizer
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame, SparkSession
@@ -36,12 +44,10 @@ log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 
-# Words of a bucket of a DataFrame's rows, which stands for a file. Part of a segment's identity, as SEGMENT_WORDS is.
-BUCKET_WORDS = 10 * SEGMENT_WORDS
-WORD_CHARACTERS = 6  # about, of a word of text and the space after it
-
 MOST_SCHEMAS = 100  # Parquet files that are looked at one by one, where something is wrong
 
+
+FILES_HAVE = "the files have"  # the beginning of a sentence on a column that they do not have
 
 LARGEST_WORD = 2**31 - 1  # characters: no limit
 
@@ -61,7 +67,7 @@ def list_files(
 def read(
     spark: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", found: inputs.Inputs | None = None
 ) -> "DataFrame":
-    """SEGMENTS of all files under the paths. Lists the files and reads Parquet's schemas; the rest is lazy.
+    """SEGMENTS of all files under the paths. Lists the files and reads their schemas; the rest is lazy.
 
     The DataFrame belongs to a session of its own, so that how files are split does not depend on the caller's.
 
@@ -76,11 +82,13 @@ def read(
     session = reading_session(spark)
     found = list_files(spark, paths, corpus_config.format) if found is None else found
     session.conf.set("spark.sql.files.openCostInBytes", min(found.open_bytes, SPLIT_BYTES))
-    lines = _explained(lambda: _lines(session, found, corpus_config))
+    if corpus_config.group_by:
+        return _explained(lambda: _of_rows(file_rows(session, found, corpus_config), corpus_config, FILES_HAVE))
+    lines, id_type = _explained(lambda: _lines(session, found, corpus_config))
     hashes = [file.path_hash for file in found.files]
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
-    return lines.mapInArrow(_cut_with(_tokenizer(corpus_config), places), SEGMENTS)
+    return _cut(lines, _tokenizer(corpus_config), places, id_type)
 
 
 def _tokenizer(corpus_config: "Corpus") -> Tokenizer:
@@ -94,73 +102,83 @@ def _tokenizer(corpus_config: "Corpus") -> Tokenizer:
     )
 
 
-def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int) -> "DataFrame":
+def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
+    """SEGMENTS of tables or views that a session knows by their names; several are read as one.
+
+    Raises:
+        ConfigError: no such table or column, or it holds something else.
+    """
+    check_tokenizer(corpus_config)
+
+    def segments() -> "DataFrame":
+        rows = spark.table(names[0])
+        for name in names[1:]:
+            rows = rows.unionByName(spark.table(name))
+        return _of_rows(in_own_session(rows), corpus_config, f"{some(names)} has")
+
+    return _explained(segments)
+
+
+def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int, weight: str | None = None) -> "DataFrame":
     """SEGMENTS of a column of ready-made words. Counts the words; the rest is lazy, so the DataFrame is computed twice.
 
     Args:
         column: an array of strings or of whole numbers.
-
-    Rows of a DataFrame have neither a place nor an order that hold until tomorrow, and whatever is drawn at random for
-    a segment is seeded by its place. So rows are dealt to buckets by a hash of their words, and sorted there: segments
-    depend on the rows alone, not on their order, nor on how they were partitioned. They are those of files that have
-    the same rows in the same order, one file a bucket.
+        weight: column with the weights of the sentences.
     """
-    lines, buckets = frame_in_order(in_own_session(sentences), column)
+    rows = in_own_session(sentences)
     tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
-    return lines.mapInArrow(_cut_with(tokenizer, {bucket: bucket for bucket in range(buckets)}), SEGMENTS)
+    of_line = None if weight is None else columns.column_named(weight)
+    ordered = sentences_in_order(rows, columns.column_named(column), weight=of_line)
+    return _cut_ordered(ordered, tokenizer, columns.id_type_of(rows.schema[column].dataType))
 
 
 def read_text_frame(rows: "DataFrame", corpus_config: "Corpus") -> "DataFrame":
     """SEGMENTS of a column of a DataFrame: of text, or of ready-made words where corpus.tokenizer is "none".
 
-    Segments depend on the rows alone, as those of read_frame do.
-
     Raises:
         ConfigError: no such column, or it holds something else.
     """
     check_tokenizer(corpus_config)
-    column, ready_made = corpus_config.column, corpus_config.tokenizer == "none"
-    if column not in rows.schema.names:
-        refuse(f'corpus.column: the DataFrame has no column "{column}"; {name_hint(column, rows.schema.names)}')
-    _check_type(column, rows.schema[column].dataType, ready_made)
-    lines, buckets = frame_in_order(in_own_session(rows), column, is_text=not ready_made)
-    places = {bucket: bucket for bucket in range(buckets)}
-    return lines.mapInArrow(_cut_with(_tokenizer(corpus_config), places), SEGMENTS)
+    return _explained(lambda: _of_rows(in_own_session(rows), corpus_config, "the DataFrame has"))
 
 
-def column_named(name: str) -> "Column":
-    """The column of this name, whatever characters are in it."""
-    # Quoted only where it must be: spark.sql.parser.quotedRegexColumnNames takes what is quoted for a pattern.
-    return F.col(name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name.replace('`', '``')}`")
-
-
-def frame_in_order(sentences: "DataFrame", column: str, is_text: bool = False) -> tuple["DataFrame", int]:
-    """LINES of a DataFrame, partition b with the rows of bucket b in order, and how many buckets there are.
+def _of_rows(rows: "DataFrame", corpus_config: "Corpus", table: str) -> "DataFrame":
+    """SEGMENTS of rows that have no place.
 
     Args:
-        is_text: the column holds text, and not words.
+        table: what has no such column, for a message.
     """
-    value = column_named(column)
-    words = sentences.select(value.cast(T.StringType() if is_text else T.ArrayType(T.StringType())).alias("value"))
-    size = F.ceil(F.length("value") / WORD_CHARACTERS) if is_text else F.size("value").cast("long")
-    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).first()
-    assert counted is not None, "an aggregate without groups has one row"
-    buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
-    lines = words.select(
-        F.pmod(F.xxhash64("value"), F.lit(buckets)).alias("path_hash"),
-        F.lit(0).cast("long").alias("start"),
-        "value",
-        F.lit(NO_REASON).alias("reason"),
-    )
-    # By a hash first, because comparing longs is faster; rows with the same hash and the same words are alike.
-    lines = lines.repartitionById(buckets, F.col("path_hash").cast("int"))
-    return lines.sortWithinPartitions("path_hash", F.xxhash64("value"), "value"), buckets
+    c, tokenizer = corpus_config, _tokenizer(corpus_config)
+    rows = columns.where(rows, c.where)
+    value = columns.need_column(rows.schema, c.column, "corpus.column", table)
+    id_type = columns.id_type_of(value.kind) if c.tokenizer == "none" else None
+    if c.group_by:
+        return _cut_ordered(events_in_order(rows, c, table), tokenizer, id_type)
+    ready_made = c.tokenizer == "none"
+    columns.check_type(c.column, value.kind, ready_made)
+    weight = None
+    if c.weight:
+        found = columns.need_column(rows.schema, c.weight, "corpus.weight", table)
+        columns.check_weight(c.weight, found.kind)
+        weight = found.value
+    return _cut_ordered(sentences_in_order(rows, value.value, not ready_made, weight), tokenizer, id_type)
 
 
-def _cut_with(
-    tokenizer: Tokenizer, files: dict[int, int]
-) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    return lambda batches: cut(batches, tokenizer, files)
+def _cut_ordered(ordered: OrderedLines, tokenizer: Tokenizer, id_type: str | None) -> "DataFrame":
+    places = {bucket: bucket for bucket in range(ordered.buckets)}
+    return _cut(ordered.lines, tokenizer, places, id_type, ordered.prepare)
+
+
+def _cut(
+    lines: "DataFrame",
+    tokenizer: Tokenizer,
+    files: dict[int, int],
+    id_type: str | None,
+    prepare: Callable[[Batches], Batches] = iter,
+) -> "DataFrame":
+    """SEGMENTS of LINES, which `prepare` makes of the batches of `lines`."""
+    return lines.mapInArrow(lambda batches: cut(prepare(batches), tokenizer, files), segments_with(id_type))
 
 
 def _explained(step: Callable[[], Result]) -> Result:
@@ -178,38 +196,28 @@ def _explained(step: Callable[[], Result]) -> Result:
         refuse(sentence)
 
 
-def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus") -> "DataFrame":
-    """LINES: path_hash and start of the split, value as `tokenize` wants it, reason and beginning as it wants them."""
-    column = corpus_config.column
-    ready_made = corpus_config.tokenizer == "none"
+def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus") -> "tuple[DataFrame, str | None]":
+    """LINES of files: path_hash and start of the split, value as `tokenize` wants it, reason, beginning, weight.
+
+    And the type of the ids that the words are.
+    """
+    c, ready_made = corpus_config, corpus_config.tokenizer == "none"
     kind = T.ArrayType(T.StringType()) if ready_made else T.StringType()
-    reason, beginning = F.lit(NO_REASON), None
-    reader = session.read.options(**found.options).option("recursiveFileLookup", True)
-    if corpus_config.format == "parquet":
-        lines = reader.parquet(*found.paths)
-        _check_column(lines.schema, column, ready_made, lambda: _schemas(session, found.files))
-        value = column_named(column).cast(kind)
-    else:
-        lines = reader.text(found.paths)
-        value = F.col("value")
-    # Not F.col("_metadata"), which the column of that name of somebody's Parquet hides.
-    metadata = lines.metadataColumn("_metadata")
-    if corpus_config.format == "text" and ready_made:
-        refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
-    if corpus_config.format == "jsonl":
-        # As variant, because as string a number or an object would pass for text.
-        corrupt = f"not {column}"  # whatever the field is called, this is another
-        field = T.StructType([T.StructField(column, T.VariantType()), T.StructField(corrupt, T.StringType())])
-        parsed = F.from_json("value", field, {"columnNameOfCorruptRecord": corrupt})
-        lines = lines.withColumn("parsed", parsed)
-        field_found = F.col("parsed").getField(column)
+    reason, beginning, units, id_type = F.lit(NO_REASON), None, None, None
+    if c.format == "text":
+        if ready_made:
+            refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
+        lines, value = file_lines(session, found), F.col("value")
+    elif c.format == "jsonl":
+        lines = parsed_json(file_lines(session, found), [c.column, c.weight])
+        field_found, units = json_field(c.column), columns.weight_units(json_number(c.weight)) if c.weight else None
         type_found = F.schema_of_variant(field_found)
         fits = _is_array_of_words(field_found) if ready_made else type_found == "STRING"
         value = F.when(fits, F.try_variant_get(field_found, "$", kind.simpleString()))
         reason = (
             F.when(F.trim("value") == "", COUNTERS.index("blank_lines"))
             .when(F.col("value").contains("\0"), COUNTERS.index("binary_lines"))
-            .when(F.col("parsed").getField(corrupt).isNotNull(), COUNTERS.index("malformed_lines"))
+            .when(is_malformed_json(), COUNTERS.index("malformed_lines"))
             .when(field_found.isNull() | (type_found == "VOID"), COUNTERS.index("missing_lines"))
             .when(value.isNull(), COUNTERS.index("wrong_type_lines"))
             .when(~F.is_valid_utf8("value"), COUNTERS.index("invalid_utf8_lines"))
@@ -219,15 +227,33 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         beginning = F.when(
             reason == COUNTERS.index("missing_lines"), F.array_join(F.json_object_keys("value"), "\n").cast("binary")
         ).when(reason != NO_REASON, F.col("value").cast("binary"))
-    columns = [
+    else:
+        lines = file_rows(session, found, c)
+        of_file = _check_column(lines.schema, c, lambda: _schemas(session, found.files, c.format))
+        lines = columns.where(lines, c.where)
+        value, id_type = of_file.value.cast(kind), columns.id_type_of(of_file.kind)
+        reason = columns.reason_of_rows(lines.schema)
+        value = F.when(reason == NO_REASON, value)
+        if c.weight:
+            weight = columns.need_column(lines.schema, c.weight, "corpus.weight", FILES_HAVE)
+            columns.check_weight(c.weight, weight.kind)
+            units = columns.weight_units(weight.value)
+    # Not F.col("_metadata"), which the column of that name of somebody's Parquet hides.
+    metadata = lines.metadataColumn("_metadata")
+    if units is not None:
+        reason = columns.with_reason_of_weight(reason, units)
+        value = F.when(reason != COUNTERS.index("bad_weight_lines"), value)
+    selected = [
         F.xxhash64(metadata.getField("file_path")).alias("path_hash"),
         metadata.getField("file_block_start").alias("start"),
         value.alias("value"),
         reason.alias("reason"),
     ]
     if beginning is not None:
-        columns.append(F.substring(beginning, 1, EXCERPT).alias("beginning"))
-    return lines.select(*columns)
+        selected.append(F.substring(beginning, 1, EXCERPT).alias("beginning"))
+    if units is not None:
+        selected.append(F.coalesce(units, F.lit(0)).alias("weight"))
+    return lines.select(*selected), id_type
 
 
 def _is_array_of_words(found: "Column") -> "Column":
@@ -242,27 +268,20 @@ def _is_array_of_words(found: "Column") -> "Column":
     return F.when(array == "ARRAY<VARIANT>", F.forall(elements, lambda e: fits(F.schema_of_variant(e)))).otherwise(same)
 
 
-def is_array_of_words(kind: T.DataType) -> bool:
-    """Whether a column has ready-made words: strings, or whole numbers, which are words in decimal."""
-    if not isinstance(kind, T.ArrayType):
-        return False
-    element = kind.elementType
-    whole = isinstance(element, T.IntegralType) or (isinstance(element, T.DecimalType) and element.scale == 0)
-    return whole or isinstance(element, T.StringType)
-
-
 def _check_column(
-    schema: T.StructType, column: str, ready_made: bool, schemas: Callable[[], Iterator[tuple[str, T.StructType]]]
-) -> None:
-    """Refuse a column that is not there, or holds something else.
+    schema: T.StructType, corpus_config: "Corpus", schemas: Callable[[], Iterator[tuple[str, T.StructType]]]
+) -> columns.FoundColumn:
+    """Return the column of the words; refuse one that is not there, or holds something else.
 
     Args:
         schemas: the paths and schemas of the files one by one, as far as it is worth looking.
     """
-    if column not in schema.names:
+    column = corpus_config.column
+    found = columns.find_column(schema, column)
+    if found is None:
         lacking = others = None
         for path, own in schemas():
-            if column in own.names:
+            if columns.find_column(own, column) is not None:
                 others = others or path
             else:
                 lacking = lacking or (path, own.names)
@@ -272,25 +291,19 @@ def _check_column(
                     f'corpus.column: {path_text(lacking[0])} has no column "{column}", it has {names}; '
                     f"{path_text(others)} has it. Leave files without it out of --input."
                 )
-        refuse(f'corpus.column: the Parquet files have no column "{column}"; {name_hint(column, schema.names)}')
-    _check_type(column, schema[column].dataType, ready_made)
-
-
-def _check_type(column: str, found: T.DataType, ready_made: bool) -> None:
-    """Refuse a column that does not hold what the tokenizer takes."""
-    if ready_made and not is_array_of_words(found):
+        names_there = columns.names_of(schema)
         refuse(
-            f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>, or an array of '
-            "whole numbers; give another column or another corpus.tokenizer."
+            f'corpus.column: the {FORMAT_NAMES[corpus_config.format]} files have no column "{column}"; '
+            f"{name_hint(column, names_there)}"
         )
-    if not ready_made and not isinstance(found, T.StringType):
-        change = 'set corpus.tokenizer to "none".' if is_array_of_words(found) else "give another column."
-        refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
+    columns.check_type(column, found.kind, corpus_config.tokenizer == "none")
+    return found
 
 
-def _schemas(session: "SparkSession", files: Sequence[File]) -> Iterator[tuple[str, T.StructType]]:
+def _schemas(session: "SparkSession", files: Sequence[File], kind: str) -> Iterator[tuple[str, T.StructType]]:
+    reader = session.read.option("header", True)  # of CSV
     for file in files[:MOST_SCHEMAS]:
-        yield file.path, session.read.parquet(escape_glob(unquote(file.path))).schema
+        yield file.path, reader.format(kind).load(escape_glob(unquote(file.path))).schema
 
 
 def bad_lines(segments: "DataFrame", counters: dict[str, int], files: Sequence[str]) -> dict[str, list[BadLine]]:

@@ -113,7 +113,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
         hadoop.look_for_others(elsewhere, {file.path for file in files}, walk)
     if not files:
         _refuse_nothing(given, walk.skipped)
-    if kind != "parquet":
+    if kind in ("text", "jsonl", "csv"):
         check_text(files)
     files.sort()
     check_packed(hadoop, files)

@@ -58,10 +58,13 @@ CONDITIONS = (
         "FAILED_READ_FILE.UNSUPPORTED_FILE_SYSTEM",
         "Spark cannot list files there; copy them to a file system that Hadoop lists.",
     ),
-    ("UNABLE_TO_INFER_SCHEMA", "is not Parquet, or damaged; set corpus.format to what it is, or replace it."),
+    (
+        "UNABLE_TO_INFER_SCHEMA",
+        "is not what corpus.format says, or damaged; set corpus.format to what it is, or replace it.",
+    ),
     (
         "FAILED_READ_FILE.CANNOT_READ_FILE_FOOTER",
-        "is not Parquet, or damaged; set corpus.format to what it is, or replace it.",
+        "is not what corpus.format says, or damaged; set corpus.format to what it is, or replace it.",
     ),
     (
         "COLUMN_ALREADY_EXISTS",
@@ -74,6 +77,17 @@ CONDITIONS = (
     ),
     ("FAILED_READ_FILE.FILE_NOT_EXIST", "was removed while it was read; start again."),
     ("FAILED_READ_FILE", "cannot be read to its end ({reason}); replace it, or leave it out of --input."),
+    (
+        "CAST_INVALID_INPUT",
+        "corpus.where: the value {expression} is {sourceType}, which cannot be read as {targetType}; compare it with a "
+        "value of its own type, or use try_cast.",
+    ),
+    ("TABLE_OR_VIEW_NOT_FOUND", "no such table, {relationName}; give --input tables that the catalog knows."),
+    (
+        "CONFLICTING_DIRECTORY_STRUCTURES",
+        "--input: has directories such as day=2026-01-31 beside others, so Spark cannot tell which columns they are; "
+        "give them in runs of their own, or leave corpus.where and what names such a column out.",
+    ),
     ("INVALID_CONF_VALUE", "Spark refuses a setting ({message}); change it, or leave it out."),
 )
 LOST_NAME = (  # of a file with a character beyond ASCII in its name
@@ -99,6 +113,7 @@ OTHERS = (
 )
 
 REASONS = (
+    ("CSV header does not conform", "its first line has other names than the other files, or another order of them"),
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
     ("[Pp]ermission denied", "permission denied"),
@@ -157,9 +172,15 @@ def _conditions(error: BaseException) -> Iterator[tuple[str, dict[str, str]]]:
             utils = jvm.org.apache.spark.api.python.PythonErrorUtils
             if (condition := utils.getCondition(exception)) is not None:
                 parameters = {str(key): str(value) for key, value in utils.getMessageParameters(exception).items()}
-                message = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+$", "", str(exception.getMessage()).partition("\n")[0])
+                first = str(exception.getMessage()).strip().partition("\n")[0]
+                message = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", first)
                 yield str(condition), {**parameters, "message": message}
         exception = exception.getCause()
+
+
+def message_of(error: BaseException) -> str | None:
+    """Return what Spark says of its own error, in one sentence; None of an error that has no condition."""
+    return next((parameters["message"] for _, parameters in _conditions(error)), None)
 
 
 def text_of(error: BaseException) -> str:

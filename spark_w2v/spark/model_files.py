@@ -39,7 +39,7 @@ def write_model(
     words: pa.StringArray,
     counts: Int64Array,
     vectors: Float32Array,
-    summary: dict[str, Any] | None,
+    about_training: dict[str, Any],
 ) -> None:
     """Write a model.
 
@@ -48,13 +48,12 @@ def write_model(
         words: (V,).
         counts: (V,).
         vectors: (V, D).
-        summary: of the training, JSON-able.
+        about_training: further values for the metadata, JSON-able; those that are None are left out.
     """
     metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
     digest = digest_of(metadata, words, counts, vectors)
     about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
-    if summary is not None:
-        about["summary"] = summary
+    about |= {name: value for name, value in about_training.items() if value is not None}
     DefaultParamsWriter.saveMetadata(model, path, session, about)
     for table in chunks(words, counts, vectors):
         session.createDataFrame(table).write.mode("append").parquet(os.path.join(path, "data"))

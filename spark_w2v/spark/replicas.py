@@ -46,7 +46,7 @@ class Replicas:
             .persist(StorageLevel.MEMORY_AND_DISK)
         )
         try:
-            sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _) in rows)])
+            sizes = self._shares.mapPartitions(lambda rows: [sum(len(ids) // 4 for _, (ids, _, _) in rows)])
             self._sizes = sizes.collect()
         except BaseException:
             self.close()
@@ -116,15 +116,18 @@ def assign_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) 
         replicas: number of replicas.
 
     Yields:
-        ((replica, file, start, segment), (ids, lengths)) of each replica with a sentence; both as raw int32.
+        ((replica, file, start, segment), (ids, lengths, weights)) of each replica with a sentence, as raw int32, int32
+        and float64.
     """
-    place, ids, lengths = segment_of(row)
+    place, ids, lengths, weights = segment_of(row)
     mine = (np.arange(lengths.size) + place[-1]) % replicas
     mine[sampler.held_out_sentences(place, lengths.size)] = -1
     whose = np.repeat(mine, lengths)
     for replica in range(replicas):
         if (mine == replica).any():
-            yield (replica, *place), (ids[whose == replica].tobytes(), lengths[mine == replica].tobytes())
+            here = mine == replica
+            own_weights = weights[here] if weights.size else weights
+            yield (replica, *place), (ids[whose == replica].tobytes(), lengths[here].tobytes(), own_weights.tobytes())
 
 
 def row_range(words: int, part: int, parts: int) -> slice:
@@ -202,10 +205,12 @@ class ReplicaTask:
         waiting: list[UInt64Array] = []
         waits, seen, seen_before, kept = 0, 0, 0, 0
         started = time.monotonic()
-        for key, (ids, lengths) in rows:
+        for key, (ids, lengths, weights) in rows:
             place = (*key[1:], replica)
             words, sizes = np.frombuffer(ids, "<i4"), np.frombuffer(lengths, "<i4")
-            keys, drawn = sampler.pairs(place, words, sizes, epoch, edges, only=sync)
+            keys, drawn = sampler.pairs(
+                place, words, sizes, epoch, edges, only=sync, weights=np.frombuffer(weights, "<f8")
+            )
             seen += words.size
             kept += drawn
             waiting.append(keys)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
 
 import spark_w2v
@@ -47,6 +48,8 @@ def reading_session(spark: "SparkSession") -> "SparkSession":
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    # Of CSV, lines with too few fields pass for whole ones where only some are parsed.
+    session.conf.set("spark.sql.csv.parser.columnPruning.enabled", "false")
     if not spark.sparkContext.getConf().contains(SHUFFLE_PARTITIONS):
         # 200 by default: of a small corpus on a small cluster most would be empty tasks, of a large one too few.
         session.conf.set(SHUFFLE_PARTITIONS, max(LEAST_PARTITIONS, 2 * slots(spark.sparkContext)[0]))
@@ -95,6 +98,10 @@ OURS = {
     "spark.scheduler.barrier.maxConcurrentTasksCheck.interval": "3s",
     "spark.scheduler.barrier.maxConcurrentTasksCheck.maxFailures": "10",
 }
+
+
+# Loggers that print each error of a query a second time, as a page of JSON.
+LOGGERS_OF_QUERIES = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 
 def system_property(name: str) -> str:
@@ -150,6 +157,8 @@ def start_session() -> SparkSession:
     except Py4JJavaError as error:
         raise start_error(error) from None
     defaults.set_log_file(given)
+    for name in LOGGERS_OF_QUERIES:  # by PySpark's own function, as they are loggers of its own class
+        PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
     return session
 
 

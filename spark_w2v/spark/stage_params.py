@@ -14,12 +14,13 @@ from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSe
 from spark_w2v.config import KEYS
 from spark_w2v.config.checking import nearest
 from spark_w2v.errors import ConfigError
-from spark_w2v.spark import corpus
+from spark_w2v.spark.columns import is_array_of_words
 from spark_w2v.text.messages import name_hint
 
 KEY_OF = {
     "vectorSize": "training.dimensions",
     "windowSize": "training.window",
+    "maxContexts": "training.max_contexts",
     "minCount": "vocabulary.min_count",
     "maxIter": "training.epochs",
     "stepSize": "training.learning_rate",
@@ -56,8 +57,10 @@ class ModelOptions(TypedDict, total=False):
 class Options(ModelOptions, total=False):
     """Options of SkipGram."""
 
+    weightCol: str
     vectorSize: int
-    windowSize: int
+    windowSize: int | str
+    maxContexts: int
     minCount: int
     maxIter: int
     stepSize: float
@@ -81,7 +84,7 @@ class Options(ModelOptions, total=False):
     exchangePlain: bool
 
 
-V = TypeVar("V", bool, int, float, str)
+V = TypeVar("V", bool, int, float, str, object)
 S = TypeVar("S", bound=Params)
 CONVERTERS: dict[type, Callable[[Any], Any]] = {
     bool: TypeConverters.toBoolean,
@@ -89,6 +92,11 @@ CONVERTERS: dict[type, Callable[[Any], Any]] = {
     float: TypeConverters.toFloat,
     str: TypeConverters.toString,
 }
+
+
+def number_or_text(value: Any) -> int | str:
+    """Convert the value of a Param that is a whole number or a word."""
+    return value if isinstance(value, str) else TypeConverters.toInt(value)
 
 
 def _param(name: str, kind: type[V], description: str = "") -> "Param[V]":
@@ -141,7 +149,10 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     """The Params of SkipGram and of SkipGramModel, which keeps those that it was fitted with."""
 
     vectorSize = _param("vectorSize", int)
-    windowSize = _param("windowSize", int)
+    windowSize: "Param[Any]" = Param(
+        Params._dummy(), "windowSize", KEYS[KEY_OF["windowSize"]].description, number_or_text
+    )
+    maxContexts = _param("maxContexts", int)
     minCount = _param("minCount", int, KEYS[KEY_OF["minCount"]].description + " 0 is the same as 1.")
     numPartitions = _param(
         "numPartitions",
@@ -173,7 +184,8 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     )
 
     getVectorSize = _getter(vectorSize, int)
-    getWindowSize = _getter(windowSize, int)
+    getWindowSize = _getter(windowSize, object)
+    getMaxContexts = _getter(maxContexts, int)
     getMinCount = _getter(minCount, int)
     getNumPartitions = _getter(numPartitions, int)
     getMaxSentenceLength = _getter(maxSentenceLength, int)
@@ -215,7 +227,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
             hint = name_hint(column, schema.names)
             raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
         kind = schema[column].dataType
-        if not corpus.is_array_of_words(kind):
+        if not is_array_of_words(kind):
             raise ConfigError(
                 f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>, or an array of '
                 "whole numbers; put a tokenizer before this stage, or give another column."

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+import pyspark.sql.types as T
+from pyspark.ml.param.shared import HasWeightCol
 
 from spark_w2v import config as configuration
 from spark_w2v.config import Config
@@ -17,12 +19,27 @@ from spark_w2v.errors import (
     SparkLostError,
     StorageError,
 )
+from spark_w2v.spark import columns
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
 
 
-class TrainingParams(SkipGramParams):
+class TrainingParams(SkipGramParams, HasWeightCol):
     """The Params of SkipGram, with what the configuration says of them."""
+
+    def weight_column(self, schema: T.StructType) -> str | None:
+        """Return the column of weights; None where all are 1.
+
+        Raises:
+            ConfigError: there is no such column, or it holds something else.
+        """
+        if not self.isDefined("weightCol") or not self.getWeightCol():
+            return None
+        name = self.getWeightCol()
+        with self.own_words():
+            found = columns.need_column(schema, name, "corpus.weight", "the DataFrame has")
+            columns.check_weight(name, found.kind)
+        return name
 
     def settings(self) -> Config:
         """Return the configuration of a job that trains as this stage does.
@@ -36,6 +53,8 @@ class TrainingParams(SkipGramParams):
             "output": {"checkpoint": "none", "report": False},
         }
         tables["corpus"] |= {"max_word_length": configuration.LARGEST_INT}
+        if self.isDefined("weightCol"):
+            tables["corpus"] |= {"weight": self.getWeightCol()}
         for name, path in KEY_OF.items():
             section, _, key = path.partition(".")
             self.check_param(name)
@@ -96,7 +115,7 @@ class TrainingParams(SkipGramParams):
             ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
         ) as error:  # fmt: skip
             sentence = str(error)
-            for name, key in KEY_OF.items():
+            for name, key in {**KEY_OF, "weightCol": "corpus.weight"}.items():
                 sentence = sentence.replace(key, name)
             error.args = (sentence,)
             raise

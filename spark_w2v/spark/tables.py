@@ -5,6 +5,8 @@ from pyspark import Broadcast as Broadcast  # for those who may not import PySpa
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame as DataFrame
 
+ID_TYPE = "id_type"
+
 # The first bad lines of a split, of each kind.
 BAD = T.StructType(
     [
@@ -24,13 +26,34 @@ SEGMENTS = T.StructType(
         T.StructField("start", T.LongType()),  # byte of the file where the split starts
         T.StructField("segment", T.IntegerType()),  # number within the split, from 0
         T.StructField("words", T.ArrayType(T.StringType())),  # distinct, in order of first appearance; no nulls
-        T.StructField("counts", T.ArrayType(T.LongType())),  # occurrences of each of `words` in the segment, all > 0
+        # Occurrences of each of `words` in the segment, all > 0; of a weighted corpus the sum of weights, in units.
+        T.StructField("counts", T.ArrayType(T.LongType())),
         T.StructField("codes", T.BinaryType()),  # int32, little-endian: every word in text order, an index into `words`
         T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
+        # int32, little-endian: weight of each sentence in units (weights.py); nothing where the corpus has no weights.
+        T.StructField("weights", T.BinaryType()),
         T.StructField("counters", T.ArrayType(T.LongType())),  # in the order of COUNTERS
         T.StructField("bad", T.ArrayType(BAD)),
     ]
 )
+
+
+def segments_with(id_type: str | None) -> T.StructType:
+    """SEGMENTS whose words are numbers of a type, which the schema says; None: they are not, or it is not known."""
+    if id_type is None:
+        return SEGMENTS
+    marked = [
+        T.StructField(field.name, field.dataType, metadata={ID_TYPE: id_type}) if field.name == "words" else field
+        for field in SEGMENTS
+    ]
+    return T.StructType(marked)
+
+
+def id_type_of(segments: DataFrame) -> str | None:
+    """The type of the numbers that the words of SEGMENTS are."""
+    found: str | None = segments.schema["words"].metadata.get(ID_TYPE)
+    return found
+
 
 # SEGMENTS in word ids: what is left of each sentence without the words outside the vocabulary. Pieces without words are
 # not in it.
@@ -41,6 +64,7 @@ ENCODED = T.StructType(
         T.StructField("segment", T.IntegerType()),
         T.StructField("ids", T.BinaryType()),  # int32, little-endian: word ids in text order
         T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
+        T.StructField("weights", T.BinaryType()),  # as in SEGMENTS
     ]
 )
 

@@ -53,6 +53,7 @@ ENCODED_ARROW = pa.schema(
         ("segment", pa.int32()),
         ("ids", pa.binary()),
         ("lengths", pa.binary()),
+        ("weights", pa.binary()),
     ]
 )
 
@@ -89,9 +90,9 @@ class Training:
         self.blocks = assign_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
-        sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks)
+        sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks, s.max_contexts)
         self._run_spec = RunSpec(sampler, noise[self.blocks.order], s.negatives, s.damping)
-        self._pairs = expected_pairs(load.sum(), s.window)
+        self._pairs = expected_pairs(load.sum(), s.expected_contexts)
         if s.scheme == "blocks":
             bucket = self._pairs / s.partitions**2
             self.settings = replace(s, slices=max(s.slices, math.ceil(bucket / MOST_PAIRS)))
@@ -113,9 +114,9 @@ class Training:
 
         def held_out(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for row in segments_of(batches):
-                place, ids, lengths = segment_of(row)
-                for some_ids, some_lengths in sentences_held_out([(place, ids, lengths)], sent.value):
-                    values = [*place, some_ids.tobytes(), some_lengths.tobytes()]
+                segment = segment_of(row)
+                for some_ids, some_lengths in sentences_held_out([segment], sent.value):
+                    values = [*segment.place, some_ids.tobytes(), some_lengths.tobytes(), b""]
                     yield pa.RecordBatch.from_pydict(
                         {name: [value] for name, value in zip(ENCODED.names, values, strict=True)}, ENCODED_ARROW
                     )
@@ -126,7 +127,7 @@ class Training:
         finally:
             sent.destroy()
         found = [segment_of(row) for row in rows]
-        sentences = [(ids, lengths) for _, ids, lengths in sorted(found, key=lambda segment: segment[0])]
+        sentences = [(one.ids, one.lengths) for one in sorted(found, key=lambda segment: segment.place)]
         return draw_sample(sentences, sampler, noise, self.settings.negatives).moved(self._places)
 
     def resume(self, position: dict[str, Any], parameters: ParameterFiles) -> None:

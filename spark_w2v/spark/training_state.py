@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.skipgram.schedule import window_contexts
 from spark_w2v.types import Float32Array
 
 
@@ -24,6 +25,12 @@ class Settings:
     damping: float
     seed: int
     held_out_words: int
+    max_contexts: int = 0  # of a center, from its whole sentence; 0 for those of a window
+    contexts: float | None = None  # of a center, expected; None for those of a window
+
+    @property
+    def expected_contexts(self) -> float:
+        return window_contexts(self.window) if self.contexts is None else self.contexts
 
 
 @dataclass

@@ -4,6 +4,7 @@ Ids are ranks by falling count, ties by spelling (code points), so they depend o
 never on partitioning.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
@@ -15,14 +16,17 @@ import pyspark.sql.functions as F
 from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.encoding import Vocabulary, encode_batch
+from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of
+from spark_w2v.text.weights import BITS, UNITS
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame
 
 
-def count_words(segments: "DataFrame", min_count: int, max_words: int = 0, known: pa.Array | None = None) -> Vocabulary:
+def count_words(
+    segments: "DataFrame", min_count: int, max_words: int = 0, known: pa.Array | None = None, weighted: bool = False
+) -> Vocabulary:
     """The vocabulary of SEGMENTS.
 
     Args:
@@ -30,27 +34,31 @@ def count_words(segments: "DataFrame", min_count: int, max_words: int = 0, known
         min_count: occurrences that a word needs.
         max_words: words to keep, the most frequent first; 0 keeps all.
         known: strings, words that are kept in any case, also where they do not occur.
+        weighted: the sentences have weights; a count is the sum of those of its word, rounded.
 
     Raises:
         ConfigError: no word is left.
     """
+    count = F.sum("counts")
+    if weighted:
+        count = F.shiftright(count + UNITS // 2, BITS)
     counted = (
         segments.select(F.inline(F.arrays_zip("words", "counts")))
         .groupBy(F.col("words").alias("word"))
-        .agg(F.sum("counts").alias("count"))
+        .agg(count.alias("count"))
         .persist()
     )
     try:
         # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
         # comes to the driver.
         steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
-        count, words = steps["count"].to_numpy(), steps["words"].to_numpy()
-        total, distinct = int((count * words).sum()), int(words.sum())
-        enough = count >= min_count
+        counts, words = steps["count"].to_numpy(), steps["words"].to_numpy()
+        total, distinct = int((counts * words).sum()), int(words.sum())
+        enough = counts >= min_count
         if not enough.any() and (known is None or not total):
-            _refuse_empty(total, distinct, int(count[0]) if len(count) else 0, min_count)
+            _refuse_empty(total, distinct, int(counts[0]) if len(counts) else 0, min_count)
         if max_words and words[enough].sum() > max_words:
-            min_count = int(count[np.searchsorted(np.cumsum(words), max_words)])
+            min_count = int(counts[np.searchsorted(np.cumsum(words), max_words)])
         kept = counted.where(F.col("count") >= min_count).toArrow()
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
@@ -82,6 +90,11 @@ def _with_known(kept: pa.Table, occurring: pa.Table, known: pa.Array) -> pa.Tabl
 
 
 def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoReturn:
+    if distinct and not total:
+        raise NoWordsError(
+            f"the corpus has no words that count: {distinct:,} distinct ones, whose weights come to less than a half "
+            "each; give larger weights in corpus.weight."
+        )
     if not total:
         raise NoWordsError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
     raise ConfigError(
@@ -107,9 +120,30 @@ def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     Args:
         words: of a Vocabulary; needed for as long as the result may be computed.
     """
-    return segments.select("file", "start", "segment", "words", "codes", "lengths").mapInArrow(
+    return segments.select("file", "start", "segment", "words", "codes", "lengths", "weights").mapInArrow(
         _encode_with(lambda: words.value), ENCODED
     )
+
+
+def contexts_of_sentences(encoded: "DataFrame", kept: float, most: int) -> float:
+    """Return the expected contexts of a center that is paired with its whole sentence; of ENCODED.
+
+    Args:
+        kept: share of the words that subsampling leaves.
+        most: contexts of a center at most.
+    """
+
+    def sums(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for row in segments_of(batches):
+            segment = segment_of(row)
+            words = segment.lengths * (segment.weights if segment.weights.size else 1.0)
+            pairs = words * np.minimum((segment.lengths - 1) * kept, most)
+            yield pa.RecordBatch.from_pydict({"words": [float(words.sum())], "pairs": [float(pairs.sum())]})
+
+    found = encoded.mapInArrow(sums, "words double, pairs double").toArrow()
+    # Exact whatever the order of the rows, as the number of sweeps depends on it.
+    words, pairs = (math.fsum(found[name].to_pylist()) for name in ("words", "pairs"))
+    return pairs / max(words, 1.0)
 
 
 def _encode_with(

@@ -1,6 +1,6 @@
 """Names of what is counted in the lines and words of a corpus."""
 
-# A line of the input is counted in exactly one of `lines_with_words` and the six after it, so that lines counted are
+# A line of the input is counted in exactly one of `lines_with_words` and the seven after it, so that lines counted are
 # lines read. The rest are lines or words that were changed, or words that were skipped.
 COUNTERS = (
     "lines",  # all that were read
@@ -13,7 +13,8 @@ COUNTERS = (
     "wrong_type_lines",  # the JSON field holds a number, an object, ..., or an array of something other than words
     "malformed_lines",  # not a JSON object
     "binary_lines",  # with a NUL byte: UTF-16, pictures
-    "invalid_utf8_lines",  # read with U+FFFD in place of each bad byte; not counted among the seven above
+    "bad_weight_lines",  # the weight is null, not a number, below 0 or too large
+    "invalid_utf8_lines",  # read with U+FFFD in place of each bad byte; not counted among the eight above
     "unspaced_lines",  # clauses of Chinese, Japanese, Thai, ... that became words
     "cut_lines",  # more than corpus.max_sentence_words, so several sentences
     "long_words",  # more than corpus.max_word_length characters: skipped
@@ -21,4 +22,11 @@ COUNTERS = (
 )
 
 # A run stops before training when these are more than corpus.max_bad_fraction of all lines.
-BAD_LINES = ("missing_lines", "wrong_type_lines", "malformed_lines", "binary_lines", "invalid_utf8_lines")
+BAD_LINES = (
+    "missing_lines",
+    "wrong_type_lines",
+    "malformed_lines",
+    "binary_lines",
+    "bad_weight_lines",
+    "invalid_utf8_lines",
+)

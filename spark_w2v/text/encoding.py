@@ -1,14 +1,20 @@
 """Segments as ids of a vocabulary's words."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.types import Int32Array, Int64Array
+from spark_w2v.text.messages import refuse
+from spark_w2v.text.weights import UNITS
+from spark_w2v.types import Float64Array, Int32Array, Int64Array
+
+# Arrow's types of whole numbers, by what Spark calls them.
+ID_TYPES = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 
 
 @dataclass(frozen=True)
@@ -19,9 +25,36 @@ class Vocabulary:
     counts: Int64Array  # (V,) occurrences in the corpus, descending; 0 for words of an earlier run that do not occur
     total_words: int  # words of the corpus, repeated ones included
     distinct_words: int  # distinct words of the corpus, including those without a vector
+    ids: pa.Array | None = None  # (V,) the words as whole numbers, where the column of the corpus has such
 
     def __len__(self) -> int:
         return len(self.words)
+
+    @property
+    def id_type(self) -> str | None:
+        """The type of the ids, as Spark calls it."""
+        return None if self.ids is None else id_type_name(self.ids.type)
+
+
+def id_type_name(kind: pa.DataType | None) -> str | None:
+    """Return what Spark calls one of ID_TYPES; None of another type."""
+    return next((name for name, of_id in ID_TYPES.items() if of_id == kind), None)
+
+
+def ids_of(words: pa.Array, id_type: str) -> pa.Array:
+    """Return words, which are whole numbers in decimal, as numbers of a type.
+
+    Raises:
+        ConfigError: a word is none, as it may be one of another corpus.
+    """
+    try:
+        return words.cast(pa.string()).cast(ID_TYPES[id_type])
+    except pa.ArrowInvalid as error:
+        found = re.search("'(.*)'", str(error))
+        refuse(
+            f'vocabulary.keep_missing: the word "{found[1] if found else ""}" of the earlier run is not a number of '
+            f"the column's type, {id_type}; leave keep_missing out, or read the column as strings."
+        )
 
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
@@ -32,14 +65,15 @@ def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
     sizes = pc.list_value_length(spellings).to_numpy()
     ends = np.cumsum(sizes)
     starts = ends - sizes
-    encoded: list[tuple[bytes, bytes]] = []
+    encoded: list[tuple[bytes, bytes, bytes]] = []
     keep: list[bool] = []
-    codes, lengths = batch.column("codes"), batch.column("lengths")
+    codes, lengths, weights = (batch.column(name) for name in ("codes", "lengths", "weights"))
     for row in range(len(batch)):
         segment = encode_segment(
             np.frombuffer(codes[row].as_buffer(), "<i4"),
             np.frombuffer(lengths[row].as_buffer(), "<i4"),
             id_of[starts[row] : ends[row]],
+            np.frombuffer(weights[row].as_buffer(), "<i4"),
         )
         keep.append(bool(segment[0]))
         encoded.append(segment)
@@ -49,19 +83,23 @@ def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
             "file": batch.column("file").filter(kept),
             "start": batch.column("start").filter(kept),
             "segment": batch.column("segment").filter(kept),
-            "ids": pa.array([ids for ids, _ in encoded if ids], pa.binary()),
-            "lengths": pa.array([lengths for ids, lengths in encoded if ids], pa.binary()),
+            "ids": pa.array([ids for ids, _, _ in encoded if ids], pa.binary()),
+            "lengths": pa.array([lengths for ids, lengths, _ in encoded if ids], pa.binary()),
+            "weights": pa.array([weights for ids, _, weights in encoded if ids], pa.binary()),
         }
     )
 
 
-def encode_segment(codes: Int32Array, lengths: Int32Array, id_of: Int32Array) -> tuple[bytes, bytes]:
-    """Ids and sentence lengths of one segment, without the words that have no id.
+def encode_segment(
+    codes: Int32Array, lengths: Int32Array, id_of: Int32Array, weights: Int32Array
+) -> tuple[bytes, bytes, bytes]:
+    """Ids, sentence lengths and weights of one segment, without the words that have no id.
 
     Args:
         codes: (N,) every word, as an index into id_of.
         lengths: (S,) words of each sentence.
         id_of: word id, or -1.
+        weights: (S,) of each sentence in units, or empty.
     """
     ids = id_of[codes]
     known = ids >= 0
@@ -69,18 +107,37 @@ def encode_segment(codes: Int32Array, lengths: Int32Array, id_of: Int32Array) ->
     np.cumsum(known, out=known_before[1:])
     ends = np.cumsum(lengths)
     left = np.diff(known_before[ends], prepend=0)
-    return ids[known].astype("<i4").tobytes(), left[left > 0].astype("<i4").tobytes()
+    stay = left > 0
+    of_sentence = weights[stay] if weights.size else weights
+    return ids[known].astype("<i4").tobytes(), left[stay].astype("<i4").tobytes(), of_sentence.astype("<i4").tobytes()
 
 
-def segment_of(row: tuple[Any, ...]) -> tuple[tuple[int, ...], Int32Array, Int32Array]:
-    """Place, ids and sentence lengths of a row of ENCODED."""
-    return (row[0], row[1], row[2]), np.frombuffer(row[3], "<i4"), np.frombuffer(row[4], "<i4")
+class EncodedSegment(NamedTuple):
+    """A row of ENCODED.
+
+    Args:
+        place: file, start and number of the segment.
+        ids: (n,) of all words.
+        lengths: (S,) words of each sentence.
+        weights: (S,) of each sentence; empty where all are 1.
+    """
+
+    place: tuple[int, ...]
+    ids: Int32Array
+    lengths: Int32Array
+    weights: Float64Array
+
+
+def segment_of(row: tuple[Any, ...]) -> EncodedSegment:
+    """Return a row of ENCODED as arrays; ids and lengths are not copied."""
+    ids, lengths, weights = (np.frombuffer(column, "<i4") for column in row[3:6])
+    return EncodedSegment((row[0], row[1], row[2]), ids, lengths, weights / UNITS)
 
 
 def segments_of(batches: Iterable[pa.RecordBatch]) -> Iterator[tuple[Any, ...]]:
     """Rows of some batches of ENCODED, without a copy of their bytes."""
     for batch in batches:
         places = zip(*(batch.column(name).to_pylist() for name in ("file", "start", "segment")), strict=True)
-        ids, lengths = batch.column("ids"), batch.column("lengths")
+        ids, lengths, weights = (batch.column(name) for name in ("ids", "lengths", "weights"))
         for row, place in enumerate(places):
-            yield *place, ids[row].as_buffer(), lengths[row].as_buffer()
+            yield *place, ids[row].as_buffer(), lengths[row].as_buffer(), weights[row].as_buffer()

@@ -52,7 +52,7 @@ BEGINNINGS = {
     b"BZh91AY&SY": RENAME.format("bzip2", ".bz2"),
     b"\xfd7zXZ\x00": "is packed with xz, which Spark does not unpack; unpack it, or pack it with gzip",
     b"PAR1": "is Parquet, not text; set corpus.format to parquet, or leave it out of --input",
-    b"Obj\x01": OTHER.format("Avro"),
+    b"Obj\x01": "is Avro, not text; set corpus.format to avro, or leave it out of --input",
     b"ARROW1\x00\x00": OTHER.format("an Arrow file"),
     b"%PDF-": OTHER.format("PDF"),
     b"SQLite format 3\x00": OTHER.format("a SQLite database"),

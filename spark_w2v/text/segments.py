@@ -10,7 +10,8 @@ import pyarrow as pa
 from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
 from spark_w2v.text.tokenizer import SEGMENT_WORDS, Lines, Tokenizer, tokenize
-from spark_w2v.types import Int64Array
+from spark_w2v.text.weights import loads_of
+from spark_w2v.types import Int32Array, Int64Array
 
 MOST_SEGMENTS = 500  # that go to the JVM together, = 250 kB of small ones
 
@@ -29,6 +30,7 @@ class Segment(NamedTuple):
     counts: Int64Array
     codes: bytes
     lengths: bytes
+    weights: bytes
     counters: Int64Array
     bad: Sequence[tuple[int, int, bytes]] = ()  # place in COUNTERS, line and its beginning of the first bad lines
 
@@ -39,12 +41,17 @@ class Cutter:
     def __init__(self) -> None:
         self._parts: list[tuple[pa.Array, Int64Array]] = []
         self._lengths: list[Int64Array] = []
-        self._words = 0
+        self._weights: list[Int32Array] = []
+        self._words = 0  # with weights, as many as there may be in an epoch
         self._counters = np.zeros(len(COUNTERS), np.int64)
         self._bad: list[tuple[int, int, bytes]] = []
 
-    def add(self, lines: Lines, first: int, end: int) -> Iterator[Segment]:
-        """Take in lines first to end - 1, and yield every segment that they complete."""
+    def add(self, lines: Lines, first: int, end: int, weights: Int32Array | None = None) -> Iterator[Segment]:
+        """Take in lines first to end - 1, and yield every segment that they complete.
+
+        Args:
+            weights: of all lines, in units.
+        """
         counters = lines.counters[first:end].sum(axis=0)
         for place in BAD_PLACES:
             if counters[place] and self._counters[place] < NAMED_PER_SPLIT:
@@ -55,15 +62,23 @@ class Cutter:
         self._counters += counters
         codes = lines.codes[lines.word_offsets[first] : lines.word_offsets[end]]
         lengths = lines.lengths[lines.sentence_offsets[first] : lines.sentence_offsets[end]]
+        loads, of_sentence = lengths, None
+        if weights is not None:
+            of_sentence = np.repeat(weights[first:end], np.diff(lines.sentence_offsets[first : end + 1]))
+            loads = loads_of(lengths, of_sentence)
         while len(lengths):
-            ends = np.cumsum(lengths)
-            fit = int(np.searchsorted(ends, SEGMENT_WORDS - self._words, side="right"))
+            fit = int(np.searchsorted(np.cumsum(loads), SEGMENT_WORDS - self._words, side="right"))
+            if not fit and not self._words:
+                fit = 1  # a sentence that is too much alone, as its weight is large
             if fit:
-                words = int(ends[fit - 1])
+                words = int(lengths[:fit].sum())
                 self._parts.append((lines.words, codes[:words]))
                 self._lengths.append(lengths[:fit])
-                self._words += words
-                codes, lengths = codes[words:], lengths[fit:]
+                self._words += int(loads[:fit].sum())
+                if of_sentence is not None:
+                    self._weights.append(of_sentence[:fit])
+                    of_sentence = of_sentence[fit:]
+                codes, lengths, loads = codes[words:], lengths[fit:], loads[fit:]
             if len(lengths):
                 yield self._segment(np.zeros(len(COUNTERS), np.int64))
 
@@ -72,10 +87,10 @@ class Cutter:
         return self._segment(self._counters)._replace(bad=self._bad)
 
     def _segment(self, counters: Int64Array) -> Segment:
-        parts, lengths = self._parts, self._lengths
-        self._parts, self._lengths, self._words = [], [], 0
+        parts, lengths, weights = self._parts, self._lengths, self._weights
+        self._parts, self._lengths, self._weights, self._words = [], [], [], 0
         if not parts:
-            return Segment(pa.array([], pa.string()), np.empty(0, np.int64), b"", b"", counters)
+            return Segment(pa.array([], pa.string()), np.empty(0, np.int64), b"", b"", b"", counters)
         if len(parts) == 1:
             words, codes = parts[0]
         else:
@@ -86,12 +101,20 @@ class Cutter:
         # Codes in order of first appearance, so that they do not depend on the batches.
         encoded = pa.array(codes, pa.int32()).dictionary_encode()
         codes = encoded.indices.to_numpy()
-        counts = np.bincount(codes, minlength=len(encoded.dictionary))
+        sentence_lengths, of_sentence = np.concatenate(lengths), b""
+        if weights:
+            units = np.concatenate(weights)
+            # Sums of float64, which are exact: they stay below 2^53.
+            counts = np.bincount(codes, np.repeat(units, sentence_lengths), len(encoded.dictionary))
+            of_sentence = units.astype("<i4").tobytes()
+        else:
+            counts = np.bincount(codes, minlength=len(encoded.dictionary))
         return Segment(
             words.take(encoded.dictionary),
             counts.astype(np.int64),
             codes.astype("<i4").tobytes(),
-            np.concatenate(lengths).astype("<i4").tobytes(),
+            sentence_lengths.astype("<i4").tobytes(),
+            of_sentence,
             counters,
         )
 
@@ -129,6 +152,7 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
         reasons = batch.column("reason").to_numpy().astype(np.int64)
         lines = tokenize(batch.column("value"), tokenizer, reasons, beginnings)
         hashes, starts = batch.column("path_hash").to_numpy(), batch.column("start").to_numpy()
+        weights = batch.column("weight").to_numpy(zero_copy_only=False) if "weight" in batch.schema.names else None
         # One task reads several splits, one after the other.
         changes = np.flatnonzero((np.diff(hashes) != 0) | (np.diff(starts) != 0)) + 1
         bounds = [0, *changes.tolist(), len(hashes)]
@@ -140,7 +164,7 @@ def cut(batches: Iterator[pa.RecordBatch], tokenizer: Tokenizer, files: dict[int
                 if place is not None:
                     keep(cutter.finish())
                 place, cutter, number = here, Cutter(), 0
-            for segment in cutter.add(lines, first, end):
+            for segment in cutter.add(lines, first, end, weights):
                 keep(segment)
             # Small segments go together, as a batch costs more than its contents.
             if words >= SEGMENT_WORDS or len(waiting) >= MOST_SEGMENTS:
@@ -163,6 +187,7 @@ def _rows(segments: Sequence[tuple[tuple[int, int, int], Segment]]) -> pa.Record
         "counts": _lists([pa.array(segment.counts) for segment in found]),
         "codes": pa.array([segment.codes for segment in found], pa.binary()),
         "lengths": pa.array([segment.lengths for segment in found], pa.binary()),
+        "weights": pa.array([segment.weights for segment in found], pa.binary()),
         "counters": _lists([pa.array(segment.counters) for segment in found]),
         "bad": pa.array(
             [[dict(zip(BAD_NAMES, row, strict=True)) for row in segment.bad] for segment in found],

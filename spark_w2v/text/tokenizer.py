@@ -38,7 +38,7 @@ SEGMENT_WORDS = 250_000
 NO_REASON = -1  # in place of a place in COUNTERS
 
 # A line is counted in exactly one of these.
-PLACES_OF_A_LINE = range(COUNTERS.index("lines_with_words"), COUNTERS.index("binary_lines") + 1)
+PLACES_OF_A_LINE = range(COUNTERS.index("lines_with_words"), COUNTERS.index("bad_weight_lines") + 1)
 
 
 class Tokenizer(NamedTuple):

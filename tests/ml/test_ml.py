@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pyspark
+import pyspark.sql.functions as F
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
 from pyspark.ml.feature import Tokenizer, Word2Vec, Word2VecModel
@@ -24,7 +25,7 @@ from spark_w2v.config import KEYS
 from spark_w2v.errors import ConfigError, DivergedError, NoPairsError, StorageError
 from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.runs.export import export
-from spark_w2v.spark import corpus
+from spark_w2v.spark import rows
 from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.estimator import OPTIONS, ROOT, planted_sentences, speaks_of_the_job, vectors_of
 from tests.support.training_job import GROUPS, submit
@@ -139,8 +140,8 @@ def test_whole_numbers_are_words_in_decimal(spark: SparkSession, kind: str) -> N
 def test_the_job_gives_the_same_bits_on_files_that_hold_the_rows_in_this_order(
     sentences: DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(corpus, "BUCKET_WORDS", 5000)
-    lines, buckets = corpus.frame_in_order(sentences, "words")
+    monkeypatch.setattr(rows, "BUCKET_WORDS", 5000)
+    lines, buckets, _ = rows.sentences_in_order(sentences, F.col("words"))
     assert buckets == 3
     # One file a partition, named in their order.
     lines.select("value").write.parquet(str(tmp_path / "text"))

@@ -141,10 +141,12 @@ def test_the_sample_is_the_same_each_time_and_another_with_another_seed() -> Non
 def test_held_out_are_exactly_the_sentences_that_training_leaves_out_in_order_of_their_pieces() -> None:
     sampler = some_drawing(0.3, words=600, window=2)
     lengths = np.full(50, 3, np.int32)
-    rows = [((0, 1000 * n, n), np.arange(150 * n, 150 * (n + 1), dtype=np.int32), lengths) for n in range(4)]
+    rows = [
+        ((0, 1000 * n, n), np.arange(150 * n, 150 * (n + 1), dtype=np.int32), lengths, np.empty(0)) for n in range(4)
+    ]
     found = sentences_held_out(reversed(rows), sampler)
     assert len(found) == len(rows)
-    for (place, ids, _), (out_ids, out_lengths) in zip(rows, found, strict=True):
+    for (place, ids, _, _), (out_ids, out_lengths) in zip(rows, found, strict=True):
         numbers = sampler.pairs(place, ids, lengths, 1, np.array([0.0, 1.0]))[0]
         trained = {int(sampler.blocks.order[number & np.uint64((1 << sampler.blocks.bits) - 1)]) for number in numbers}
         assert 0 < out_lengths.size < 50

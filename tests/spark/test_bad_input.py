@@ -156,7 +156,9 @@ def test_a_parquet_file_whose_column_has_another_type_is_named(
 
 def test_text_given_as_parquet_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.parquet").write_text("no Parquet at all, but text")
-    assert refused(spark, tmp_path, format="parquet").startswith(f"{tmp_path}/a.parquet: is not Parquet, or damaged")
+    assert refused(spark, tmp_path, format="parquet").startswith(
+        f"{tmp_path}/a.parquet: is not what corpus.format says, or damaged"
+    )
 
 
 # While reading

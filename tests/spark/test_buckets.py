@@ -26,7 +26,7 @@ def rows_of_text(segments: int = 4) -> list[tuple[Any, ...]]:
     for segment in range(segments):
         lengths = rng.integers(1, 20, 40).astype(np.int32)
         ids = rng.choice(WORDS, int(lengths.sum()), p=share / share.sum()).astype(np.int32)
-        rows.append((0, 0, segment, ids.tobytes(), lengths.tobytes()))
+        rows.append((0, 0, segment, ids.tobytes(), lengths.tobytes(), b""))
     return rows
 
 
@@ -40,7 +40,7 @@ def expected(sampler: PairSampler) -> dict[tuple[int, int, int], list[int]]:
     codec = PairCodec.of(sampler.blocks)
     found: dict[tuple[int, int, int], list[int]] = {}
     for row in rows_of_text():
-        for key in sampler.pairs(*segment_of(row), EPOCH, EDGES)[0].tolist():
+        for key in sampler.pairs(*segment_of(row)[:3], EPOCH, EDGES)[0].tolist():
             rows, blocks = key & ((1 << 2 * codec.row) - 1), key >> 2 * codec.row
             mask = (1 << codec.block) - 1
             place = blocks >> 2 * codec.block, blocks >> codec.block & mask, blocks & mask
@@ -97,7 +97,7 @@ def test_words_are_counted_once_however_many_tasks_there_are(sampler: PairSample
         sum(record.words for record in draw_records(rows_of_text(), sampler, EPOCH, EDGES, share_blocks(BLOCKS, tasks)))
         for tasks in (1, 3, 5)
     ]
-    kept = sum(sampler.pairs(*segment_of(row), EPOCH, EDGES)[1] for row in rows_of_text())
+    kept = sum(sampler.pairs(*segment_of(row)[:3], EPOCH, EDGES)[1] for row in rows_of_text())
     assert counts == [kept] * 3
 
 
@@ -123,12 +123,12 @@ def test_records_and_pieces_pass_through_arrow_whatever_its_offsets_are(sampler:
         assert np.array_equal(found.sizes, record.sizes)
         assert np.array_equal(found.pairs, record.pairs)
     rows = rows_of_text()
-    names = ("file", "start", "segment", "ids", "lengths")
-    types = (pa.int32(), pa.int64(), pa.int32(), binary, binary)
+    names = ("file", "start", "segment", "ids", "lengths", "weights")
+    types = (pa.int32(), pa.int64(), pa.int32(), binary, binary, binary)
     columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
     batch = pa.RecordBatch.from_arrays(columns, names)
     found_rows = list(segments_of([batch.slice(0, 1), batch.slice(1)]))
-    assert [(*row[:3], row[3].to_pybytes(), row[4].to_pybytes()) for row in found_rows] == rows
+    assert [(*row[:3], row[3].to_pybytes(), row[4].to_pybytes(), row[5].to_pybytes()) for row in found_rows] == rows
 
 
 def test_pairs_of_several_records_come_out_by_bucket() -> None:

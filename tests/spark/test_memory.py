@@ -137,7 +137,7 @@ def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
     lengths = np.full(500, 100, np.int32)
     share = 1 / np.arange(1, words + 1)
     segments = [rng.choice(words, 50_000, p=share / share.sum()).astype(np.int32) for _ in range(8)]
-    rows: list[tuple[Any, ...]] = [(0, 0, i, ids.tobytes(), lengths.tobytes()) for i, ids in enumerate(segments)]
+    rows: list[tuple[Any, ...]] = [(0, 0, i, ids.tobytes(), lengths.tobytes(), b"") for i, ids in enumerate(segments)]
     counts = np.maximum(np.bincount(np.concatenate(segments), minlength=words), 1).astype(np.int64)
     settings = Settings(
         scheme=scheme, partitions=partitions, dimensions=dimensions, window=5, negatives=5, epochs=1,
@@ -157,6 +157,6 @@ def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
         found = max(row["bytes"] for row in spark.range(4, numPartitions=4).mapInArrow(peak, "bytes long").collect())
     else:
         found = max(spark.sparkContext.parallelize(range(4), 4).mapPartitions(peak_of_rows).collect())
-    pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.window)
+    pairs = expected_pairs(kept_words(counts, settings.subsample).sum(), settings.expected_contexts)
     need = needed(words, dimensions, partitions, scheme, pairs, 2, snapshots).task
     assert need / 3 < found < need

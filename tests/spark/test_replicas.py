@@ -19,7 +19,7 @@ def test_what_is_broadcast_is_not_changed() -> None:
     center: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.1, np.float32))
     context: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.2, np.float32))
     rows = [assigned for row in rows_of_text() for assigned in assign_sentences(row, 1, sampler)]
-    words = sum(len(ids) // 4 for _, (ids, _) in rows)
+    words = sum(len(ids) // 4 for _, (ids, _, _) in rows)
     params, edges = SgdParams(2, 0.1, 0.05, 0.01), np.array([0.0, 1.0])
     task = _replica_task(run_spec, center, context, params, (0, 0), edges, [words])
     ((_, (_, done, trained, *_)),) = task(0, iter(rows))

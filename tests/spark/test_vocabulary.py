@@ -85,7 +85,7 @@ def test_a_corpus_is_counted_and_encoded_like_a_plain_list(spark: "SparkSession"
 
     rank = {word: place for place, word in enumerate(order)}
     rows = sorted(vocabulary.encode(segments, spark.sparkContext.broadcast(found.words)).collect())
-    assert [type(value) for value in rows[0]] == [int, int, int, bytes, bytes]
+    assert [type(value) for value in rows[0]] == [int, int, int, bytes, bytes, bytes]
     assert [row[:3] for row in rows] == [(0, 0, 0), (1, 0, 0), (2, 0, 0)]
     assert len(rows[0]) == len(ENCODED)
     kept = [[rank[word] for word in line if word in rank] for line in lines]
@@ -111,10 +111,13 @@ def test_ids_and_rows_do_not_depend_on_partitioning(spark: "SparkSession", text:
 def test_a_piece_keeps_its_known_words_and_its_sentences(sentences: list[list[int]], id_of: list[int]) -> None:
     codes = np.array([code for sentence in sentences for code in sentence], np.int32)
     lengths = np.array([len(sentence) for sentence in sentences], np.int32)
-    ids, left = encode_segment(codes, lengths, np.array(id_of, np.int32))
+    ids, left, weights = encode_segment(
+        codes, lengths, np.array(id_of, np.int32), np.arange(lengths.size, dtype=np.int32)
+    )
     kept = [[id_of[code] for code in sentence if id_of[code] >= 0] for sentence in sentences]
     assert np.frombuffer(ids, "<i4").tolist() == [word for sentence in kept for word in sentence]
     assert np.frombuffer(left, "<i4").tolist() == [len(sentence) for sentence in kept if sentence]
+    assert np.frombuffer(weights, "<i4").tolist() == [number for number, sentence in enumerate(kept) if sentence]
 
 
 def test_a_piece_without_known_words_is_left_out(spark: "SparkSession", tmp_path: Path) -> None:

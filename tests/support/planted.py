@@ -42,7 +42,7 @@ def rows_of_text(segments: int = 5, sentences: int = 60) -> list[tuple[Any, ...]
     for segment in range(segments):
         lengths = rng.integers(1, 20, sentences).astype(np.int32)
         ids = rng.choice(WORDS, int(lengths.sum()), p=share / share.sum()).astype(np.int32)
-        rows.append((0, 0, segment, ids.tobytes(), lengths.tobytes()))
+        rows.append((0, 0, segment, ids.tobytes(), lengths.tobytes(), b""))
     return rows
 
 
@@ -67,7 +67,7 @@ def made(
 def segments_of(spark: "SparkSession", *counted: dict[str, int]) -> "DataFrame":
     """SEGMENTS that claim to have words this often."""
     rows: list[tuple[Any, ...]] = [
-        (0, 0, number, list(counts), list(counts.values()), b"", b"", [number + 1, *[0] * (len(COUNTERS) - 1)], [])
+        (0, 0, number, list(counts), list(counts.values()), b"", b"", b"", [number + 1, *[0] * (len(COUNTERS) - 1)], [])
         for number, counts in enumerate(counted)
     ]
     return spark.createDataFrame(rows, SEGMENTS)

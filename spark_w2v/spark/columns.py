@@ -1,0 +1,176 @@
+"""The columns that a configuration names: where they are in a table, and whether they hold what is needed."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyspark.sql.functions as F
+import pyspark.sql.types as T
+
+from spark_w2v.spark.java_errors import message_of
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.messages import name_hint, refuse
+from spark_w2v.text.tokenizer import NO_REASON
+from spark_w2v.text.weights import MOST_WEIGHT, UNITS
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+# Types of whole numbers, by what Spark calls them; words of a column of one of them get it back as their id.
+ID_TYPES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
+
+# Name of the column with lines that are no rows, which Spark's readers of CSV and JSON add.
+CORRUPT = "not a row"
+
+
+class FoundColumn(NamedTuple):
+    """A column of a table, or a field of one."""
+
+    value: "Column"
+    kind: T.DataType
+
+
+def column_named(name: str) -> "Column":
+    """The column of this name, whatever characters are in it."""
+    # Quoted only where it must be: spark.sql.parser.quotedRegexColumnNames takes what is quoted for a pattern.
+    return F.col(name if re.fullmatch(r"[A-Za-z_]\w*", name, re.ASCII) else f"`{name.replace('`', '``')}`")
+
+
+def find_column(schema: T.StructType, name: str) -> FoundColumn | None:
+    """The column of a name, or of a path such as doc.body; None where there is none.
+
+    Of an array of structures, a field is the array of that field.
+    """
+    if name in schema.names:
+        return FoundColumn(column_named(name), schema[name].dataType)
+    first, *fields = name.split(".")
+    if first not in schema.names:
+        return None
+    value, kind = column_named(first), schema[first].dataType
+    for field in fields:
+        inside = kind.elementType if isinstance(kind, T.ArrayType) else kind
+        if not isinstance(inside, T.StructType) or field not in inside.names:
+            return None
+        value, found = value.getField(field), inside[field].dataType
+        kind = T.ArrayType(found) if isinstance(kind, T.ArrayType) else found
+    return FoundColumn(value, kind)
+
+
+def names_of(schema: T.StructType) -> list[str]:
+    """The names of the columns, and of the fields of those that are structures."""
+    nested = [f"{field.name}.{name}" for field in schema if isinstance(field.dataType, T.StructType)
+              for name in field.dataType.names]  # fmt: skip
+    return [*(name for name in schema.names if name != CORRUPT), *nested]
+
+
+def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundColumn:
+    """The column of a name.
+
+    Args:
+        key: of the configuration that names it.
+        table: what has no such column, for the message.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    found = find_column(schema, name)
+    if found is None:
+        refuse(f'{key}: {table} no column "{name}"; {name_hint(name, names_of(schema))}')
+    return found
+
+
+def need_columns(schema: T.StructType, names: str, key: str, table: str) -> list[FoundColumn]:
+    """The columns of names that are separated by commas, as `need_column` finds each."""
+    if names in schema.names:
+        return [need_column(schema, names, key, table)]
+    return [need_column(schema, name.strip(), key, table) for name in names.split(",")] if names else []
+
+
+def is_array_of_words(kind: T.DataType) -> bool:
+    """Whether a column has ready-made words: strings, or whole numbers, which are words in decimal."""
+    return isinstance(kind, T.ArrayType) and is_word(kind.elementType)
+
+
+def is_word(kind: T.DataType) -> bool:
+    """Whether a column has a ready-made word in each row."""
+    whole = isinstance(kind, T.IntegralType) or (isinstance(kind, T.DecimalType) and kind.scale == 0)
+    return whole or isinstance(kind, T.StringType)
+
+
+def id_type_of(kind: T.DataType) -> str | None:
+    """The type of whole numbers that the words of a column are, as Spark calls it; None where they are no such."""
+    element = kind.elementType if isinstance(kind, T.ArrayType) else kind
+    return element.simpleString() if isinstance(element, ID_TYPES) else None
+
+
+def check_type(column: str, found: T.DataType, ready_made: bool) -> None:
+    """Refuse a column that does not hold what the tokenizer takes."""
+    if ready_made and not is_array_of_words(found):
+        change = "give another column or another corpus.tokenizer."
+        if is_word(found) and not isinstance(found, T.StringType):
+            change = "give corpus.group_by, the column of the sentence that a row belongs to, or another column."
+        refuse(
+            f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>, or an array of '
+            f"whole numbers; {change}"
+        )
+    if not ready_made and not isinstance(found, T.StringType):
+        change = 'set corpus.tokenizer to "none".' if is_array_of_words(found) else "give another column."
+        refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
+
+
+def check_word(column: str, found: T.DataType) -> None:
+    """Refuse a column that does not hold one word a row."""
+    if not is_word(found):
+        change = "leave corpus.group_by out" if is_array_of_words(found) else "give another column"
+        refuse(
+            f'corpus.column: "{column}" is {found.simpleString()}, with corpus.group_by a row holds one word, a string '
+            f"or a whole number; {change}."
+        )
+
+
+def check_weight(name: str, found: T.DataType) -> None:
+    """Refuse a column that cannot hold weights; a string may hold numbers, as in CSV."""
+    if not isinstance(found, T.NumericType | T.StringType):
+        refuse(f'corpus.weight: "{name}" is {found.simpleString()}, a weight is a number; give another column.')
+
+
+def where(rows: "DataFrame", condition: str) -> "DataFrame":
+    """The rows that meet a condition in SQL; all where it is empty.
+
+    Raises:
+        ConfigError: what Spark says of the condition.
+    """
+    if not condition:
+        return rows
+    try:
+        return rows.where(F.expr(condition))
+    except Exception as error:
+        message = message_of(error)
+        if message is None:
+            raise
+        refuse(f"corpus.where: Spark refuses it ({message.rstrip('.')}); change it.")
+
+
+def weight_units(weight: "Column") -> "Column":
+    """The units of a weight, int; null where it is none that can be."""
+    number = weight.try_cast("double")
+    # NaN is above all numbers in Spark.
+    return F.when(number.between(0, MOST_WEIGHT), F.round(number * UNITS).cast("int"))
+
+
+def reason_of_rows(schema: T.StructType) -> "Column":
+    """The reason why a row is bad, as its reader says: of CSV, it has other fields than the first line has names."""
+    if CORRUPT not in schema.names:
+        return F.lit(NO_REASON)
+    return F.when(column_named(CORRUPT).isNotNull(), COUNTERS.index("malformed_lines")).otherwise(NO_REASON)
+
+
+def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":
+    """The reason why a row is bad, which may be its weight."""
+    bad = (reason == NO_REASON) & units.isNull()
+    return F.when(bad, COUNTERS.index("bad_weight_lines")).otherwise(reason)
+
+
+def aliases(columns: Sequence[FoundColumn], prefix: str) -> list["Column"]:
+    """The columns under names of our own: prefix0, prefix1, ..."""
+    return [column.value.alias(f"{prefix}{number}") for number, column in enumerate(columns)]

@@ -1,0 +1,127 @@
+"""Rows of a table → LINES, in an order that follows from the rows alone.
+
+Rows of a table have neither a place nor an order that hold until tomorrow, and whatever is drawn at random for a
+segment is seeded by its place. So they are dealt to buckets by a hash of what they hold, and sorted there: segments
+depend on the rows alone, not on their order, nor on how they were partitioned. A bucket stands for a file.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyspark.sql.functions as F
+import pyspark.sql.types as T
+
+from spark_w2v.spark import columns
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.events import join_rows
+from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column, DataFrame
+
+    from spark_w2v.config import Corpus
+
+# Words of a bucket. Part of a segment's identity, as SEGMENT_WORDS is.
+BUCKET_WORDS = 10 * SEGMENT_WORDS
+WORD_CHARACTERS = 6  # about, of a word of text and the space after it
+
+Batches = Iterator[pa.RecordBatch]
+
+
+class OrderedLines(NamedTuple):
+    """LINES of a table.
+
+    Args:
+        lines: partition b has the lines of bucket b, in order.
+        buckets: how many there are.
+        prepare: what makes batches of LINES of batches of `lines`.
+    """
+
+    lines: "DataFrame"
+    buckets: int
+    prepare: Callable[[Batches], Batches]
+
+
+def sentences_in_order(
+    rows: "DataFrame", value: "Column", is_text: bool = False, weight: "Column | None" = None
+) -> OrderedLines:
+    """LINES of rows that hold a sentence each.
+
+    Args:
+        value: text or an array of words.
+        is_text: it is text.
+        weight: of each sentence.
+    """
+    kind = T.StringType() if is_text else T.ArrayType(T.StringType())
+    units = [] if weight is None else [columns.weight_units(weight).alias("weight")]
+    words = rows.select(value.cast(kind).alias("value"), *units)
+    size = F.ceil(F.length("value") / WORD_CHARACTERS) if is_text else F.size("value").cast("long")
+    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).first()
+    assert counted is not None, "an aggregate without groups has one row"
+    buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
+    reason, of_line = F.lit(NO_REASON), []
+    if weight is not None:
+        reason = columns.with_reason_of_weight(reason, F.col("weight"))
+        of_line = [F.coalesce("weight", F.lit(0)).alias("weight")]
+    lines = words.select(
+        F.pmod(F.xxhash64("value"), F.lit(buckets)).alias("path_hash"),
+        F.lit(0).cast("long").alias("start"),
+        F.when(reason == NO_REASON, F.col("value")).alias("value"),
+        reason.alias("reason"),
+        *of_line,
+    )
+    # By a hash first, because comparing longs is faster; rows with the same hash, words and weight are alike.
+    lines = lines.repartitionById(buckets, F.col("path_hash").cast("int"))
+    order = [F.col("path_hash"), F.xxhash64("value"), F.col("value"), F.col("reason")]
+    if of_line:
+        order.append(F.col("weight"))
+    return OrderedLines(lines.sortWithinPartitions(*order), buckets, lambda batches: batches)
+
+
+def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> OrderedLines:
+    """LINES of rows that hold a word each: a line is all words of a group.
+
+    Rows stay rows in Spark, and are sorted by group. So a group may have any size.
+
+    Args:
+        table: what has no such column, for a message.
+
+    Raises:
+        ConfigError: no such column, or it holds something else.
+    """
+    schema, c = rows.schema, corpus_config
+    word = columns.need_column(schema, c.column, "corpus.column", table)
+    columns.check_word(c.column, word.kind)
+    groups = columns.need_columns(schema, c.group_by, "corpus.group_by", table)
+    orders = columns.need_columns(schema, c.order_by, "corpus.order_by", table)
+    reason = columns.reason_of_rows(schema)
+    for group in groups:
+        is_missing = (reason == NO_REASON) & group.value.isNull()
+        reason = F.when(is_missing, COUNTERS.index("missing_lines")).otherwise(reason)
+    of_row: list[Column] = []
+    if c.weight:
+        found = columns.need_column(schema, c.weight, "corpus.weight", table)
+        columns.check_weight(c.weight, found.kind)
+        units = columns.weight_units(found.value)
+        reason = columns.with_reason_of_weight(reason, units)
+        of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
+    buckets = max(1, -(-rows.count() // BUCKET_WORDS))
+    of_group = [group.value for group in groups]
+    # Two hashes of 64 bits tell groups apart: that two groups have the same ones, nobody will live to see.
+    first, second = F.xxhash64(*of_group), F.xxhash64(F.lit("group"), *of_group)
+    lines = rows.select(
+        F.pmod(first, F.lit(buckets)).alias("path_hash"),
+        first.alias("first"),
+        second.alias("second"),
+        *columns.aliases(orders, "order"),
+        word.value.cast("string").alias("word"),
+        reason.alias("reason"),
+        *of_row,
+    )
+    lines = lines.repartitionById(buckets, F.col("path_hash").cast("int"))
+    order = [f"order{number}" for number in range(len(orders))]
+    # Rows of a group that are equal in all of these make the same sentence in any order.
+    lines = lines.sortWithinPartitions("first", "second", "reason", *order, "word")
+    longest = c.max_sentence_words
+    return OrderedLines(lines.drop(*order), buckets, lambda batches: join_rows(batches, longest))
