@@ -71,6 +71,7 @@ def _csv(reader: "DataFrameReader", found: Inputs, corpus_config: "Corpus") -> "
     c = corpus_config
     # By name, and not by place in the line: the columns of two files may differ in their order.
     reader = reader.option("header", True).option("enforceSchema", False)
+    reader = reader.option("escape", '"')  # a quote in quotes is doubled, as everybody but Spark writes it
     typed = bool(c.where or c.order_by)  # of text, "10" would be before "9"
     fields = reader.option("inferSchema", typed).csv(found.paths).schema.fields
     as_text = [T.StructField(field.name, T.StringType()) if field.name == c.column else field for field in fields]

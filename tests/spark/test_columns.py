@@ -1,0 +1,336 @@
+"""Files and tables with columns: formats, nested columns, directories of partitions, conditions, ids, weights."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from spark_w2v import config
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.spark.tables import id_type_of
+from spark_w2v.text.encoding import ids_of
+from tests.support.segments import sentences, weighted_sentences
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+ROWS = [
+    (1, ("a b c",), [1, 2], 2.5, [("x",), ("y",)], "2026-01-01"),
+    (2, ("d e",), [3, 4], 0.0, [("z",)], "2026-01-02"),
+]
+SCHEMA = "k int, doc struct<body:string>, ids array<int>, w double, events array<struct<item:string>>, day string"
+FORMATS = {"parquet": "parquet", "orc": "orc", "jsonl": "json"}
+
+
+@pytest.fixture(scope="module")
+def stored(spark: "SparkSession", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rows in each format, one directory a day."""
+    root = tmp_path_factory.mktemp("stored")
+    rows = spark.createDataFrame(ROWS, SCHEMA)
+    for name, sparks in FORMATS.items():
+        rows.write.partitionBy("day").format(sparks).save(str(root / name))
+    return root
+
+
+def settings(**keys: Any) -> config.Corpus:
+    """With defaults for the rest, and checked as a file is."""
+    return config.from_dict({"corpus": keys}).corpus
+
+
+def read(spark: "SparkSession", path: Path, **keys: Any) -> "DataFrame":
+    return corpus.read(spark, [str(path)], settings(**keys))
+
+
+def counted(segments: "DataFrame") -> dict[str, int]:
+    names = ("lines", "words", "sentences", "lines_with_words", "cut_lines")
+    return {name: n for name, n in vocabulary.counters(segments).items() if n and name not in names}
+
+
+def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        read(spark, path, **keys)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_path_leads_into_a_column(spark: "SparkSession", stored: Path, kind: str) -> None:
+    assert sentences(read(spark, stored / kind, format=kind, column="doc.body")) == ["a b c", "d e"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_a_field_of_an_array_of_structures_is_an_array_of_words(spark: "SparkSession", stored: Path, kind: str) -> None:
+    found = read(spark, stored / kind, format=kind, column="events.item", tokenizer="none")
+    assert sentences(found) == ["x y", "z"]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_a_condition_may_name_a_directory_and_any_column(spark: "SparkSession", stored: Path, kind: str) -> None:
+    keys = {"format": kind, "column": "ids", "tokenizer": "none"}
+    assert sentences(read(spark, stored / kind, **keys, where="day = '2026-01-02'")) == ["3 4"]
+    assert sentences(read(spark, stored / kind, **keys, where="k < 2 and doc.body like '%b%'")) == ["1 2"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "sentence"),
+    [
+        ("dya = 3", "corpus.where: Spark refuses it (A column, variable, or function parameter with name `dya` cannot"),
+        ("k + 1", "Filter expression \"(k + 1)\" of type \"INT\" is not a boolean); change it."),
+        ("k = = 3", "corpus.where: Spark refuses it (Syntax error at or near '='); change it."),
+    ],
+)  # fmt: skip
+def test_a_condition_that_is_none_is_refused_in_one_sentence(
+    spark: "SparkSession", stored: Path, condition: str, sentence: str
+) -> None:
+    found = refused(spark, stored / "parquet", format="parquet", column="doc.body", where=condition)
+    assert sentence in found
+    assert "\n" not in found
+
+
+def test_a_condition_that_fails_on_a_value_is_explained(spark: "SparkSession", stored: Path) -> None:
+    segments = read(spark, stored / "parquet", format="parquet", column="doc.body", where="doc.body > 3")
+    with pytest.raises(Exception, match="CAST_INVALID_INPUT") as error:
+        segments.collect()
+    assert str(translate_error(error.value)).startswith("corpus.where: the value 'a b c' is \"STRING\", which cannot")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_weights_are_of_the_row_and_its_sentences(spark: "SparkSession", stored: Path, kind: str) -> None:
+    segments = read(spark, stored / kind, format=kind, column="ids", tokenizer="none", weight="w")
+    assert weighted_sentences(segments) == [("1 2", 2.5), ("3 4", 0.0)]
+
+
+@pytest.mark.parametrize("kind", ["parquet", "orc"])
+def test_a_column_that_is_not_there_is_named_with_the_nearest(spark: "SparkSession", stored: Path, kind: str) -> None:
+    found = refused(spark, stored / kind, format=kind, column="doc.bdoy")
+    assert found.startswith("corpus.column: the ")
+    assert found.endswith("did you mean doc.body?")
+    found = refused(spark, stored / kind, format=kind, column="doc.body", weight="ww")
+    assert found == 'corpus.weight: the files have no column "ww"; did you mean w?'
+    found = refused(spark, stored / kind, format=kind, column="doc.body", weight="doc")
+    assert found.startswith('corpus.weight: "doc" is struct<body:string>, a weight is a number')
+
+
+def test_a_weight_that_is_none_is_a_bad_line(spark: "SparkSession") -> None:
+    weights = [1.0, None, -0.5, float("nan"), float("inf"), 1000.0, 1000.5, 1e-9]
+    rows = spark.createDataFrame([(f"word{n} w", weight) for n, weight in enumerate(weights)], "text string, w double")
+    segments = corpus.read_text_frame(rows, settings(format="parquet", weight="w"))
+    assert sorted(weighted_sentences(segments)) == [("word0 w", 1.0), ("word5 w", 1000.0), ("word7 w", 0.0)]
+    assert counted(segments) == {"bad_weight_lines": 5}
+
+
+def test_whole_weights_give_the_vocabulary_of_the_text_repeated(spark: "SparkSession") -> None:
+    rows = [("a b a", 3), ("b c", 1), ("d", 0), ("c c", 2)]
+    weighted = spark.createDataFrame(rows, "text string, w int")
+    segments = corpus.read_text_frame(weighted, settings(format="parquet", weight="w"))
+    repeated = spark.createDataFrame([(text,) for text, w in rows for _ in range(w)], "text string")
+    plain = corpus.read_text_frame(repeated, settings(format="parquet"))
+    found, expected = vocabulary.count_words(segments, 1, weighted=True), vocabulary.count_words(plain, 1)
+    assert found.words.to_pylist() == expected.words.to_pylist() == ["a", "c", "b"]
+    assert found.counts.tolist() == expected.counts.tolist() == [6, 5, 4]
+    assert found.total_words == expected.total_words
+    assert found.distinct_words == 4  # d is in the text, and counts nothing
+
+
+def test_fractions_add_up_before_they_are_rounded(spark: "SparkSession") -> None:
+    rows = spark.createDataFrame([("a b", 0.29)] * 5 + [("b", 0.2)], "text string, w double")
+    segments = corpus.read_text_frame(rows, settings(format="parquet", weight="w"))
+    assert vocabulary.count_words(segments, 1, weighted=True).counts.tolist() == [2, 1]  # of 1.65 and 1.45
+
+
+def test_weights_of_nothing_leave_no_words(spark: "SparkSession") -> None:
+    rows = spark.createDataFrame([("a b", 0.0)], "text string, w double")
+    segments = corpus.read_text_frame(rows, settings(format="parquet", weight="w"))
+    with pytest.raises(ConfigError, match="2 distinct ones, whose weights come to less than a half each"):
+        vocabulary.count_words(segments, 1, weighted=True)
+
+
+@pytest.mark.parametrize("kind", ["tinyint", "smallint", "int", "bigint"])
+def test_words_of_whole_numbers_are_known_by_their_type(spark: "SparkSession", kind: str) -> None:
+    rows = spark.sql(f"select array(cast(1 as {kind}), cast(-7 as {kind})) as items")
+    segments = corpus.read_text_frame(rows, settings(format="parquet", column="items", tokenizer="none"))
+    assert id_type_of(segments) == kind
+    assert sentences(segments) == ["1 -7"]
+    found = vocabulary.count_words(segments, 1)
+    assert ids_of(found.words, kind).to_pylist() == [int(word) for word in found.words.to_pylist()]
+
+
+def test_strings_are_no_ids_though_they_look_like_numbers(spark: "SparkSession") -> None:
+    rows = spark.sql("select array('007', '7') as items")
+    segments = corpus.read_text_frame(rows, settings(format="parquet", column="items", tokenizer="none"))
+    assert id_type_of(segments) is None
+
+
+def test_a_word_of_an_earlier_run_that_is_no_number_is_named() -> None:
+
+    with pytest.raises(
+        ConfigError, match='the word "foo" of the earlier run is not a number of the column\'s type, int'
+    ):
+        ids_of(pa.array(["1", "foo"]), "int")
+    with pytest.raises(ConfigError, match='the word "4000000000"'):
+        ids_of(pa.array(["4000000000"]), "int")
+
+
+# CSV
+
+
+def test_csv_is_read_by_name_and_its_words_stay_as_they_are_written(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('session,t,item\n1,10,007\n1,9,"b ""c"", d"\n2,1\n2,2,e,f\n')
+    segments = read(spark, tmp_path, format="csv", column="item")
+    assert sentences(segments) == ["007", "b c d"]
+    assert counted(segments) == {"malformed_lines": 2}
+    assert sentences(read(spark, tmp_path, format="csv", column="item", where="t > 9")) == ["007"]
+
+
+def test_csv_files_with_other_columns_are_refused_and_not_mixed_up(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("session,t,item\n1,10,one\n" * 5)
+    (tmp_path / "b.csv").write_text("item,t,session\none,10,1\n")
+    segments = read(spark, tmp_path, format="csv", column="item")
+    with pytest.raises(Exception, match="header") as error:
+        segments.collect()
+    sentence = str(translate_error(error.value))
+    assert sentence.startswith(f"{tmp_path}/b.csv: cannot be read to its end (its first line has other names than")
+
+
+def test_csv_without_the_column_or_for_words_that_are_an_array_is_refused(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("session,t,item\n1,10,one\n")
+    found = refused(spark, tmp_path, format="csv", column="itme")
+    assert found == 'corpus.column: the CSV files have no column "itme"; did you mean item?'
+    found = refused(spark, tmp_path, format="csv", column="item", tokenizer="none")
+    assert found.startswith('corpus.column: "item" is string, ready-made words are array<string>')
+
+
+def test_a_format_that_the_files_are_not_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("session,t,item\n1,10,one\n")
+    for kind in ("orc", "parquet"):
+        found = refused(spark, tmp_path, format=kind, column="item")
+        assert found.startswith(f"{tmp_path}/a.csv: is not what corpus.format says, or damaged; ")
+    found = refused(spark, tmp_path, format="avro", column="item")
+    assert found.startswith('corpus.format: Spark has no reader of "avro"; add it with --packages org.apache.spark:')
+
+
+# Tables
+
+
+def test_a_table_or_view_is_read_by_its_name(spark: "SparkSession") -> None:
+    spark.createDataFrame(ROWS, SCHEMA).createOrReplaceTempView("texts")
+    spark.createDataFrame([(3, ("f g",), [5], 1.0, [], "2026-01-03")], SCHEMA).createOrReplaceTempView("more_texts")
+    keys = settings(format="table", column="doc.body", where="day > '2026-01-01'")
+    assert sentences(corpus.read_tables(spark, ["texts"], keys)) == ["d e"]
+    assert sorted(sentences(corpus.read_tables(spark, ["texts", "more_texts"], keys))) == ["d e", "f g"]
+    with pytest.raises(ConfigError, match="no such table, `texst`; give --input tables that the catalog knows"):
+        corpus.read_tables(spark, ["texst"], keys)
+    with pytest.raises(ConfigError, match='texts has no column "body"; '):
+        corpus.read_tables(spark, ["texts"], settings(format="table", column="body"))
+
+
+# Events
+
+
+EVENTS = [
+    (1, 3, 10), (1, 1, 11), (2, 1, 12), (1, 1, 9), (None, 1, 7), (2, 0, None), (2, 5, 13), (3, 1, 8), (1, 2, 100),
+]  # fmt: skip
+OF_EVENTS = {"format": "parquet", "column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+
+
+def events_of(
+    spark: "SparkSession", rows: list[tuple[Any, ...]] = EVENTS, schema: str = "s int, t int, item bigint"
+) -> Any:
+    return spark.createDataFrame(rows, schema)
+
+
+def digest(segments: "DataFrame") -> str:
+    rows = sorted(tuple(row) for row in segments.select("file", "start", "segment", "words", "codes").collect())
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def test_rows_of_a_group_are_a_sentence_in_their_order_ties_by_the_word(spark: "SparkSession") -> None:
+    segments = corpus.read_text_frame(events_of(spark), settings(**OF_EVENTS))
+    # By the word as it is spelled: "11" is before "9".
+    assert sorted(sentences(segments)) == ["11 9 100 10", "12 13", "8"]
+    assert counted(segments) == {"missing_lines": 1, "null_words": 1}
+    assert id_type_of(segments) == "bigint"
+
+
+def test_the_order_and_the_partitions_of_the_rows_change_nothing(spark: "SparkSession") -> None:
+    rng = np.random.default_rng(1)
+    rows = [(int(s), int(t), int(i)) for s, t, i in rng.integers(0, 50, (3000, 3))]
+    found = set()
+    for number, seed in enumerate((1, 2, 3)):
+        mixed = [rows[k] for k in np.random.default_rng(seed).permutation(len(rows))]
+        frame = events_of(spark, mixed).repartition(1 + 3 * number)
+        found.add(digest(corpus.read_text_frame(frame, settings(**OF_EVENTS))))
+    assert len(found) == 1
+
+
+def test_events_are_the_sentences_of_the_same_sessions_as_arrays(spark: "SparkSession") -> None:
+    rng = np.random.default_rng(2)
+    rows = [(int(s), number, int(i)) for number, (s, i) in enumerate(rng.integers(0, 40, (2000, 2)))]
+    frame = events_of(spark, rows)
+    grouped = corpus.read_text_frame(frame, settings(**OF_EVENTS, max_sentence_words=7))
+    arrays = frame.groupBy("s").agg({"item": "collect_list"}).toDF("s", "item")
+    one = corpus.read_text_frame(
+        arrays, settings(format="parquet", column="item", tokenizer="none", max_sentence_words=7)
+    )
+    assert sorted(sentences(grouped)) == sorted(sentences(one))
+    assert vocabulary.counters(grouped) == vocabulary.counters(one)
+
+
+def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "SparkSession") -> None:
+    rows = [(1, 1, 5), (1, 1, 6), (1, 2, 7), (2, 1, 8)]
+    keys = {**OF_EVENTS, "group_by": "s, t", "order_by": ""}
+    assert sorted(sentences(corpus.read_text_frame(events_of(spark, rows), settings(**keys)))) == ["5 6", "7", "8"]
+    long = [(1, n, n) for n in range(10)]
+    found = corpus.read_text_frame(events_of(spark, long), settings(**OF_EVENTS, max_sentence_words=4))
+    assert sentences(found) == ["0 1 2 3", "4 5 6 7", "8 9"]
+    assert vocabulary.counters(found)["cut_lines"] == 1
+
+
+def test_of_a_group_the_largest_weight_counts(spark: "SparkSession") -> None:
+    rows = [(1, 1, 5, 0.5), (1, 2, 6, 2.0), (2, 1, 7, None), (2, 2, 8, 1.0)]
+    frame = events_of(spark, rows, "s int, t int, item int, w double")
+    segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, weight="w"))
+    assert sorted(weighted_sentences(segments)) == [("5 6", 2.0), ("8", 1.0)]
+    assert counted(segments) == {"bad_weight_lines": 1}
+
+
+def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("s,t,item\n1,10,007\n1,9,b\n2,1,c\nbad\n,3,x\n")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "a.json").write_text('{"s":1,"t":10,"item":"007"}\n{"s":1,"t":9,"item":"b"}\nbad\n{"t":3}\n')
+    keys = {**OF_EVENTS, "format": "csv"}
+    segments = read(spark, tmp_path / "csv", **keys)
+    assert sorted(sentences(segments)) == ["b 007", "c"]
+    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+    segments = read(spark, tmp_path / "json", **{**keys, "format": "jsonl"})
+    assert sentences(segments) == ["b 007"]
+    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"group_by": "session"}, 'corpus.group_by: the DataFrame has no column "session"; '),
+        ({"order_by": "t,time"}, 'corpus.order_by: the DataFrame has no column "time"; '),
+        ({"column": "ids"}, 'corpus.column: "ids" is array<int>, with corpus.group_by a row holds one word'),
+    ],
+)
+def test_columns_of_events_that_cannot_be_are_refused(
+    spark: "SparkSession", keys: dict[str, str], sentence: str
+) -> None:
+    frame = events_of(spark, [(1, 1, 5, [1])], "s int, t int, item int, ids array<int>")
+    with pytest.raises(ConfigError) as error:
+        corpus.read_text_frame(frame, settings(**{**OF_EVENTS, **keys}))
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_column_of_single_words_needs_groups(spark: "SparkSession") -> None:
+    with pytest.raises(ConfigError, match=r"give corpus\.group_by, the column of the sentence that a row belongs to"):
+        corpus.read_text_frame(events_of(spark), settings(format="parquet", column="item", tokenizer="none"))
