@@ -9,11 +9,12 @@ from spark_w2v.command_line import EXIT_CODES, USERS_MISTAKE, leave, print_error
 from spark_w2v.text.messages import name_hint
 
 PROGRAM = "spark-w2v"
-# Imported when they are called, as only train needs Spark.
+# Imported when they are called, as only two of them need Spark.
 COMMANDS = {
     "train": ("spark_w2v.job", "train", "train word embeddings on text, with Spark"),
     "evaluate": ("spark_w2v.commands.evaluate", "main", "measure word similarity and analogies, or compare two runs"),
     "neighbors": ("spark_w2v.commands.neighbors", "main", "print the words nearest to a word"),
+    "all-neighbors": ("spark_w2v.commands.all_neighbors", "main", "find the nearest words of every word, with Spark"),
     "export": ("spark_w2v.commands.export", "main", "write the vectors for other tools"),
     "report": ("spark_w2v.commands.report", "main", "make the page about a run"),
     "publish": ("spark_w2v.commands.publish", "main", "give readers another run"),
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usage() -> str:
     """Return what --help prints."""
-    lines = [f"  {name:<10}{about}" for name, (_, _, about) in COMMANDS.items()]
+    lines = [f"  {name:<15}{about}" for name, (_, _, about) in COMMANDS.items()]
     return "\n".join(
         [
             f"usage: {PROGRAM} COMMAND ... | --version | --help",

@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, TextIO
 
 from spark_w2v import config as configuration
@@ -40,18 +40,41 @@ def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> 
         program: what the command is called in messages.
     """
     options = _options(arguments, program)
+    requests: list[Request] = []
+
+    def work(line: StatusLine, cleanup: contextlib.ExitStack) -> None:
+        _check_names(sys.argv[1:] if arguments is None else arguments)
+        requests.append(_request(options))
+        _run(requests[0], line, cleanup)
+
+    return run_job(program, options, work, lambda: any(request.begun for request in requests), can_resume=True)
+
+
+def run_job(
+    program: str,
+    options: argparse.Namespace,
+    work: Callable[[StatusLine, contextlib.ExitStack], None],
+    has_begun: Callable[[], bool] = lambda: False,
+    can_resume: bool = False,
+) -> int:
+    """Do the work of a command that uses Spark; return the exit code.
+
+    Args:
+        program: what the command is called in messages.
+        options: with those of `add_log_options`.
+        work: gets the line that says how far it is, and where to register what has to be done at the end.
+        has_begun: whether a store has let the command write to it.
+        can_resume: the command has the option --resume.
+    """
     stream = screen()
     _log_to(stream, options.log_format, options.quiet)
     signal.signal(signal.SIGTERM, _stop)
     has_line = width_of(stream) is not None and options.log_format != "json" and not options.quiet
-    request = None
     with StatusLine(stream, has_line) as line, contextlib.ExitStack() as cleanup:
         try:
-            _check_names(sys.argv[1:] if arguments is None else arguments)
-            request = _request(options)
-            _run(request, line, cleanup)
+            work(line, cleanup)
         except (Exception, KeyboardInterrupt) as error:
-            told = _told(error, request is not None and request.begun)
+            told = _told(error, has_begun(), can_resume)
             if told is None:
                 raise
             sentence, status = told
@@ -59,6 +82,22 @@ def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> 
             _print_error(program, sentence, options.log_format, stream)
             return status
     return 0
+
+
+def add_log_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of all commands that use Spark."""
+    parser.add_argument(
+        "--log-format", default="text", choices=("text", "json"), help="json: one object a line, for a log collector"
+    )
+    parser.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
+
+
+def session_of_job(line: StatusLine, cleanup: contextlib.ExitStack) -> SparkSession:
+    """Start Spark, which is stopped at the end of the command."""
+    line.show(STARTING)
+    session = start_session()
+    cleanup.callback(_stop_session, session)
+    return session
 
 
 def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
@@ -76,14 +115,11 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     parser.add_argument("--init", metavar="OUTPUT", help="begin with the vectors of an earlier run's output")
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
-    parser.add_argument(
-        "--log-format", default="text", choices=("text", "json"), help="json: one object a line, for a log collector"
-    )
     parser.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard there, after each epoch")
     parser.add_argument(
         "--mlflow", action="store_true", help="log parameters, metrics of each epoch and the report to MLflow"
     )
-    parser.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
+    add_log_options(parser)
     parser.add_argument(
         "--run-id",
         metavar="ID",
@@ -130,13 +166,14 @@ def _log_to(stream: TextIO, log_format: str, quiet: bool) -> None:
         logging.captureWarnings(True)
 
 
-def _told(error: BaseException, begun: bool) -> tuple[str, int] | None:
+def _told(error: BaseException, begun: bool, can_resume: bool) -> tuple[str, int] | None:
     """Return the sentence that the user gets, and the exit code; None for our own mistakes.
 
     Args:
         begun: the output is open, so a store has let us write to it.
+        can_resume: the command has the option --resume.
     """
-    try_again = "; try again, with --resume to go on from the last checkpoint."
+    try_again = "; try again" + (", with --resume to go on from the last checkpoint." if can_resume else ".")
     if isinstance(error, RefusedError):  # by a store that let us write before: permissions expire
         return str(error), TRY_AGAIN if begun else USERS_MISTAKE
     if isinstance(error, SparkLostError):
@@ -144,7 +181,7 @@ def _told(error: BaseException, begun: bool) -> tuple[str, int] | None:
     if (status := exit_code_of(error)) is not None:
         return str(error), status
     if not isinstance(error, Exception) or is_interruption(error):
-        return "stopped; --resume goes on from the last checkpoint.", _stopped_by
+        return f"stopped{'; --resume goes on from the last checkpoint' if can_resume else ''}.", _stopped_by
     if (reason := lost(error)) is not None:
         return f"{reason}{try_again}", TRY_AGAIN
     sentence = translate_error(error)

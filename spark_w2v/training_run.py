@@ -29,8 +29,11 @@ from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.run import Output, Run, open_run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.spark import corpus, inputs
+from spark_w2v.spark.result_tables import check_table, write_table
 from spark_w2v.spark.slots import slots, tasks_of
+from spark_w2v.spark.tables import id_type_of
 from spark_w2v.spark.training import Training
+from spark_w2v.spark.vector_rows import vector_rows, vector_schema
 from spark_w2v.storage.store import needs_jvm
 from spark_w2v.terminal import PhaseClock, StatusLine, duration
 from spark_w2v.text.encoding import Vocabulary
@@ -148,6 +151,8 @@ class TrainingRun:
                 log.info("%s is finished already: nothing to do.", place.name)
                 return
             segments = self._segments(session, found)
+            if settings.output.table:
+                check_table(session, settings.output.table, vector_schema(id_type_of(segments)))
             init: dict[str, Any] | None = None
             parameters = _parameters(request) if request.mlflow else None
             observer = EpochObserver(run, settings, self._line, request.callbacks, request.tensorboard, parameters)
@@ -182,6 +187,8 @@ class TrainingRun:
                 run_facts = self._facts(session, found, resolved, text, training, init, observer)
                 if request.run_id is not None and request.publish and isinstance(place, LocalOutput):
                     ids.mark_pending(place.name)
+                if settings.output.table:
+                    self._write_table(session, text.vocabulary, training)
                 run.publish(self._writer(run, place.name, resolved, text.vocabulary, training, run_facts), run_facts)
                 observer.publish(self._published(place))
             except NoPairsError:  # nor would there be any after a checkpoint
@@ -198,6 +205,13 @@ class TrainingRun:
             duration(seconds),
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
+
+    def _write_table(self, session: "SparkSession", vocabulary: Vocabulary, training: Training) -> None:
+        """Write the table before the output is published: a run that fails here can be resumed."""
+        self.clock.begin("writing the table")
+        name, run = self._request.settings.output.table, self._request.run_id
+        rows = vector_rows(session, vocabulary, training.vectors()[0])
+        write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"))
 
     def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
         """The files of the input; None of a DataFrame or of tables."""
@@ -303,7 +317,7 @@ class TrainingRun:
 def _fingerprint(request: Request, resolved: pipeline.ResolvedConfig, earlier: PreviousModel | None) -> dict[str, Any]:
     """Return what has to be the same for a resumed run to have the same result, as far as it is known at the start."""
     decisive = configuration.as_dict(request.settings)
-    del decisive["exchange"], decisive["output"]["keep_runs"]
+    del decisive["exchange"], decisive["output"]["keep_runs"], decisive["output"]["table"]
     # "init" is there without --init too, so that a run without it does not resume one with it.
     init = {} if earlier is None else {"digest": earlier.digest}
     given = request.paths if isinstance(request.input, Sequence) else ["a DataFrame"]

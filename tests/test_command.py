@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_each_file_of_jobs_is_a_subcommand_and_the_other_way_round() -> None:
-    assert sorted(COMMANDS) == sorted(path.stem for path in (ROOT / "jobs").glob("*.py"))
+    assert sorted(COMMANDS) == sorted(path.stem.replace("_", "-") for path in (ROOT / "jobs").glob("*.py"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

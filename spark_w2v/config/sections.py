@@ -318,6 +318,15 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ),
         ),
     ] = "epoch"
+    table: Annotated[
+        str,
+        Meta(
+            description=(
+                "Table of Spark's catalog that gets the words and vectors too, such as db.vectors: word, id where "
+                "words are whole numbers, word_id, count, vector. The table of an earlier run is replaced. Empty: none."
+            )
+        ),
+    ] = ""
     report: Annotated[
         bool, Meta(description="Write report.html, a page about the run to look at in a browser; it needs no network.")
     ] = True

@@ -1,0 +1,110 @@
+"""Find the nearest words of every word with Spark: all_neighbors.py OUTPUT --to DIR [--top 20] [--words FILE]."""
+
+import argparse
+import contextlib
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v.command_line import EXIT_CODES, OUTPUT_HELP, Parser, whole_number
+from spark_w2v.errors import UserError
+from spark_w2v.job import add_log_options, run_job, session_of_job
+from spark_w2v.runs.embeddings import id_type, iter_vectors
+from spark_w2v.runs.ids import directory_of
+from spark_w2v.spark.all_neighbors import all_neighbors, with_ids
+from spark_w2v.spark.result_tables import check_directory, check_table, write_directory, write_table
+from spark_w2v.spark.slots import tasks_of
+from spark_w2v.terminal import PhaseClock, StatusLine
+from spark_w2v.text.encoding import id_type_name
+from spark_w2v.text.messages import counted, some
+from spark_w2v.types import Int64Array
+
+log = logging.getLogger("spark_w2v")
+
+LARGEST_TOP = 10_000
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "all_neighbors.py") -> int:
+    """Run the command; return the exit code, as EXIT_CODES describes it."""
+    parser = Parser(
+        prog=program, description="The nearest words of every word, by the cosine of their vectors.", epilog=EXIT_CODES
+    )
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
+    to = parser.add_mutually_exclusive_group(required=True)
+    to.add_argument("--to", metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's")
+    to.add_argument("--to-table", metavar="NAME", help="a table of Spark's catalog")
+    parser.add_argument(
+        "--top", type=whole_number(LARGEST_TOP), default=20, metavar="N", help="neighbors of a word (20)"
+    )
+    parser.add_argument("--words", metavar="FILE", help="only for these words, one a line")
+    parser.add_argument("--overwrite", action="store_true", help="replace the directory of an earlier result")
+    add_log_options(parser)
+    options = parser.parse_args(arguments)
+    return run_job(program, options, lambda line, cleanup: _find(options, line, cleanup))
+
+
+def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
+    asked = None if options.words is None else _words_of(Path(options.words))
+    output = directory_of(options.output)
+    found = iter_vectors(output)
+    rows = None if asked is None else _rows_of(found.words, asked)
+    session = session_of_job(line, cleanup)
+    clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
+    if options.to is not None:
+        check_directory(session, options.to, options.overwrite)
+    else:
+        check_table(session, options.to_table)
+    clock.begin("sending the vectors")
+    neighbors = all_neighbors(session, found.words, found.chunks, found.dimensions, options.top, rows)
+    neighbors = with_ids(neighbors, id_type_name(id_type(output)))
+    session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
+    clock.begin("finding the neighbors")
+    if options.to is not None:
+        write_directory(neighbors, options.to)
+    else:
+        check_table(session, options.to_table, neighbors.schema)
+        write_table(neighbors, options.to_table, output.name)
+    clock.end()
+    count = len(found.words) if rows is None else rows.size
+    log.info(
+        "the %d nearest of %s in %s, after %s",
+        min(options.top, len(found.words) - 1), counted(count, "word"), options.to or options.to_table,
+        f"{sum(clock.seconds.values()):.1f} s",
+    )  # fmt: skip
+
+
+def _words_of(path: Path) -> list[str]:
+    """The words of a file, each once.
+
+    Raises:
+        UserError: it cannot be read, or holds none.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give a file of UTF-8 with one word a line.") from None
+    words = list(dict.fromkeys(line for line in text.split("\n") if line.strip()))
+    if not words:
+        raise UserError(f"{path}: holds no word; give a file with one word a line.")
+    return [word.removesuffix("\r") for word in words]
+
+
+def _rows_of(words: pa.StringArray, asked: Sequence[str]) -> Int64Array:
+    """The rows of the words that have a vector, ascending; the others are named.
+
+    Raises:
+        UserError: none has one.
+    """
+    found = pc.index_in(pa.array(asked, pa.string()), value_set=words)
+    unknown = [word for word, row in zip(asked, found.to_pylist(), strict=True) if row is None]
+    if len(unknown) == len(asked):
+        raise UserError(
+            f"none of {counted(len(asked), 'word')} has a vector, such as {some(unknown, 3)}; check --words."
+        )
+    if unknown:
+        log.warning("%s without a vector: %s", counted(len(unknown), "word"), some(unknown))
+    return np.unique(found.drop_null().to_numpy()).astype(np.int64)

@@ -1,0 +1,198 @@
+"""The nearest words of every word, found by tasks from chunks of the vectors.
+
+The vectors are broadcast in chunks, so that no process has them all, and Spark carries each from executor to executor.
+A task has a block of words, and compares them with one chunk after the other.
+
+V words, D dimensions, K neighbors of a word.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyspark.sql.functions as F
+from pyspark import Broadcast
+from threadpoolctl import threadpool_limits
+
+from spark_w2v.analysis.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
+from spark_w2v.analysis.neighbors import unit_vectors
+from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.spark.memory import PYTHON, format_bytes, given_by
+from spark_w2v.types import Float32Array, Int64Array
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+NEIGHBORS = "word string, neighbor string, rank int, cosine float"
+CHUNK_BYTES = 16 << 20  # of vectors that are sent together
+TASK_WORDS = 16 * TILE_QUERIES  # a chunk is unpacked for each task, so a task has many
+TASK_ROWS = 1 << 21  # of the result: with many neighbors, a task has fewer words
+ROWS_AT_A_TIME = 1 << 16
+
+
+def chunk_rows(dimensions: int) -> int:
+    """Return the rows of a chunk, a multiple of TILE_ROWS."""
+    return max(1, CHUNK_BYTES // (4 * dimensions * TILE_ROWS)) * TILE_ROWS
+
+
+def task_words(top: int) -> int:
+    """Return the words of a task, a multiple of TILE_QUERIES."""
+    return max(1, min(TASK_WORDS, TASK_ROWS // top) // TILE_QUERIES) * TILE_QUERIES
+
+
+def task_bytes(words: int, word_bytes: int, dimensions: int, top: int) -> int:
+    """Return the memory of a task.
+
+    Args:
+        words: V.
+        word_bytes: of all words together.
+    """
+    # The words are unpacked too, so they are there twice.
+    spellings = 2 * (word_bytes + 8 * words)
+    found = memory_of(min(words, task_words(top)), dimensions, min(top, words), min(words, chunk_rows(dimensions)))
+    return PYTHON + spellings + found
+
+
+def check_memory(session: "SparkSession", words: int, word_bytes: int, dimensions: int, top: int) -> None:
+    """Refuse what does not fit in the memory that Spark and the machine give.
+
+    Raises:
+        NotEnoughMemoryError: one sentence.
+    """
+    need, given = task_bytes(words, word_bytes, dimensions, top), given_by(session.sparkContext)
+    less = "ask for fewer neighbors, or take fewer tasks at a time"
+    if given.machine is not None and given.slots * need > given.machine:
+        raise NotEnoughMemoryError(
+            f"a task needs {format_bytes(need)}, {given.slots} run at a time, and the machine has "
+            f"{format_bytes(given.machine)} left; {less}: the master local[1] has one."
+        )
+    if given.executor is not None and given.cores * need > given.executor:
+        raise NotEnoughMemoryError(
+            f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
+            f"is {format_bytes(given.executor)}; raise it, or {less}."
+        )
+
+
+def all_neighbors(
+    session: "SparkSession",
+    words: pa.StringArray,
+    vectors: Iterable[Float32Array],
+    dimensions: int,
+    top: int,
+    asked: Int64Array | None = None,
+) -> "DataFrame":
+    """Return word, neighbor, rank and cosine: the K nearest words of every word, exact.
+
+    The rows are in the order of the words, each with its nearest neighbor, of rank 1, first. Words of equal cosine are
+    in the order of the words. A word has V - 1 neighbors at most.
+
+    Args:
+        words: (V,) in any order; the order of the result.
+        vectors: (V, D), some rows at a time; they are read before this returns.
+        top: K.
+        asked: rows whose neighbors are wanted, ascending; None for all.
+
+    Raises:
+        NotEnoughMemoryError: a task does not fit in the memory that Spark and the machine give.
+    """
+    top = min(top, len(words) - 1)
+    check_memory(session, len(words), words.nbytes, dimensions, max(top, 1))
+    context = session.sparkContext
+    rows = np.arange(len(words)) if asked is None else asked
+    size = task_words(max(top, 1))
+    tasks = -(-rows.size // size)
+    spellings = context.broadcast(words)
+    chunks = [context.broadcast(chunk) for chunk in _chunks(vectors, chunk_rows(dimensions))]
+
+    def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for task in batch.column("id").to_pylist():
+                of_task = rows[task * size : (task + 1) * size]
+                with threadpool_limits(1, "blas"):
+                    found, cosines = nearest_of(of_task, chunks, top)
+                yield from _batches(spellings.value, of_task, found, cosines)
+
+    if not tasks or top < 1:
+        return session.createDataFrame([], NEIGHBORS)
+    return session.range(0, tasks, 1, tasks).mapInArrow(find, NEIGHBORS)
+
+
+def with_ids(neighbors: "DataFrame", id_type: str | None) -> "DataFrame":
+    """NEIGHBORS; of words that are numbers of a type, with columns id and neighbor_id next to the words."""
+    if id_type is None:
+        return neighbors
+    return neighbors.select(
+        "word",
+        F.col("word").cast(id_type).alias("id"),
+        "neighbor",
+        F.col("neighbor").cast(id_type).alias("neighbor_id"),
+        "rank",
+        "cosine",
+    )
+
+
+def _chunks(vectors: Iterable[Float32Array], size: int) -> Iterator[Float32Array]:
+    """Unit vectors, `size` rows at a time, from parts of any size."""
+    waiting = list[Float32Array]()
+    waits = 0
+    for part in vectors:
+        waiting.append(unit_vectors(part))
+        waits += len(part)
+        while waits >= size:
+            joint = np.concatenate(waiting)
+            yield joint[:size].copy()
+            waiting, waits = [joint[size:]], waits - size
+    if waits:
+        yield np.concatenate(waiting)
+
+
+def _values(chunks: Sequence["Broadcast[Float32Array]"]) -> Iterator[Float32Array]:
+    """The chunks one after the other; a worker holds one at a time."""
+    for chunk in chunks:
+        yield chunk.value
+        # PySpark keeps what it unpacked, and has no name for letting go of it on a worker. With encryption there is no
+        # file to unpack again, and all chunks were unpacked before the task began.
+        if "_path" in vars(chunk):
+            vars(chunk).pop("_value", None)
+
+
+def nearest_of(
+    rows: Int64Array, chunks: Sequence["Broadcast[Float32Array]"], top: int
+) -> tuple[Int64Array, Float32Array]:
+    """Return (Q, K) nearest rows of some rows, and their cosines.
+
+    Args:
+        rows: (Q,) ascending.
+        chunks: of the unit vectors.
+    """
+    queries, first = list[Float32Array](), 0
+    for chunk in _values(chunks):
+        here = rows[(rows >= first) & (rows < first + len(chunk))] - first
+        if here.size:
+            queries.append(chunk[here])
+        first += len(chunk)
+        if first > rows[-1]:
+            break
+    nearest, first = NearestRows(np.concatenate(queries), rows, top), 0
+    queries.clear()
+    for chunk in _values(chunks):
+        nearest.add(chunk, first)
+        first += len(chunk)
+    return nearest.result()
+
+
+def _batches(words: pa.StringArray, rows: Int64Array, found: Int64Array, cosines: Float32Array) -> Iterator[Any]:
+    """Rows of NEIGHBORS."""
+    top = found.shape[1]
+    step = max(1, ROWS_AT_A_TIME // top)
+    for start in range(0, len(rows), step):
+        some = slice(start, start + step)
+        count = len(rows[some])
+        columns = [
+            words.take(pa.array(np.repeat(rows[some], top))),
+            words.take(pa.array(found[some].ravel())),
+            pa.array(np.tile(np.arange(1, top + 1, dtype=np.int32), count)),
+            pa.array(cosines[some].ravel()),
+        ]
+        yield pa.RecordBatch.from_arrays(columns, ["word", "neighbor", "rank", "cosine"])

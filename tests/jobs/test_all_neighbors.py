@@ -1,0 +1,182 @@
+"""jobs/all_neighbors.py on a real Spark: exact, the same for any division, and nothing of the user's replaced."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v import job
+from spark_w2v.analysis.nearest_rows import TILE_QUERIES
+from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
+from spark_w2v.commands import all_neighbors as command
+from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.runs.embedding_writer import write
+from spark_w2v.spark import all_neighbors
+from spark_w2v.spark.all_neighbors import nearest_of
+from spark_w2v.spark.memory import Given
+
+WORDS, DIMENSIONS = 700, 12
+
+
+def made(output: Path, ids: pa.Array | None = None) -> Path:
+    """A finished output of random vectors, one of them zero."""
+    vectors = np.random.default_rng(3).normal(size=(WORDS, DIMENSIONS)).astype(np.float32)
+    vectors[50] = 0
+    words = pa.array([f"w{n}" for n in range(WORDS)] if ids is None else [str(n) for n in ids.to_pylist()], pa.string())
+    write(output, words, np.arange(WORDS, 0, -1).astype(np.int64), vectors, vectors, {}, ids)
+    (output / "_SUCCESS").touch()
+    return output
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made(tmp_path_factory.mktemp("run") / "out")
+
+
+@pytest.fixture
+def run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The command in this process, and in a session that goes on afterwards."""
+    monkeypatch.setattr(job, "start_session", lambda: spark)
+    monkeypatch.setattr(spark, "stop", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return lambda *arguments: command.main(["--quiet", *map(str, arguments)])
+
+
+def rows_of(directory: Path) -> list[tuple[Any, ...]]:
+    return [tuple(row.values()) for row in pq.read_table(directory).to_pylist()]
+
+
+def test_every_word_has_its_nearest_in_order(run: Any, output: Path, tmp_path: Path) -> None:
+    assert run(output, "--to", tmp_path / "near", "--top", 5) == 0
+    found = pq.read_table(tmp_path / "near")
+    assert found.schema.names == ["word", "neighbor", "rank", "cosine"]
+    vectors = np.stack(pq.read_table(output / "embeddings")["vector"].to_numpy())
+    ids, cosines = nearest_rows(unit_vectors(vectors), np.arange(WORDS), 5)
+    regular = np.arange(WORDS) != 50  # all others are as near to zeros
+    assert found["word"].to_pylist() == [f"w{n}" for n in range(WORDS) for _ in range(5)]
+    assert found["rank"].to_pylist() == [1, 2, 3, 4, 5] * WORDS
+    neighbors = np.array([int(word[1:]) for word in found["neighbor"].to_pylist()]).reshape(WORDS, 5)
+    assert np.array_equal(neighbors[regular], ids[regular])
+    assert neighbors[50].tolist() == [0, 1, 2, 3, 4]
+    assert np.allclose(found["cosine"].to_numpy().reshape(WORDS, 5)[regular], cosines[regular], atol=1e-6)
+
+
+def test_neither_tasks_nor_chunks_change_a_bit(
+    run: Any, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(all_neighbors, "TILE_ROWS", 64)
+    monkeypatch.setattr("spark_w2v.analysis.nearest_rows.TILE_ROWS", 64)
+    found = []
+    for number, chunk in enumerate((64, 256, 1024)):
+        monkeypatch.setattr(all_neighbors, "CHUNK_BYTES", chunk * 4 * DIMENSIONS)
+        assert run(output, "--to", tmp_path / str(number), "--top", 7) == 0
+        found.append(rows_of(tmp_path / str(number)))
+    assert found[0] == found[1] == found[2]
+    monkeypatch.setattr(all_neighbors, "TASK_WORDS", TILE_QUERIES)
+    assert run(output, "--to", tmp_path / "tasks", "--top", 7) == 0
+    assert len(list((tmp_path / "tasks").glob("part-*"))) == 2
+    assert rows_of(tmp_path / "tasks") == found[0]
+
+
+def test_a_list_of_words_and_more_neighbors_than_there_are(run: Any, output: Path, tmp_path: Path, caplog: Any) -> None:
+    (tmp_path / "some.txt").write_text("w9\r\nnowhere\n\nw3\nw9\n")
+    assert run(output, "--to", tmp_path / "some", "--words", tmp_path / "some.txt", "--top", 5000) == 0
+    found = rows_of(tmp_path / "some")
+    assert [row[0] for row in found] == ["w3"] * (WORDS - 1) + ["w9"] * (WORDS - 1)
+    assert {row[1] for row in found[: WORDS - 1]} == {f"w{n}" for n in range(WORDS) if n != 3}
+    assert "1 word without a vector: nowhere" in caplog.text
+
+
+def test_words_that_are_numbers_have_their_ids_next_to_them(run: Any, tmp_path: Path) -> None:
+    ids = pa.array(np.arange(WORDS) * 1_000_003, pa.int64())
+    output = made(tmp_path / "out", ids)
+    assert run(output, "--to", tmp_path / "near", "--top", 2) == 0
+    found = pq.read_table(tmp_path / "near")
+    assert found.schema.names == ["word", "id", "neighbor", "neighbor_id", "rank", "cosine"]
+    assert [str(found.schema.field(name).type) for name in ("id", "neighbor_id")] == ["int64", "int64"]
+    assert found["id"].to_pylist() == [n for n in ids.to_pylist() for _ in range(2)]
+
+
+def test_a_table_is_made_and_replaced(run: Any, spark: SparkSession, output: Path) -> None:
+    assert run(output, "--to-table", "near_words", "--top", 3) == 0
+    assert spark.table("near_words").count() == 3 * WORDS
+    assert run(output, "--to-table", "near_words", "--top", 2) == 0
+    assert spark.table("near_words").count() == 2 * WORDS
+    spark.sql("drop table near_words")
+
+
+def test_only_what_the_command_wrote_is_replaced(
+    run: Any, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "near"
+    assert run(output, "--to", target, "--top", 1) == 0
+    assert run(output, "--to", target, "--top", 2) == 2
+    assert "exists already; give --overwrite to replace it" in capsys.readouterr().err
+    assert len(rows_of(target)) == WORDS
+    assert run(output, "--to", target, "--top", 2, "--overwrite") == 0
+    assert len(rows_of(target)) == 2 * WORDS
+    (target / "mine.txt").touch()
+    assert run(output, "--to", target, "--overwrite") == 2
+    assert "holds mine.txt, which no command of spark_w2v wrote" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["near"]
+    (tmp_path / "file").touch()
+    assert run(output, "--to", tmp_path / "file", "--overwrite") == 2
+    assert "is a file; give a directory" in capsys.readouterr().err
+
+
+def test_a_result_that_was_not_finished_is_replaced_and_a_failure_leaves_the_one_before(
+    run: Any, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "near"
+    assert run(output, "--to", target, "--top", 1) == 0
+    before = rows_of(target)
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("no more")
+
+    monkeypatch.setattr(all_neighbors, "nearest_of", fail)
+    with pytest.raises(Exception, match="no more"):
+        run(output, "--to", target, "--top", 2, "--overwrite")
+    monkeypatch.setattr(all_neighbors, "nearest_of", nearest_of)
+    assert rows_of(target) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["near"]
+    (target / "_SUCCESS").unlink()
+    assert run(output, "--to", target, "--top", 3) == 0
+    assert len(rows_of(target)) == 3 * WORDS
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"\n \n", "holds no word"), (b"\xff\xfe", "cannot be read"), (b"nope\nnone\n", "none of 2 words has a vector")],
+)
+def test_a_list_that_is_of_no_use_is_refused(
+    run: Any, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str
+) -> None:
+    (tmp_path / "words").write_bytes(content)
+    assert run(output, "--to", tmp_path / "near", "--words", tmp_path / "words") == 2
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
+
+
+def test_what_does_not_fit_is_refused_before_it_starts(
+    run: Any,
+    spark: SparkSession,
+    output: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    need = all_neighbors.task_bytes(10**6, 10**7, 300, 20)
+    assert 250 << 20 < need < 500 << 20  # the words twice, chunks, a tile, and what waits to be sorted
+    monkeypatch.setattr(all_neighbors, "given_by", lambda context: Given(1, 10**6, 2))
+    assert run(output, "--to", tmp_path / "near") == 2
+    assert "2 run at a time, and the machine has 1 MB left" in capsys.readouterr().err
+    monkeypatch.setattr(all_neighbors, "given_by", lambda context: Given(1, None, 0, 10**6, "some.memory", 2))
+    with pytest.raises(NotEnoughMemoryError, match=r"and some\.memory is 1 MB; raise it"):
+        all_neighbors.check_memory(spark, 10, 10, 10, 10)

@@ -1,0 +1,107 @@
+"""Weights, whole sentences and ids of the Estimator and its model."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from spark_w2v import SkipGram, SkipGramModel
+from spark_w2v.errors import ConfigError
+from tests.support.estimator import OPTIONS, planted_sentences, vectors_of
+from tests.support.training_job import GROUPS
+
+
+def fitted(frame: DataFrame, **options: Any) -> SkipGramModel:
+    model = SkipGram(**{**OPTIONS, "minCount": 1, **options}).fit(frame)
+    assert isinstance(model, SkipGramModel)
+    return model
+
+
+def test_counts_follow_the_weights(spark: SparkSession) -> None:
+    rows = [(["a", "b"], 3.0), (["b", "c"], 0.5), (["c", "d"], 0.5), (["e", "e"], 0.0)]
+    frame = spark.createDataFrame(rows, "words array<string>, w double")
+    model = fitted(frame, weightCol="w")
+    assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 3, "b": 4, "c": 1, "d": 1}
+    assert {row["count"] for row in fitted(frame).getVocabulary().collect()} == {1, 2}
+
+
+def test_a_sentence_of_weight_zero_teaches_nothing(spark: SparkSession) -> None:
+    sentences = [(words, 1.0) for (words,) in planted_sentences(300)]
+    noise = [(["apple", "saw", "oboe"], 0.0)] * 300
+    schema = "words array<string>, w double"
+    with_noise = fitted(spark.createDataFrame(sentences + noise, schema), weightCol="w", heldOutWords=0)
+    without = {row.word: row["count"] for row in with_noise.getVocabulary().collect()}
+    alone = fitted(spark.createDataFrame(sentences, schema), weightCol="w", heldOutWords=0)
+    assert without == {row.word: row["count"] for row in alone.getVocabulary().collect()}
+    near = [row.word for row in with_noise.findSynonyms("apple", 4).collect()]
+    assert set(near) == {"pear", "plum", "cherry", "quince"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "says"),
+    [("ww", 'weightCol: the DataFrame has no column "ww"; did you mean w?'), ("words", 'weightCol: "words" is array')],
+)
+def test_a_column_of_weights_that_cannot_be_is_refused(spark: SparkSession, weight: str, says: str) -> None:
+    frame = spark.createDataFrame([(["a", "b"], 1.0)], "words array<string>, w double")
+    with pytest.raises(ConfigError) as refused:
+        fitted(frame, weightCol=weight)
+    assert str(refused.value).startswith(says)
+
+
+def test_whole_sentences_know_no_order(spark: SparkSession, tmp_path: Path) -> None:
+    # Words of a group are six words apart: a window of 2 does not see that they belong together.
+    rng, rows = np.random.default_rng(1), list[tuple[list[str]]]()
+    for _ in range(1000):
+        group = rng.choice(GROUPS[rng.integers(3)].split(), 4)
+        rows.append(([word for one in group for word in (str(one), *(f"x{n}" for n in rng.integers(0, 100, 5)))],))
+    frame = spark.createDataFrame(rows, "words array<string>")
+    estimator = SkipGram(**{**OPTIONS, "windowSize": "sentence"}).setMaxContexts(30)
+    estimator.save(str(tmp_path / "stage"))
+    assert SkipGram.load(str(tmp_path / "stage")).getWindowSize() == "sentence"
+    model = estimator.fit(frame)
+    assert isinstance(model, SkipGramModel)
+    assert model.getWindowSize() == "sentence"
+    assert _share_of_groups(model) > 0.9
+    assert _share_of_groups(fitted(frame, windowSize=2)) < 0.5
+
+
+def _share_of_groups(model: SkipGramModel) -> float:
+    """The share of the four nearest words that are of the same group."""
+    groups = [group.split() for group in GROUPS]
+    near = [(group, [found for found, _ in model.findSynonymsArray(word, 4)]) for group in groups for word in group]
+    return float(np.mean([word in group for group, words in near for word in words]))
+
+
+def test_a_window_is_a_number_or_the_sentence() -> None:
+    with pytest.raises(ConfigError, match='windowSize = "sentences" is not one of its values') as refused:
+        SkipGram(windowSize="sentences")
+    assert "training." not in str(refused.value)
+    assert SkipGram().setWindowSize(7).getWindowSize() == 7
+
+
+def test_numbers_as_words_come_back_as_numbers(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [(np.random.default_rng(n).integers(-5, 20, 8).tolist(),) for n in range(200)]
+    model = fitted(spark.createDataFrame(rows, "words array<bigint>"))
+    for one in (model, _loaded(model, tmp_path / "model")):
+        vectors = one.getVectors(counts=True)
+        assert [f"{name} {kind}" for name, kind in vectors.dtypes] == [
+            "word string", "id bigint", "vector vector", "count bigint",
+        ]  # fmt: skip
+        assert all(str(row.id) == row.word for row in vectors.collect())
+        assert one.findSynonyms("3", 2).schema.names == ["word", "id", "similarity"]
+        assert one.getVocabulary().schema.names == ["word", "id", "count"]
+    # A join back needs no cast.
+    catalogue = spark.createDataFrame([(n, f"item {n}") for n in range(20)], "id bigint, name string")
+    assert catalogue.join(model.getVectors(), "id").count() == 20
+    texts = fitted(spark.createDataFrame([([str(n) for n in row[0]],) for row in rows], "words array<string>"))
+    assert texts.getVectors().schema.names == ["word", "vector"]
+    assert vectors_of(texts) == vectors_of(model)
+
+
+def _loaded(model: SkipGramModel, path: Path) -> SkipGramModel:
+    model.save(str(path))
+    loaded = SkipGramModel.load(str(path))
+    assert isinstance(loaded, SkipGramModel)
+    return loaded
