@@ -41,17 +41,18 @@ def task_words(top: int) -> int:
     return max(1, min(TASK_WORDS, TASK_ROWS // top) // TILE_QUERIES) * TILE_QUERIES
 
 
-def task_bytes(words: int, word_bytes: int, dimensions: int, top: int) -> int:
+def task_bytes(words: int, word_bytes: int, dimensions: int, top: int, is_encrypted: bool = False) -> int:
     """Return the memory of a task.
 
     Args:
         words: V.
         word_bytes: of all words together.
+        is_encrypted: whether spark.io.encryption.enabled is on: Spark then unpacks all chunks before a task begins.
     """
     # The words are unpacked too, so they are there twice.
     spellings = 2 * (word_bytes + 8 * words)
     found = memory_of(min(words, task_words(top)), dimensions, min(top, words), min(words, chunk_rows(dimensions)))
-    return PYTHON + spellings + found
+    return PYTHON + spellings + found + (4 * words * dimensions if is_encrypted else 0)
 
 
 def check_memory(session: "SparkSession", words: int, word_bytes: int, dimensions: int, top: int) -> None:
@@ -60,7 +61,9 @@ def check_memory(session: "SparkSession", words: int, word_bytes: int, dimension
     Raises:
         NotEnoughMemoryError: one sentence.
     """
-    need, given = task_bytes(words, word_bytes, dimensions, top), given_by(session.sparkContext)
+    context = session.sparkContext
+    is_encrypted = (context.getConf().get("spark.io.encryption.enabled") or "").lower() == "true"
+    need, given = task_bytes(words, word_bytes, dimensions, top, is_encrypted), given_by(context)
     less = "ask for fewer neighbors, or take fewer tasks at a time"
     if given.machine is not None and given.slots * need > given.machine:
         raise NotEnoughMemoryError(

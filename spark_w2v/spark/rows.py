@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 # Words of a bucket. Part of a segment's identity, as SEGMENT_WORDS is.
 BUCKET_WORDS = 10 * SEGMENT_WORDS
+BUCKET_EVENTS = 2 * SEGMENT_WORDS  # rows of one word each, which are sorted in memory where they are so few
 WORD_CHARACTERS = 6  # about, of a word of text and the space after it
 
 Batches = Iterator[pa.RecordBatch]
@@ -106,22 +107,29 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         units = columns.weight_units(found.value)
         reason = columns.with_reason_of_weight(reason, units)
         of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
-    buckets = max(1, -(-rows.count() // BUCKET_WORDS))
+    buckets = max(1, -(-rows.count() // BUCKET_EVENTS))
     of_group = [group.value for group in groups]
-    # Two hashes of 64 bits tell groups apart: that two groups have the same ones, nobody will live to see.
-    first, second = F.xxhash64(*of_group), F.xxhash64(F.lit("group"), *of_group)
-    lines = rows.select(
-        F.pmod(first, F.lit(buckets)).alias("path_hash"),
-        first.alias("first"),
-        second.alias("second"),
+    # Two hashes of 64 bits tell groups apart: that two groups have the same ones, nobody will live to see. Sorting
+    # takes most of the time, so a row has no more than it needs: the rest is computed after it.
+    kept = rows.select(
+        F.when(reason == NO_REASON, F.xxhash64(*of_group)).alias("first"),
+        F.xxhash64(F.lit("group"), *of_group).alias("second"),
         *columns.aliases(orders, "order"),
-        word.value.cast("string").alias("word"),
-        reason.alias("reason"),
+        word.value.alias("word"),
+        reason.cast("byte").alias("reason"),
         *of_row,
     )
-    lines = lines.repartitionById(buckets, F.col("path_hash").cast("int"))
+    bucket = F.pmod(F.coalesce("first", F.lit(0)), F.lit(buckets))
     order = [f"order{number}" for number in range(len(orders))]
     # Rows of a group that are equal in all of these make the same sentence in any order.
-    lines = lines.sortWithinPartitions("first", "second", "reason", *order, "word")
+    ordered = kept.repartitionById(buckets, bucket.cast("int")).sortWithinPartitions("first", "second", *order, "word")
+    lines = ordered.select(
+        bucket.alias("path_hash"),
+        F.coalesce("first", F.lit(0)).alias("first"),
+        "second",
+        F.col("word").cast("string").alias("word"),
+        F.col("reason").cast("int").alias("reason"),
+        *(["weight"] if of_row else []),
+    )
     longest = c.max_sentence_words
-    return OrderedLines(lines.drop(*order), buckets, lambda batches: join_rows(batches, longest))
+    return OrderedLines(lines, buckets, lambda batches: join_rows(batches, longest))

@@ -1,0 +1,93 @@
+"""Time of reading sessions from event rows: python -m bench.events prints it against the same sessions as arrays.
+
+Reading is all up to SEGMENTS: Spark reads Parquet, sorts, and Python cuts the words in segments. The files have the
+same items in the same order, as one row an event or as one row a session.
+"""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyspark.sql import SparkSession
+
+from bench.measure import environment
+from spark_w2v import config
+from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark.session import start_session
+
+EVENTS, SESSIONS, ITEMS = 5_000_000, 200_000, 100_000
+FILES = 8
+ROUNDS = 3
+ROWS: dict[str, Any] = {"format": "parquet", "column": "item", "tokenizer": "none"}
+GROUPED: dict[str, Any] = {**ROWS, "group_by": "session", "order_by": "at"}
+
+
+def write(directory: Path) -> None:
+    """Write events in random order, and arrays: of random sessions, items of a Zipf distribution."""
+    rng = np.random.default_rng(1)
+    session = rng.integers(0, SESSIONS, EVENTS)
+    at = rng.permutation(EVENTS)
+    item = np.minimum(rng.zipf(1.2, EVENTS), ITEMS)
+    events = pa.table({"session": session, "at": at, "item": item})
+    order = np.lexsort((at, session))
+    sizes = np.bincount(session, minlength=SESSIONS)
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+    arrays = pa.table({"item": pa.ListArray.from_arrays(pa.array(offsets), pa.array(item[order]))})
+    for name, table in (("events", events), ("arrays", arrays)):
+        (directory / name).mkdir()
+        step = -(-len(table) // FILES)
+        for number in range(FILES):
+            pq.write_table(table.slice(number * step, step), directory / name / f"{number}.parquet")
+
+
+def seconds(session: SparkSession, path: Path, keys: dict[str, Any]) -> float:
+    """Seconds until the segments have been computed."""
+    begun = time.monotonic()
+    segments = corpus.read(session, [str(path)], config.Corpus(**keys))
+    counters = vocabulary.counters(segments)
+    taken = time.monotonic() - begun
+    assert counters["words"] == EVENTS
+    return taken
+
+
+def frame_seconds(session: SparkSession, path: Path) -> float:
+    """The same of a DataFrame, as the Estimator and spark_w2v.train read it."""
+    begun = time.monotonic()
+    vocabulary.counters(corpus.read_text_frame(session.read.parquet(str(path)), config.Corpus(**ROWS)))
+    return time.monotonic() - begun
+
+
+def main() -> None:
+    """Print medians of ROUNDS, alternating, after one round that is not counted."""
+    os.environ.update(environment())
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        session = start_session()
+        session.sparkContext.setLogLevel("ERROR")
+        ways: dict[str, Callable[[], float]] = {
+            "events": lambda: seconds(session, Path(folder) / "events", GROUPED),
+            "arrays": lambda: seconds(session, Path(folder) / "arrays", ROWS),
+            "arrays_of_a_frame": lambda: frame_seconds(session, Path(folder) / "arrays"),
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(ROUNDS + 1):
+            for name, way in ways.items():
+                once = way()
+                if number:
+                    taken[name].append(round(once, 2))
+        session.stop()
+    found = {name: median(values) for name, values in taken.items()}
+    ratios = {name: round(found["events"] / found[name], 2) for name in ("arrays", "arrays_of_a_frame")}
+    print(json.dumps({"seconds": taken, "events_to": ratios}))
+
+
+if __name__ == "__main__":
+    main()
