@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
         overwrite=options.overwrite,
         replace=options.white_space == "replace",
         counts=None if options.counts is None else local_path(options.counts),
+        tell=lambda line: print(f"{printable(options.to)}: {line}", flush=True),
     )
     print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")
     if done.replaced:

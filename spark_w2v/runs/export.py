@@ -4,12 +4,15 @@ import contextlib
 import os
 import re
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
+from spark_w2v.runs.index_formats import LIBRARIES, check_library
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.storage.files import kind_of, open_file, reason, remove_written, strangers
 
@@ -38,6 +41,7 @@ def export(
     overwrite: bool = False,
     replace: bool = False,
     counts: Path | None = None,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Exported:
     """Write a finished output in one of FILES; the target appears whole or not at all.
 
@@ -46,11 +50,13 @@ def export(
         overwrite: an earlier export of the same format may be replaced, or any file by a file.
         replace: write _ for white space that the format cannot hold in a word, and more _ until the word is unique.
         counts: where the occurrences of each word go, for the formats of word2vec.
+        tell: gets a line before an index is built, which takes minutes, and one after.
 
     Raises:
         UserError, OutputError: the user's mistake; nothing is written.
         StorageError: what the storage refused.
     """
+    check_library(form)
     _check(output, target, form, overwrite)
     if counts is not None:
         _check_counts(output, target, form, counts, overwrite)
@@ -62,7 +68,12 @@ def export(
         raise UserError(f"{target}: cannot be made ({reason(error)}).") from None
     try:
         staged = working / "staged"
+        begun = time.monotonic()
+        if form in LIBRARIES:
+            tell(f"building the index of {len(words):,} words on one core; 100,000 words take about a minute")
         write_format(form, staged, found, words)
+        if form in LIBRARIES:
+            tell(f"built in {time.monotonic() - begun:,.0f} s")
         if counts is not None:
             write_counts(working / "counts", words, found.counts)
             _check_counts(output, target, form, counts, overwrite)

@@ -5,6 +5,8 @@
     projector    tensors.tsv and metadata.tsv, for TensorBoard's projector
     safetensors  vectors.safetensors with one tensor, vectors; words.txt
     npy          vectors.npy; words.txt
+    usearch      vectors.usearch, as index_formats has it; words.txt
+    faiss        vectors.faiss, likewise; words.txt
 
 words.txt has one word per line; line i is row i of the vectors. metadata.tsv is read by the projector, which knows tabs
 and line ends alone, and as CSV with tabs, where a quote at the start of a field means more: see _as_fields.
@@ -28,6 +30,7 @@ import pyarrow.parquet as pq
 
 from spark_w2v.errors import UserError
 from spark_w2v.runs.embeddings import VectorChunks
+from spark_w2v.runs.index_formats import write_index
 from spark_w2v.types import Float32Array, Int64Array
 
 # What is written for each format; none: the target is one file.
@@ -38,6 +41,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "projector": ("tensors.tsv", "metadata.tsv"),
     "safetensors": ("vectors.safetensors", "words.txt"),
     "npy": ("vectors.npy", "words.txt"),
+    "usearch": ("vectors.usearch", "words.txt"),
+    "faiss": ("vectors.faiss", "words.txt"),
 }
 CHUNK_BYTES = 4 << 20  # of vectors written at a time; as text they are 5 times that
 SPARK_VERSION = "4.3.0"  # whose layout of a saved Word2VecModel this is; earlier ones since 2.2 read it too
@@ -112,6 +117,10 @@ def write_format(form: str, target: Path, found: VectorChunks, words: pa.StringA
             _write_matrix(target / "vectors.safetensors", _safetensors_header(shape), target / "words.txt", rows)
         case "npy":
             _write_matrix(target / "vectors.npy", _npy_header(shape), target / "words.txt", rows)
+        case "usearch" | "faiss":
+            with _new(target / "words.txt") as file:
+                file.write(_lines(words))
+            write_index(form, target / FILES[form][0], (vectors for _, _, vectors in rows), shape)
 
 
 def _rows(found: VectorChunks, words: pa.StringArray) -> Rows:

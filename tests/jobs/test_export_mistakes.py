@@ -9,7 +9,7 @@ import pytest
 from spark_w2v.commands import export
 from spark_w2v.runs.export_formats import FILES
 from tests.support.commands import refused_in_one_sentence
-from tests.support.exports import WORDS, equal_bits, export_to, finish, load, matrices
+from tests.support.exports import WORDS, equal_bits, export_to, finish, load, matrices, stored
 from tests.support.runs import STRANGERS, everything, make_stranger
 
 
@@ -27,9 +27,9 @@ def test_an_existing_target_is_replaced_only_when_asked(
     capsys.readouterr()
     assert export_to(output, form, target, "--vectors", "context") == 2
     assert "exists already; give --overwrite" in capsys.readouterr().err
-    assert equal_bits(load(form, target)[1], matrices(len(WORDS))[0])
+    assert equal_bits(load(form, target)[1], stored(form, matrices(len(WORDS))[0]))
     assert export_to(output, form, target, "--vectors", "context", "--overwrite") == 0
-    assert equal_bits(load(form, target)[1], matrices(len(WORDS))[1])
+    assert equal_bits(load(form, target)[1], stored(form, matrices(len(WORDS))[1]))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "to"]
 
 

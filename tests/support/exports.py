@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import faiss
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 from gensim.models import KeyedVectors
 from numpy.typing import NDArray
 from safetensors import safe_open
+from usearch.index import Index
 
+from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.commands import export
 from spark_w2v.runs import embedding_writer
 from spark_w2v.types import Float32Array
@@ -69,10 +72,23 @@ def load(form: str, target: Path) -> tuple[list[str], Float32Array]:
     words = (target / "words.txt").read_text(encoding="utf-8").splitlines()
     if form == "npy":
         return words, np.load(target / "vectors.npy", allow_pickle=False)
+    if form == "usearch":
+        index = Index.restore(str(target / "vectors.usearch"))
+        assert index is not None
+        assert len(index) == len(words)
+        return words, np.stack(index.get(np.arange(len(words), dtype=np.uint64)))
+    if form == "faiss":
+        graph = faiss.read_index(str(target / "vectors.faiss"))
+        return words, graph.reconstruct_n(0, graph.ntotal)
     with safe_open(target / "vectors.safetensors", "numpy") as file:
         assert file.metadata() == {"words": "words.txt"}
         assert list(file.keys()) == ["vectors"]
         return words, file.get_tensor("vectors")
+
+
+def stored(form: str, vectors: Float32Array) -> Float32Array:
+    """Return the vectors as a format has them: of length 1 for faiss, which knows no cosine."""
+    return unit_vectors(vectors) if form == "faiss" else vectors
 
 
 def export_to(output: Path, form: str, target: Path, *more: str) -> int:

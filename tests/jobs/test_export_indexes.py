@@ -1,0 +1,140 @@
+"""jobs/export.py --format usearch and faiss: what those libraries find in the indexes, loaded as they are."""
+
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pytest
+from usearch.index import Index
+
+from spark_w2v.analysis.neighbors import nearest, unit_vectors
+from spark_w2v.commands import export
+from spark_w2v.runs.index_formats import CONNECTIVITY, LIBRARIES
+from spark_w2v.types import Float32Array, Int64Array
+from tests.support.commands import refused_in_one_sentence
+from tests.support.exports import export_to, finish
+
+ROWS, DIMENSIONS, TOP = 3000, 20, 10
+
+
+@pytest.fixture(scope="module")
+def vectors() -> Float32Array:
+    """Clusters, of lengths that only a cosine does not see, and words that were never trained."""
+    rng = np.random.default_rng(5)
+    centers = rng.normal(size=(100, DIMENSIONS))
+    found = centers[rng.integers(0, 100, ROWS)] + rng.normal(size=(ROWS, DIMENSIONS))
+    found *= rng.lognormal(sigma=2, size=(ROWS, 1))
+    found[-50:] = 0
+    return found.astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def output(vectors: Float32Array, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    words = [f"w{i}" for i in np.random.default_rng(6).permutation(ROWS)]
+    return finish(tmp_path_factory.mktemp("run") / "out", words, vectors, vectors)
+
+
+def search(form: str, target: Path, queries: Float32Array, top: int) -> tuple[Int64Array, Float32Array]:
+    """Keys and cosines, (n, top), by the library with nothing set."""
+    if form == "usearch":
+        index = Index.restore(str(target / "vectors.usearch"))
+        assert index is not None
+        found = index.search(queries, top)
+        keys, distances = np.asarray(found.keys, np.int64), np.asarray(found.distances)
+        return keys.reshape(len(queries), -1), 1 - distances.reshape(len(queries), -1)  # of one query, it gives one row
+    cosines, keys = faiss.read_index(str(target / "vectors.faiss")).search(unit_vectors(queries), top)
+    return keys, cosines
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+def test_the_library_finds_the_nearest_words_of_exact_search(
+    output: Path, vectors: Float32Array, tmp_path: Path, form: str
+) -> None:
+    assert export_to(output, form, tmp_path / "to") == 0
+    asked = np.arange(0, ROWS - 50, 5)
+    keys, cosines = search(form, tmp_path / "to", vectors[asked], TOP)
+    words = (tmp_path / "to" / "words.txt").read_text().splitlines()
+    assert [words[key] for key in keys[:, 0]] == [words[i] for i in asked]  # each is nearest to itself
+    units = unit_vectors(vectors)
+    exact = [dict(nearest(units, vectors[i], [], TOP)) for i in asked]
+    hits = sum(len(right.keys() & set(found)) for right, found in zip(exact, keys.tolist(), strict=True))
+    assert hits / (TOP * len(asked)) >= 0.95
+    for right, found, near in zip(exact, keys.tolist(), cosines, strict=True):
+        assert [right[key] for key in found if key in right] == pytest.approx(
+            [cosine for key, cosine in zip(found, near, strict=True) if key in right], abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+def test_the_same_vectors_give_the_same_bytes(
+    output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    threads = faiss.omp_get_max_threads()
+    for name in ("one", "two"):
+        assert export_to(output, form, tmp_path / name) == 0
+        before, after, done = capsys.readouterr().out.splitlines()
+        assert before.startswith(f"{tmp_path / name}: building the index of 3,000 words on one core")
+        assert after.startswith(f"{tmp_path / name}: built in ")
+        assert done == f"{tmp_path / name}: 3,000 words of 20 dimensions, {form}"
+    file = f"vectors.{form}"
+    assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    assert faiss.omp_get_max_threads() == threads
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+def test_the_connectivity_is_in_the_file(output: Path, tmp_path: Path, form: str) -> None:
+    assert export_to(output, form, tmp_path / "to") == 0
+    if form == "usearch":
+        found = Index.restore(str(tmp_path / "to" / "vectors.usearch"))
+        assert found is not None
+        assert found.connectivity == CONNECTIVITY
+    else:
+        assert faiss.read_index(str(tmp_path / "to" / "vectors.faiss")).hnsw.nb_neighbors(1) == CONNECTIVITY
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+@pytest.mark.parametrize("zeros", [2000, 1])
+def test_vectors_that_are_all_zero_are_a_cosine_of_0_from_everything(tmp_path: Path, form: str, zeros: int) -> None:
+    matrix = np.zeros((zeros, 5), np.float32)
+    output = finish(tmp_path / "out", [f"w{i}" for i in range(zeros)], matrix, matrix)
+    assert export_to(output, form, tmp_path / "to") == 0
+    keys, cosines = search(form, tmp_path / "to", np.ones((1, 5), np.float32), 1)
+    assert 0 <= keys[0, 0] < zeros
+    assert cosines[0, 0] == 0
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+def test_without_its_library_a_format_is_refused_before_anything_is_written(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    module, package = LIBRARIES[form]
+    monkeypatch.setitem(sys.modules, module, None)
+    told = refused_in_one_sentence(export.main, [str(output), "--format", form, "--to", str(tmp_path / "to")], capsys)
+    assert f"--format {form}: needs the package {package}, which cannot be imported" in told
+    assert told.endswith(f"; pip install {package}.\n")
+    assert list(tmp_path.iterdir()) == []
+    assert export_to(output, "npy", tmp_path / "to") == 0
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may have more than 100,000 bytes: words.txt fits, an index does not."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.usefixtures("small_files")
+@pytest.mark.parametrize(("form", "why"), [("usearch", "usearch: "), ("faiss", "a file may not be so large")])
+def test_an_index_that_does_not_fit_leaves_nothing(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, why: str
+) -> None:
+    assert export_to(output, form, tmp_path / "to") == 75
+    told = capsys.readouterr().err
+    assert told.startswith(f"export.py: {tmp_path / 'to'}: could not be written ({why}")
+    assert told.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
