@@ -44,6 +44,7 @@ from spark_w2v.errors import ConfigError, OutputError
 from spark_w2v.runs import embeddings, metrics
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark import corpus
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.columns import column_named
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
@@ -334,7 +335,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         """Return the vectors, sent once per context, however often transform is called."""
         derived = self._derived
         if derived.sent is None or derived.sent._sc is not context:
-            derived.sent = context.broadcast((self._words, self._vectors))
+            derived.sent = send(context, (self._words, self._vectors))
         return derived.sent
 
     def write(self) -> "SkipGramModelWriter":

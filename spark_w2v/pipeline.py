@@ -25,6 +25,7 @@ from spark_w2v.skipgram.schedule import (
 )
 from spark_w2v.spark import corpus, memory
 from spark_w2v.spark import vocabulary as vocabularies
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
@@ -196,7 +197,7 @@ def prepare(
         }
         if is_weighted:
             facts["weighted_words"] = vocabulary.total_words
-        words = segments.sparkSession.sparkContext.broadcast(vocabulary.words)
+        words = send(segments.sparkSession.sparkContext, vocabulary.words)
         encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
         text = EncodedCorpus(vocabulary, encoded, facts, words)
         describe("vocabulary", "vocabulary: turning words into ids")

@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from spark_w2v.analysis.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, format_bytes, given_by
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -105,8 +106,8 @@ def all_neighbors(
     rows = np.arange(len(words)) if asked is None else asked
     size = task_words(max(top, 1))
     tasks = -(-rows.size // size)
-    spellings = context.broadcast(words)
-    chunks = [context.broadcast(chunk) for chunk in _chunks(vectors, chunk_rows(dimensions))]
+    spellings = send(context, words)
+    chunks = [send(context, chunk) for chunk in _chunks(vectors, chunk_rows(dimensions))]
 
     def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -17,6 +17,7 @@ from spark_w2v.skipgram.kernel import SgdParams, TrainStats, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import average, divergence
 from spark_w2v.skipgram.sampling import KERNEL, generator
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import LARGEST_CHUNK, RunSpec, keep_modules
 from spark_w2v.text.encoding import segment_of
 from spark_w2v.types import Float32Array, Float64Array, UInt64Array
@@ -72,7 +73,7 @@ class Replicas:
             The result of each replica; the averaged rows, one range per result.
         """
         # Plain arrays: a mapped array would be unpickled as a mapped array without a file.
-        sent = [self._context.broadcast(np.asarray(matrix)) for matrix in (center, context)]
+        sent = [send(self._context, np.asarray(matrix)) for matrix in (center, context)]
         try:
             trained = self._shares.mapPartitionsWithIndex(
                 _replica_task(self._run_spec, sent[0], sent[1], params, place, edges, self._sizes)

@@ -27,6 +27,7 @@ from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import MOST_PAIRS, epoch_edges, expected_pairs, kept_share, kept_words, learning_rate
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import RunSpec
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
@@ -110,7 +111,7 @@ class Training:
 
     def _draw_sample(self, sampler: PairSampler, noise: Float64Array) -> Sample:
         # Of a sampler in the closure, Spark would make a broadcast that stays.
-        sent = self._context.broadcast(sampler)
+        sent = send(self._context, sampler)
 
         def held_out(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
             for row in segments_of(batches):
@@ -198,7 +199,7 @@ class Training:
             DivergedError: parameters or the loss are not finite, or too large.
             SparkLostError: an epoch failed too often.
         """
-        run_spec = self._context.broadcast(self._run_spec)
+        run_spec = send(self._context, self._run_spec)
         try:
             if self.settings.scheme == "blocks":
                 for epoch in range(self.state.epoch, self.settings.epochs):

@@ -9,6 +9,7 @@ import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
 from spark_w2v.runs.embedding_writer import Rows
+from spark_w2v.spark.broadcasts import send
 from spark_w2v.text.encoding import Vocabulary
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def vector_rows(session: "SparkSession", vocabulary: Vocabulary, vectors: Rows) 
     for start in range(0, len(words), size):
         rows = slice(start, start + size)
         chunk = words[rows], vocabulary.counts[rows], np.ascontiguousarray(vectors[rows])
-        chunks.append(session.sparkContext.broadcast(chunk))
+        chunks.append(send(session.sparkContext, chunk))
 
     def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

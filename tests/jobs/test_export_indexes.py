@@ -4,6 +4,7 @@ import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -92,7 +93,8 @@ def test_the_connectivity_is_in_the_file(output: Path, tmp_path: Path, form: str
         assert found is not None
         assert found.connectivity == CONNECTIVITY
     else:
-        assert faiss.read_index(str(tmp_path / "to" / "vectors.faiss")).hnsw.nb_neighbors(1) == CONNECTIVITY
+        graph: Any = faiss.read_index(str(tmp_path / "to" / "vectors.faiss"))
+        assert graph.hnsw.nb_neighbors(1) == CONNECTIVITY
 
 
 @pytest.mark.parametrize("form", LIBRARIES)

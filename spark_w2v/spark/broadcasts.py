@@ -1,0 +1,32 @@
+"""Values that are sent to the executors once."""
+
+import pickle
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pyspark import Broadcast
+
+if TYPE_CHECKING:
+    from pyspark import SparkContext
+
+Value = TypeVar("Value")
+
+
+def send(context: "SparkContext", value: Value) -> "Broadcast[Value]":
+    """Broadcast a value, which may hold arrays of any size."""
+    sent: Any = _InBytes(value) if context._encryption_enabled else value
+    return context.broadcast(sent)
+
+
+class _InBytes:
+    """A value that is pickled as bytes, and unpickled as the value.
+
+    With spark.io.encryption.enabled, PySpark writes broadcasts to a stream that takes bytes alone, and fails on the
+    buffers that pickle gives it for an array of more than 64 KB. The bytes take the way of all of Spark's broadcasts
+    and closures, which are pickled too, and come from the driver alone.
+    """
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def __reduce__(self) -> tuple[Any, tuple[bytes]]:
+        return pickle.loads, (pickle.dumps(self._value, protocol=5),)
