@@ -9,6 +9,7 @@ import subprocess
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -76,6 +77,9 @@ def belongings(checkout: Path) -> Path:
     (checkout / "my-sessions").mkdir()
     items = [line[start : start + 20] for line in lines for start in range(0, len(line), 20)]
     pq.write_table(pa.table({"items": pa.array(items, pa.list_(pa.string()))}), checkout / "my-sessions" / "0.parquet")
+    events = pa.table({"session": np.arange(4000) // 8, "time": np.arange(4000) % 8, "item": np.arange(4000) % 50})
+    (checkout / "my-events" / "day=2026-01-31").mkdir(parents=True)
+    pq.write_table(events, checkout / "my-events" / "day=2026-01-31" / "0.parquet")
     for name in ("wordsim353.tsv", "simlex999.txt", "questions-words.txt"):
         shutil.copy(datapath(name), checkout / f"my-{name.replace('-words', '')}")
     return checkout

@@ -1,0 +1,90 @@
+"""Time of finding the neighbors of every word: python -m bench.neighbors prints it against the matrix products alone.
+
+Both run on Spark with the same tasks and tiles; one looks for the nearest rows in each tile, the other throws
+it away. The vectors are of a mixture of Gaussians, whose directions have less and less variance.
+"""
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+from pyspark.sql import SparkSession
+from threadpoolctl import threadpool_limits
+
+from bench.measure import environment
+from spark_w2v.analysis.nearest_rows import TILE_QUERIES, TILE_ROWS
+from spark_w2v.spark.all_neighbors import all_neighbors, task_words
+from spark_w2v.spark.session import start_session
+from spark_w2v.types import Float32Array
+
+DIMENSIONS, TOP, CLUSTERS = 100, 20, 3000
+
+
+def mixture(words: int) -> Float32Array:
+    """Return vectors, (words, DIMENSIONS)."""
+    rng = np.random.default_rng(1)
+    scale = np.arange(1, DIMENSIONS + 1) ** -0.5
+    centers = rng.normal(size=(CLUSTERS, DIMENSIONS)) * scale
+    found = centers[rng.integers(0, CLUSTERS, words)] + 0.5 * rng.normal(size=(words, DIMENSIONS)) * scale
+    return np.asarray(found, np.float32)
+
+
+def search_seconds(session: SparkSession, vectors: Float32Array) -> float:
+    """Seconds of the search, its rows thrown away."""
+    words = pa.array([f"w{n}" for n in range(len(vectors))], pa.string())
+    begun = time.monotonic()
+    found = all_neighbors(session, words, [vectors], DIMENSIONS, TOP)
+    found.write.format("noop").mode("overwrite").save()
+    return time.monotonic() - begun
+
+
+def product_seconds(session: SparkSession, vectors: Float32Array) -> float:
+    """Seconds of the products of the same tiles."""
+    begun = time.monotonic()
+    sent, size = session.sparkContext.broadcast(vectors), task_words(TOP)
+    tasks = -(-len(vectors) // size)
+
+    def multiply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        units = sent.value
+        room = np.empty(TILE_QUERIES * TILE_ROWS, np.float32)
+        with threadpool_limits(1, "blas"):
+            for batch in batches:
+                for task in batch.column("id").to_pylist():
+                    queries = units[task * size : (task + 1) * size]
+                    for start in range(0, len(units), TILE_ROWS):
+                        rows = units[start : start + TILE_ROWS]
+                        for at in range(0, len(queries), TILE_QUERIES):
+                            some = queries[at : at + TILE_QUERIES]
+                            out = room[: len(some) * len(rows)].reshape(len(some), len(rows))
+                            np.matmul(some, rows.T, out=out)
+        yield pa.RecordBatch.from_pydict({"done": [1]})
+
+    session.range(0, tasks, 1, tasks).mapInArrow(multiply, "done long").write.format("noop").mode("overwrite").save()
+    return time.monotonic() - begun
+
+
+def main() -> None:
+    """Print both, alternating, and the ratio of the medians."""
+    parser = argparse.ArgumentParser(prog="python -m bench.neighbors")
+    parser.add_argument("--words", type=int, default=200_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    os.environ.update(environment())
+    session = start_session()
+    vectors = mixture(options.words)
+    taken: dict[str, list[float]] = {"search": [], "products": []}
+    for _ in range(options.rounds):
+        taken["products"].append(round(product_seconds(session, vectors), 1))
+        taken["search"].append(round(search_seconds(session, vectors), 1))
+    session.stop()
+    ratio = median(taken["search"]) / median(taken["products"])
+    print(json.dumps({"words": options.words, "seconds": taken, "search_to_products": round(ratio, 2)}))
+
+
+if __name__ == "__main__":
+    main()
