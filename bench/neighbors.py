@@ -17,7 +17,8 @@ from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_limits
 
 from bench.measure import environment
-from spark_w2v.analysis.nearest_rows import TILE_QUERIES, TILE_ROWS
+from spark_w2v.analysis.neighbors import unit_vectors
+from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
 from spark_w2v.spark.all_neighbors import all_neighbors, task_words
 from spark_w2v.spark.session import start_session
 from spark_w2v.types import Float32Array
@@ -38,7 +39,7 @@ def search_seconds(session: SparkSession, vectors: Float32Array) -> float:
     """Seconds of the search, its rows thrown away."""
     words = pa.array([f"w{n}" for n in range(len(vectors))], pa.string())
     begun = time.monotonic()
-    found = all_neighbors(session, words, [vectors], DIMENSIONS, TOP)
+    found = all_neighbors(session, words, [unit_vectors(vectors)], DIMENSIONS, TOP)
     found.write.format("noop").mode("overwrite").save()
     return time.monotonic() - begun
 

@@ -35,6 +35,7 @@ from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary, ids_of
 from spark_w2v.text.messages import counted
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
 
 if TYPE_CHECKING:
     from spark_w2v.config import Config
@@ -289,7 +290,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
         check_slots(session, exchange)
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
     snapshots = settings.output.checkpoint == "sweep"
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots)
+    segment_pairs = min(SEGMENT_WORDS, load) * contexts if most_contexts else 0.0
+    need = memory.needed(len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs)
     memory.check(need, memory.given_by(session))
     checkpoints = settings.output.checkpoint != "none"
     memory.check_disk(need.model, checkpoints, folder)

@@ -290,14 +290,11 @@ class TrainingRun:
         """Return the function that writes the vectors and the report to a directory."""
         center, context = training.vectors()
         settings = resolved.settings
+        t = settings.training
         table_facts: dict[str, str | int | float] = {
-            "words": len(vocabulary),
-            "dimensions": settings.training.dimensions,
-            "epochs": settings.training.epochs,
-            "seed": settings.training.seed,
-            "scheme": resolved.scheme,
-            "partitions": resolved.partitions,
-        }
+            "words": len(vocabulary), "dimensions": t.dimensions, "epochs": t.epochs, "seed": t.seed,
+            "scheme": resolved.scheme, "partitions": resolved.partitions,
+        }  # fmt: skip
 
         def write(directory: Path) -> None:
             words = vocabulary.words.cast(pa.string())

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.command_line import EXIT_CODES, OUTPUT_HELP, Parser, whole_number
 from spark_w2v.errors import UserError
 from spark_w2v.job import add_log_options, run_job, session_of_job
@@ -59,7 +60,9 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     else:
         check_table(session, options.to_table)
     clock.begin("sending the vectors")
-    neighbors = all_neighbors(session, found.words, found.chunks, found.dimensions, options.top, rows)
+    neighbors = all_neighbors(
+        session, found.words, map(unit_vectors, found.chunks), found.dimensions, options.top, rows
+    )
     neighbors = with_ids(neighbors, id_type_name(id_type(output)))
     session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
     clock.begin("finding the neighbors")

@@ -15,9 +15,8 @@ import pyspark.sql.functions as F
 from pyspark import Broadcast
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.analysis.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
-from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, format_bytes, given_by
 from spark_w2v.types import Float32Array, Int64Array
@@ -81,7 +80,7 @@ def check_memory(session: "SparkSession", words: int, word_bytes: int, dimension
 def all_neighbors(
     session: "SparkSession",
     words: pa.StringArray,
-    vectors: Iterable[Float32Array],
+    units: Iterable[Float32Array],
     dimensions: int,
     top: int,
     asked: Int64Array | None = None,
@@ -93,7 +92,7 @@ def all_neighbors(
 
     Args:
         words: (V,) in any order; the order of the result.
-        vectors: (V, D), some rows at a time; they are read before this returns.
+        units: (V, D) of length 1, or zeros; some rows at a time, which are read before this returns.
         top: K.
         asked: rows whose neighbors are wanted, ascending; None for all.
 
@@ -107,7 +106,7 @@ def all_neighbors(
     size = task_words(max(top, 1))
     tasks = -(-rows.size // size)
     spellings = send(context, words)
-    chunks = [send(context, chunk) for chunk in _chunks(vectors, chunk_rows(dimensions))]
+    chunks = [send(context, chunk) for chunk in _chunks(units, chunk_rows(dimensions))]
 
     def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -136,12 +135,12 @@ def with_ids(neighbors: "DataFrame", id_type: str | None) -> "DataFrame":
     )
 
 
-def _chunks(vectors: Iterable[Float32Array], size: int) -> Iterator[Float32Array]:
-    """Unit vectors, `size` rows at a time, from parts of any size."""
+def _chunks(units: Iterable[Float32Array], size: int) -> Iterator[Float32Array]:
+    """The vectors, `size` rows at a time, from parts of any size."""
     waiting = list[Float32Array]()
     waits = 0
-    for part in vectors:
-        waiting.append(unit_vectors(part))
+    for part in units:
+        waiting.append(part)
         waits += len(part)
         while waits >= size:
             joint = np.concatenate(waiting)

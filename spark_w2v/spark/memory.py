@@ -49,7 +49,14 @@ class Need:
 
 
 def needed(
-    words: int, dimensions: int, partitions: int, scheme: str, pairs: float, tasks: int, snapshots: bool = False
+    words: int,
+    dimensions: int,
+    partitions: int,
+    scheme: str,
+    pairs: float,
+    tasks: int,
+    snapshots: bool = False,
+    segment_pairs: float = 0.0,
 ) -> Need:
     """Return the memory that a run needs.
 
@@ -60,7 +67,10 @@ def needed(
         pairs: expected number in an epoch.
         tasks: T, tasks that train at the same time.
         snapshots: whether parameters of `blocks` come back after each sweep.
+        segment_pairs: expected number of a segment, where there are more than a window has.
     """
+    # A segment's pairs are there in parts, together, and on their way to the chunk.
+    segment = max(SEGMENT, int(24 * segment_pairs))
     model = 2 * words * dimensions * 4
     if scheme == "blocks":
         # Words, counts and the row of each word. The model is in files, and blocks go from these to the sockets.
@@ -79,9 +89,9 @@ def needed(
         # The whole model is sent to the replicas, and comes back.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
-        task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18
+        task = PYTHON + segment + 3 * model + 150 * words + LARGEST_CHUNK * 18
     # A task that draws pairs holds a chunk of them twice while it sorts.
-    task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20)
+    task = max(task, PYTHON + segment + 32 * words + LARGEST_CHUNK * 20)
     return Need(model, driver, heap, task)
 
 

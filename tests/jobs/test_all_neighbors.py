@@ -11,11 +11,11 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import job
-from spark_w2v.analysis.nearest_rows import TILE_QUERIES
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.commands import all_neighbors as command
 from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.runs.embedding_writer import write
+from spark_w2v.skipgram.nearest_rows import TILE_QUERIES
 from spark_w2v.spark import all_neighbors
 from spark_w2v.spark.all_neighbors import nearest_of
 from spark_w2v.spark.memory import Given
@@ -70,7 +70,7 @@ def test_neither_tasks_nor_chunks_change_a_bit(
     run: Any, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(all_neighbors, "TILE_ROWS", 64)
-    monkeypatch.setattr("spark_w2v.analysis.nearest_rows.TILE_ROWS", 64)
+    monkeypatch.setattr("spark_w2v.skipgram.nearest_rows.TILE_ROWS", 64)
     found = []
     for number, chunk in enumerate((64, 256, 1024)):
         monkeypatch.setattr(all_neighbors, "CHUNK_BYTES", chunk * 4 * DIMENSIONS)

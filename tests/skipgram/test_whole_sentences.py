@@ -1,5 +1,6 @@
 """Pairs of all words of a sentence, and sentences that are there as often as their weight says."""
 
+import tracemalloc
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from spark_w2v.skipgram.held_out import draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import PairSampler, copy_sentences, pairs_of_sentences
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import draw_copies
+from spark_w2v.spark import memory
 from spark_w2v.types import Float64Array, Int32Array
 from tests.skipgram.test_pairs import PLACE, WHOLE, words_of
 
@@ -134,3 +136,16 @@ def test_a_held_out_sentence_is_never_trained_on_and_weighs_as_much() -> None:
     expected: Int32Array = np.repeat(ids.reshape(50, 2)[out], 3, axis=0).ravel()
     assert held_ids.tolist() == expected.tolist()
     assert held_lengths.tolist() == [2] * 3 * int(out.sum())
+
+
+@pytest.mark.parametrize("most", [5, 50, 200])
+def test_the_memory_of_a_segment_is_that_of_its_pairs(most: int) -> None:
+    sampler = sampler_of(5000, most)
+    ids = np.random.default_rng(2).integers(0, 5000, 50_000).astype(np.int32)
+    lengths = np.full(250, 200, np.int32)
+    tracemalloc.start()
+    numbers, _ = sampler.pairs(PLACE, ids, lengths, 0, WHOLE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert numbers.size == 50_000 * min(most, 199)
+    assert peak < memory.SEGMENT + 24 * numbers.size

@@ -5,9 +5,9 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from spark_w2v.analysis import nearest_rows
-from spark_w2v.analysis.nearest_rows import NearestRows, memory_of
 from spark_w2v.analysis.neighbors import unit_vectors
+from spark_w2v.skipgram import nearest_rows
+from spark_w2v.skipgram.nearest_rows import NearestRows, memory_of
 from spark_w2v.types import Float32Array, Int64Array
 
 
