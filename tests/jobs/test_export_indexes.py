@@ -13,7 +13,7 @@ from usearch.index import Index
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.commands import export
 from spark_w2v.runs import index_formats
-from spark_w2v.runs.index_formats import CONNECTIVITY, LIBRARIES
+from spark_w2v.runs.index_formats import CONNECTIVITY, EXPANSION_SEARCH, LIBRARIES
 from spark_w2v.types import Float32Array, Int64Array
 from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import export_to, finish
@@ -104,14 +104,17 @@ def test_faiss_adds_on_one_thread_and_has_its_own_number_afterwards(
 
 
 @pytest.mark.parametrize("form", LIBRARIES)
-def test_the_connectivity_is_in_the_file(output: Path, tmp_path: Path, form: str) -> None:
+def test_the_settings_that_a_library_stores_are_in_the_file(output: Path, tmp_path: Path, form: str) -> None:
     assert export_to(output, form, tmp_path / "to") == 0
     if form == "usearch":
         found = Index.restore(str(tmp_path / "to" / "vectors.usearch"))
         assert found is not None
         assert found.connectivity == CONNECTIVITY
     else:
-        assert faiss.read_index(str(tmp_path / "to" / "vectors.faiss")).hnsw.nb_neighbors(1) == CONNECTIVITY
+        graph = faiss.read_index(str(tmp_path / "to" / "vectors.faiss"))
+        assert isinstance(graph, faiss.IndexHNSWFlat)
+        assert graph.hnsw.nb_neighbors(1) == CONNECTIVITY  # type: ignore[attr-defined]
+        assert graph.hnsw.efSearch == EXPANSION_SEARCH
 
 
 @pytest.mark.parametrize("form", LIBRARIES)
