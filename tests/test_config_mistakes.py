@@ -24,11 +24,11 @@ def write(tmp_path: Path) -> Write:
         ),
         (
             "[output]\ncolour = 1\n",
-            "unknown key output.colour; the keys of [output] are checkpoint, report, keep_runs.",
+            "unknown key output.colour; the keys of [output] are checkpoint, table, report, keep_runs.",
         ),
         (
             '[output]\n"a\\nb" = 1\n',
-            "unknown key output.a\\nb; the keys of [output] are checkpoint, report, keep_runs.",
+            "unknown key output.a\\nb; did you mean output.table?",
         ),
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),
         (

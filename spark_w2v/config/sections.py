@@ -24,8 +24,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             min_length=1,
-            description="Column or field that holds the text, or an array of ready-made words; with group_by, one word. "
-            "doc.body is the field body of the column doc. Not used by text.",
+            description="Column or field that holds the text, or an array of ready-made words; with group_by, one "
+            "word. doc.body is the field body of the column doc. Not used by text.",
         ),
     ] = "text"
     where: Annotated[

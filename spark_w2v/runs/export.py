@@ -70,7 +70,7 @@ def export(
         staged = working / "staged"
         begun = time.monotonic()
         if form in LIBRARIES:
-            tell(f"building the index of {len(words):,} words on one core; 100,000 words take about a minute")
+            tell(f"building the index of {len(words):,} words on one core; 200,000 words take a few minutes")
         write_format(form, staged, found, words)
         if form in LIBRARIES:
             tell(f"built in {time.monotonic() - begun:,.0f} s")

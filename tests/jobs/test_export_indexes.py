@@ -13,7 +13,8 @@ from usearch.index import Index
 
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.commands import export
-from spark_w2v.runs.index_formats import CONNECTIVITY, LIBRARIES
+from spark_w2v.runs import index_formats
+from spark_w2v.runs.index_formats import CONNECTIVITY, EXPANSION_SEARCH, LIBRARIES
 from spark_w2v.types import Float32Array, Int64Array
 from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import export_to, finish
@@ -73,7 +74,6 @@ def test_the_library_finds_the_nearest_words_of_exact_search(
 def test_the_same_vectors_give_the_same_bytes(
     output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    threads = faiss.omp_get_max_threads()
     for name in ("one", "two"):
         assert export_to(output, form, tmp_path / name) == 0
         before, after, done = capsys.readouterr().out.splitlines()
@@ -82,11 +82,30 @@ def test_the_same_vectors_give_the_same_bytes(
         assert done == f"{tmp_path / name}: 3,000 words of 20 dimensions, {form}"
     file = f"vectors.{form}"
     assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
-    assert faiss.omp_get_max_threads() == threads
+
+
+def test_faiss_adds_on_one_thread_and_has_its_own_number_afterwards(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not seen in the bytes: Faiss 1.15.1 made the same of these with three threads, which it does not promise."""
+    seen, unit = [], index_formats._unit_vectors
+
+    def watched(chunk: Float32Array) -> Float32Array:
+        seen.append(faiss.omp_get_max_threads())
+        return unit(chunk)
+
+    monkeypatch.setattr(index_formats, "_unit_vectors", watched)
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(3)
+    try:
+        assert export_to(output, "faiss", tmp_path / "to") == 0
+        assert (seen, faiss.omp_get_max_threads()) == ([1], 3)
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 @pytest.mark.parametrize("form", LIBRARIES)
-def test_the_connectivity_is_in_the_file(output: Path, tmp_path: Path, form: str) -> None:
+def test_the_settings_that_a_library_stores_are_in_the_file(output: Path, tmp_path: Path, form: str) -> None:
     assert export_to(output, form, tmp_path / "to") == 0
     if form == "usearch":
         found = Index.restore(str(tmp_path / "to" / "vectors.usearch"))
@@ -95,6 +114,7 @@ def test_the_connectivity_is_in_the_file(output: Path, tmp_path: Path, form: str
     else:
         graph: Any = faiss.read_index(str(tmp_path / "to" / "vectors.faiss"))
         assert graph.hnsw.nb_neighbors(1) == CONNECTIVITY
+        assert graph.hnsw.efSearch == EXPANSION_SEARCH
 
 
 @pytest.mark.parametrize("form", LIBRARIES)

@@ -76,7 +76,7 @@ def load(form: str, target: Path) -> tuple[list[str], Float32Array]:
         index = Index.restore(str(target / "vectors.usearch"))
         assert index is not None
         assert len(index) == len(words)
-        found: Any = index.get(np.arange(len(words), dtype=np.uint64))
+        found: list[Any] = [index.get(key) for key in range(len(words))]
         return words, np.stack(found)
     if form == "faiss":
         graph = faiss.read_index(str(target / "vectors.faiss"))
