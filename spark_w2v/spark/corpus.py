@@ -23,7 +23,7 @@ from spark_w2v.spark.file_rows import (
     parsed_json,
 )
 from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
-from spark_w2v.spark.java_errors import reason_of, text_of, translate_error
+from spark_w2v.spark.java_errors import message_of, reason_of, text_of, translate_error
 from spark_w2v.spark.rows import Batches, OrderedLines, events_in_order, sentences_in_order
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
@@ -111,12 +111,22 @@ def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Cor
     check_tokenizer(corpus_config)
 
     def segments() -> "DataFrame":
-        rows = spark.table(names[0])
+        rows = _table(spark, names[0])
         for name in names[1:]:
-            rows = rows.unionByName(spark.table(name))
+            rows = rows.unionByName(_table(spark, name))
         return _of_rows(in_own_session(rows), corpus_config, f"{some(names)} has")
 
     return _explained(segments)
+
+
+def _table(spark: "SparkSession", name: str) -> "DataFrame":
+    try:
+        return spark.table(name)
+    except Exception as error:
+        reason = translate_error(error) or message_of(error)
+        if reason is None:
+            raise
+        refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
 
 
 def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int, weight: str | None = None) -> "DataFrame":

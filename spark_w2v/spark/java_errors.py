@@ -82,7 +82,7 @@ CONDITIONS = (
         "corpus.where: the value {expression} is {sourceType}, which cannot be read as {targetType}; compare it with a "
         "value of its own type, or use try_cast.",
     ),
-    ("TABLE_OR_VIEW_NOT_FOUND", "no such table, {relationName}; give --input tables that the catalog knows."),
+    ("TABLE_OR_VIEW_NOT_FOUND", "the catalog has no {relationName}"),
     (
         "CONFLICTING_DIRECTORY_STRUCTURES",
         "--input: has directories such as day=2026-01-31 beside others, so Spark cannot tell which columns they are; "

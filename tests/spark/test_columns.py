@@ -224,8 +224,12 @@ def test_a_table_or_view_is_read_by_its_name(spark: "SparkSession") -> None:
     keys = settings(format="table", column="doc.body", where="day > '2026-01-01'")
     assert sentences(corpus.read_tables(spark, ["texts"], keys)) == ["d e"]
     assert sorted(sentences(corpus.read_tables(spark, ["texts", "more_texts"], keys))) == ["d e", "f g"]
-    with pytest.raises(ConfigError, match="no such table, `texst`; give --input tables that the catalog knows"):
-        corpus.read_tables(spark, ["texst"], keys)
+    for name, reason in (("texst", "the catalog has no `texst`"), ("/data/texts", "Syntax error at or near '/'")):
+        with pytest.raises(ConfigError) as refused:
+            corpus.read_tables(spark, [name], keys)
+        assert str(refused.value) == (
+            f"{name}: cannot be read as a table ({reason}); give --input the names of tables."
+        )
     with pytest.raises(ConfigError, match='texts has no column "body"; '):
         corpus.read_tables(spark, ["texts"], settings(format="table", column="body"))
 
