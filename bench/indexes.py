@@ -7,7 +7,6 @@ query per call: 1,000 of the words, whose ten nearest include themselves. Second
 """
 
 import argparse
-import resource
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
@@ -64,7 +62,11 @@ def build(form: str, vectors_file: Path, path: Path) -> tuple[float, int]:
 
 
 def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if psutil.MACOS else 1024)
+    """Bytes; not of getrusage, which begins at what the parent had. Linux only."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("/proc/self/status has no VmHWM")
 
 
 def answer_of(form: str, path: Path) -> Answer:
