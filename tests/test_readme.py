@@ -118,7 +118,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 def test_every_block_of_python_compiles() -> None:
     found = blocks(GUIDE, "python")
-    assert len(found) == 5  # pandas, Spark ML, DuckDB, Spark, gensim
+    assert len(found) == 7  # pandas, Spark ML, DuckDB, Spark, gensim, USearch, Faiss
     for number, code in enumerate(found):
         compile(code, f"Python block {number + 1}", "exec")
 
