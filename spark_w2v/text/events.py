@@ -4,20 +4,23 @@ from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from spark_w2v.text.arrow_arrays import cast
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 from spark_w2v.types import Int64Array
 
 
-def join_rows(batches: Iterator[pa.RecordBatch], longest: int) -> Iterator[pa.RecordBatch]:
+def join_rows(batches: Iterator[pa.RecordBatch], longest: int, buckets: int) -> Iterator[pa.RecordBatch]:
     """LINES of sorted rows, from batches that may end anywhere.
 
     A row that is bad is a line of its own. A group of more than SEGMENT_WORDS rows is several lines, which are cut
     where a sentence ends anyway; no more rows are held at a time.
 
     Args:
-        batches: path_hash, first, second: the group; word, reason; and weight if there are any.
+        batches: group, null of a bad row; word, a string or a whole number; reason; and weight if there are any.
         longest: words of the longest sentence.
+        buckets: number of buckets, to which the groups are dealt by what is left of their division by it.
     """
     most = max(longest, SEGMENT_WORDS // longest * longest)
     waiting: pa.RecordBatch | None = None
@@ -27,10 +30,10 @@ def join_rows(batches: Iterator[pa.RecordBatch], longest: int) -> Iterator[pa.Re
             continue
         starts = _starts(rows, most)
         if starts[-1]:
-            yield _lines(rows.slice(0, starts[-1]), starts[:-1])
+            yield _lines(rows.slice(0, starts[-1]), starts[:-1], buckets)
         waiting = rows.slice(starts[-1])
     if waiting is not None:
-        yield _lines(waiting, _starts(waiting, most))
+        yield _lines(waiting, _starts(waiting, most), buckets)
 
 
 def _joint(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
@@ -40,12 +43,9 @@ def _joint(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
 
 def _starts(rows: pa.RecordBatch, most: int) -> Int64Array:
     """(lines,) the row at which each line starts."""
-    reason = rows.column("reason").to_numpy()
-    bad = reason != NO_REASON
-    changes = bad[1:] | bad[:-1]
-    for name in ("path_hash", "first", "second"):
-        column = rows.column(name).to_numpy()
-        changes |= column[1:] != column[:-1]
+    bad = rows.column("reason").to_numpy() != NO_REASON
+    group = _groups(rows)
+    changes = bad[1:] | bad[:-1] | (group[1:] != group[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     sizes = np.diff(starts, append=len(rows))
     if (sizes > most).any():
@@ -55,15 +55,21 @@ def _starts(rows: pa.RecordBatch, most: int) -> Int64Array:
     return np.asarray(starts, np.int64)
 
 
-def _lines(rows: pa.RecordBatch, starts: Int64Array) -> pa.RecordBatch:
-    reason = rows.column("reason").take(pa.array(starts))
+def _groups(rows: pa.RecordBatch) -> Int64Array:
+    """(rows,) the group of each row, 0 of a bad one."""
+    return np.asarray(pc.fill_null(rows.column("group"), 0).to_numpy(), np.int64)
+
+
+def _lines(rows: pa.RecordBatch, starts: Int64Array, buckets: int) -> pa.RecordBatch:
+    reason = rows.column("reason").to_numpy()[starts].astype(np.int32)
     offsets = np.append(starts, len(rows)).astype(np.int32)
-    is_bad = pa.array(reason.to_numpy() != NO_REASON)
+    words = rows.column("word")
+    words = words.cast(pa.string()) if pa.types.is_integer(words.type) else cast(words, pa.string())
     columns = {
-        "path_hash": rows.column("path_hash").take(pa.array(starts)),
+        "path_hash": pa.array(_groups(rows)[starts] % buckets),
         "start": pa.array(np.zeros(len(starts), np.int64)),
-        "value": pa.ListArray.from_arrays(pa.array(offsets), rows.column("word").cast(pa.string()), mask=is_bad),
-        "reason": reason,
+        "value": pa.ListArray.from_arrays(pa.array(offsets), words, mask=pa.array(reason != NO_REASON)),
+        "reason": pa.array(reason),
     }
     if "weight" in rows.schema.names:
         columns["weight"] = pa.array(np.maximum.reduceat(rows.column("weight").to_numpy(), starts))

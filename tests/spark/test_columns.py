@@ -285,6 +285,12 @@ def test_events_are_the_sentences_of_the_same_sessions_as_arrays(spark: "SparkSe
     assert vocabulary.counters(grouped) == vocabulary.counters(one)
 
 
+def test_words_of_events_may_be_decimals_without_digits_after_the_point(spark: "SparkSession") -> None:
+    frame = events_of(spark).selectExpr("s", "t", "cast(item as decimal(20, 0)) as item")
+    found = sentences(corpus.read_text_frame(frame, settings(**OF_EVENTS)))
+    assert sorted(found) == ["11 9 100 10", "12 13", "8"]
+
+
 def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "SparkSession") -> None:
     rows = [(1, 1, 5), (1, 1, 6), (1, 2, 7), (2, 1, 8)]
     keys = {**OF_EVENTS, "group_by": "s, t", "order_by": ""}
