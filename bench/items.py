@@ -30,11 +30,11 @@ WHOLE = 200  # words to each side: more than the largest basket has
 SEEDS = (1, 2, 3)
 GRID: dict[str, tuple[Any, ...]] = {
     "window": (5, 20, "sentence"),
-    "max_contexts": (50, 10),
     "noise_exponent": (0.75, 0.0, -0.5),
     "subsample": (1e-3, 0.0),
     "rate": (0.025, 0.05, 0.1),
     "epochs": (5, 15),
+    "max_contexts": (50, 10),
 }
 # The keys of GRID that a system has, with its own defaults: where the search begins.
 START: dict[str, dict[str, Any]] = {

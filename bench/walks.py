@@ -130,13 +130,14 @@ class Bench:
     """Both systems in one session, on one graph and one file of walks.
 
     Args:
+        walks: per node.
         partitions: of MLlib; ours has two.
     """
 
-    def __init__(self, graph: Graph, scratch: Path, epochs: int, partitions: int) -> None:
+    def __init__(self, graph: Graph, scratch: Path, walks: int, epochs: int, partitions: int) -> None:
         self.graph, self.scratch, self.epochs, self.partitions = graph, scratch, epochs, partitions
         self.walks = scratch / "walks.parquet"
-        steps = random_walks(graph, WALKS, LENGTH, 1)
+        steps = random_walks(graph, walks, LENGTH, 1)
         write(graph, steps, self.walks)
         inside = (graph.community[graph.edges[:, 0]] == graph.community[graph.edges[:, 1]]).mean()
         facts = f"{graph.ids.size:,} nodes, {len(graph.edges):,} edges, {inside:.0%} within a community"
@@ -209,13 +210,14 @@ def main() -> int:
     parser.add_argument("--nodes", type=int, default=100_000)
     parser.add_argument("--communities", type=int, default=500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--walks", type=int, default=WALKS, help="per node")
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--mllib-partitions", type=int, default=2)
     options = parser.parse_args()
     OUTPUT.parent.mkdir(parents=True, exist_ok=True)
     OUTPUT.write_text("")
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
-        how = Path(scratch), options.epochs, options.mllib_partitions
+        how = Path(scratch), options.walks, options.epochs, options.mllib_partitions
         smaller = planted_graph(options.nodes // SMALLER, options.communities // SMALLER, 2)
         bench = Bench(smaller, *how)
         chosen = {system: bench.best(system) for system in ("ours", "mllib")}
