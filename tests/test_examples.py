@@ -109,7 +109,7 @@ def test_every_block_of_the_readme_and_the_guide_runs(belongings: Path) -> None:
     assert (belongings / "my-vectors.bin").exists()
 
 
-@pytest.mark.parametrize("page", ["docs/tutorial-words.md", "docs/tutorial-sessions.md"])
+@pytest.mark.parametrize("page", ["docs/tutorial-words.md", "docs/tutorial-sessions.md", "docs/tutorial-graphs.md"])
 def test_every_block_of_a_tutorial_runs(page: str, checkout: Path) -> None:
     found = blocks(page)
     assert {language for language, _ in found} == {"sh", "python"}
