@@ -158,10 +158,16 @@ def weight_units(weight: "Column") -> "Column":
     return F.when(number.between(0, MOST_WEIGHT), F.round(number * UNITS).cast("int"))
 
 
+def no_reason() -> "Column":
+    """The reason of a row that is not bad."""
+    # Cast, or Spark warns of each comparison with it that it is always true.
+    return F.lit(NO_REASON).cast("int")
+
+
 def reason_of_rows(schema: T.StructType) -> "Column":
     """The reason why a row is bad, as its reader says: of CSV, it has other fields than the first line has names."""
     if CORRUPT not in schema.names:
-        return F.lit(NO_REASON)
+        return no_reason()
     return F.when(column_named(CORRUPT).isNotNull(), COUNTERS.index("malformed_lines")).otherwise(NO_REASON)
 
 

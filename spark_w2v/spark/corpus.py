@@ -213,7 +213,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
     """
     c, ready_made = corpus_config, corpus_config.tokenizer == "none"
     kind = T.ArrayType(T.StringType()) if ready_made else T.StringType()
-    reason, beginning, units, id_type = F.lit(NO_REASON), None, None, None
+    reason, beginning, units, id_type = columns.no_reason(), None, None, None
     if c.format == "text":
         if ready_made:
             refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')

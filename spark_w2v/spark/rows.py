@@ -61,7 +61,7 @@ def sentences_in_order(
     counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).first()
     assert counted is not None, "an aggregate without groups has one row"
     buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
-    reason, of_line = F.lit(NO_REASON), []
+    reason, of_line = columns.no_reason(), []
     if weight is not None:
         reason = columns.with_reason_of_weight(reason, F.col("weight"))
         of_line = [F.coalesce("weight", F.lit(0)).alias("weight")]
