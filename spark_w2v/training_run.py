@@ -210,8 +210,8 @@ class TrainingRun:
         """Write the table before the output is published: a run that fails here can be resumed."""
         self.clock.begin("writing the table")
         name, run = self._request.settings.output.table, self._request.run_id
-        rows = vector_rows(session, vocabulary, training.vectors()[0])
-        write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"))
+        with vector_rows(session, vocabulary, training.vectors()[0]) as rows:
+            write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"))
 
     def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
         """The files of the input; None of a DataFrame or of tables."""

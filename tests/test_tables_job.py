@@ -112,7 +112,7 @@ def test_the_vectors_go_to_a_table_that_is_replaced_in_one_step(
     spark: SparkSession, events: Any, tmp_path: Path, database: str
 ) -> None:
     events.createOrReplaceTempView("clicks")
-    config = changed(output={"table": f"{database}.vectors"})
+    before = list(Path(spark.sparkContext._temp_dir).glob("tmp*"))
     for number in (1, 2, 3):
         config = changed(output={"table": f"{database}.vectors"}, training={"seed": number})
         spark_w2v.train("clicks", tmp_path / "runs", config=config, run_id=f"night-{number}")
@@ -124,6 +124,8 @@ def test_the_vectors_go_to_a_table_that_is_replaced_in_one_step(
         assert np.array([row.vector for row in rows], np.float32).tobytes() == np.asarray(found.vectors).tobytes()
         properties = {row["key"]: row["value"] for row in spark.sql(f"show tblproperties {database}.vectors").collect()}
         assert properties["spark_w2v.run"] == f"night-{number}"
+    # Nothing of the vectors stays in the session.
+    assert list(Path(spark.sparkContext._temp_dir).glob("tmp*")) == before
     # That of the night before stays, for those who are reading.
     assert len(list((tmp_path / "shop").iterdir())) == 2
 

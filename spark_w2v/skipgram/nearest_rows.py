@@ -12,7 +12,7 @@ from spark_w2v.types import BoolArray, Float32Array, Int64Array
 # A tile of cosines = 8 MB: the product of two matrices is as fast as with larger ones, and the tile is still in a cache
 # when its largest values are looked for.
 TILE_QUERIES, TILE_ROWS = 512, 4096
-# Candidates of a query that wait, in multiples of K. = as often as log(waiting) they are sorted
+# Candidates of a query that wait to be sorted, in multiples of K: with more, sorting is rarer and the limit older.
 WAITING = 4
 
 
@@ -104,10 +104,11 @@ class _Tile:
         order = np.lexsort((row, -cosine, query))
         query = query[order]
         begins = np.searchsorted(query, np.arange(self._size))
-        kept = order[np.arange(query.size) - begins[query] < self._top]
-        self._waiting = [(query[np.arange(query.size) - begins[query] < self._top], row[kept], cosine[kept])]
+        is_kept = np.arange(query.size) - begins[query] < self._top
+        kept, query = order[is_kept], query[is_kept]
+        self._waiting = [(query, row[kept], cosine[kept])]
         self._waits = kept.size
-        counts = np.bincount(self._waiting[0][0], minlength=self._size)
+        counts = np.bincount(query, minlength=self._size)
         full = counts == self._top
         ends = np.cumsum(counts)
         self._least[full, 0] = cosine[kept][ends[full] - 1]

@@ -1,5 +1,6 @@
 """The vectors of a run as rows of Spark, which never are in the driver's JVM or in one process of Python at once."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -31,8 +32,11 @@ def vector_schema(id_type: str | None) -> T.StructType:
     return found
 
 
-def vector_rows(session: "SparkSession", vocabulary: Vocabulary, vectors: Rows) -> "DataFrame":
-    """Return word, id, word_id, count and vector: the most frequent words first; id only where words are numbers.
+@contextlib.contextmanager
+def vector_rows(session: "SparkSession", vocabulary: Vocabulary, vectors: Rows) -> Iterator["DataFrame"]:
+    """Give word, id, word_id, count and vector: the most frequent words first; id only where words are numbers.
+
+    The rows can be computed as long as the context lasts; then Spark gives back what it holds of the vectors.
 
     Args:
         vectors: (V, D), by word_id.
@@ -60,4 +64,8 @@ def vector_rows(session: "SparkSession", vocabulary: Vocabulary, vectors: Rows) 
 
     found = session.range(0, len(chunks), 1, len(chunks)).mapInArrow(read, VECTORS)
     ids = [] if vocabulary.id_type is None else [F.col("word").cast(vocabulary.id_type).alias("id")]
-    return found.select("word", *ids, "word_id", "count", "vector")
+    try:
+        yield found.select("word", *ids, "word_id", "count", "vector")
+    finally:
+        for sent in chunks:
+            sent.destroy()
