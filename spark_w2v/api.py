@@ -11,10 +11,11 @@ from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
 from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
+from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.session import own_job_group, start_session
 from spark_w2v.terminal import shown
-from spark_w2v.training_run import STARTING, Request, TrainingRun
+from spark_w2v.training_run import STARTING, TrainingRun
 
 
 def train(

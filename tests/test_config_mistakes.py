@@ -16,7 +16,10 @@ def write(tmp_path: Path) -> Write:
     ("content", "sentence"),
     [
         ("[training]\nlearning_rte = 1\n", "unknown key training.learning_rte; did you mean training.learning_rate?"),
-        ("[corpus]\nmin_count = 1\n", "unknown key corpus.min_count; did you mean vocabulary.min_count?"),
+        (
+            "[corpus]\nmin_count = 1\n",
+            "unknown key corpus.min_count; did you mean phrases.min_count or vocabulary.min_count?",
+        ),
         (
             '[output]\ncheckpoint = "round"\n',
             'output.checkpoint = "round" is not one of its values; it must be "epoch", "none" or "sweep"; "sweep" '
@@ -33,7 +36,8 @@ def write(tmp_path: Path) -> Write:
         ("[trainign]\nepochs = 3\n", "unknown section [trainign]; did you mean [training]?"),
         (
             "[spark]\n",
-            "unknown section [spark]; the sections are [corpus], [vocabulary], [training], [output], [exchange].",
+            "unknown section [spark]; "
+            "the sections are [corpus], [phrases], [vocabulary], [training], [output], [exchange].",
         ),
         ("epochs = 3\n", "epochs = 3 is outside of every section; did you mean training.epochs?"),
         ("training = 3\n", "training = 3 is a whole number; it must be a section, [training]."),
@@ -127,6 +131,30 @@ def write(tmp_path: Path) -> Write:
             "[vocabulary]\nmax_words = 1\n",
             "vocabulary.max_words = 1 leaves one word, which cannot be trained, as it has no other word near it; it "
             "must be at least 2, or 0 for all words.",
+        ),
+        (
+            '[phrases]\nlist = "p"\npasses = 2\n',
+            "phrases.passes = 2 searches for phrases, and phrases.list names those of an earlier run; give one of "
+            "them.",
+        ),
+        (
+            '[phrases]\nscore = "npmi"\n',
+            'phrases.score = "npmi" is at most 1, so no pair is above phrases.threshold = 10; give a threshold '
+            "below 1, such as 0.5.",
+        ),
+        (
+            '[phrases]\ndelimiter = " "\n',
+            'phrases.delimiter = " " has white space, which stands between words; give another one, such as "_".',
+        ),
+        (
+            '[vocabulary]\nwords = "w"\nkeep_missing = true\n',
+            'vocabulary.words = "w" gives no other word a vector, and vocabulary.keep_missing keeps those of an '
+            "earlier run; leave one of them out.",
+        ),
+        (
+            "[training]\nlast_learning_rate = 0.1\n",
+            "training.last_learning_rate = 0.1 is above training.learning_rate = 0.05, and the rate falls; give at "
+            "most that.",
         ),
         (
             '[corpus]\ntokenizer = "none"\n',

@@ -1,11 +1,12 @@
-"""A previous run's output → the initial vectors of a run on new text.
+"""A previous run's output, or vectors of another program → the initial vectors of a run on new text.
 
 V words of the new run, U of the previous one, D dimensions.
 """
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
+import logging
+import os
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,26 +14,36 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
+from spark_w2v.given.vector_files import open_vectors
 from spark_w2v.runs import embeddings
-from spark_w2v.runs.embeddings import StoredEmbeddings
+from spark_w2v.runs.ids import directory_of
+from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.text.encoding import Vocabulary
-from spark_w2v.types import Float32Array, Int32Array
+from spark_w2v.text.messages import counted
+from spark_w2v.types import BoolArray, Float32Array, Int32Array
+
+log = logging.getLogger("spark_w2v")
 
 WORDS = 1 << 16  # words that go into the digest at a time
 
 
 class PreviousModel(NamedTuple):
-    """A finished run.
+    """Words and vectors that were there before.
 
     Args:
-        words: (U,) strings, unique.
-        embeddings: its vectors, read when they are needed.
+        words: (U,) strings, unique; null for a row that is left out.
+        chunks: iterates over its center and context vectors, (n, D) each, which are read when they are needed.
         digest: of words and vectors.
     """
 
     words: pa.StringArray
-    embeddings: StoredEmbeddings
+    chunks: Callable[[], Iterator[tuple[Float32Array, ...]]]
     digest: str
+
+    @property
+    def known(self) -> pa.StringArray:
+        """The words without those that are left out."""
+        return self.words.drop_null()
 
 
 class InitialVectors(NamedTuple):
@@ -42,27 +53,34 @@ class InitialVectors(NamedTuple):
         rows: word ids (n,) of the new run with their center and context vectors (n, D) at a time; read from the
             previous run meanwhile.
         change: how many words are known, new and gone; JSON-able.
+        is_known: (V,) whether a word of the new run has vectors.
     """
 
     rows: Iterator[tuple[Int32Array, Float32Array, Float32Array]]
     change: dict[str, Any]
+    is_known: BoolArray
 
 
-def read(output: Path, dimensions: int) -> PreviousModel:
-    """Read a finished run: all its words, and its vectors once, a batch at a time, for the digest.
+def read(place: str, dimensions: int) -> PreviousModel:
+    """Read a finished run or a file of vectors: all its words, and its vectors once, a batch at a time.
+
+    The context vectors of a file, which has none, are zeros, as those of an untrained model.
 
     Args:
+        place: of the output, or of a file of this host.
         dimensions: D of the new run.
 
     Raises:
-        OutputError: it is not a finished run, or its vectors have another length.
+        OutputError: it is neither, or its vectors have another length.
     """
-    found = embeddings.open_embeddings(output)
-    if found.dimensions != dimensions:
-        raise OutputError(
-            f"--init {output}: its vectors have {found.dimensions} dimensions and training.dimensions is "
-            f"{dimensions}; they must be the same."
-        )
+    if is_local(place) and os.path.exists(path := local_path(place)) and not os.path.isdir(path):
+        file = open_vectors(path)
+        _check_dimensions(place, file.dimensions, dimensions)
+        if left_out := file.words.null_count:
+            log.warning("%s: %s left out, not UTF-8 or there before", place, counted(left_out, "word"))
+        return PreviousModel(file.words, file.chunks, file.digest)
+    found = embeddings.open_embeddings(directory_of(place))
+    _check_dimensions(place, found.dimensions, dimensions)
     digest = hashlib.sha256()
     for name in ("center", "context"):
         for (rows,) in found.chunks(name):
@@ -70,7 +88,15 @@ def read(output: Path, dimensions: int) -> PreviousModel:
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
-    return PreviousModel(found.words, found, digest.hexdigest()[:16])
+    return PreviousModel(found.words, lambda: found.chunks("center", "context"), digest.hexdigest()[:16])
+
+
+def _check_dimensions(place: str, found: int, needed: int) -> None:
+    if found != needed:
+        raise OutputError(
+            f"--init {place}: its vectors have {found} dimensions and training.dimensions is {needed}; they must be "
+            "the same."
+        )
 
 
 def begin(previous: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
@@ -85,15 +111,17 @@ def begin(previous: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
     change = {
         "known": known_words,
         "new": int((~known).sum()),
-        "vanished": len(words) - known_words,
+        "vanished": len(words) - words.null_count - known_words,
         "vanished_but_kept": int((known & absent).sum()),
     }
-    return InitialVectors(_known_rows(previous.embeddings, ids), change)
+    return InitialVectors(_known_rows(previous.chunks(), ids), change, known)
 
 
-def _known_rows(stored: StoredEmbeddings, ids: Int32Array) -> Iterator[tuple[Int32Array, Float32Array, Float32Array]]:
+def _known_rows(
+    chunks: Iterator[tuple[Float32Array, ...]], ids: Int32Array
+) -> Iterator[tuple[Int32Array, Float32Array, Float32Array]]:
     start = 0
-    for center, context in stored.chunks("center", "context"):
+    for center, context in chunks:
         some = ids[start : start + len(center)]
         known = some >= 0
         yield some[known], center[known], context[known]
@@ -104,11 +132,13 @@ def summary(output: str, change: dict[str, Any]) -> str:
     """Describe the change in one line for the log.
 
     Args:
-        change: of InitialVectors, and held_out_loss: of the new text, with the vectors as they come.
+        change: of InitialVectors; induced: how many new words begin with vectors from their contexts; and
+            held_out_loss: of the new text, with the vectors as they come.
     """
     kept = ", which stay" if change["vanished_but_kept"] else ", which leave" if change["vanished"] else ""
+    induced = f" ({change['induced']:,} of them from their contexts)" if change["induced"] else ""
     loss = "" if change["held_out_loss"] is None else f"; held out {change['held_out_loss']:.4f}"
     return (
-        f"starting from {output}: {change['known']:,} known words, {change['new']:,} new, "
+        f"starting from {output}: {change['known']:,} known words, {change['new']:,} new{induced}, "
         f"{change['vanished']:,} vanished{kept}{loss}"
     )

@@ -9,7 +9,8 @@ neither this package nor msgspec. A file is TOML and nothing in it is executed; 
 
 from spark_w2v.config.keys import KEYS, SECTIONS, reference
 from spark_w2v.config.reading import as_dict, from_dict, load
-from spark_w2v.config.sections import LARGEST_INT, Config, Corpus, Exchange, Output, Training, Vocabulary
+from spark_w2v.config.sections import Config, Exchange, Output, Training
+from spark_w2v.config.text_sections import LARGEST_INT, Corpus, Phrases, Vocabulary
 from spark_w2v.errors import ConfigError
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Corpus",
     "Exchange",
     "Output",
+    "Phrases",
     "Training",
     "Vocabulary",
     "as_dict",

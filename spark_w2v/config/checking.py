@@ -1,6 +1,7 @@
 """Checks of the values that a user gave; each refusal is one sentence."""
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -8,7 +9,8 @@ import msgspec
 from rapidfuzz import fuzz, process
 
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
-from spark_w2v.config.sections import Config, Corpus
+from spark_w2v.config.sections import Config
+from spark_w2v.config.text_sections import Corpus
 from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
 from spark_w2v.errors import ConfigError
 
@@ -79,12 +81,48 @@ def _contradictions(config: Config) -> Iterator[tuple[str, str]]:
             "vocabulary.max_words = 1 leaves one word, which cannot be trained, as it has no other word near it; it "
             "must be at least 2, or 0 for all words.",
         )
+    yield from _contradictions_of_words(config)
     exchange = config.exchange
     if not exchange.first_port <= exchange.last_port or (exchange.last_port and not exchange.first_port):
         yield (
             "exchange.last_port" if exchange.last_port else "exchange.first_port",
             f"exchange.first_port = {exchange.first_port} and exchange.last_port = {exchange.last_port} are not a "
             "range of ports; give both, the first not above the last, or neither.",
+        )
+
+
+def _contradictions_of_words(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys on phrases, words and rates that do not go together."""
+    phrases, training = config.phrases, config.training
+    if phrases.list and phrases.passes:
+        yield (
+            "phrases.passes",
+            f"phrases.passes = {phrases.passes} searches for phrases, and phrases.list names those of an earlier run; "
+            "give one of them.",
+        )
+    if phrases.score == "npmi" and phrases.threshold >= 1:
+        yield (
+            "phrases.score",
+            f'phrases.score = "npmi" is at most 1, so no pair is above phrases.threshold = {phrases.threshold:g}; '
+            "give a threshold below 1, such as 0.5.",
+        )
+    if re.search(r"\s", phrases.delimiter):
+        yield (
+            "phrases.delimiter",
+            f"phrases.delimiter = {as_toml(phrases.delimiter)} has white space, which stands between words; give "
+            'another one, such as "_".',
+        )
+    if config.vocabulary.words and config.vocabulary.keep_missing:
+        yield (
+            "vocabulary.words",
+            f"vocabulary.words = {as_toml(config.vocabulary.words)} gives no other word a vector, and "
+            "vocabulary.keep_missing keeps those of an earlier run; leave one of them out.",
+        )
+    if training.last_learning_rate > training.learning_rate:
+        yield (
+            "training.last_learning_rate",
+            f"training.last_learning_rate = {training.last_learning_rate:g} is above training.learning_rate = "
+            f"{training.learning_rate:g}, and the rate falls; give at most that.",
         )
 
 
@@ -122,8 +160,13 @@ def nearest(name: str, names: Iterable[str], least: float = 60) -> str | None:
     return None if found is None else found[0]
 
 
+def keys_named(name: str) -> str | None:
+    """Return the keys of this name, of any section, as a sentence says them; None where there is none."""
+    return " or ".join(key.path for key in KEYS.values() if key.name == name) or None
+
+
 def refuse_section(section: str, table: Any, place: str) -> NoReturn:
-    owner = next((key.path for key in KEYS.values() if key.name == section), None)
+    owner = keys_named(section)
     if owner and not isinstance(table, Mapping):
         raise ConfigError(
             f"{place}: {section} = {as_toml(table)} is outside of every section; did you mean {owner}?",
@@ -136,7 +179,7 @@ def refuse_section(section: str, table: Any, place: str) -> NoReturn:
 
 def refuse_key(path: str, place: str) -> NoReturn:
     section, _, name = path.partition(".")
-    near = next((key.path for key in KEYS.values() if key.name == name), None)  # the right key, in another section
+    near = keys_named(name)  # the right key, in another section
     if near is None and (match := nearest(name, SECTIONS[section])) is not None:
         near = f"{section}.{match}"
     near = near or nearest(path, KEYS, least=75)

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from spark_w2v.config.checking import Given, check, refuse_key, refuse_section
+from spark_w2v.config.checking import Given, check, keys_named, refuse_key, refuse_section
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.sections import Config
 from spark_w2v.config.wording import as_toml, kind_of
@@ -122,7 +122,7 @@ def _given_in_override(override: str) -> dict[str, Given]:
         example = f"{path}={as_toml(KEYS[path].default)}" if path in KEYS else "training.epochs=3"
         raise ConfigError(f"{place}: has no value; it must be section.key=value, as in {example}.")
     if "." not in path:
-        owner = next((key.path for key in KEYS.values() if key.name == path), None)
+        owner = keys_named(path)
         hint = f"did you mean {owner}?" if owner else "it must be section.key=value, as in training.epochs=3."
         raise ConfigError(f"{place}: has no section; {hint}")
     if path not in KEYS:

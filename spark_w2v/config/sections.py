@@ -1,158 +1,11 @@
-"""The sections of the configuration, with the range, default and description of every key."""
+"""The configuration, and its sections on the training and on what it writes."""
 
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-LARGEST_INT = 2**31 - 1  # word ids and positions are int32
-
-
-class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The input, and how it becomes words."""
-
-    format: Annotated[
-        Literal["text", "jsonl", "parquet", "orc", "csv", "avro", "table"],
-        Meta(
-            description=(
-                "Kind of the input: files with one sentence or document a line, one JSON object a line, Parquet, ORC, "
-                "CSV with a line of names, or Avro; or tables that Spark's catalog knows by the names given as input."
-            ),
-        ),
-    ] = "text"
-    column: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            description="Column or field that holds the text, or an array of ready-made words; with group_by, one "
-            "word. doc.body is the field body of the column doc. Not used by text.",
-        ),
-    ] = "text"
-    where: Annotated[
-        str,
-        Meta(
-            description=(
-                "Condition in Spark SQL that a row has to meet to be read, such as day = '2026-01-31'. Not for text, "
-                "nor for jsonl without group_by."
-            ),
-        ),
-    ] = ""
-    group_by: Annotated[
-        str,
-        Meta(
-            description=(
-                "Columns, separated by commas, of rows that hold one word each: all rows with the same values make one "
-                'sentence. Needs tokenizer = "none".'
-            ),
-        ),
-    ] = ""
-    order_by: Annotated[
-        str,
-        Meta(
-            description=(
-                "Columns, separated by commas, that order the rows of a group; rows that are equal in them are ordered "
-                "by the word."
-            ),
-        ),
-    ] = ""
-    weight: Annotated[
-        str,
-        Meta(
-            description=(
-                "Column or field with the weight of a sentence, 0 to 1,000: its words count and are trained on as "
-                "often as if the sentence were there so many times; a fraction is met on average over the epochs. With "
-                "group_by the largest weight of the rows counts. Empty: all weights are 1."
-            ),
-        ),
-    ] = ""
-    tokenizer: Annotated[
-        Literal["words", "whitespace", "regex", "none"],
-        Meta(
-            description=(
-                "How text becomes words: runs of letters and digits with their inner marks, whatever stands between "
-                "white space, what corpus.pattern matches, or nothing to do because the column holds ready-made words."
-            ),
-        ),
-    ] = "words"
-    pattern: Annotated[
-        str,
-        Meta(
-            description=(
-                'RE2 regular expression of one word; needed by tokenizer = "regex" and refused with any other.'
-            ),
-        ),
-    ] = ""
-    unspaced: Annotated[
-        Literal["whole", "characters", "bigrams"],
-        Meta(
-            description=(
-                'What tokenizer = "words" makes of letters that are written without spaces between the words (Chinese, '
-                "Japanese, Thai, Lao, Khmer, Burmese): one word of all up to the next other character, a word of each, "
-                "or a word of each two that follow each other."
-            ),
-        ),
-    ] = "whole"
-    lower_case: Annotated[bool, Meta(description="Lower-case the text before it is split into words.")] = True
-    max_sentence_words: Annotated[
-        int,
-        Meta(
-            ge=2,
-            le=LARGEST_INT,
-            description="Words of the longest sentence; a longer line is split, not dropped.",
-            extra={"too_small": "a sentence of one word has no pair to train on"},
-        ),
-    ] = 1000
-    max_word_length: Annotated[
-        int,
-        Meta(ge=1, le=LARGEST_INT, description="Characters of the longest word; longer ones are skipped and counted."),
-    ] = 100
-    max_bad_fraction: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            le=1.0,
-            description=(
-                "Share of lines that may be bad (unreadable, not UTF-8, without the column); more stop the run before "
-                "training."
-            ),
-        ),
-    ] = 0.01
-
-
-class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Which words get a vector, and which of their occurrences are trained on."""
-
-    min_count: Annotated[
-        int, Meta(ge=1, le=LARGEST_INT, description="Occurrences in the corpus that a word needs to get a vector.")
-    ] = 5
-    max_words: Annotated[
-        int,
-        Meta(
-            ge=0,
-            le=LARGEST_INT,
-            description="Words to keep, the most frequent first, 2 or more; 0 keeps all that min_count lets through.",
-        ),
-    ] = 0
-    subsample: Annotated[
-        float,
-        Meta(
-            ge=0.0,
-            lt=1.0,
-            description=(
-                "Share of the corpus above which a word counts as frequent and some of its occurrences are skipped (t "
-                "of Mikolov et al. 2013); 0 skips none."
-            ),
-        ),
-    ] = 1e-3
-    keep_missing: Annotated[
-        bool,
-        Meta(
-            description=(
-                "With --init: every word of the earlier run stays, also one that the text has less often than "
-                "min_count or not at all, in addition to the max_words of the text. Not used without --init."
-            ),
-        ),
-    ] = False
+from spark_w2v.config.text_sections import LARGEST_INT, Corpus, Phrases, Vocabulary
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -182,11 +35,20 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[int, Meta(ge=1, le=10_000)] | Literal["sentence"],
         Meta(
             description=(
-                "Words to each side of the center that it may reach; each time from 1 to this many, at random. "
-                '"sentence": all other words of the sentence, whatever their order.'
+                'Words to each side of the center that it may reach. "sentence": all other words of the sentence, '
+                "whatever their order."
             ),
         ),
     ] = 5
+    shrink_window: Annotated[
+        bool,
+        Meta(
+            description=(
+                "A center reaches from 1 to window words to each side, each time at random, so that near words are "
+                'trained on more often; false: always window words. Not used with "sentence".'
+            ),
+        ),
+    ] = True
     max_contexts: Annotated[
         int,
         Meta(
@@ -224,6 +86,17 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             extra={"too_large": "a larger step throws the vectors about instead of teaching them"},
         ),
     ] = 0.05
+    last_learning_rate: Annotated[
+        float,
+        Meta(
+            ge=0.0,
+            le=1.0,
+            description=(
+                "Size of the last step, at most learning_rate: with the same value the rate stays. 0 falls to a "
+                "10,000th of learning_rate, as word2vec.c."
+            ),
+        ),
+    ] = 0.0
     syncs_per_epoch: Annotated[
         int, Meta(ge=1, le=100_000, description="Averages of the replicas per epoch. Not used by blocks.")
     ] = 1
@@ -393,6 +266,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """The whole configuration. `load` and `from_dict` check it; calling the class does not."""
 
     corpus: Corpus = msgspec.field(default_factory=Corpus)
+    phrases: Phrases = msgspec.field(default_factory=Phrases)
     vocabulary: Vocabulary = msgspec.field(default_factory=Vocabulary)
     training: Training = msgspec.field(default_factory=Training)
     output: Output = msgspec.field(default_factory=Output)

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from spark_w2v.config.sections import LARGEST_INT
+from spark_w2v.config.text_sections import LARGEST_INT
 
 
 def is_kind(value: Any, kind: msgspec.inspect.Type) -> bool:

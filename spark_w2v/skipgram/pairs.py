@@ -300,6 +300,7 @@ class PairSampler:
         held_out: share of the sentences that are never trained on.
         blocks: block and row of each word.
         max_contexts: contexts of a center, which are drawn from its whole sentence; 0 for those of a window.
+        shrinks: whether the reach of a center is drawn, and not always the largest.
     """
 
     keep: Float32Array
@@ -308,6 +309,7 @@ class PairSampler:
     held_out: float
     blocks: Blocks
     max_contexts: int = 0
+    shrinks: bool = True
 
     def held_out_sentences(self, place: tuple[int, ...], sentences: int) -> BoolArray:
         """Return (sentences,) True for the sentences of a segment that are held out, in every epoch the same.
@@ -318,8 +320,10 @@ class PairSampler:
         return generator(self.seed, HELD_OUT, *place).random(sentences) < self.held_out
 
     def draw(self, words: int, rng: np.random.Generator) -> npt.NDArray[Any]:
-        """Draw what decides on the contexts of each center, (words,): its reach, or its rank in its sentence."""
-        return rng.random(words) if self.max_contexts else draw_reach(words, self.window, rng)
+        """Return what decides on the contexts of each center, (words,): its reach, or its rank in its sentence."""
+        if self.max_contexts:
+            return rng.random(words)
+        return draw_reach(words, self.window, rng) if self.shrinks else np.full(words, self.window, np.int16)
 
     def pairs(
         self,

@@ -116,13 +116,14 @@ SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothin
 MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
 
 
-def window_contexts(window: int) -> float:
+def window_contexts(window: int, shrinks: bool = True) -> float:
     """Return the expected contexts of a center within a window, and a few more: sentences end.
 
     Args:
         window: largest reach.
+        shrinks: whether the reach is drawn, and not always the largest.
     """
-    return window + 1.0
+    return window + 1.0 if shrinks else 2.0 * window
 
 
 def expected_pairs(load: float, contexts: float) -> float:
@@ -178,6 +179,10 @@ def why_no_more(scheme: str, vocabulary: int, load: float, contexts: float) -> s
 LEAST_RATE = 1e-4  # share of the first learning rate, as in word2vec.c
 
 
-def learning_rate(first: float, done: float) -> float:
-    """Return the learning rate when the share `done` of the run is done: it falls linearly, to LEAST_RATE at least."""
-    return first * max(LEAST_RATE, 1.0 - done)
+def learning_rate(first: float, last: float, done: float) -> float:
+    """Return the learning rate when the share `done` of the run is done: it falls linearly, to LEAST_RATE at least.
+
+    Args:
+        first, last: rates at the beginning and at the end of the run.
+    """
+    return max(first * LEAST_RATE, first * (1.0 - done) + last * done)

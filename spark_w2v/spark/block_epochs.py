@@ -125,7 +125,7 @@ class BlockEpoch:
         epoch, epochs: number of the epoch, from 0, and number of epochs of the run.
         edges: (S + 1,) edges of its sweeps.
         dimensions: D.
-        learning_rate: first learning rate of the run.
+        rates: first and last learning rate of the run.
         snapshots: whether parameters come back after each sweep, not only after the last.
         exchange: how processes reach each other.
         make: creates files for the parameters of the end of a sweep.
@@ -137,7 +137,7 @@ class BlockEpoch:
     epochs: int
     edges: Float64Array
     dimensions: int
-    learning_rate: float
+    rates: tuple[float, float]
     snapshots: bool
     exchange: ExchangeSettings
     make: Callable[[int], ParameterFiles]
@@ -202,7 +202,7 @@ class BlockEpoch:
         store = FileStore(blocks, parameters, self.make)
         part = DriverPart(exchange, store)
         spec = TaskSpec(
-            exchange, self.epoch, self.edges, self.epochs, self.learning_rate, (host, node.port), self.exchange.ports,
+            exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
             secret,
         )  # fmt: skip
         # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.

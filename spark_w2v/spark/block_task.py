@@ -38,7 +38,7 @@ class TaskSpec:
         epoch: from 0.
         edges: (S + 1,) edges of the epoch's sweeps.
         epochs: number of epochs of the run.
-        learning_rate: first learning rate of the run.
+        rates: first and last learning rate of the run.
         driver: host and port of the driver's part.
         ports: first and last port that a task may listen on.
         secret: proves that two processes belong to this attempt; it is sent in no other way.
@@ -48,7 +48,7 @@ class TaskSpec:
     epoch: int
     edges: Float64Array
     epochs: int
-    learning_rate: float
+    rates: tuple[float, float]
     driver: tuple[str, int]
     ports: tuple[int, int]
     secret: bytes = field(repr=False)
@@ -56,7 +56,7 @@ class TaskSpec:
     def rate(self, number: int) -> float:
         """Return the learning rate before a round, from the share of the run that is scheduled before it."""
         done = done_before(number, self.exchange.ring.blocks, self.edges)
-        return learning_rate(self.learning_rate, (self.epoch + done) / self.epochs)
+        return learning_rate(*self.rates, (self.epoch + done) / self.epochs)
 
 
 def train_with(run_spec: "Broadcast[RunSpec]", spec: TaskSpec) -> TaskFunction:

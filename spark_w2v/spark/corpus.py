@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     # Executors import this module, and need neither the configuration nor msgspec.
     from spark_w2v.config import Corpus
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("spark_w2v")
 
 Result = TypeVar("Result")
 
@@ -89,6 +89,25 @@ def read(
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
     return _cut(lines, _tokenizer(corpus_config), places, id_type)
+
+
+def read_text(
+    session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", outputs: Sequence[str] = ()
+) -> tuple["DataFrame", list[str]]:
+    """SEGMENTS of files or tables, and the paths of the files in their order.
+
+    Args:
+        outputs: paths that are written to, and not read.
+
+    Raises:
+        ConfigError: there is nothing to read.
+    """
+    if corpus_config.format == "table":
+        return read_tables(session, paths, corpus_config), []
+    found = list_files(session, paths, corpus_config.format, outputs)
+    for line in inputs.summary(found):
+        log.info(line)
+    return read(session, paths, corpus_config, found), [file.path for file in found.files]
 
 
 def _tokenizer(corpus_config: "Corpus") -> Tokenizer:

@@ -6,6 +6,7 @@ never on partitioning.
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
@@ -17,23 +18,51 @@ from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of
+from spark_w2v.text.messages import some
 from spark_w2v.text.weights import BITS, UNITS
+from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame
 
 
+@dataclass(frozen=True)
+class WordLists:
+    """Words, strings each once, that decide on the vocabulary next to their counts.
+
+    Args:
+        known: kept in any case, also where they do not occur.
+        given: the words that are kept if they occur at all, and no others; None for any word.
+        stop: words that are never kept.
+    """
+
+    known: pa.Array | None = None
+    given: pa.Array | None = None
+    stop: pa.Array | None = None
+
+    def allowed(self, counted: "DataFrame") -> "DataFrame":
+        """Rows with a column `word`, without those of words that the lists rule out."""
+        create = counted.sparkSession.createDataFrame
+        if self.given is not None:
+            counted = counted.join(create(pa.table({"word": self.given})), "word", "left_semi")
+        if self.stop is not None:
+            counted = counted.join(create(pa.table({"word": self.stop})), "word", "left_anti")
+        return counted
+
+
+ANY_WORD = WordLists()
+
+
 def count_words(
-    segments: "DataFrame", min_count: int, max_words: int = 0, known: pa.Array | None = None, weighted: bool = False
+    segments: "DataFrame", min_count: int, max_words: int = 0, lists: WordLists = ANY_WORD, weighted: bool = False
 ) -> Vocabulary:
     """The vocabulary of SEGMENTS.
 
     Args:
         segments: persisted by the caller, or the corpus is read once more by whatever comes next.
-        min_count: occurrences that a word needs.
+        min_count: occurrences that a word needs, unless words are given.
         max_words: words to keep, the most frequent first; 0 keeps all.
-        known: strings, words that are kept in any case, also where they do not occur.
         weighted: the sentences have weights; a count is the sum of those of its word, rounded.
 
     Raises:
@@ -48,18 +77,27 @@ def count_words(
         .agg(count.alias("count"))
         .persist()
     )
+    known = lists.known
+    if known is not None and lists.stop is not None:
+        known = known.filter(pc.invert(pc.is_in(known, value_set=lists.stop.cast(known.type))))
+    if lists.given is not None:
+        min_count = 1
     try:
         # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
         # comes to the driver.
-        steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
-        counts, words = steps["count"].to_numpy(), steps["words"].to_numpy()
+        counts, words = _steps(counted)
         total, distinct = int((counts * words).sum()), int(words.sum())
+        allowed = lists.allowed(counted)
+        if allowed is not counted:
+            counts, words = _steps(allowed)
         enough = counts >= min_count
         if not enough.any() and (known is None or not total):
+            if total and not len(counts):
+                _refuse_lists(lists)
             _refuse_empty(total, distinct, int(counts[0]) if len(counts) else 0, min_count)
         if max_words and words[enough].sum() > max_words:
             min_count = int(counts[np.searchsorted(np.cumsum(words), max_words)])
-        kept = counted.where(F.col("count") >= min_count).toArrow()
+        kept = allowed.where(F.col("count") >= min_count).select("word", "count").toArrow()
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
@@ -75,6 +113,21 @@ def count_words(
     if isinstance(kept_words, pa.ChunkedArray):
         kept_words = pa.concat_arrays(kept_words.chunks)
     return Vocabulary(kept_words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+
+
+def _steps(counted: "DataFrame") -> tuple[Int64Array, Int64Array]:
+    """Return each count that words have, descending, and the number of words that have it."""
+    steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
+    return steps["count"].to_numpy(), steps["words"].to_numpy()
+
+
+def _refuse_lists(lists: WordLists) -> NoReturn:
+    if lists.given is None:
+        raise ConfigError("no word is left: every word of the text is one of vocabulary.stop_words; give other ones.")
+    raise ConfigError(
+        f"no word is left: none of the {len(lists.given):,} words of vocabulary.words occurs in the text, such as "
+        f"{some(lists.given.slice(0, 3).to_pylist())}; check the file, and corpus.lower_case."
+    )
 
 
 def _with_known(kept: pa.Table, occurring: pa.Table, known: pa.Array) -> pa.Table:

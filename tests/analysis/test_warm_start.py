@@ -18,6 +18,7 @@ from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.spark import vocabulary
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
+from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.encoding import Vocabulary
 from tests.support.planted import SETTINGS, WORDS, counts_of, rows_of_text, segments_of
 
@@ -47,8 +48,9 @@ def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(
 ) -> None:
     if is_small:
         small_row_groups(monkeypatch)
-    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
-    rows, change = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
+    earlier = warm_start.read(str(finished(tmp_path / "earlier", EARLIER)), 3)
+    rows, change, is_known = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
+    assert is_known.tolist() == [True, False, True, True]
     matrices = [embeddings.read(tmp_path / "earlier").vectors, embeddings.read_context(tmp_path / "earlier")]
     found: dict[int, list[Any]] = {}
     parts = list(rows)
@@ -64,7 +66,7 @@ def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(
 
 
 def test_the_vectors_are_of_the_run_that_was_read_whatever_is_published_over_it(tmp_path: Path) -> None:
-    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    earlier = warm_start.read(str(finished(tmp_path / "earlier", EARLIER)), 3)
     before = embeddings.read(tmp_path / "earlier").vectors
     shutil.rmtree(tmp_path / "earlier")
     finished(tmp_path / "earlier", EARLIER, seed=2)
@@ -73,32 +75,35 @@ def test_the_vectors_are_of_the_run_that_was_read_whatever_is_published_over_it(
 
 
 def test_the_change_counts_words_that_stay_without_having_occurred_as_vanished(tmp_path: Path) -> None:
-    earlier = warm_start.read(finished(tmp_path / "earlier", EARLIER), 3)
+    earlier = warm_start.read(str(finished(tmp_path / "earlier", EARLIER)), 3)
     begun = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "gone": 0, "the": 0, "é": 0}))
     assert begun.change == {"known": 1, "new": 1, "vanished": 3, "vanished_but_kept": 3}
-    assert warm_start.summary("old", {**begun.change, "held_out_loss": 2.5}) == (
+    assert warm_start.summary("old", {**begun.change, "induced": 0, "held_out_loss": 2.5}) == (
         "starting from old: 1 known words, 1 new, 3 vanished, which stay; held out 2.5000"
+    )
+    assert "1 new (1 of them from their contexts), 3" in warm_start.summary(
+        "old", {**begun.change, "induced": 1, "held_out_loss": None}
     )
 
 
 def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
     finished(tmp_path / "earlier", EARLIER)
     with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4; they must be the same"):
-        warm_start.read(tmp_path / "earlier", 4)
+        warm_start.read(str(tmp_path / "earlier"), 4)
 
 
 def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
     runs = {"a": (EARLIER, 1), "b": (EARLIER, 2), "c": ([*EARLIER[:3], "dog"], 1), "d": (EARLIER, 1)}
-    digests = {name: warm_start.read(finished(tmp_path / name, *run), 3).digest for name, run in runs.items()}
+    digests = {name: warm_start.read(str(finished(tmp_path / name, *run)), 3).digest for name, run in runs.items()}
     assert len(set(digests.values())) == 3
     assert digests["a"] == digests["d"]
 
 
 def test_the_digest_does_not_depend_on_how_the_tables_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = warm_start.read(finished(tmp_path / "whole", EARLIER), 3).digest
+    whole = warm_start.read(str(finished(tmp_path / "whole", EARLIER)), 3).digest
     small_row_groups(monkeypatch)
     monkeypatch.setattr(warm_start, "WORDS", 1)
-    assert warm_start.read(finished(tmp_path / "cut", EARLIER), 3).digest == whole
+    assert warm_start.read(str(finished(tmp_path / "cut", EARLIER)), 3).digest == whole
     # As earlier versions made it, so that their runs can be begun with and resumed.
     content = embeddings.read(tmp_path / "cut").vectors.tobytes() + embeddings.read_context(tmp_path / "cut").tobytes()
     assert whole == hashlib.sha256(content + "\0".join(EARLIER).encode()).hexdigest()[:16]
@@ -108,7 +113,7 @@ def test_the_digest_does_not_depend_on_how_the_tables_are_cut(tmp_path: Path, mo
 def test_known_words_stay_whatever_their_count(spark: SparkSession, max_words: int, found: str) -> None:
     segments = segments_of(spark, {"e": 4, "d": 3, "c": 9, "b": 3, "a": 2, "f": 1})
     known = pa.array(["z", "a", "c", "b", "x"])
-    result = vocabulary.count_words(segments, min_count=3, max_words=max_words, known=known)
+    result = vocabulary.count_words(segments, min_count=3, max_words=max_words, lists=WordLists(known=known))
     assert "".join(result.words.to_pylist()) == found
     counts = {"c": 9, "e": 4, "b": 3, "d": 3, "a": 2, "x": 0, "z": 0}
     assert result.counts.tolist() == [counts[word] for word in found]
@@ -117,7 +122,9 @@ def test_known_words_stay_whatever_their_count(spark: SparkSession, max_words: i
 
 
 def test_a_text_of_known_words_alone_needs_none_that_is_frequent(spark: SparkSession) -> None:
-    result = vocabulary.count_words(segments_of(spark, {"a": 2, "f": 1}), min_count=9, known=pa.array(["f"]))
+    result = vocabulary.count_words(
+        segments_of(spark, {"a": 2, "f": 1}), min_count=9, lists=WordLists(known=pa.array(["f"]))
+    )
     assert result.words.to_pylist() == ["f"]
 
 
@@ -151,3 +158,17 @@ def test_training_leaves_the_vectors_of_words_that_do_not_occur_as_they_were(
         assert np.array_equal(start[WORDS:], end[WORDS:])
         assert not np.array_equal(start[0], end[0])
         assert np.isfinite(end).all()
+
+
+def test_a_file_of_vectors_gives_known_words_their_vectors_and_contexts_of_zeros(tmp_path: Path) -> None:
+    (tmp_path / "v.txt").write_bytes(b"5 3\nthe 1 2 3\ncat 4 5 6\nthe 7 8 9\n\xff 1 1 1\ngone 2 2 2\n")
+    earlier = warm_start.read(str(tmp_path / "v.txt"), 3)
+    assert earlier.known.to_pylist() == ["the", "cat", "gone"]
+    begun = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3}))
+    ((ids, center, context),) = begun.rows
+    assert ids.tolist() == [2, 0]
+    assert center.tolist() == [[1, 2, 3], [4, 5, 6]]
+    assert not context.any()
+    assert begun.change == {"known": 2, "new": 1, "vanished": 1, "vanished_but_kept": 0}
+    with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4"):
+        warm_start.read(str(tmp_path / "v.txt"), 4)

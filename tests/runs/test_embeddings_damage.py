@@ -187,7 +187,7 @@ def test_an_output_that_is_not_whole_is_refused_whatever_reads_it(
         "open_embeddings": lambda: [
             list(embeddings.open_embeddings(output).chunks(name)) for name in ("center", "context")
         ],
-        "warm start": lambda: warm_start.read(output, 6),
+        "warm start": lambda: warm_start.read(str(output), 6),
     }
     for name, reader in readers.items():
         with pytest.raises(OutputError) as refused:

@@ -148,6 +148,16 @@ def test_a_center_is_paired_with_all_of_its_sentence_within_one_reach() -> None:
     assert found == enumerate_pairs(sentences, reach)
 
 
+def test_a_window_that_does_not_shrink_reaches_to_its_end_from_every_center() -> None:
+    window, blocks = 4, some_blocks(600, 3)
+    sampler = PairSampler(np.ones(600, np.float32), window, 9, 0.0, blocks, shrinks=False)
+    lengths = np.random.default_rng(2).multinomial(600, np.full(60, 1 / 60)).astype(np.int32)
+    found = words_of(sampler.pairs(PLACE, np.arange(600, dtype=np.int32), lengths, 0, WHOLE)[0], blocks)
+    ends = np.cumsum(lengths)
+    sentences = [list(range(end - length, end)) for end, length in zip(ends, lengths, strict=True)]
+    assert found == enumerate_pairs(sentences, [window] * 600)
+
+
 def test_the_mean_reach_is_half_of_the_window_and_one() -> None:
     for window in (1, 2, 5, 10):
         reach = draw_reach(100_000, window, np.random.default_rng(window))

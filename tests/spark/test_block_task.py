@@ -49,7 +49,7 @@ def train_buckets(monkeypatch: pytest.MonkeyPatch, rounds: list[int]) -> list[tu
         damping=0.1,
     )  # fmt: skip
     exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
-    spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, 0.05, ("", 0), (0, 0), b"")
+    spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0), ("", 0), (0, 0), b"")
     rows = np.zeros((3, 3), np.float32)
     buckets = [Bucket(number, 0, 0, rows, rows.copy()) for number in rounds]
     part: Any = SimpleNamespace(
@@ -65,7 +65,7 @@ def train_buckets(monkeypatch: pytest.MonkeyPatch, rounds: list[int]) -> list[tu
 def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
     found = [(step.first_rate, step.last_rate) for step, _ in train_buckets(monkeypatch, [0, 1, 2, 3])]
     before = [0, 0.125, 0.25, 0.625, 1]  # share of the second epoch that is trained
-    rates = [learning_rate(0.05, (1 + share) / 2) for share in before]
+    rates = [learning_rate(0.05, 0.0, (1 + share) / 2) for share in before]
     assert found == list(itertools.pairwise(rates))
 
 

@@ -81,7 +81,7 @@ def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run:
                 prefix = np.uint64((sweep << codec.block | i) << codec.block | j)
                 pairs = codec.shorten(keys[keys >> np.uint64(2 * codec.row) == prefix])
                 rates = [
-                    learning_rate(s.learning_rate, (epoch + done_before(n, count, edges)) / s.epochs)
+                    learning_rate(*s.rates, (epoch + done_before(n, count, edges)) / s.epochs)
                     for n in (number, number + 1)
                 ]
                 noise = BlockNoise.of(blocks.of(run_spec.noise, j), s.dimensions)
@@ -293,6 +293,26 @@ def test_the_rate_of_each_sync_of_replicas_begins_where_that_of_the_one_before_e
     training = made(spark, tmp_path, replace(SETTINGS, scheme="replicas", slices=3))
     for _ in training.run():
         pass
-    rates = [learning_rate(SETTINGS.learning_rate, part / 6) for part in range(7)]
+    rates = [learning_rate(*SETTINGS.rates, part / 6) for part in range(7)]
     assert np.allclose([step.first_rate for step in steps], rates[:-1], rtol=1e-12)
     assert np.allclose([step.last_rate for step in steps], rates[1:], rtol=1e-12)
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_the_rate_ends_where_it_is_to_end(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    training = made(spark, tmp_path, replace(SETTINGS, scheme=scheme, last_learning_rate=0.04))
+    rates = [progress.metrics["learning_rate"] for progress in training.run() if progress.metrics]
+    assert rates == pytest.approx([0.045, 0.04])
+    falling = made(spark, tmp_path / "other", replace(SETTINGS, scheme=scheme))
+    for _ in falling.run():
+        pass
+    assert not np.array_equal(falling.vectors()[0][:], training.vectors()[0][:])
+
+
+def test_a_window_that_does_not_shrink_has_more_pairs(spark: SparkSession, tmp_path: Path) -> None:
+    pairs = []
+    for shrinks in (True, False):
+        training = made(spark, tmp_path / str(shrinks), replace(SETTINGS, shrinks=shrinks, epochs=1))
+        (metrics,) = [progress.metrics for progress in training.run() if progress.metrics]
+        pairs.append(metrics["pairs"])
+    assert 1.2 < pairs[1] / pairs[0] < 2

@@ -14,6 +14,7 @@ from spark_w2v import config
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.tables import ENCODED
+from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import encode_segment
 from tests.support.planted import segments_of
@@ -131,3 +132,40 @@ def test_a_piece_without_known_words_is_left_out(spark: "SparkSession", tmp_path
         (0, [0, 0], [2]),
         (2, [0, 0], [1, 1]),
     ]
+
+
+COUNTS = {"e": 2, "d": 2, "c": 9, "b": 3, "a": 3, "f": 1}
+
+
+@pytest.mark.parametrize(
+    ("lists", "max_words", "words"),
+    [
+        (WordLists(given=pa.array(["f", "d", "x", "c"])), 0, "cdf"),
+        (WordLists(given=pa.array(["f", "d", "x", "c"])), 2, "cd"),
+        (WordLists(stop=pa.array(["c", "x", "d"])), 0, "abe"),
+        (WordLists(given=pa.array(["f", "d", "c"]), stop=pa.array(["c"])), 0, "df"),
+        (WordLists(known=pa.array(["z", "c", "f"]), stop=pa.array(["c", "z"])), 0, "abdef"),
+    ],
+)
+def test_lists_of_words_decide_on_the_vocabulary(
+    spark: "SparkSession", lists: WordLists, max_words: int, words: str
+) -> None:
+    found = vocabulary.count_words(segments_of(spark, COUNTS), 2, max_words, lists)
+    assert "".join(found.words.to_pylist()) == words
+    assert found.counts.tolist() == [COUNTS[word] for word in words]
+    assert (found.total_words, found.distinct_words) == (20, 6)
+
+
+@pytest.mark.parametrize(
+    ("lists", "sentence"),
+    [
+        (
+            WordLists(given=pa.array(["X", "Y"])),
+            "none of the 2 words of vocabulary.words occurs in the text, such as X, Y",
+        ),
+        (WordLists(stop=pa.array(list("abcdef"))), "every word of the text is one of vocabulary.stop_words"),
+    ],
+)
+def test_lists_that_leave_no_word_are_named(spark: "SparkSession", lists: WordLists, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=lists)

@@ -1,0 +1,249 @@
+"""Vectors in the formats of word2vec: text, as fastText writes .vec and GloVe without the first line, and binary.
+
+A file is read as a stream, twice: when it is opened, to the end, and when its vectors are needed. Nothing in it is
+executed or unpickled, and it is a text or a binary file by what is in it, not by its name.
+
+U words, D dimensions.
+"""
+
+import gzip
+import hashlib
+import re
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, NamedTuple, NoReturn, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v.errors import OutputError
+from spark_w2v.storage.files import open_file, reason
+from spark_w2v.types import Float32Array
+
+CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
+MOST_WORD_BYTES = 10_000
+MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
+MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
+MOST_DIMENSIONS = 10_000  # as training.dimensions
+GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
+GIVE = "give the output of a finished run, or vectors in word2vec's text or binary format"
+
+
+class Layout(NamedTuple):
+    """How the vectors of a file are written.
+
+    Args:
+        rows: U as the first line says; None without such a line.
+        start: bytes before the first word.
+    """
+
+    is_binary: bool
+    rows: int | None
+    dimensions: int
+    start: int
+
+
+class VectorFile:
+    """The words and center vectors of a file that has been read to its end once.
+
+    Args:
+        words: (U,) strings; null where a word was there before, or is not UTF-8.
+        dimensions: D.
+        digest: of words and vectors.
+    """
+
+    def __init__(self, path: Path, layout: Layout, words: pa.StringArray, digest: str) -> None:
+        self.words, self.dimensions, self.digest = words, layout.dimensions, digest
+        self._path, self._layout = path, layout
+
+    def chunks(self) -> Iterator[tuple[Float32Array, Float32Array]]:
+        """Iterate over the rows, (n, D) each: center vectors, and context vectors, which are zeros.
+
+        Raises:
+            OutputError: the file has changed, or cannot be read any more.
+        """
+        rows = 0
+        for words, center in _read(self._path, self._layout):
+            rows += len(words)
+            yield center, np.zeros_like(center)
+        if rows != len(self.words):
+            raise OutputError(f"--init {self._path}: has changed while it was read; start again.")
+
+
+def open_vectors(path: Path) -> VectorFile:
+    """Read a file of vectors to its end.
+
+    Raises:
+        OutputError: one sentence on what is wrong with it.
+    """
+    layout = _layout(path)
+    digest, words = hashlib.sha256(), list[bytes]()
+    for some, center in _read(path, layout):
+        digest.update(np.ascontiguousarray(center).data)
+        words += some
+    digest.update(b"\0".join(words))
+    spellings = pa.array(list(map(_decoded, words)), pa.string())
+    first = np.zeros(len(words), np.bool_)
+    first[pc.index_in(spellings.unique(), value_set=spellings).to_numpy()] = True
+    spellings = pc.if_else(pa.array(first), spellings, pa.scalar(None, pa.string()))
+    return VectorFile(path, layout, spellings, digest.hexdigest()[:16])
+
+
+def _decoded(word: bytes) -> str | None:
+    try:
+        return word.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _refuse(path: Path, found: str) -> NoReturn:
+    raise OutputError(f"--init {path}: {found}; {GIVE}.")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, gzipped or not; what reading it raises becomes one sentence."""
+    try:
+        with open_file(path) as file:
+            if file.peek(2)[:2] == GZIP:
+                with gzip.open(file) as unzipped:
+                    yield cast(IO[bytes], unzipped)
+            else:
+                yield file
+    except EOFError:
+        _refuse(path, "the gzip file is cut off")
+    except (OSError, ValueError, zlib.error) as error:
+        if isinstance(error, OutputError):
+            raise
+        _refuse(path, f"cannot be read ({reason(error)})")
+
+
+def _layout(path: Path) -> Layout:
+    """Return how a file is written, from its first bytes."""
+    longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * MOST_DIMENSIONS
+    with _opened(path) as file:
+        line = file.readline(longest)
+        header = re.fullmatch(rb"\s*(\d{1,18})\s+(\d{1,18})\s*", line)
+        second = file.readline(longest) if header else b""
+    if not line:
+        _refuse(path, "is empty")
+    if line.startswith(PICKLE):
+        _refuse(path, "is a pickle, which is never opened; gensim's save_word2vec_format writes what can be read")
+    if line.startswith(FASTTEXT):
+        _refuse(path, "is a model of fastText, which has its vectors in the file .vec")
+    if header is None:
+        numbers = line.split()[1:]
+        if not numbers or _numbers(line, len(numbers)) is None or not line.endswith(b"\n"):
+            _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
+        return Layout(False, None, len(numbers), 0)
+    rows, dimensions = int(header[1]), int(header[2])
+    if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:
+        _refuse(path, f"its first line says {rows:,} words of {dimensions:,} dimensions")
+    is_text = _numbers(second, dimensions) is not None or _numbers(second, len(second.split()) - 1) is not None
+    return Layout(not is_text, rows, dimensions, len(line))
+
+
+def _numbers(line: bytes, dimensions: int) -> tuple[bytes, Float32Array] | None:
+    """Return word and vector of a line of text; None if it is something else."""
+    word, *numbers = line.rstrip().rsplit(b" ", dimensions)
+    if len(numbers) != dimensions or not word or dimensions < 1:
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            return word, np.array([float(number) for number in numbers], np.float64).astype(np.float32)
+    except ValueError:
+        return None
+
+
+def _read(path: Path, layout: Layout) -> Iterator[tuple[list[bytes], Float32Array]]:
+    """Iterate over words and (n, D) vectors of a file.
+
+    Raises:
+        OutputError: one sentence on what is wrong with it.
+    """
+    rows = 0
+    with _opened(path) as file:
+        file.read(layout.start)
+        for words, vectors in (_read_binary if layout.is_binary else _read_text)(path, file, layout):
+            finite = np.isfinite(vectors).all(axis=1)
+            if not finite.all():
+                _refuse(path, f"the vector of word {rows + 1 + int(np.argmin(finite)):,} is not finite")
+            rows += len(words)
+            yield words, vectors
+    if layout.rows is not None and rows < layout.rows:
+        _refuse(path, f"ends after {rows:,} words, and its first line says {layout.rows:,}")
+
+
+def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[list[bytes], Float32Array]]:
+    d, rows = layout.dimensions, 0
+    longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * d
+    size = max(1, CHUNK_BYTES // (4 * d))
+    while True:
+        lines = list[bytes]()
+        while len(lines) < size and (line := file.readline(longest)):
+            lines.append(line)
+        while lines and not lines[-1].strip() and (len(lines) < size):  # at the end of the file
+            lines.pop()
+        if not lines:
+            return
+        if layout.rows is None and rows + len(lines) > MOST_WORDS:
+            _refuse(path, f"has more than {MOST_WORDS:,} words")
+        if layout.rows is not None and rows + len(lines) > layout.rows:
+            _refuse(path, f"goes on after the {layout.rows:,} words that its first line says")
+        words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, d, rows)
+        rows += len(words)
+        yield words, vectors
+
+
+def _rows(lines: list[bytes], dimensions: int) -> tuple[list[bytes], Float32Array] | None:
+    """Return words and vectors of lines of text; None where a line is not a word without spaces, and its numbers."""
+    parts = [line.rstrip().partition(b" ") for line in lines]
+    if any(rest.count(b" ") != dimensions - 1 for _, _, rest in parts):
+        return None
+    joined = pa.array([b" ".join(rest for _, _, rest in parts)], pa.large_binary())
+    try:
+        numbers = pc.cast(pc.split_pattern(joined.cast(pa.large_string()), " ").values, pa.float32())
+    except pa.ArrowInvalid:
+        return None
+    return [word for word, _, _ in parts], numbers.to_numpy().reshape(len(lines), dimensions)
+
+
+def _rows_one_by_one(path: Path, lines: list[bytes], dimensions: int, before: int) -> tuple[list[bytes], Float32Array]:
+    """As _rows, also of words with spaces; a line that is something else is refused by its number."""
+    words, vectors = list[bytes](), np.empty((len(lines), dimensions), np.float32)
+    for number, line in enumerate(lines):
+        found = _numbers(line, dimensions)
+        if found is None:
+            _refuse(path, f"word {before + number + 1:,} is not followed by {dimensions:,} numbers")
+        words.append(found[0])
+        vectors[number] = found[1]
+    return words, vectors
+
+
+def _read_binary(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[list[bytes], Float32Array]]:
+    assert layout.rows is not None, "a binary file has a first line"
+    d, rows, left = layout.dimensions, 0, b""
+    size = max(CHUNK_BYTES, 2 * (4 * d + MOST_WORD_BYTES))
+    while more := file.read(size):
+        content, place = left + more, 0
+        words, parts = list[bytes](), list[bytes]()
+        while rows + len(words) < layout.rows:
+            space = content.find(b" ", place, place + MOST_WORD_BYTES)
+            if space < 0 and len(content) - place > MOST_WORD_BYTES:
+                _refuse(path, f"word {rows + len(words) + 1:,} does not end within {MOST_WORD_BYTES:,} bytes")
+            end = space + 1 + 4 * d
+            if space < 0 or end > len(content):
+                break
+            words.append(content[place:space].lstrip(b"\n"))
+            parts.append(content[space + 1 : end])
+            place = end
+        rows, left = rows + len(words), content[place:]
+        if words:
+            yield words, np.frombuffer(b"".join(parts), "<f4").reshape(len(words), d)
+        if rows == layout.rows:
+            if (left + file.read(1)).strip():
+                _refuse(path, f"goes on after the {layout.rows:,} words that its first line says")
+            return

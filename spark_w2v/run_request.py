@@ -1,0 +1,116 @@
+"""What a run is asked for: what it reads, and what identifies it."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from spark_w2v import config as configuration
+from spark_w2v.callbacks import EpochCallback
+from spark_w2v.config import Config
+from spark_w2v.errors import UserError
+from spark_w2v.given.phrase_lists import read_phrases
+from spark_w2v.given.word_lists import read_words
+from spark_w2v.pipeline import ResolvedConfig
+from spark_w2v.spark.vocabulary import WordLists
+
+if TYPE_CHECKING:
+    from spark_w2v.spark.tables import DataFrame
+
+
+@dataclass
+class Request:
+    """Request of a run; the options of jobs/train.py.
+
+    Args:
+        input: paths, or a DataFrame with the column `corpus.column`.
+        callbacks: called after each epoch with its metrics; the run ends after an epoch for which one returns true.
+        begun: set once the output is open, so a store has let the run write to it.
+    """
+
+    settings: Config
+    input: "Sequence[str] | DataFrame"
+    output: str
+    init: str | None = None
+    resume: bool = False
+    overwrite: bool = False
+    run_id: str | None = None
+    publish: bool = True
+    tensorboard: str | None = None
+    mlflow: bool = False
+    callbacks: Sequence[EpochCallback] = ()
+    begun: bool = field(default=False, init=False)
+
+    @property
+    def paths(self) -> list[str]:
+        """The paths of the input; none of a DataFrame."""
+        return list(self.input) if isinstance(self.input, Sequence) else []
+
+    @cached_property
+    def word_lists(self) -> WordLists:
+        """The words of the files that the configuration names.
+
+        Raises:
+            UserError: one cannot be read.
+        """
+        vocabulary = self.settings.vocabulary
+        return WordLists(
+            given=read_words(vocabulary.words, "vocabulary.words") if vocabulary.words else None,
+            stop=read_words(vocabulary.stop_words, "vocabulary.stop_words") if vocabulary.stop_words else None,
+        )
+
+    @cached_property
+    def phrases(self) -> pa.Table | None:
+        """The phrases of the list that the configuration names.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        path = self.settings.phrases.list
+        return read_phrases(path) if path else None
+
+    def check_passwords(self) -> None:
+        """Refuse paths with a password, as they are logged and kept in run.json.
+
+        Raises:
+            UserError: one has a password in it.
+        """
+        for path in [*self.paths, self.output]:
+            if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
+                raise UserError(
+                    f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to "
+                    "Spark's configuration or to the environment."
+                )
+
+    def parameters(self) -> dict[str, Any]:
+        """Return what the run is configured by, one name per key."""
+        sections = configuration.as_dict(self.settings)
+        keys = {f"{section}.{key}": value for section, found in sections.items() for key, value in found.items()}
+        return {"input": " ".join(self.paths) or "a DataFrame", "output": self.output, **keys}
+
+    def fingerprint(self, resolved: ResolvedConfig, init: str | None) -> dict[str, Any]:
+        """Return what has to be the same for a resumed run to have the same result, as far as it is known at the start.
+
+        Args:
+            init: digest of the vectors that the run starts from; None without.
+        """
+        decisive = configuration.as_dict(self.settings)
+        del decisive["exchange"], decisive["output"]["keep_runs"], decisive["output"]["table"]
+        for name, words in (("words", self.word_lists.given), ("stop_words", self.word_lists.stop)):
+            decisive["vocabulary"][name] = "" if words is None else _digest(words)
+        decisive["phrases"]["list"] = "" if self.phrases is None else _digest(*self.phrases.columns)
+        # "init" is there without --init too, so that a run without it does not resume one with it.
+        given = {} if init is None else {"digest": init}
+        inputs = self.paths if isinstance(self.input, Sequence) else ["a DataFrame"]
+        return {"input": inputs, **decisive, "resolved": resolved.facts(), "init": given}
+
+
+def _digest(*columns: pa.Array) -> str:
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update("\n".join(map(str, column.to_pylist())).encode() + b"\0")
+    return digest.hexdigest()[:16]

@@ -1,0 +1,147 @@
+"""Vectors that other programs wrote are read as those programs mean them; files that are none get one sentence."""
+
+import gzip
+import os
+import pickle
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gensim.models import KeyedVectors
+
+from spark_w2v.errors import OutputError
+from spark_w2v.given import vector_files
+from spark_w2v.given.vector_files import VectorFile, open_vectors
+from spark_w2v.types import Float32Array
+
+WORDS = ["the", "é", "new york", "日本", "_x_"]
+ROWS = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
+
+
+def by_gensim(path: Path, is_binary: bool, words: list[str] = WORDS, rows: Float32Array = ROWS) -> Path:
+    vectors = KeyedVectors(rows.shape[1])
+    vectors.add_vectors([word.replace(" ", "_") for word in words], rows)
+    vectors.save_word2vec_format(path, binary=is_binary)
+    return path
+
+
+def center(file: VectorFile) -> Float32Array:
+    chunks = list(file.chunks())
+    assert all(not context.any() and context.shape == rows.shape for rows, context in chunks)
+    return np.concatenate([rows for rows, _ in chunks])
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+@pytest.mark.parametrize("is_zipped", [True, False])
+@pytest.mark.parametrize("chunk", [1, 24, 1 << 20])
+def test_vectors_of_gensim_are_read_to_the_bit(
+    tmp_path: Path, is_binary: bool, is_zipped: bool, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", chunk)
+    path = by_gensim(tmp_path / "vectors", is_binary)
+    if is_zipped:
+        path.write_bytes(gzip.compress(path.read_bytes()))
+    found = open_vectors(path)
+    assert found.words.to_pylist() == ["the", "é", "new_york", "日本", "_x_"]
+    assert found.dimensions == 3
+    assert np.array_equal(center(found), ROWS)
+
+
+def test_binary_files_with_a_line_end_after_each_vector_are_those_of_the_original_program(tmp_path: Path) -> None:
+    content = b"5 3\n" + b"".join(
+        word.encode() + b" " + row.tobytes() + b"\n" for word, row in zip(WORDS, ROWS, strict=True)
+    )
+    (tmp_path / "v").write_bytes(content.replace(b"new york", b"new_york"))
+    assert np.array_equal(center(open_vectors(tmp_path / "v")), ROWS)
+
+
+@pytest.mark.parametrize("header", ["5 3\n", ""])
+@pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
+def test_text_of_fasttext_and_of_glove_is_read_with_words_that_have_spaces(
+    tmp_path: Path, header: str, end: str
+) -> None:
+    lines = [f"{word} {' '.join(map(repr, row.tolist()))}{end}" for word, row in zip(WORDS, ROWS, strict=True)]
+    (tmp_path / "v.vec").write_text(header + "".join(lines), newline="")
+    found = open_vectors(tmp_path / "v.vec")
+    assert found.words.to_pylist() == WORDS
+    assert np.array_equal(center(found), ROWS)
+
+
+def test_a_word_that_comes_again_or_is_not_utf8_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"4 1\na 1\n\xff 2\na 3\nb 4\n")
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["a", None, None, "b"]
+    assert center(found).tolist() == [[1], [2], [3], [4]]
+
+
+def test_the_digest_changes_with_a_word_and_with_a_number(tmp_path: Path) -> None:
+    digests = set()
+    for content in (b"a 1 2\nb 3 4\n", b"a 1 2\nc 3 4\n", b"a 1 2\nb 3 5\n", b"b 1 2\na 3 4\n"):
+        (tmp_path / "v").write_bytes(content)
+        digests.add(open_vectors(tmp_path / "v").digest)
+    assert len(digests) == 4
+
+
+def binary(rows: int, says: str) -> bytes:
+    return says.encode() + b"".join(b"w%d " % row + np.array([row, 1], np.float32).tobytes() for row in range(rows))
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"", "is empty"),
+        (b"\n", "its first line says neither"),
+        (b"3\n", "its first line says neither"),
+        (b"hello world\nmore of it\n", "its first line says neither"),
+        (b"a 1 2", "its first line says neither"),
+        (b"\0" * 100_000, "its first line says neither"),
+        (b"a" * 1_000_000, "its first line says neither"),
+        (pickle.dumps({"a": 1}), "is a pickle, which is never opened"),
+        (b"\xba\x16\x4f\x2f\x0c\0\0\0", "is a model of fastText"),
+        (b"2 0\n\n", "says 2 words of 0 dimensions"),
+        (b"0 2\n", "says 0 words of 2 dimensions"),
+        (b"999999999999 2\na 1 2\n", "says 999,999,999,999 words of 2 dimensions"),
+        (b"2 99999\na 1 2\n", "says 2 words of 99,999 dimensions"),
+        (b"3 2\na 1 2\nb 3 4\n", "ends after 2 words, and its first line says 3"),
+        (b"1 2\na 1 2\nb 3 4\n", "goes on after the 1 words"),
+        (b"2 3\na 1 2\nb 3 4\n", "word 1 is not followed by 3 numbers"),
+        (b"2 2\na 1 2\nb 3\n", "word 2 is not followed by 2 numbers"),
+        (b"2 2\na 1 2\nb 3 x\n", "word 2 is not followed by 2 numbers"),
+        (b"2 2\na 1 2\nb 3 nan\n", "the vector of word 2 is not finite"),
+        (b"2 2\na 1 2\nb 3 1e99\n", "the vector of word 2 is not finite"),
+        (b"a 1 2\nb 3\n", "word 2 is not followed by 2 numbers"),
+        (binary(2, "3 2\n"), "ends after 2 words, and its first line says 3"),
+        (binary(2, "1 2\n"), "goes on after the 1 words"),
+        (binary(2, "2 2\n")[:-1], "ends after 1 words, and its first line says 2"),
+        (binary(1, "2 2\n") + b"x" * 20_000, "word 2 does not end within 10,000 bytes"),
+        (binary(1, "2 2\n") + b"b \0\0\0\0\0\0\x80\x7f", "the vector of word 2 is not finite"),
+        (gzip.compress(binary(2, "2 2\n"))[:-5], "the gzip file is cut off"),
+        (gzip.compress(b"2 2\n" + b"a" * 10_000_000), "is not followed by 2 numbers|does not end within"),
+        (gzip.compress(binary(2, "2 2\n"))[:-5] + b"12345", "cannot be read"),
+        (b"\x1f\x8bnonsense", "cannot be read"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_whole_or_something_else_gets_one_sentence(
+    tmp_path: Path, content: bytes, sentence: str
+) -> None:
+    path = tmp_path / "given"
+    path.write_bytes(content)
+    with pytest.raises(OutputError, match=sentence) as refused:
+        open_vectors(path)
+    assert str(refused.value).startswith(f"--init {path}: ")
+    assert re.search(r"; give the output of a finished run, or vectors in .* format\.$", str(refused.value))
+
+
+def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(OutputError, match="it is a FIFO"):
+        open_vectors(tmp_path / "fifo")
+
+
+def test_a_file_that_grew_meanwhile_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"a 1\nb 2\n")
+    found = open_vectors(tmp_path / "v")
+    (tmp_path / "v").write_bytes(b"a 1\nb 2\nc 3\n")
+    with pytest.raises(OutputError, match="has changed while it was read"):
+        list(found.chunks())
