@@ -9,12 +9,13 @@ from spark_w2v.command_line import EXIT_CODES, USERS_MISTAKE, leave, print_error
 from spark_w2v.text.messages import name_hint
 
 PROGRAM = "spark-w2v"
-# Imported when they are called, as only two of them need Spark.
+# Imported when they are called, as only some of them need Spark.
 COMMANDS = {
     "train": ("spark_w2v.job", "train", "train word embeddings on text, with Spark"),
     "evaluate": ("spark_w2v.commands.evaluate", "main", "measure word similarity and analogies, or compare two runs"),
     "neighbors": ("spark_w2v.commands.neighbors", "main", "print the words nearest to a word"),
     "all-neighbors": ("spark_w2v.commands.all_neighbors", "main", "find the nearest words of every word, with Spark"),
+    "phrases": ("spark_w2v.commands.phrases", "main", "find phrases, such as new_york, with Spark"),
     "export": ("spark_w2v.commands.export", "main", "write the vectors for other tools"),
     "report": ("spark_w2v.commands.report", "main", "make the page about a run"),
     "publish": ("spark_w2v.commands.publish", "main", "give readers another run"),

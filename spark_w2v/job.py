@@ -22,11 +22,12 @@ from spark_w2v.command_line import (
 )
 from spark_w2v.config import LARGEST_INT
 from spark_w2v.errors import RefusedError, SparkLostError, UserError
+from spark_w2v.run_request import Request
 from spark_w2v.spark.hadoop_files import is_utf8
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
 from spark_w2v.spark.session import SparkSession, start_session, system_property
 from spark_w2v.terminal import StatusLine, fitted, handler, screen, width_of
-from spark_w2v.training_run import STARTING, Request, TrainingRun
+from spark_w2v.training_run import STARTING, TrainingRun
 
 log = logging.getLogger("spark_w2v")
 
@@ -112,7 +113,11 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
         metavar="SECTION.KEY=VALUE",
         help="wins over the file; any number of times",
     )
-    parser.add_argument("--init", metavar="OUTPUT", help="begin with the vectors of an earlier run's output")
+    parser.add_argument(
+        "--init",
+        metavar="OUTPUT",
+        help="begin with the vectors of an earlier run's output, or of a file in word2vec's text or binary format",
+    )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
     parser.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard there, after each epoch")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spark_w2v.skipgram.schedule import (
     auto_sweeps,
@@ -26,21 +27,22 @@ from spark_w2v.skipgram.schedule import (
 from spark_w2v.spark import corpus, memory
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
 from spark_w2v.terminal import duration
-from spark_w2v.text.bad_lines import check_counters
+from spark_w2v.text.bad_lines import BadLine, check_counters
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary, ids_of
-from spark_w2v.text.messages import counted
+from spark_w2v.text.messages import MOST_SHOWN, counted, some
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 
 if TYPE_CHECKING:
     from spark_w2v.config import Config
     from spark_w2v.spark.session import SparkSession
-    from spark_w2v.spark.tables import Broadcast, DataFrame
+    from spark_w2v.spark.tables import DataFrame
 
 log = logging.getLogger("spark_w2v")
 
@@ -52,18 +54,19 @@ class EncodedCorpus:
     Args:
         encoded: ENCODED, persisted; the caller releases it.
         facts: what was read, skipped and changed, JSON-able.
-        words: of the vocabulary, from which `encoded` is computed again where a part of it was lost.
+        held: gives back what Spark holds, also what `encoded` is computed from again where a part of it was lost.
+        phrases: PHRASES that were joined; None where none were asked for.
     """
 
     vocabulary: Vocabulary
     encoded: "DataFrame"
     facts: dict[str, Any]
-    words: "Broadcast[pa.Array]"
+    held: contextlib.ExitStack
+    phrases: pa.Table | None = None
 
     def release(self) -> None:
         """Give back what Spark holds of it; nothing can be trained on it then."""
-        self.encoded.unpersist()
-        self.words.destroy()
+        self.held.close()
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,9 @@ def train(
     on_training: Callable[[EncodedCorpus, Training], object] = lambda text, training: None,
     on_progress: Callable[[Training, Progress], object] = lambda training, progress: None,
     on_phase: Callable[[str], object] = lambda name: None,
-    known: pa.Array | None = None,
+    lists: vocabularies.WordLists = vocabularies.ANY_WORD,
     files: Sequence[str] = (),
+    listed: pa.Table | None = None,
 ) -> tuple[EncodedCorpus, Training]:
     """Train on SEGMENTS: count and encode the words, then train all epochs.
 
@@ -122,7 +126,7 @@ def train(
             returns true.
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
-        known, files: see `prepare`.
+        lists, files, listed: see `prepare`.
 
     Returns:
         The text, and the training that has ended.
@@ -135,7 +139,7 @@ def train(
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
-    text = prepare(segments, settings, known, files, on_phase)
+    text = prepare(segments, settings, lists, files, on_phase, listed)
     on_corpus(text)
     for line in summary(text.facts):
         log.info(line)
@@ -160,15 +164,17 @@ def train(
 def prepare(
     segments: "DataFrame",
     settings: "Config",
-    known: pa.Array | None = None,
+    lists: vocabularies.WordLists = vocabularies.ANY_WORD,
     files: Sequence[str] = (),
     on_phase: Callable[[str], object] = lambda name: None,
+    listed: pa.Table | None = None,
 ) -> EncodedCorpus:
     """Count the words of SEGMENTS and replace them by their ids.
 
     Args:
-        known: words of an earlier run that stay in the vocabulary in any case.
+        lists: words that decide on the vocabulary next to their counts.
         files: paths of the files that the segments are of, in their order; none for the rows of a DataFrame.
+        listed: PHRASES to join, instead of those that are to be found.
 
     Raises:
         ConfigError: too much could not be read, or no word is left.
@@ -177,15 +183,17 @@ def prepare(
     describe("corpus", "corpus: reading the text and cutting it in words")
     on_phase("reading the text")
     segments = segments.persist(SEGMENTS_LEVEL)
-    try:
-        counters = vocabularies.counters(segments)
-        bad_lines = corpus.bad_lines(segments, counters, files)
-        check_counters(counters, settings.corpus, bad_lines)
+    with contextlib.ExitStack() as held, contextlib.ExitStack() as cleanup:
+        cleanup.callback(segments.unpersist)
+        counters, bad_lines = check_text(segments, settings, files)
+        v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
+        if settings.phrases.passes or listed is not None:
+            on_phase("finding phrases" if listed is None else "joining phrases")
+            joined = with_phrases(segments, settings.phrases, listed, held, cleanup, is_weighted)
+            segments = joined.segments
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
-        v = settings.vocabulary
-        is_weighted = bool(settings.corpus.weight)
-        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, known, is_weighted)
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted)
         if (id_type := id_type_of(segments)) is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
@@ -196,21 +204,36 @@ def prepare(
             "kept_words": int(vocabulary.counts.sum()),
             "vocabulary_digest": _digest(vocabulary),
         }
+        if joined is not None:
+            facts["phrases"] = joined.facts
+        if lists.given is not None:
+            absent = lists.given.filter(pc.invert(pc.is_in(lists.given.cast(vocabulary.words.type), vocabulary.words)))
+            facts |= {"absent_words": len(absent), "first_absent_words": absent[:MOST_SHOWN].to_pylist()}
         if is_weighted:
             facts["weighted_words"] = vocabulary.total_words
         words = send(segments.sparkSession.sparkContext, vocabulary.words)
+        held.callback(words.destroy)
         encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
-        text = EncodedCorpus(vocabulary, encoded, facts, words)
+        held.callback(encoded.unpersist)
         describe("vocabulary", "vocabulary: turning words into ids")
         on_phase("turning words into ids")
-        try:
-            encoded.count()
-        except BaseException:
-            text.release()
-            raise
-    finally:
-        segments.unpersist()
-    return text
+        encoded.count()
+        phrases = None if joined is None else joined.phrases
+        return EncodedCorpus(vocabulary, encoded, facts, held.pop_all(), phrases)
+
+
+def check_text(
+    segments: "DataFrame", settings: "Config", files: Sequence[str]
+) -> tuple[dict[str, int], dict[str, list[BadLine]]]:
+    """Return the counters of SEGMENTS, which are persisted, and the first bad lines.
+
+    Raises:
+        ConfigError: too much could not be read.
+    """
+    counters = vocabularies.counters(segments)
+    bad_lines = corpus.bad_lines(segments, counters, files)
+    check_counters(counters, settings.corpus, bad_lines)
+    return counters, bad_lines
 
 
 def _digest(vocabulary: Vocabulary) -> str:
@@ -240,6 +263,12 @@ def summary(facts: dict[str, Any]) -> list[str]:
     odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
     if odd:
         lines.append("skipped or changed: " + ", ".join(odd))
+    if facts.get("absent_words"):
+        names = some(facts["first_absent_words"])
+        lines.append(
+            f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, as the text does not have "
+            f"them often enough, such as {names}"
+        )
     for name, places in facts["first_bad_lines"].items():
         lines.append(f"the first {name.replace('_', ' ')}: {', '.join(places)}")
     return lines
@@ -275,7 +304,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
         window, most_contexts = 0, t.max_contexts
         contexts = vocabularies.contexts_of_sentences(encoded, kept, most_contexts)
     else:
-        window, most_contexts, contexts = t.window, 0, window_contexts(t.window)
+        window, most_contexts, contexts = t.window, 0, window_contexts(t.window, t.shrink_window)
     present = int(np.count_nonzero(vocabulary.counts))
     if (most := most_partitions(scheme, present, load, contexts)) < partitions:
         why = why_no_more(scheme, present, load, contexts)
@@ -321,6 +350,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
             damping=t.damping,
             seed=t.seed,
             held_out_words=t.held_out_words,
+            shrinks=t.shrink_window,
+            last_learning_rate=t.last_learning_rate,
         ),
         folder,
         snapshots,

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.command_line import EXIT_CODES, OUTPUT_HELP, Parser, whole_number
 from spark_w2v.errors import UserError
+from spark_w2v.given.word_lists import read_words
 from spark_w2v.job import add_log_options, run_job, session_of_job
 from spark_w2v.runs.embeddings import id_type, iter_vectors
 from spark_w2v.runs.ids import directory_of
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "all_neighbors.p
 
 
 def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
-    asked = None if options.words is None else _words_of(Path(options.words))
+    asked = None if options.words is None else read_words(options.words, "--words")
     output = directory_of(options.output)
     found = iter_vectors(output)
     rows = None if asked is None else _rows_of(found.words, asked)
@@ -80,30 +80,14 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     )  # fmt: skip
 
 
-def _words_of(path: Path) -> list[str]:
-    """The words of a file, each once.
-
-    Raises:
-        UserError: it cannot be read, or holds none.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a file of UTF-8 with one word a line.") from None
-    words = list(dict.fromkeys(line for line in text.split("\n") if line.strip()))
-    if not words:
-        raise UserError(f"{path}: holds no word; give a file with one word a line.")
-    return [word.removesuffix("\r") for word in words]
-
-
-def _rows_of(words: pa.StringArray, asked: Sequence[str]) -> Int64Array:
+def _rows_of(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
     """The rows of the words that have a vector, ascending; the others are named.
 
     Raises:
         UserError: none has one.
     """
-    found = pc.index_in(pa.array(asked, pa.string()), value_set=words)
-    unknown = [word for word, row in zip(asked, found.to_pylist(), strict=True) if row is None]
+    found = pc.index_in(asked, value_set=words)
+    unknown = asked.filter(found.is_null()).to_pylist()
     if len(unknown) == len(asked):
         raise UserError(
             f"none of {counted(len(asked), 'word')} has a vector, such as {some(unknown, 3)}; check --words."

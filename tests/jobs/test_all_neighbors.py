@@ -152,7 +152,7 @@ def test_a_result_that_was_not_finished_is_replaced_and_a_failure_leaves_the_one
 
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"\n \n", "holds no word"), (b"\xff\xfe", "cannot be read"), (b"nope\nnone\n", "none of 2 words has a vector")],
+    [(b"\n \n", "holds no word"), (b"\xff\xfe", "is not UTF-8"), (b"nope\nnone\n", "none of 2 words has a vector")],
 )
 def test_a_list_that_is_of_no_use_is_refused(
     run: Any, output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, says: str

@@ -1,0 +1,303 @@
+"""SEGMENTS → the phrases in them, and SEGMENTS in which each phrase is one word.
+
+Tasks count the pairs of words that follow each other, and Spark shuffles the counts by pair, in large records. They are
+exact, so the result depends on no partitioning, and what a task holds at a time is bounded: CHUNK pairs that it counts,
+and one bucket, of which there are as many as it takes for BUCKET pairs in each.
+
+V words.
+"""
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyspark.sql.functions as F
+
+from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.given.phrase_lists import PHRASES
+from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.slots import slots
+from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL, id_type_of
+from spark_w2v.spark.vocabulary import count_words
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.messages import counted, refuse
+from spark_w2v.text.phrases import (
+    PairCounts,
+    PhraseTable,
+    bucket_of,
+    inside_sentences,
+    join_batch,
+    pair_keys,
+    scores,
+    summed,
+)
+from spark_w2v.text.weights import BITS, UNITS
+from spark_w2v.types import Int64Array
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import DataFrame
+
+    from spark_w2v.config import Phrases
+
+log = logging.getLogger("spark_w2v")
+
+CHUNK = 4_000_000  # pairs that a task counts at a time, = 32 MB and two copies while they are sorted
+BUCKET = 4_000_000  # pairs of the whole text that share a bucket, = 64 MB with their counts, and three copies
+RECORD = 1 << 17  # pairs of a record at most, = 2 MB
+COUNTS = "bucket int, keys binary, counts binary"
+PAIRS = "first int, second int, count bigint, score double, distinct bigint"
+
+Batches = Iterator[pa.RecordBatch]
+
+
+@dataclass(frozen=True)
+class JoinedText:
+    """A text with phrases.
+
+    Args:
+        segments: SEGMENTS in which each phrase is one word; persisted.
+        phrases: PHRASES of all passes.
+        facts: of each pass, JSON-able.
+    """
+
+    segments: "DataFrame"
+    phrases: pa.Table
+    facts: list[dict[str, Any]]
+
+
+def with_phrases(
+    segments: "DataFrame",
+    settings: "Phrases",
+    listed: pa.Table | None,
+    held: contextlib.ExitStack,
+    cleanup: contextlib.ExitStack,
+    weighted: bool = False,
+    is_joined: bool = True,
+) -> JoinedText:
+    """Find the phrases of all passes, or take those of a list, and join them.
+
+    Args:
+        segments: persisted by the caller.
+        listed: PHRASES of an earlier run; None to find them.
+        held: gives back what has to stay as long as something is computed from the result.
+        cleanup: gives back what makes that faster.
+        weighted: the sentences have weights.
+        is_joined: whether the phrases of the last pass are joined, too.
+
+    Raises:
+        ConfigError: the words are whole numbers, whose phrases are none.
+    """
+    if (id_type := id_type_of(segments)) is not None:
+        refuse(
+            f"phrases.{'passes' if listed is None else 'list'}: the words are numbers of the type {id_type}, and "
+            "joined numbers are none; cast the column to strings, or leave phrases out."
+        )
+    context = segments.sparkSession.sparkContext
+    passes = settings.passes if listed is None else max(listed["pass"].to_pylist(), default=0)
+    found, facts = [PHRASES.empty_table()], []
+    for number in range(1, passes + 1):
+        context.setJobGroup("phrases", f"phrases: pass {number} of {passes}")
+        if listed is None:
+            phrases, about = find_phrases(segments, settings, number, weighted)
+            log.info(summary(about, settings))
+        else:
+            phrases = listed.filter(pc.equal(listed["pass"], number))
+            about = {"pass": number, "phrases": len(phrases)}
+        found.append(phrases)
+        facts.append(about)
+        if not len(phrases):
+            break
+        if number < passes or is_joined:
+            table = send(context, phrase_table(phrases))
+            held.callback(table.destroy)
+            segments = join_phrases(segments, table).persist(SEGMENTS_LEVEL)
+            cleanup.callback(segments.unpersist)
+    return JoinedText(segments, pa.concat_tables(found), facts)
+
+
+def find_phrases(
+    segments: "DataFrame", settings: "Phrases", number: int, weighted: bool = False
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return PHRASES, the best ones first, and facts about the pairs that were counted.
+
+    Args:
+        segments: persisted by the caller, as it is read twice.
+        number: of the pass, from 1.
+        weighted: the sentences have weights.
+    """
+    try:
+        vocabulary = count_words(segments, settings.min_count, weighted=weighted)
+    except NoWordsError:
+        raise
+    except ConfigError:  # no word is there often enough, so no pair is
+        return PHRASES.empty_table(), {"pass": number, "pairs": 0, "frequent_pairs": 0, "phrases": 0, "left_out": 0}
+    context = segments.sparkSession.sparkContext
+    buckets = max(slots(context)[0], -(-vocabulary.total_words // BUCKET))
+    needs_all = settings.score == "default"  # the number of distinct pairs, whatever their words, is part of the score
+    hashes = F.transform("words", lambda word: F.xxhash64(word)) if needs_all else F.lit(None).cast("array<bigint>")
+    sent = send(context, vocabulary)
+    try:
+        counts = segments.select("words", "codes", "lengths", "weights", hashes.alias("hashes")).mapInArrow(
+            _count_with(sent, buckets), COUNTS
+        )
+        pairs = (
+            counts.repartitionById(buckets, F.col("bucket"))
+            .mapInArrow(_score_with(sent, settings, weighted), PAIRS)
+            .persist()
+        )
+        try:
+            return _best(pairs, vocabulary, settings, number)
+        finally:
+            pairs.unpersist()
+    finally:
+        sent.destroy()
+
+
+def _best(
+    pairs: "DataFrame", vocabulary: Vocabulary, settings: "Phrases", number: int
+) -> tuple[pa.Table, dict[str, Any]]:
+    sums = pairs.where("first < 0").agg(F.sum("distinct"), F.sum("count")).first()
+    assert sums is not None, "an aggregate without groups has one row"
+    distinct, rare = (int(value or 0) for value in sums)
+    score = F.col("score")
+    if settings.score == "default":
+        score = score * float(vocabulary.distinct_words + distinct)
+    found = pairs.where("first >= 0").withColumn("score", score)
+    frequent = found.count()
+    found = found.where((F.col("score") > settings.threshold) & ~F.isnan("score"))
+    passed = found.count()
+    best = found.orderBy(F.desc("score"), "first", "second").limit(settings.max_phrases).toArrow()
+    words = vocabulary.words.cast(pa.string())
+    first, second = (words.take(best[name].combine_chunks()) for name in ("first", "second"))
+    phrases = pc.binary_join_element_wise(first, second, settings.delimiter)
+    passes = pa.array(np.full(len(best), number, np.int32))
+    columns = [phrases, first, second, best["count"], best["score"], passes]
+    facts = {
+        "pass": number,
+        "pairs": distinct,
+        "rare_occurrences": rare,
+        "frequent_pairs": frequent,
+        "phrases": len(best),
+        "left_out": passed - len(best),
+    }
+    return pa.table(columns, schema=PHRASES), facts
+
+
+def summary(facts: dict[str, Any], settings: "Phrases") -> str:
+    """Describe a pass in one line.
+
+    Args:
+        facts: of find_phrases.
+    """
+    left = f"; {facts['left_out']:,} more are left out by phrases.max_phrases" if facts["left_out"] else ""
+    return (
+        f"phrases, pass {facts['pass']}: {facts['pairs']:,} pairs, {facts['frequent_pairs']:,} of them "
+        f"{counted(settings.min_count, 'time')} or more, {counted(facts['phrases'], 'phrase')} above "
+        f"{settings.threshold:g}{left}"
+    )
+
+
+def _count_with(sent: "Broadcast[Vocabulary]", buckets: int) -> Callable[[Batches], Batches]:
+    return lambda batches: _counted(batches, sent.value, buckets)
+
+
+def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int) -> Batches:
+    """COUNTS of some SEGMENTS."""
+    waiting: list[tuple[Int64Array, Int64Array | None]] = []
+    waits = 0
+    for batch in batches:
+        spellings = batch.column("words")
+        found = pc.index_in(spellings.flatten().cast(vocabulary.words.type), value_set=vocabulary.words)
+        id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+        ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
+        hash_of = batch.column("hashes").flatten().to_numpy() if batch.column("hashes").null_count == 0 else None
+        for row in range(len(batch)):
+            codes, lengths, units = (
+                np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
+            )
+            if not codes.size:
+                continue
+            codes = codes + (int(ends[row - 1]) if row else 0)
+            hashes = None if hash_of is None else hash_of[codes]
+            keys, counts = pair_keys(id_of[codes], inside_sentences(lengths), len(vocabulary), hashes)
+            weights = np.repeat(units, lengths)[:-1][counts].astype(np.int64) if units.size else None
+            waiting.append((keys[counts], weights))
+            waits += int(counts.sum())
+            if waits >= CHUNK:
+                yield from _records(waiting, buckets)
+                waiting, waits = [], 0
+    if waits:
+        yield from _records(waiting, buckets)
+
+
+def _records(waiting: list[tuple[Int64Array, Int64Array | None]], buckets: int) -> Batches:
+    weights = [counts for _, counts in waiting if counts is not None]
+    keys = np.concatenate([keys for keys, _ in waiting])
+    found = summed(keys, np.concatenate(weights) if weights else None)
+    bucket = bucket_of(found.keys, buckets)
+    order = np.argsort(bucket, kind="stable")
+    keys, counts = found.keys[order], found.counts[order]
+    edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    for number in range(buckets):
+        for start in range(int(edges[number]), int(edges[number + 1]), RECORD):
+            part = slice(start, min(start + RECORD, int(edges[number + 1])))
+            row = {"bucket": [number], "keys": [keys[part].tobytes()], "counts": [counts[part].tobytes()]}
+            yield pa.RecordBatch.from_pydict(
+                row, pa.schema([("bucket", pa.int32()), ("keys", pa.binary()), ("counts", pa.binary())])
+            )
+
+
+def _score_with(sent: "Broadcast[Vocabulary]", settings: "Phrases", weighted: bool) -> Callable[[Batches], Batches]:
+    def score(batches: Batches) -> Batches:
+        parts = [
+            (np.frombuffer(keys.as_buffer(), "<i8"), np.frombuffer(counts.as_buffer(), "<i8"))
+            for batch in batches
+            for keys, counts in zip(batch.column("keys"), batch.column("counts"), strict=True)
+        ]
+        if not parts:
+            return
+        keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+        parts.clear()
+        yield _scored(summed(keys, counts), sent.value, settings, weighted)
+
+    return score
+
+
+def _scored(pairs: PairCounts, vocabulary: Vocabulary, settings: "Phrases", weighted: bool) -> pa.RecordBatch:
+    """PAIRS of one bucket: those that are there often enough, and before them, with first = -1, a row on the others."""
+    keys, counts = pairs
+    if weighted:
+        counts = counts + UNITS // 2 >> BITS
+    stay = (keys >= 0) & (counts >= settings.min_count)
+    distinct, rare = keys.size, int(counts[~stay].sum())
+    first, second = np.divmod(keys[stay], len(vocabulary))
+    counts = counts[stay]
+    of_words = vocabulary.counts
+    score = scores(
+        settings.score, counts, of_words[first], of_words[second], settings.min_count, vocabulary.total_words
+    )
+    return pa.RecordBatch.from_pydict(
+        {
+            "first": np.concatenate([[-1], first]).astype(np.int32),
+            "second": np.concatenate([[-1], second]).astype(np.int32),
+            "count": np.concatenate([[rare], counts]).astype(np.int64),
+            "score": np.concatenate([[0.0], score]),
+            "distinct": np.concatenate([[distinct], np.zeros(counts.size)]).astype(np.int64),
+        }
+    )
+
+
+def phrase_table(phrases: pa.Table) -> PhraseTable:
+    """Return PHRASES of one pass, of which there are some, to be looked up."""
+    return PhraseTable.of(*(phrases[name].combine_chunks() for name in ("first", "second", "phrase")))
+
+
+def join_phrases(segments: "DataFrame", table: "Broadcast[PhraseTable]") -> "DataFrame":
+    """SEGMENTS in which each phrase is one word. Lazy; the table is needed for as long as it may be computed."""
+    return segments.mapInArrow(lambda batches: (join_batch(batch, table.value) for batch in batches), SEGMENTS)

@@ -1,0 +1,205 @@
+"""Pairs of words that follow each other: counting them, and joining those that are phrases.
+
+V words, n words of a segment, P parts of phrases.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v.text.arrow_arrays import offsets_of
+from spark_w2v.types import BoolArray, Float64Array, Int32Array, Int64Array
+
+ODD, OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # of xxHash and of the golden ratio
+
+
+class PairCounts(NamedTuple):
+    """Pairs and how often they are there.
+
+    A pair of two of V words is first * V + second. One with another word is a negative hash, which tells it from
+    others but not what it is.
+
+    Args:
+        keys: (k,) ascending, unique.
+        counts: (k,) > 0.
+    """
+
+    keys: Int64Array
+    counts: Int64Array
+
+
+def pair_keys(
+    ids: Int64Array, inside: BoolArray, words: int, hashes: Int64Array | None
+) -> tuple[Int64Array, BoolArray]:
+    """Return the keys of the pairs at positions 0 to n - 2, and the positions that count.
+
+    Args:
+        ids: (n,) id of each word; -1 for one that is too rare.
+        inside: (n - 1,) whether a position and the next one are in one sentence.
+        words: V.
+        hashes: (n,) of the words, to tell pairs with rare words apart; None leaves these out.
+    """
+    first, second = ids[:-1], ids[1:]
+    are_known = (first >= 0) & (second >= 0)
+    keys: Int64Array = first * np.int64(words) + second
+    if hashes is None:
+        return keys, inside & are_known
+    rare = np.flatnonzero(~are_known)
+    mixed = hashes[rare].view(np.uint64) * ODD ^ (hashes[rare + 1].view(np.uint64) * OTHER_ODD)
+    mixed ^= mixed >> np.uint64(32)
+    keys[rare] = -1 - (mixed * ODD >> np.uint64(1)).astype(np.int64)
+    return keys, inside
+
+
+def inside_sentences(lengths: Int32Array) -> BoolArray:
+    """Return (n - 1,) whether a word and the next one are in one sentence."""
+    inside = np.ones(int(lengths.sum()), np.bool_)
+    inside[np.cumsum(lengths) - 1] = False
+    return inside[:-1]
+
+
+def summed(keys: Int64Array, counts: Int64Array | None = None) -> PairCounts:
+    """Return each key once, with the sum of its counts.
+
+    Args:
+        counts: of each key; None where all are 1. The keys may be changed then.
+    """
+    if counts is None:
+        keys.sort()
+    else:
+        order = np.argsort(keys)
+        keys, counts = keys[order], counts[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
+    if counts is None:
+        return PairCounts(keys[starts], np.diff(starts, append=keys.size))
+    return PairCounts(keys[starts], np.add.reduceat(counts, starts) if starts.size else counts)
+
+
+def bucket_of(keys: Int64Array, buckets: int) -> Int32Array:
+    """Return the bucket of each key, which follows from the key alone; the buckets get about as many keys each."""
+    mixed: Int32Array = ((keys.view(np.uint64) * ODD >> np.uint64(32)) % np.uint64(buckets)).astype(np.int32)
+    return mixed
+
+
+def scores(
+    score: str, pairs: Int64Array, first: Int64Array, second: Int64Array, least: int, words: int
+) -> Float64Array:
+    """Return the scores of some pairs, those of gensim's original_scorer or npmi_scorer.
+
+    The former is still to be multiplied by the number of distinct words and pairs.
+
+    Args:
+        score: "default" or "npmi".
+        pairs, first, second: occurrences of the pairs and of their words.
+        least: min_count.
+        words: of the whole text.
+    """
+    if score == "default":
+        found: Float64Array = (pairs - least) / (first.astype(np.float64) * second.astype(np.float64))
+        return found
+    total = float(words)
+    p = pairs / total
+    with np.errstate(divide="ignore", invalid="ignore"):
+        npmi: Float64Array = np.log(p / ((first / total) * (second / total))) / -np.log(p)
+    return npmi
+
+
+class PhraseTable(NamedTuple):
+    """Phrases of one pass, to be looked up.
+
+    Args:
+        parts: (P,) large_string, the first and second words of phrases, each once.
+        keys: (k,) ascending, first * P + second.
+        phrases: (k,) large_string.
+    """
+
+    parts: pa.LargeStringArray
+    keys: Int64Array
+    phrases: pa.LargeStringArray
+
+    @classmethod
+    def of(cls, first: pa.Array, second: pa.Array, phrases: pa.Array) -> "PhraseTable":
+        """Return the table of phrases, whose pairs are unique, in any order."""
+        first, second = first.cast(pa.large_string()), second.cast(pa.large_string())
+        parts = pa.concat_arrays([first, second]).unique()
+        a, b = (pc.index_in(side, value_set=parts).to_numpy().astype(np.int64) for side in (first, second))
+        keys = a * len(parts) + b
+        order = np.argsort(keys)
+        return cls(parts, keys[order], phrases.cast(pa.large_string()).take(pa.array(order)))
+
+
+def joined_pairs(ids: Int64Array, inside: BoolArray, table: PhraseTable) -> tuple[npt.NDArray[np.intp], Int64Array]:
+    """Return the positions of the first words of phrases, ascending, and the place in the table of each.
+
+    Of phrases that overlap the one that begins first is taken, as in gensim.
+
+    Args:
+        ids: (n,) each word's place in table.parts; -1 for one that is in no phrase.
+        inside: (n - 1,) as inside_sentences returns it.
+    """
+    candidates = np.flatnonzero(inside & (ids[:-1] >= 0) & (ids[1:] >= 0))
+    keys = ids[candidates] * np.int64(len(table.parts)) + ids[candidates + 1]
+    places = np.minimum(np.searchsorted(table.keys, keys), table.keys.size - 1)
+    hits = table.keys[places] == keys
+    starts, places = candidates[hits], places[hits]
+    # Phrases that begin at consecutive words overlap: every other one is taken.
+    begins = np.diff(starts, prepend=-2) > 1
+    number = np.arange(starts.size)
+    taken = (number - np.maximum.accumulate(np.where(begins, number, 0))) % 2 == 0
+    return starts[taken], places[taken]
+
+
+def join_batch(batch: pa.RecordBatch, table: PhraseTable) -> pa.RecordBatch:
+    """Return rows of SEGMENTS in which the pairs of a table are one word each."""
+    spellings = batch.column("words")
+    ids = pc.index_in(spellings.flatten().cast(table.parts.type), value_set=table.parts)
+    id_of = pc.fill_null(ids, -1).to_numpy().astype(np.int64)
+    ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
+    columns: dict[str, list[pa.Array | bytes]] = {"words": [], "counts": [], "codes": [], "lengths": []}
+    for row, end in enumerate(ends.tolist()):
+        words = spellings[row].values
+        codes, lengths, units = (
+            np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
+        )
+        if codes.size:
+            starts, places = joined_pairs(id_of[end - len(words) : end][codes], inside_sentences(lengths), table)
+            words, codes, lengths = _joined(words, codes, lengths, starts, table.phrases.take(pa.array(places)))
+        weights = np.repeat(units, lengths) if units.size else None
+        counts = np.bincount(codes, weights, len(words)).astype(np.int64)
+        for name, value in zip(columns, (words, pa.array(counts), codes.tobytes(), lengths.tobytes()), strict=True):
+            columns[name].append(value)
+    for name, values in columns.items():
+        if name in ("words", "counts"):
+            offsets = offsets_of(np.array([len(value) for value in values]))
+            array = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(values))
+        else:
+            array = pa.array(values, pa.binary())
+        batch = batch.set_column(batch.schema.get_field_index(name), name, array)
+    return batch
+
+
+def _joined(
+    words: pa.Array, codes: Int32Array, lengths: Int32Array, starts: npt.NDArray[np.intp], phrases: pa.Array
+) -> tuple[pa.Array, Int32Array, Int32Array]:
+    """Return words, codes and lengths of a segment with phrases, words in order of first appearance.
+
+    Args:
+        starts: positions of the first words of the phrases.
+        phrases: spelling of each.
+    """
+    # A phrase may be spelled as a word that is there already.
+    joint = pa.concat_arrays([words, phrases.cast(words.type)]).dictionary_encode()
+    code_of = joint.indices.to_numpy()
+    everywhere = code_of[codes]
+    everywhere[starts] = code_of[len(words) :]
+    second = np.zeros(codes.size, np.bool_)
+    second[starts + 1] = True
+    encoded = pa.array(everywhere[~second], pa.int32()).dictionary_encode()
+    before = np.concatenate([[0], np.cumsum(second)])
+    sentence_ends = np.concatenate([[0], np.cumsum(lengths)])
+    left = lengths - np.diff(before[sentence_ends])
+    found = joint.dictionary.take(encoded.dictionary)
+    return found, encoded.indices.to_numpy().astype("<i4"), left.astype("<i4")

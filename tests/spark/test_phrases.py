@@ -1,0 +1,143 @@
+"""Phrases on a real Spark are those of gensim, whatever the partitioning."""
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from gensim.models.phrases import Phrases
+
+from spark_w2v import config
+from spark_w2v.errors import ConfigError
+from spark_w2v.given.phrase_lists import PHRASES
+from spark_w2v.spark import corpus
+from spark_w2v.spark.phrases import with_phrases
+from tests.support.segments import sentences
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+THRESHOLDS = {"default": 0.05, "npmi": 0.05}
+
+
+def text() -> list[list[str]]:
+    """Sentences of words of a Zipf distribution, of which some follow others often."""
+    rng = np.random.default_rng(7)
+    found = []
+    for _ in range(1500):
+        words = [f"w{n}" for n in np.minimum(rng.zipf(1.4, 12), 400)]
+        for at in range(11):
+            if words[at] in ("w3", "w5", "w8") and rng.random() < 0.7:
+                words[at + 1] = f"x{words[at]}"
+        found.append(words)
+    return found
+
+
+TEXT = text()
+
+
+@pytest.fixture(scope="module")
+def segments(spark: "SparkSession", tmp_path_factory: pytest.TempPathFactory) -> "DataFrame":
+    folder = tmp_path_factory.mktemp("text")
+    for number in range(3):
+        lines = [" ".join(words) for words in TEXT[number * 500 : number * 500 + 500]]
+        (folder / f"{number}.txt").write_text("\n".join(lines) + "\n")
+    return corpus.read(spark, [str(folder)], config.Corpus(tokenizer="whitespace")).persist()
+
+
+@contextlib.contextmanager
+def found(segments: "DataFrame", listed: pa.Table | None = None, weighted: bool = False, **keys: Any) -> Iterator[Any]:
+    settings = config.from_dict({"phrases": {"passes": 0 if listed else 1, **keys}}).phrases
+    with contextlib.ExitStack() as held:
+        yield with_phrases(segments, settings, listed, held, held, weighted)
+
+
+@pytest.mark.parametrize("score", ["default", "npmi"])
+@pytest.mark.parametrize("min_count", [1, 5])
+def test_phrases_and_scores_are_those_of_gensim(segments: "DataFrame", score: str, min_count: int) -> None:
+    gensim = Phrases(TEXT, min_count=min_count, threshold=THRESHOLDS[score], scoring=score)
+    with found(segments, score=score, min_count=min_count, threshold=THRESHOLDS[score]) as joined:
+        ours = dict(zip(joined.phrases["phrase"].to_pylist(), joined.phrases["score"].to_pylist(), strict=True))
+        expected = gensim.export_phrases()
+        assert len(expected) > 10
+        if score == "default":
+            assert ours == expected
+        else:
+            assert ours == pytest.approx(expected, rel=1e-12)
+        assert list(ours.values()) == sorted(ours.values(), reverse=True)
+        counts = dict(zip(joined.phrases["phrase"].to_pylist(), joined.phrases["count"].to_pylist(), strict=True))
+        assert counts == {name: gensim.vocab[name] for name in expected}
+        # The text is joined as gensim joins it.
+        assert sentences(joined.segments) == [" ".join(gensim[words]) for words in TEXT]
+        pairs = [pair for words in TEXT for pair in itertools.pairwise(words)]
+        (facts,) = joined.facts
+        if score == "default":
+            assert facts["pairs"] == len(set(pairs))
+            assert facts["frequent_pairs"] == sum(pairs.count(pair) >= min_count for pair in set(pairs))
+            assert facts["rare_occurrences"] == sum(n for n in map(pairs.count, set(pairs)) if n < min_count)
+
+
+def test_the_list_is_the_same_for_any_partitioning(segments: "DataFrame") -> None:
+    tables = []
+    for parts in (segments.coalesce(1), segments, segments.repartition(5)):
+        with found(parts, threshold=0.05) as joined:
+            tables.append(joined.phrases)
+    assert tables[0] == tables[1] == tables[2]
+    assert tables[0].schema == PHRASES
+
+
+def test_the_best_ones_are_kept_and_the_others_counted(segments: "DataFrame") -> None:
+    with found(segments, threshold=0.05) as joined:
+        every = joined.phrases
+    with found(segments, threshold=0.05, max_phrases=4) as joined:
+        assert joined.phrases == every.slice(0, 4)
+        assert joined.facts[0]["left_out"] == len(every) - 4 > 2
+
+
+def test_a_second_pass_joins_phrases_and_a_list_of_both_gives_the_same_text(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    (tmp_path / "t.txt").write_text("a b new york city c\nd new york city e\nf g\nnew york city\n" * 4)
+    read = corpus.read(spark, [str(tmp_path)], config.Corpus()).persist()
+    with found(read, passes=3, min_count=10, threshold=0.01) as joined:
+        assert joined.phrases["phrase"].to_pylist() == ["new_york", "york_city", "new_york_city"] or (
+            joined.phrases["phrase"].to_pylist()[-1] == "new_york_city"
+        )
+        assert [facts["pass"] for facts in joined.facts] == [1, 2, 3]
+        assert joined.facts[2]["phrases"] == 0
+        of_text = sentences(joined.segments)
+        assert of_text[0] == "a b new_york_city c"
+        listed = joined.phrases
+    with found(read, listed) as again:
+        assert sentences(again.segments) == of_text
+        assert again.phrases == listed
+
+
+def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
+    lines = [(" ".join(words), 1.0 + (number % 3)) for number, words in enumerate(TEXT[:300])]
+    copies = [(line,) for line, weight in lines for _ in range(int(weight))]
+    spark.createDataFrame(lines, "text string, weight double").write.parquet(str(tmp_path / "weighted"))
+    spark.createDataFrame(copies, "text string").write.parquet(str(tmp_path / "copied"))
+    keys: dict[str, Any] = {"format": "parquet", "tokenizer": "whitespace"}
+    weighted = corpus.read(spark, [str(tmp_path / "weighted")], config.Corpus(**keys, weight="weight")).persist()
+    copied = corpus.read(spark, [str(tmp_path / "copied")], config.Corpus(**keys)).persist()
+    with found(weighted, threshold=0.05, weighted=True) as one, found(copied, threshold=0.05) as other:
+        assert len(one.phrases) > 5
+        assert one.phrases == other.phrases
+
+
+def test_a_text_without_a_frequent_word_has_no_phrase(segments: "DataFrame") -> None:
+    with found(segments, min_count=1_000_000) as joined:
+        assert len(joined.phrases) == 0
+        assert joined.segments is segments
+
+
+def test_numbers_are_refused(spark: "SparkSession") -> None:
+    rows = spark.createDataFrame([([1, 2],)], "text array<bigint>")
+    read = corpus.read_text_frame(rows, config.Corpus(format="parquet", tokenizer="none"))
+    with pytest.raises(ConfigError, match=r"phrases\.passes: the words are numbers of the type bigint"), found(read):
+        pass
