@@ -2,12 +2,11 @@
 
 import logging
 import platform
-import re
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +18,10 @@ from spark_w2v import __version__, pipeline
 from spark_w2v import config as configuration
 from spark_w2v.analysis import report, warm_start
 from spark_w2v.analysis.warm_start import PreviousModel
-from spark_w2v.callbacks import EpochCallback
-from spark_w2v.config import Config
 from spark_w2v.epoch_observer import EpochObserver
 from spark_w2v.errors import NoPairsError, UserError
+from spark_w2v.given.phrase_lists import write_phrases
+from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import is_local, local_path
@@ -49,35 +48,6 @@ log = logging.getLogger("spark_w2v")
 STARTING = "starting Spark"  # the phase before run
 
 
-@dataclass
-class Request:
-    """Request of a run; the options of jobs/train.py.
-
-    Args:
-        input: paths, or a DataFrame with the column `corpus.column`.
-        callbacks: called after each epoch with its metrics; the run ends after an epoch for which one returns true.
-        begun: set once the output is open, so a store has let the run write to it.
-    """
-
-    settings: Config
-    input: "Sequence[str] | DataFrame"
-    output: str
-    init: str | None = None
-    resume: bool = False
-    overwrite: bool = False
-    run_id: str | None = None
-    publish: bool = True
-    tensorboard: str | None = None
-    mlflow: bool = False
-    callbacks: Sequence[EpochCallback] = ()
-    begun: bool = field(default=False, init=False)
-
-    @property
-    def paths(self) -> list[str]:
-        """The paths of the input; none of a DataFrame."""
-        return list(self.input) if isinstance(self.input, Sequence) else []
-
-
 class TrainingRun:
     """One run; what it asks for is checked when this is made, before Spark starts.
 
@@ -94,7 +64,8 @@ class TrainingRun:
         self._started, self._start = 0.0, datetime.now(UTC)
         self.clock = PhaseClock(line)
         check_tokenizer(request.settings.corpus)
-        _refuse_passwords([*request.paths, request.output])
+        request.check_passwords()
+        self._lists, self._phrases = request.word_lists, request.phrases
         self._place = None if needs_jvm(request.output) else self._check_place()
         if request.tensorboard is not None:
             check_tensorboard(request.tensorboard)
@@ -135,14 +106,14 @@ class TrainingRun:
         request, settings = self._request, self._request.settings
         earlier = None
         if request.init is not None:
-            earlier = warm_start.read(ids.directory_of(request.init), settings.training.dimensions)
+            earlier = warm_start.read(request.init, settings.training.dimensions)
         resolved = pipeline.resolve(session, settings)
         # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
         is_done = request.run_id is not None and not request.overwrite and place.is_finished()
         request.begun = True
         with open_run(
             place, overwrite=request.overwrite, resume=request.resume or is_done,
-            fingerprint=_fingerprint(request, resolved, earlier),
+            fingerprint=request.fingerprint(resolved, None if earlier is None else earlier.digest),
         ) as run:  # fmt: skip
             found = self._list_files(session)
             if found is not None:
@@ -154,7 +125,7 @@ class TrainingRun:
             if settings.output.table:
                 check_table(session, settings.output.table, vector_schema(id_type_of(segments)))
             init: dict[str, Any] | None = None
-            parameters = _parameters(request) if request.mlflow else None
+            parameters = request.parameters() if request.mlflow else None
             observer = EpochObserver(run, settings, self._line, request.callbacks, request.tensorboard, parameters)
 
             def on_corpus(text: pipeline.EncodedCorpus) -> None:
@@ -164,7 +135,7 @@ class TrainingRun:
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init
                 if earlier is not None:
-                    init = _start_from(training, earlier, text.vocabulary, str(request.init))
+                    init = self._start_from(training, earlier, text)
                 if (checkpoint := run.load_checkpoint()) is not None:
                     position, parameters = checkpoint
                     training.resume(position, parameters)
@@ -172,6 +143,7 @@ class TrainingRun:
                 return observer.begin(training.state.epoch)
 
             texts: list[pipeline.EncodedCorpus] = []
+            known = earlier.known if earlier is not None and settings.vocabulary.keep_missing else None
             try:
                 text, training = pipeline.train(
                     segments,
@@ -181,7 +153,8 @@ class TrainingRun:
                     on_training=on_training,
                     on_progress=observer.on_progress,
                     on_phase=self.clock.begin,
-                    known=earlier.words if earlier is not None and settings.vocabulary.keep_missing else None,
+                    lists=replace(self._lists, known=known),
+                    listed=self._phrases,
                     files=[] if found is None else [file.path for file in found.files],
                 )
                 run_facts = self._facts(session, found, resolved, text, training, init, observer)
@@ -189,7 +162,7 @@ class TrainingRun:
                     ids.mark_pending(place.name)
                 if settings.output.table:
                     self._write_table(session, text.vocabulary, training)
-                run.publish(self._writer(run, place.name, resolved, text.vocabulary, training, run_facts), run_facts)
+                run.publish(self._writer(run, place.name, resolved, text, training, run_facts), run_facts)
                 observer.publish(self._published(place))
             except NoPairsError:  # nor would there be any after a checkpoint
                 run.leave_nothing()
@@ -205,6 +178,22 @@ class TrainingRun:
             duration(seconds),
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
+
+    def _start_from(self, training: Training, earlier: PreviousModel, text: pipeline.EncodedCorpus) -> dict[str, Any]:
+        """Begin the training with the vectors of an earlier run; return what run.json says of it."""
+        path = str(self._request.init)
+        begun = warm_start.begin(earlier, text.vocabulary)
+        training.start_from(begun.rows)
+        induced = 0
+        if self._request.settings.vocabulary.induce:
+            self.clock.begin("new words")
+            for part in training.induce(begun.is_known):
+                training.start_from([(part.words, part.center, part.context)])
+                induced += part.words.size
+        init = {"path": path, "digest": earlier.digest, **begun.change, "induced": induced}
+        init["held_out_loss"] = training.held_out_loss()
+        log.info(warm_start.summary(path, init))
+        return init
 
     def _write_table(self, session: "SparkSession", vocabulary: Vocabulary, training: Training) -> None:
         """Write the table before the output is published: a run that fails here can be resumed."""
@@ -283,13 +272,13 @@ class TrainingRun:
         run: Run,
         output: str,
         resolved: pipeline.ResolvedConfig,
-        vocabulary: Vocabulary,
+        text: pipeline.EncodedCorpus,
         training: Training,
         run_facts: dict[str, Any],
     ) -> Callable[[Path], None]:
         """Return the function that writes the vectors and the report to a directory."""
         center, context = training.vectors()
-        settings = resolved.settings
+        settings, vocabulary = resolved.settings, text.vocabulary
         t = settings.training
         table_facts: dict[str, str | int | float] = {
             "words": len(vocabulary), "dimensions": t.dimensions, "epochs": t.epochs, "seed": t.seed,
@@ -301,6 +290,8 @@ class TrainingRun:
             embedding_writer.write(
                 directory, words, vocabulary.counts, center, context, table_facts, ids=vocabulary.ids
             )
+            if text.phrases is not None:
+                write_phrases(directory, text.phrases)
             if settings.output.report:
                 self.clock.begin("drawing the report")
                 facts = {**run_facts, "fingerprint": {"input": self._request.paths}}
@@ -309,43 +300,6 @@ class TrainingRun:
                 self.clock.begin("publishing")
 
         return write
-
-
-def _fingerprint(request: Request, resolved: pipeline.ResolvedConfig, earlier: PreviousModel | None) -> dict[str, Any]:
-    """Return what has to be the same for a resumed run to have the same result, as far as it is known at the start."""
-    decisive = configuration.as_dict(request.settings)
-    del decisive["exchange"], decisive["output"]["keep_runs"], decisive["output"]["table"]
-    # "init" is there without --init too, so that a run without it does not resume one with it.
-    init = {} if earlier is None else {"digest": earlier.digest}
-    given = request.paths if isinstance(request.input, Sequence) else ["a DataFrame"]
-    return {"input": given, **decisive, "resolved": resolved.facts(), "init": init}
-
-
-def _parameters(request: Request) -> dict[str, Any]:
-    """Return what a run is configured by, one name per key."""
-    sections = configuration.as_dict(request.settings)
-    keys = {f"{section}.{key}": value for section, found in sections.items() for key, value in found.items()}
-    return {"input": " ".join(request.paths) or "a DataFrame", "output": request.output, **keys}
-
-
-def _refuse_passwords(paths: Sequence[str]) -> None:
-    """Paths are logged, and kept in run.json."""
-    for path in paths:
-        if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
-            raise UserError(
-                f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
-                "configuration or to the environment."
-            )
-
-
-def _start_from(training: Training, earlier: PreviousModel, vocabulary: Vocabulary, path: str) -> dict[str, Any]:
-    """Begin the training with the vectors of an earlier run; return what run.json says of it."""
-    begun = warm_start.begin(earlier, vocabulary)
-    training.start_from(begun.rows)
-    init = {"path": path, "digest": earlier.digest, **begun.change}
-    init["held_out_loss"] = training.held_out_loss()
-    log.info(warm_start.summary(path, init))
-    return init
 
 
 def _report(directory: Path, run: report.Finished) -> None:

@@ -29,17 +29,19 @@ from spark_w2v.skipgram.schedule import MOST_PAIRS, epoch_edges, expected_pairs,
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import RunSpec
+from spark_w2v.spark.induction import Induced, induce
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training_state import Progress, Settings, State
 from spark_w2v.text.encoding import segment_of, segments_of
-from spark_w2v.types import Float32Array, Float64Array, Int64Array
+from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
+WIDE_WINDOW = 25  # words to each side that are contexts of a new word, where a context may be any of the sentence
 HELD_OUT_SHARE = 0.01  # most sentences that are held out
 # Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
 # came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
@@ -91,7 +93,7 @@ class Training:
         self.blocks = assign_blocks(load, s.partitions if s.scheme == "blocks" else 1)
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
-        sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks, s.max_contexts)
+        sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks, s.max_contexts, s.shrinks)
         self._run_spec = RunSpec(sampler, noise[self.blocks.order], s.negatives, s.damping)
         self._pairs = expected_pairs(load.sum(), s.expected_contexts)
         if s.scheme == "blocks":
@@ -153,6 +155,18 @@ class Training:
             self.state.context[places] = context
         loss = self.held_out_loss()
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
+
+    def induce(self, known: BoolArray) -> Iterator[Induced]:
+        """Yield vectors of the words that have none yet, from their contexts; see induction.induce.
+
+        Args:
+            known: (V,) whether a word has vectors.
+        """
+        s = self.settings
+        self._context.setJobGroup("new words", "new words: summing the contexts in which they occur")
+        keep = kept_share(self.counts, s.subsample)
+        window = s.window or min(s.max_contexts, WIDE_WINDOW)
+        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, window, s.seed)
 
     def held_out_loss(self) -> float | None:
         """Return the held-out loss of the current parameters; None without held-out pairs."""
@@ -231,7 +245,7 @@ class Training:
         """
         state, done = self.state, (epoch + done) / self.settings.epochs
         loss = state.loss / state.loss_pairs if state.loss_pairs else None
-        return Progress(done, epoch, learning_rate(self.settings.learning_rate, done), loss, **more)
+        return Progress(done, epoch, learning_rate(*self.settings.rates, done), loss, **more)
 
     def _end_epoch(self, epoch: int, sweeps: int, more: dict[str, Any]) -> Progress:
         """End an epoch: report its metrics, and set the state to the beginning of the next epoch.
@@ -277,7 +291,7 @@ class Training:
         s = self.settings
         edges = epoch_edges(epoch, self.blocks.count, s.slices, self._pairs)
         trained = BlockEpoch(
-            self.encoded, run_spec, epoch, s.epochs, edges, s.dimensions, s.learning_rate, self.snapshots,
+            self.encoded, run_spec, epoch, s.epochs, edges, s.dimensions, s.rates, self.snapshots,
             self.exchange,
             lambda sweep: self._create(f"{epoch}-{sweep + 1}"),
         )  # fmt: skip
@@ -321,7 +335,7 @@ class Training:
         syncs = edges.size - 1
         for number in range(self.state.sweep, syncs):
             begun = time.monotonic()
-            first, last = (learning_rate(s.learning_rate, (epoch + edges[number + k]) / s.epochs) for k in (0, 1))
+            first, last = (learning_rate(*s.rates, (epoch + edges[number + k]) / s.epochs) for k in (0, 1))
             params = SgdParams(s.negatives, s.damping, first, last)
             name = f"epoch {epoch + 1}"
             self._context.setJobGroup(name, f"{name} of {s.epochs}: sync {number + 1} of {syncs}")

@@ -27,10 +27,17 @@ class Settings:
     held_out_words: int
     max_contexts: int = 0  # of a center, from its whole sentence; 0 for those of a window
     contexts: float | None = None  # of a center, expected; None for those of a window
+    shrinks: bool = True  # whether the reach of a center is drawn, and not always the window
+    last_learning_rate: float = 0.0
+
+    @property
+    def rates(self) -> tuple[float, float]:
+        """The first and the last learning rate of the run."""
+        return self.learning_rate, self.last_learning_rate
 
     @property
     def expected_contexts(self) -> float:
-        return window_contexts(self.window) if self.contexts is None else self.contexts
+        return window_contexts(self.window, self.shrinks) if self.contexts is None else self.contexts
 
 
 @dataclass

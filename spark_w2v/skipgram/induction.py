@@ -1,0 +1,108 @@
+"""Vectors of words from the contexts in which they occur ("à la carte", Khodak et al. 2018).
+
+The vector of a word is a linear map of the mean of the vectors of the words around it, and the map is fitted on words
+that have vectors.
+
+V words, D dimensions, S slots: words whose contexts are summed.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
+
+LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
+UNITS = 1 << 20  # of a number in a sum; whole numbers, as sums of them do not depend on the order
+
+
+class ContextVectors(NamedTuple):
+    """What a word adds to the sum of a word next to it.
+
+    Args:
+        rows: (C, D + 1) in units: the vector times the keep probability, and this probability. Words are ids below C,
+            the most frequent ones. Long vectors are shortened, all of them by the same factor, to fit.
+    """
+
+    rows: Int32Array
+
+    @classmethod
+    def of(cls, vectors: Float32Array, keep: Float32Array) -> "ContextVectors":
+        """Return those of (C, D) vectors of words that are trained on with probability `keep`, (C,).
+
+        A word without a vector has a keep probability of 0.
+        """
+        weight = keep.astype(np.float64)[:, None]
+        factor = max(1.0, float(np.abs(vectors).max(initial=0.0)) / LARGEST)
+        columns = np.concatenate([vectors * (weight / factor), weight], axis=1)
+        return cls(np.rint(columns * UNITS).astype(np.int32))
+
+
+class ContextSums(NamedTuple):
+    """Sums over the contexts of some slots.
+
+    Args:
+        slots: (s,) ascending, unique.
+        sums: (s, D + 1) in units.
+    """
+
+    slots: Int32Array
+    sums: Int64Array
+
+
+def context_sums(
+    ids: Int32Array, lengths: Int32Array, slot_of: Int32Array, contexts: ContextVectors, window: int
+) -> ContextSums:
+    """Return the sums over all contexts of the words with a slot in some sentences.
+
+    A context at distance d counts window - d + 1 times, as often as a reach from 1 to window comes to it.
+
+    Args:
+        ids: (n,) words of all sentences.
+        lengths: words of each sentence; sums to n.
+        slot_of: (V,) slot of each word; -1 for one without.
+        window: largest reach.
+    """
+    sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
+    slot, is_context = slot_of[ids], ids < len(contexts.rows)
+    rows: list[npt.NDArray[np.int32]] = []
+    columns: list[npt.NDArray[np.int32]] = []
+    times: list[npt.NDArray[np.int64]] = []
+    for distance in range(1, min(window, ids.size - 1) + 1):
+        together = sentence[distance:] == sentence[:-distance]
+        if not together.any():
+            break
+        here, there = slice(None, -distance), slice(distance, None)
+        for center, context in ((here, there), (there, here)):
+            found = np.flatnonzero(together & (slot[center] >= 0) & is_context[context])
+            rows.append(slot[center][found])
+            columns.append(ids[context][found])
+            times.append(np.full(found.size, window - distance + 1, np.int64))
+    if not rows:
+        return ContextSums(np.empty(0, np.int32), np.empty((0, contexts.rows.shape[1]), np.int64))
+    slots, row = np.unique(np.concatenate(rows), return_inverse=True)
+    words, column = np.unique(np.concatenate(columns), return_inverse=True)
+    counted = sparse.csr_array((np.concatenate(times), (row, column)), shape=(slots.size, words.size))
+    return ContextSums(slots.astype(np.int32), counted @ contexts.rows[words].astype(np.int64))
+
+
+def means_of(sums: Int64Array) -> Float64Array:
+    """Return (s, D) means of the contexts from (s, D + 1) sums; NaN for a word without contexts."""
+    with np.errstate(invalid="ignore"):
+        found: Float64Array = sums[:, :-1] / sums[:, -1:]
+    return found
+
+
+def fit_map(means: Float64Array, vectors: Float64Array, counts: Int64Array) -> Float64Array:
+    """Return the (D, T) map from means to vectors with the least squares, weighted by the logarithm of the counts.
+
+    Args:
+        means: (F, D) of words that have vectors.
+        vectors: (F, T) of these words.
+        counts: (F,) occurrences, which the means are of.
+    """
+    weight = np.sqrt(np.log(counts + 1.0))[:, None]
+    found: Float64Array = np.linalg.lstsq(means * weight, vectors * weight, rcond=None)[0]
+    return found

@@ -1,0 +1,168 @@
+"""ENCODED → vectors of words that have none, from the contexts in which they occur.
+
+Tasks sum the vectors of the contexts, in whole numbers, so that the sums depend on no partitioning. A task holds
+SUMS_BYTES of sums at most: with more words, the text is gone through several times.
+
+V words, D dimensions.
+"""
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyspark.sql.functions as F
+from threadpoolctl import threadpool_limits
+
+from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram.sampling import INDUCTION, generator
+from spark_w2v.spark.broadcasts import send
+from spark_w2v.text.encoding import segment_of, segments_of
+from spark_w2v.types import BoolArray, Float32Array, Int64Array
+
+if TYPE_CHECKING:
+    from pyspark import Broadcast
+    from pyspark.sql import DataFrame
+
+    from spark_w2v.runs.embedding_writer import Rows
+
+log = logging.getLogger("spark_w2v")
+
+FIT_WORDS = 6000  # known words that the map is fitted on
+LEAST_FIT_COUNT = 20  # occurrences of such a word
+SUMS_BYTES = 256 << 20  # of sums in a task
+CONTEXT_BYTES = 256 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
+RECORD_BYTES = 4 << 20  # of sums that are shuffled together
+ROWS = 1 << 16  # of vectors that are read at a time
+SUMS = "part int, sums binary"
+SUMS_ARROW = pa.schema([("part", pa.int32()), ("sums", pa.binary())])
+
+
+class Induced(NamedTuple):
+    """Words that got vectors.
+
+    Args:
+        words: (n,) ids.
+        center, context: (n, D).
+    """
+
+    words: Int64Array
+    center: Float32Array
+    context: Float32Array
+
+
+def induce(
+    encoded: "DataFrame",
+    counts: Int64Array,
+    known: BoolArray,
+    vectors: "tuple[Rows, Rows]",
+    keep: Float32Array,
+    window: int,
+    seed: int,
+) -> Iterator[Induced]:
+    """Yield vectors of the words that have none and occur, a part of them at a time.
+
+    Nothing is yielded where too few words are known to fit a map.
+
+    Args:
+        encoded: persisted by the caller; gone through once, or more often with many words.
+        counts: (V,) occurrences.
+        known: (V,) whether a word has vectors.
+        vectors: center and context vectors, (V, D) each, by word id.
+        keep: (V,) probability that an occurrence is trained on.
+        window: largest reach.
+        seed: draws the words that the map is fitted on.
+    """
+    dimensions = vectors[0].shape[1]
+    new = np.flatnonzero(~known & (counts > 0))
+    fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT))
+    if not new.size:
+        return
+    if fit.size < 2 * dimensions:
+        log.warning(
+            "%d new words begin with random vectors: of %d known words with %d occurrences or more in this text, "
+            "%d are needed to tell vectors from contexts",
+            new.size, fit.size, LEAST_FIT_COUNT, 2 * dimensions,
+        )  # fmt: skip
+        return
+    if fit.size > FIT_WORDS:
+        fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
+    columns = dimensions + 1
+    frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
+    # Vectors that another program wrote come without those of contexts.
+    of_contexts = vectors[1][frequent]
+    if not of_contexts.any():
+        of_contexts = vectors[0][frequent]
+    weights = np.where(known[frequent], keep[frequent], np.float32(0))
+    contexts = send(encoded.sparkSession.sparkContext, ContextVectors.of(of_contexts, weights))
+    size = max(1, SUMS_BYTES // (8 * columns) - fit.size)
+    matrix = None
+    try:
+        for start in range(0, new.size, size):
+            words = new[start : start + size]
+            asked = words if matrix is not None else np.concatenate([fit, words])
+            sums = _sums(encoded, asked, len(counts), contexts, columns, window)
+            with threadpool_limits(1, "blas"):  # with more threads it adds in another order
+                if matrix is None:
+                    has, of_fit, sums = sums[: fit.size, -1] > 0, sums[: fit.size], sums[fit.size :]
+                    target = np.concatenate([_rows_of(one, fit[has]) for one in vectors], axis=1).astype(np.float64)
+                    matrix = fit_map(means_of(of_fit[has]), target, counts[fit[has]])
+                has = sums[:, -1] > 0
+                both = (means_of(sums[has]) @ matrix).astype(np.float32)
+            yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
+    finally:
+        contexts.destroy()
+
+
+def _sums(
+    encoded: "DataFrame",
+    asked: Int64Array,
+    words: int,
+    contexts: "Broadcast[ContextVectors]",
+    columns: int,
+    window: int,
+) -> Int64Array:
+    """Return (s, D + 1) sums over the contexts of the words asked for, in units."""
+    slot_of = np.full(words, -1, np.int32)
+    slot_of[asked] = np.arange(asked.size, dtype=np.int32)
+    sent = send(encoded.sparkSession.sparkContext, slot_of)
+    rows = max(1, RECORD_BYTES // (8 * columns))
+    parts = -(-asked.size // rows)
+
+    def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total = np.zeros((asked.size, columns), np.int64)
+        for row in segments_of(batches):
+            segment = segment_of(row)
+            found = context_sums(segment.ids, segment.lengths, sent.value, contexts.value, window)
+            total[found.slots] += found.sums
+        for part in range(parts):
+            of_part = total[part * rows : (part + 1) * rows]
+            if of_part.any():
+                yield pa.RecordBatch.from_pydict({"part": [part], "sums": [of_part.tobytes()]}, SUMS_ARROW)
+
+    def join(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        total: dict[int, Int64Array] = {}
+        for batch in batches:
+            for part, sums in zip(batch.column("part").to_pylist(), batch.column("sums"), strict=True):
+                total[part] = total.get(part, np.int64(0)) + np.frombuffer(sums.as_buffer(), np.int64)
+        for part, sums in total.items():
+            yield pa.RecordBatch.from_pydict({"part": [part], "sums": [sums.tobytes()]}, SUMS_ARROW)
+
+    try:
+        summed = encoded.mapInArrow(add, SUMS).repartitionById(parts, F.col("part")).mapInArrow(join, SUMS).toArrow()
+    finally:
+        sent.destroy()
+    found = np.zeros((asked.size, columns), np.int64)
+    for part, sums in zip(summed["part"].to_pylist(), summed["sums"], strict=True):
+        found[part * rows : (part + 1) * rows] = np.frombuffer(sums.as_buffer(), np.int64).reshape(-1, columns)
+    return found
+
+
+def _rows_of(matrix: "Rows", words: Int64Array) -> Float32Array:
+    """Return (n, D) rows of some words, ascending; what lies between them is read too, some at a time."""
+    found = [np.empty((0, matrix.shape[1]), np.float32)]
+    for start in range(0, matrix.shape[0], ROWS):
+        here = words[(words >= start) & (words < start + ROWS)] - start
+        found.append(matrix[start : start + ROWS][here])
+    return np.concatenate(found)

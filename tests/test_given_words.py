@@ -1,0 +1,115 @@
+"""The job with files that a user gives: words, stop words, phrases, and vectors of other programs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from gensim.models import KeyedVectors
+from pyspark.sql import SparkSession
+
+from spark_w2v.runs import embeddings
+from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
+
+SETTINGS = [*SMALL, *ONE, "--set", "output.report=false"]
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "text.txt"
+    planted_corpus(path, 1500)
+    return path
+
+
+def facts_of(output: Path) -> Any:
+    return json.loads((output / "run.json").read_text())
+
+
+def bits(output: Path) -> bytes:
+    return np.asarray(embeddings.read(output).vectors).tobytes()
+
+
+def test_given_words_and_no_others_get_vectors(
+    spark: SparkSession, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "words").write_text("apple\npear\nsaw\nApple\nnever\n")
+    (tmp_path / "stop").write_text("pear\n")
+    lists = ["--set", f"vocabulary.words={tmp_path}/words", "--set", f"vocabulary.stop_words={tmp_path}/stop"]
+    arguments: list[str | Path] = ["--input", text, "--output", tmp_path / "out", *SETTINGS, *lists]
+    assert train_here(spark, arguments) == 0
+    assert sorted(embeddings.read(tmp_path / "out").words.to_pylist()) == ["apple", "saw"]
+    facts = facts_of(tmp_path / "out")["corpus"]
+    assert (facts["absent_words"], facts["first_absent_words"]) == (3, ["pear", "Apple", "never"])
+    # Another list is another run.
+    before = bits(tmp_path / "out")
+    (tmp_path / "stop").write_text("saw\n")
+    again = [*arguments[:3], tmp_path / "runs", *arguments[4:], "--run-id", "1"]
+    assert train_here(spark, again) == 0
+    (tmp_path / "stop").write_text("apple\n")
+    capfd.readouterr()
+    assert train_here(spark, again) == 2
+    assert "vocabulary.stop_words was" in capfd.readouterr().err
+    assert bits(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("key", ["vocabulary.words", "vocabulary.stop_words", "phrases.list"])
+def test_a_list_that_is_not_there_is_refused_before_spark_starts(
+    text: Path, tmp_path: Path, key: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spark_w2v import job
+
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
+    arguments = ["--input", text, "--output", tmp_path / "out", "--set", f"{key}={tmp_path}/none"]
+    assert job.train([*map(str, arguments)]) == 2
+    assert f"{key} {tmp_path}/none: cannot be read" in capfd.readouterr().err
+
+
+def test_phrases_are_joined_saved_and_used_again(spark: SparkSession, tmp_path: Path) -> None:
+    planted_corpus(tmp_path / "text.txt", 1500)
+    joint = (tmp_path / "text.txt").read_text().replace("apple", "big apple")
+    (tmp_path / "text.txt").write_text(joint)
+    find = [part for key in ("passes=2", "threshold=0.9", "score=npmi") for part in ("--set", f"phrases.{key}")]
+    assert train_here(spark, ["--input", tmp_path / "text.txt", "--output", tmp_path / "found", *SETTINGS, *find]) == 0
+    words = embeddings.read(tmp_path / "found").words.to_pylist()
+    assert "big_apple" in words
+    assert "big" not in words
+    phrases = pq.read_table(tmp_path / "found" / "phrases")
+    assert phrases["phrase"].to_pylist() == ["big_apple"]
+    assert [one["phrases"] for one in facts_of(tmp_path / "found")["corpus"]["phrases"]] == [1, 0]
+    listed = ["--set", f"phrases.list={tmp_path / 'found'}"]
+    assert (
+        train_here(spark, ["--input", tmp_path / "text.txt", "--output", tmp_path / "again", *SETTINGS, *listed]) == 0
+    )
+    assert bits(tmp_path / "found") == bits(tmp_path / "again")
+    assert pq.read_table(tmp_path / "again" / "phrases")["phrase"].to_pylist() == ["big_apple"]
+    # An output with phrases is one of ours, and can be replaced.
+    replace = ["--input", f"{tmp_path}/text.txt", "--output", f"{tmp_path}/again", "--overwrite", *SETTINGS]
+    assert train_here(spark, replace) == 0
+    assert not (tmp_path / "again" / "phrases").exists()
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_a_run_begins_with_vectors_that_gensim_wrote(
+    spark: SparkSession, text: Path, tmp_path: Path, is_binary: bool
+) -> None:
+    fruit, tools, _ = (group.split() for group in GROUPS)
+    vectors = KeyedVectors(16)
+    rows = np.random.default_rng(1).normal(size=(len(fruit) + len(tools) + 1, 16)).astype(np.float32)
+    vectors.add_vectors([*fruit, *tools, "elsewhere"], rows)
+    vectors.save_word2vec_format(tmp_path / "v.bin", binary=is_binary)
+    changes = ("training.learning_rate=1e-9", "training.epochs=1", "vocabulary.keep_missing=true")
+    small = [part for change in changes for part in ("--set", change)]
+    arguments = ["--input", str(text), "--output", f"{tmp_path}/out", *SETTINGS, *small, "--init", f"{tmp_path}/v.bin"]
+    assert train_here(spark, arguments) == 0
+    found = embeddings.read(tmp_path / "out")
+    place = {word: row for row, word in enumerate(found.words.to_pylist())}
+    assert len(place) == 16
+    for word in [*fruit, *tools, "elsewhere"]:
+        assert np.allclose(found.vectors[place[word]], vectors[word], atol=1e-6)
+    init = facts_of(tmp_path / "out")["init"]
+    assert {name: init[name] for name in ("known", "new", "vanished", "vanished_but_kept", "induced")} == {
+        "known": 10, "new": 5, "vanished": 1, "vanished_but_kept": 1, "induced": 0,
+    }  # fmt: skip
+    assert init["held_out_loss"] == pytest.approx(6 * np.log(2)), "context vectors are zeros"
