@@ -16,6 +16,7 @@ COMMANDS = {
     "neighbors": ("spark_w2v.commands.neighbors", "main", "print the words nearest to a word"),
     "all-neighbors": ("spark_w2v.commands.all_neighbors", "main", "find the nearest words of every word, with Spark"),
     "phrases": ("spark_w2v.commands.phrases", "main", "find phrases, such as new_york, with Spark"),
+    "induce": ("spark_w2v.commands.induce", "main", "give words vectors from a text, by a finished run, with Spark"),
     "export": ("spark_w2v.commands.export", "main", "write the vectors for other tools"),
     "report": ("spark_w2v.commands.report", "main", "make the page about a run"),
     "publish": ("spark_w2v.commands.publish", "main", "give readers another run"),

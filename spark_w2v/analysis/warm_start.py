@@ -32,11 +32,13 @@ class PreviousModel(NamedTuple):
 
     Args:
         words: (U,) strings, unique; null for a row that is left out.
+        dimensions: D.
         chunks: iterates over its center and context vectors, (n, D) each, which are read when they are needed.
         digest: of words and vectors.
     """
 
     words: pa.StringArray
+    dimensions: int
     chunks: Callable[[], Iterator[tuple[Float32Array, ...]]]
     digest: str
 
@@ -61,14 +63,14 @@ class InitialVectors(NamedTuple):
     is_known: BoolArray
 
 
-def read(place: str, dimensions: int) -> PreviousModel:
+def read(place: str, dimensions: int | None = None) -> PreviousModel:
     """Read a finished run or a file of vectors: all its words, and its vectors once, a batch at a time.
 
     The context vectors of a file, which has none, are zeros, as those of an untrained model.
 
     Args:
         place: of the output, or of a file of this host.
-        dimensions: D of the new run.
+        dimensions: D of the new run; None where any will do.
 
     Raises:
         OutputError: it is neither, or its vectors have another length.
@@ -78,7 +80,7 @@ def read(place: str, dimensions: int) -> PreviousModel:
         _check_dimensions(place, file.dimensions, dimensions)
         if left_out := file.words.null_count:
             log.warning("%s: %s left out, not UTF-8 or there before", place, counted(left_out, "word"))
-        return PreviousModel(file.words, file.chunks, file.digest)
+        return PreviousModel(file.words, file.dimensions, file.chunks, file.digest)
     found = embeddings.open_embeddings(directory_of(place))
     _check_dimensions(place, found.dimensions, dimensions)
     digest = hashlib.sha256()
@@ -88,11 +90,13 @@ def read(place: str, dimensions: int) -> PreviousModel:
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
-    return PreviousModel(found.words, lambda: found.chunks("center", "context"), digest.hexdigest()[:16])
+    return PreviousModel(
+        found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16]
+    )
 
 
-def _check_dimensions(place: str, found: int, needed: int) -> None:
-    if found != needed:
+def _check_dimensions(place: str, found: int, needed: int | None) -> None:
+    if needed is not None and found != needed:
         raise OutputError(
             f"--init {place}: its vectors have {found} dimensions and training.dimensions is {needed}; they must be "
             "the same."

@@ -29,15 +29,22 @@ def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: one sentence on the first mistake found.
     """
-    given = {} if path is None else _given_in_tables(_read_toml(path), str(path))
+    return _overridden({} if path is None else _given_in_tables(_read_toml(path), str(path)), overrides)
+
+
+def from_dict(tables: Any, place: str = "configuration", overrides: Sequence[str] = ()) -> Config:
+    """The configuration that `as_dict` wrote, checked like a file; `place` is what an error calls it.
+
+    Args:
+        overrides: as of `load`.
+    """
+    return _overridden(_given_in_tables(tables, place), overrides)
+
+
+def _overridden(given: dict[str, Given], overrides: Sequence[str]) -> Config:
     for override in overrides:
         given |= _given_in_override(override)
     return check(given)
-
-
-def from_dict(tables: Any, place: str = "configuration") -> Config:
-    """The configuration that `as_dict` wrote, checked like a file; `place` is what an error calls it."""
-    return check(_given_in_tables(tables, place))
 
 
 def as_dict(config: Config) -> dict[str, dict[str, Any]]:

@@ -6,7 +6,6 @@ SUMS_BYTES of sums at most: with more words, the text is gone through several ti
 V words, D dimensions.
 """
 
-import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +18,7 @@ from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, 
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.text.encoding import segment_of, segments_of
+from spark_w2v.text.messages import counted
 from spark_w2v.types import BoolArray, Float32Array, Int64Array
 
 if TYPE_CHECKING:
@@ -27,13 +27,12 @@ if TYPE_CHECKING:
 
     from spark_w2v.runs.embedding_writer import Rows
 
-log = logging.getLogger("spark_w2v")
-
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
-SUMS_BYTES = 256 << 20  # of sums in a task
-CONTEXT_BYTES = 256 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
+SUMS_BYTES = 128 << 20  # of sums in a task
+CONTEXT_BYTES = 128 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
 RECORD_BYTES = 4 << 20  # of sums that are shuffled together
+WIDE_WINDOW = 25  # the largest reach where a context is the whole sentence
 ROWS = 1 << 16  # of vectors that are read at a time
 SUMS = "part int, sums binary"
 SUMS_ARROW = pa.schema([("part", pa.int32()), ("sums", pa.binary())])
@@ -63,32 +62,28 @@ def induce(
 ) -> Iterator[Induced]:
     """Yield vectors of the words that have none and occur, a part of them at a time.
 
-    Nothing is yielded where too few words are known to fit a map.
-
     Args:
         encoded: persisted by the caller; gone through once, or more often with many words.
         counts: (V,) occurrences.
         known: (V,) whether a word has vectors.
         vectors: center and context vectors, (V, D) each, by word id.
         keep: (V,) probability that an occurrence is trained on.
-        window: largest reach.
+        window: largest reach; 0 for the whole sentence.
         seed: draws the words that the map is fitted on.
+
+    Raises:
+        ValueError: `why_none` has a reason.
     """
     dimensions = vectors[0].shape[1]
     new = np.flatnonzero(~known & (counts > 0))
+    if (reason := why_none(counts, known, dimensions)) is not None:
+        raise ValueError(reason)
     fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT))
-    if not new.size:
-        return
-    if fit.size < 2 * dimensions:
-        log.warning(
-            "%d new words begin with random vectors: of %d known words with %d occurrences or more in this text, "
-            "%d are needed to tell vectors from contexts",
-            new.size, fit.size, LEAST_FIT_COUNT, 2 * dimensions,
-        )  # fmt: skip
-        return
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
+    window = window or WIDE_WINDOW
     columns = dimensions + 1
+    encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
     # Vectors that another program wrote come without those of contexts.
     of_contexts = vectors[1][frequent]
@@ -113,6 +108,22 @@ def induce(
             yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
     finally:
         contexts.destroy()
+
+
+def why_none(counts: Int64Array, known: BoolArray, dimensions: int) -> str | None:
+    """Return why vectors cannot be induced from a text, as a clause; None if they can.
+
+    Args:
+        counts, known: as of `induce`.
+        dimensions: D.
+    """
+    found, needed = int((known & (counts >= LEAST_FIT_COUNT)).sum()), 2 * dimensions
+    if found >= needed:
+        return None
+    return (
+        f"{counted(found, 'known word')} with {LEAST_FIT_COUNT} occurrences or more in this text, and {needed:,} are "
+        "needed to tell vectors from contexts"
+    )
 
 
 def _sums(

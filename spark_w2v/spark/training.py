@@ -3,6 +3,7 @@
 V words, D dimensions, S sweeps of an epoch (with `replicas`, syncs).
 """
 
+import logging
 import math
 import time
 import uuid
@@ -29,7 +30,7 @@ from spark_w2v.skipgram.schedule import MOST_PAIRS, epoch_edges, expected_pairs,
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import RunSpec
-from spark_w2v.spark.induction import Induced, induce
+from spark_w2v.spark.induction import Induced, induce, why_none
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED
@@ -40,8 +41,8 @@ from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
+log = logging.getLogger("spark_w2v")
 
-WIDE_WINDOW = 25  # words to each side that are contexts of a new word, where a context may be any of the sentence
 HELD_OUT_SHARE = 0.01  # most sentences that are held out
 # Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
 # came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
@@ -163,10 +164,13 @@ class Training:
             known: (V,) whether a word has vectors.
         """
         s = self.settings
-        self._context.setJobGroup("new words", "new words: summing the contexts in which they occur")
+        if not (~known & (self.counts > 0)).any():
+            return
+        if (reason := why_none(self.counts, known, s.dimensions)) is not None:
+            log.warning("new words begin with random vectors: %s", reason)
+            return
         keep = kept_share(self.counts, s.subsample)
-        window = s.window or min(s.max_contexts, WIDE_WINDOW)
-        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, window, s.seed)
+        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, s.window, s.seed)
 
     def held_out_loss(self) -> float | None:
         """Return the held-out loss of the current parameters; None without held-out pairs."""

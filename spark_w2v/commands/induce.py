@@ -1,0 +1,176 @@
+"""Give words vectors from a text, with Spark: induce.py OUTPUT --input PATH ... --words FILE --to DIR [--overwrite]."""
+
+import argparse
+import contextlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v import config as configuration
+from spark_w2v import pipeline
+from spark_w2v.analysis import warm_start
+from spark_w2v.command_line import EXIT_CODES, Parser
+from spark_w2v.config import Config
+from spark_w2v.errors import OutputError, UserError
+from spark_w2v.given.phrase_lists import FOLDER, read_phrases
+from spark_w2v.given.word_lists import read_words
+from spark_w2v.job import add_log_options, run_job, session_of_job
+from spark_w2v.runs.ids import directory_of
+from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.skipgram.schedule import kept_share
+from spark_w2v.spark import corpus
+from spark_w2v.spark.induction import induce, why_none
+from spark_w2v.spark.result_tables import check_directory, write_directory
+from spark_w2v.spark.slots import tasks_of
+from spark_w2v.spark.vector_rows import vector_rows
+from spark_w2v.spark.vocabulary import WordLists
+from spark_w2v.terminal import PhaseClock, StatusLine
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.messages import counted, some
+from spark_w2v.text.tokenizer import check_tokenizer
+from spark_w2v.types import Float32Array
+
+log = logging.getLogger("spark_w2v")
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> int:
+    """Run the command; return the exit code, as EXIT_CODES describes it."""
+    parser = Parser(
+        prog=program,
+        description="Vectors of words that a run has none of, from the contexts in which a text has them.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument(
+        "output", metavar="OUTPUT", help="the output of a run, or a file in word2vec's text or binary format"
+    )
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    parser.add_argument("--words", required=True, metavar="FILE", help="words that get vectors, one a line")
+    parser.add_argument(
+        "--to", required=True, metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the directory of an earlier result")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="wins over the configuration of the run, which says how the text is cut; any number of times",
+    )
+    add_log_options(parser)
+    options = parser.parse_args(arguments)
+    return run_job(program, options, lambda line, cleanup: _induce(options, line, cleanup))
+
+
+def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
+    asked = read_words(options.words, "--words")
+    output = _directory(options.output)
+    model = warm_start.read(str(output))
+    new = asked.filter(pc.invert(pc.is_in(asked, value_set=model.known)))
+    if not len(new):
+        raise UserError(
+            f"{options.words}: {options.output} has vectors of all its words, such as {some(asked[:3].to_pylist())}; "
+            "give words that it has none of."
+        )
+    if len(new) < len(asked):
+        log.info(
+            "%s of %s with vectors already are left out", f"{len(asked) - len(new):,}", counted(len(asked), "word")
+        )
+    settings = _settings(output, options.set)
+    check_tokenizer(settings.corpus)
+    phrases = read_phrases(str(output)) if (output / FOLDER).is_dir() else None
+
+    session = session_of_job(line, cleanup)
+    clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
+    check_directory(session, options.to, options.overwrite)
+    segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
+    lists = WordLists(given=pa.concat_arrays([model.known, new]))
+    text = pipeline.prepare(segments, settings, lists, files, clock.begin, phrases)
+    cleanup.callback(text.release)
+    clock.begin("summing the contexts")
+    found, vectors = _vectors(text, model, settings)
+    spellings = found.words.cast(pa.string())
+    if not len(found):
+        raise UserError(
+            f"{options.words}: none of {counted(len(new), 'word')} occurs in the text next to a word with a vector, "
+            f"such as {some(new[:3].to_pylist())}; check --words, and corpus.lower_case."
+        )
+    if len(absent := new.filter(pc.invert(pc.is_in(new, value_set=spellings)))):
+        log.warning("%s not in the text: %s", counted(len(absent), "word"), some(absent.to_pylist()))
+    clock.begin("writing the vectors")
+    with vector_rows(session, found, vectors) as rows:
+        write_directory(rows.drop("word_id"), options.to)
+    clock.end()
+    log.info(
+        "%s of %s in %s, after %s",
+        counted(len(found), "vector"), counted(model.dimensions, "dimension"), options.to,
+        f"{sum(clock.seconds.values()):.1f} s",
+    )  # fmt: skip
+
+
+def _directory(output: str) -> Path:
+    """The directory of a run, or the file of vectors."""
+    if is_local(output) and os.path.isfile(path := local_path(output)):
+        return path
+    return directory_of(output)
+
+
+def _settings(output: Path, overrides: Sequence[str]) -> Config:
+    """The configuration that cut the text of a run, without what decides on its words.
+
+    Raises:
+        OutputError: there is none.
+        ConfigError: it does not go with the overrides.
+    """
+    sections = {}
+    if output.is_dir():
+        place = f"{output}/run.json"
+        try:
+            found = json.loads(Path(place).read_text(encoding="utf-8"))["configuration"]
+            sections = {name: found[name] for name in ("corpus", "vocabulary", "training")}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
+        words = ("subsample",)
+        sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
+    settings = configuration.from_dict(sections, str(output), overrides)
+    return msgspec.structs.replace(
+        settings,
+        vocabulary=msgspec.structs.replace(settings.vocabulary, min_count=1, max_words=0, words="", stop_words=""),
+        phrases=msgspec.structs.replace(settings.phrases, passes=0, list=""),
+    )
+
+
+def _vectors(
+    text: pipeline.EncodedCorpus, model: warm_start.PreviousModel, settings: Config
+) -> tuple[Vocabulary, Float32Array]:
+    """The words that got vectors, and these, (n, D).
+
+    Raises:
+        UserError: too few known words occur.
+    """
+    counts, training = text.vocabulary.counts, settings.training
+    begun = warm_start.begin(model, text.vocabulary)
+    if (reason := why_none(counts, begun.is_known, model.dimensions)) is not None:
+        raise UserError(f"{reason}; give more text with --input, such as that of the run.")
+    with tempfile.TemporaryDirectory(prefix="spark_w2v-") as scratch:
+        known = ParameterFiles.create(Path(scratch) / "known", len(counts), model.dimensions)
+        for places, center, context in begun.rows:
+            known.center[places], known.context[places] = center, context
+        keep = kept_share(counts, settings.vocabulary.subsample)
+        window = 0 if training.window == "sentence" else training.window
+        parts = list(
+            induce(text.encoded, counts, begun.is_known, (known.center, known.context), keep, window, training.seed)
+        )
+    rows = np.concatenate([np.zeros(0, np.int64), *(part.words for part in parts)])
+    vectors = np.concatenate([np.zeros((0, model.dimensions), np.float32), *(part.center for part in parts)])
+    v = text.vocabulary
+    ids = None if v.ids is None else v.ids.take(rows)
+    return Vocabulary(v.words.take(rows), v.counts[rows], v.total_words, v.distinct_words, ids), vectors

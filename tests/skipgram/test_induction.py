@@ -1,0 +1,84 @@
+"""Sums over contexts are those of a loop over the words, to the unit; the map is that which made the vectors."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from spark_w2v.skipgram.induction import LARGEST, UNITS, ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.types import Int32Array, Int64Array
+
+examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+WORDS, DIMENSIONS = 12, 3
+SENTENCES = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=9), max_size=6)
+
+
+def contexts_of(rows: int) -> ContextVectors:
+    rng = np.random.default_rng(1)
+    vectors = rng.normal(size=(rows, DIMENSIONS)).astype(np.float32)
+    return ContextVectors.of(vectors, rng.random(rows).astype(np.float32))
+
+
+def by_hand(text: list[list[int]], slot_of: Int32Array, contexts: ContextVectors, window: int) -> dict[int, list[int]]:
+    found: dict[int, list[int]] = {}
+    for sentence in text:
+        for place, word in enumerate(sentence):
+            for other, neighbor in enumerate(sentence):
+                distance = abs(place - other)
+                if slot_of[word] >= 0 and 1 <= distance <= window and neighbor < len(contexts.rows):
+                    row = (window - distance + 1) * contexts.rows[neighbor].astype(np.int64)
+                    before = found.get(int(slot_of[word]), [0] * (DIMENSIONS + 1))
+                    found[int(slot_of[word])] = [a + b for a, b in zip(before, row.tolist(), strict=True)]
+    return found
+
+
+def sums_of(text: list[list[int]], slot_of: Int32Array, contexts: ContextVectors, window: int) -> dict[int, list[int]]:
+    ids = np.array([word for sentence in text for word in sentence], np.int32)
+    found = context_sums(ids, np.array([len(s) for s in text], np.int32), slot_of, contexts, window)
+    assert found.slots.tolist() == sorted(set(found.slots.tolist()))
+    return dict(zip(found.slots.tolist(), found.sums.tolist(), strict=True))
+
+
+@examples
+@given(text=SENTENCES, window=st.integers(1, 12), rows=st.integers(1, WORDS), chosen=st.sets(st.integers(0, WORDS - 1)))
+def test_sums_are_those_of_a_loop_over_all_words(
+    text: list[list[int]], window: int, rows: int, chosen: set[int]
+) -> None:
+    slot_of = np.full(WORDS, -1, np.int32)
+    slot_of[sorted(chosen)] = np.arange(len(chosen))
+    contexts = contexts_of(rows)
+    assert sums_of(text, slot_of, contexts, window) == by_hand(text, slot_of, contexts, window)
+
+
+def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:
+    vectors = np.array([[3e30, 0, -4e30], [1e30, 1e30, 1e30]], np.float32)
+    rows = ContextVectors.of(vectors, np.ones(2, np.float32)).rows
+    assert np.abs(rows.astype(np.int64)[:, :-1]).max() == int(LARGEST) * UNITS
+    assert (rows[:, -1] == UNITS).all()
+    assert np.allclose(rows[:, :-1] / UNITS, vectors / np.float64(4e30) * LARGEST)
+
+
+def test_a_word_without_a_vector_is_no_context() -> None:
+    contexts = ContextVectors.of(np.ones((2, DIMENSIONS), np.float32), np.array([0, 0.5], np.float32))
+    slot_of = np.array([-1, -1, 0], np.int32)
+    (sums,) = sums_of([[0, 2, 1, 0]], slot_of, contexts, 1).values()
+    assert means_of(np.array([sums])).tolist() == [[1.0] * DIMENSIONS]
+
+
+def test_the_mean_of_no_context_is_not_a_number() -> None:
+    none: Int64Array = np.zeros((1, DIMENSIONS + 1), np.int64)
+    assert np.isnan(means_of(none)).all()
+
+
+def test_the_map_is_found_that_the_vectors_were_made_with() -> None:
+    rng = np.random.default_rng(2)
+    means, true = rng.normal(size=(50, DIMENSIONS)), rng.normal(size=(DIMENSIONS, 5))
+    found = fit_map(means, means @ true, rng.integers(1, 1000, 50))
+    assert np.allclose(found, true)
+
+
+def test_frequent_words_weigh_by_the_logarithm_of_their_counts() -> None:
+    # One dimension, two words that disagree: the weighted mean of 1 and 3.
+    means, vectors = np.ones((2, 1)), np.array([[1.0], [3.0]])
+    counts = np.array([1, 99_999])
+    weights = np.log(counts + 1)
+    assert np.allclose(fit_map(means, vectors, counts), (weights * [1, 3]).sum() / weights.sum())

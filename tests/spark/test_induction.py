@@ -1,0 +1,152 @@
+"""Induced vectors on a real Spark are those of one process, whatever the partitioning and however many passes."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from spark_w2v import config
+from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.spark import corpus, induction
+from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.vocabulary import count_words, encode
+from spark_w2v.text.encoding import Vocabulary, segment_of, segments_of
+from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+DIMENSIONS, WINDOW = 4, 3
+Model = tuple[BoolArray, Float32Array, Float32Array, Float32Array]
+Vectors = dict[str, tuple[bytes, bytes]]
+
+
+@pytest.fixture(scope="module")
+def encoded(
+    spark: "SparkSession", tmp_path_factory: pytest.TempPathFactory
+) -> "Iterator[tuple[DataFrame, Vocabulary]]":
+    folder = tmp_path_factory.mktemp("text")
+    rng = np.random.default_rng(3)
+    for number in range(3):
+        lines = [" ".join(f"w{n}" for n in np.minimum(rng.zipf(1.3, 11), 80)) for _ in range(200)]
+        (folder / f"{number}.txt").write_text("\n".join(lines) + "\n")
+    segments = corpus.read(spark, [str(folder)], config.Corpus(tokenizer="whitespace")).persist()
+    vocabulary = count_words(segments, 1)
+    words = send(spark.sparkContext, vocabulary.words)
+    yield encode(segments, words).persist(), vocabulary
+    words.destroy()
+
+
+@pytest.fixture(scope="module")
+def model(encoded: "tuple[DataFrame, Vocabulary]") -> Model:
+    """Known words, center and context vectors, and keep probabilities."""
+    words = len(encoded[1])
+    rng = np.random.default_rng(4)
+    center, context = rng.normal(size=(2, words, DIMENSIONS)).astype(np.float32)
+    known = rng.random(words) < 0.7
+    return known, center, context, rng.random(words).astype(np.float32)
+
+
+def induced(encoded: "tuple[DataFrame, Vocabulary]", model: Model, partitions: int = 3) -> Vectors:
+    rows, vocabulary = encoded
+    known, center, context, keep = model
+    found: Vectors = {}
+    for part in induction.induce(
+        rows.repartition(partitions), vocabulary.counts, known, (center, context), keep, WINDOW, 1
+    ):
+        for row, word in enumerate(part.words.tolist()):
+            assert str(word) not in found
+            found[str(word)] = part.center[row].tobytes(), part.context[row].tobytes()
+    return found
+
+
+def test_they_are_those_of_one_process_with_the_whole_text(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model
+) -> None:
+    known, center, context, keep = model
+    counts = encoded[1].counts
+    segments = [segment_of(row) for row in segments_of(encoded[0].toArrow().to_batches())]
+    ids: Int32Array = np.concatenate([segment.ids for segment in segments])
+    lengths: Int32Array = np.concatenate([segment.lengths for segment in segments])
+    every = np.arange(counts.size, dtype=np.int32)
+    found = context_sums(ids, lengths, every, ContextVectors.of(context, np.where(known, keep, np.float32(0))), WINDOW)
+    means = means_of(found.sums)
+    assert found.slots.tolist() == every.tolist()
+    fit = np.flatnonzero(known & (counts >= induction.LEAST_FIT_COUNT))
+    assert 2 * DIMENSIONS <= fit.size < known.sum(), "rare words are left out of the fit"
+    matrix = fit_map(means[fit], np.concatenate([center, context], 1)[fit].astype(np.float64), counts[fit])
+    result = induced(encoded, model)
+    assert sorted(map(int, result)) == np.flatnonzero(~known).tolist()
+    for word, (of_center, of_context) in result.items():
+        expected = means[int(word)] @ matrix
+        both = np.concatenate([np.frombuffer(of_center, np.float32), np.frombuffer(of_context, np.float32)])
+        assert np.allclose(both, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_they_are_the_same_for_any_partitioning_and_any_number_of_passes(
+    encoded: "tuple[DataFrame, Vocabulary]",
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = induced(encoded, model)
+    assert induced(encoded, model, partitions=1) == one
+    assert induced(encoded, model, partitions=7) == one
+    monkeypatch.setattr(induction, "RECORD_BYTES", 100)
+    assert induced(encoded, model) == one
+    fitted = int((model[0] & (encoded[1].counts >= induction.LEAST_FIT_COUNT)).sum())
+    calls: list[int] = []
+    sums = induction._sums
+
+    def counting(*given: Any) -> Int64Array:
+        calls.append(1)
+        return sums(*given)
+
+    monkeypatch.setattr(induction, "_sums", counting)
+    monkeypatch.setattr(induction, "SUMS_BYTES", 8 * (DIMENSIONS + 1) * (fitted + 5))
+    passes = induced(encoded, model)
+    assert len(calls) > 2
+    assert passes.keys() == one.keys()
+    for word, vectors in passes.items():  # BLAS multiplies matrices of other shapes in another order
+        assert np.allclose(np.frombuffer(vectors[0], np.float32), np.frombuffer(one[word][0], np.float32), atol=1e-5)
+
+
+def test_vectors_without_those_of_contexts_serve_as_contexts(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model
+) -> None:
+    known, center, context, keep = model
+    alone = induced(encoded, (known, center, np.zeros_like(context), keep))
+    both = induced(encoded, (known, center, center, keep))
+    assert {word: vectors[0] for word, vectors in alone.items()} == {word: vectors[0] for word, vectors in both.items()}
+    assert all(vectors[1] == bytes(4 * DIMENSIONS) for vectors in alone.values())
+
+
+def test_the_map_is_fitted_on_a_draw_of_the_known_words(
+    encoded: "tuple[DataFrame, Vocabulary]",
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = induced(encoded, model)
+    monkeypatch.setattr(induction, "FIT_WORDS", 2 * DIMENSIONS)
+    few = induced(encoded, model)
+    assert few.keys() == every.keys()
+    assert few != every
+    assert induced(encoded, model, partitions=2) == few
+
+
+def test_too_few_known_words_are_refused(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
+    known = model[0].copy()
+    known[np.flatnonzero(known)[2 * DIMENSIONS - 1 :]] = False
+    sentence = "7 known words with 20 occurrences or more in this text, and 8 are needed"
+    assert sentence in str(induction.why_none(encoded[1].counts, known, DIMENSIONS))
+    with pytest.raises(ValueError, match=sentence):
+        induced(encoded, (known, *model[1:]))
+
+
+def test_words_that_do_not_occur_get_no_vectors(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
+    rows, vocabulary = encoded
+    known, center, context, keep = (np.concatenate([one, one[:1]]) for one in model)
+    known[-1] = False
+    counts = np.append(vocabulary.counts, 0)
+    parts = induction.induce(rows, counts, known, (center, context), keep, WINDOW, 1)
+    assert counts.size - 1 not in np.concatenate([part.words for part in parts])
