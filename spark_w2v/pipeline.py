@@ -352,6 +352,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
             held_out_words=t.held_out_words,
             shrinks=t.shrink_window,
             last_learning_rate=t.last_learning_rate,
+            settled_after=t.settled_after,
         ),
         folder,
         snapshots,

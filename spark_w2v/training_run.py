@@ -184,6 +184,7 @@ class TrainingRun:
         path = str(self._request.init)
         begun = warm_start.begin(earlier, text.vocabulary)
         training.start_from(begun.rows)
+        training.go_on_from(begun.trained)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
@@ -288,7 +289,14 @@ class TrainingRun:
         def write(directory: Path) -> None:
             words = vocabulary.words.cast(pa.string())
             embedding_writer.write(
-                directory, words, vocabulary.counts, center, context, table_facts, ids=vocabulary.ids
+                directory,
+                words,
+                vocabulary.counts,
+                center,
+                context,
+                table_facts,
+                vocabulary.ids,
+                training.trained(),
             )
             if text.phrases is not None:
                 write_phrases(directory, text.phrases)

@@ -20,7 +20,7 @@ from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
-from spark_w2v.types import BoolArray, Float32Array, Int32Array
+from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
 
@@ -34,13 +34,15 @@ class PreviousModel(NamedTuple):
         words: (U,) strings, unique; null for a row that is left out.
         dimensions: D.
         chunks: iterates over its center and context vectors, (n, D) each, which are read when they are needed.
-        digest: of words and vectors.
+        digest: of all.
+        trained: (U,) occurrences that the vectors were trained on; None where that is not known.
     """
 
     words: pa.StringArray
     dimensions: int
     chunks: Callable[[], Iterator[tuple[Float32Array, ...]]]
     digest: str
+    trained: Int64Array | None = None
 
     @property
     def known(self) -> pa.StringArray:
@@ -56,11 +58,13 @@ class InitialVectors(NamedTuple):
             previous run meanwhile.
         change: how many words are known, new and gone; JSON-able.
         is_known: (V,) whether a word of the new run has vectors.
+        trained: (V,) occurrences that the vectors were trained on, as far as that is known; 0 for new words.
     """
 
     rows: Iterator[tuple[Int32Array, Float32Array, Float32Array]]
     change: dict[str, Any]
     is_known: BoolArray
+    trained: Int64Array
 
 
 def read(place: str, dimensions: int | None = None) -> PreviousModel:
@@ -90,8 +94,10 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
+    if found.trained is not None:
+        digest.update(np.ascontiguousarray(found.trained, "<i8").data)
     return PreviousModel(
-        found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16]
+        found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16], found.trained
     )
 
 
@@ -109,6 +115,9 @@ def begin(previous: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
     ids = pc.fill_null(pc.index_in(words, value_set=vocabulary.words), -1).to_numpy()
     known = np.zeros(len(vocabulary), np.bool_)
     known[ids[ids >= 0]] = True
+    trained = np.zeros(len(vocabulary), np.int64)
+    if previous.trained is not None:
+        trained[ids[ids >= 0]] = previous.trained[ids >= 0]
     # A word that is kept without an occurrence has vanished from the text, too.
     absent = vocabulary.counts == 0
     known_words = int((known & ~absent).sum())
@@ -118,7 +127,7 @@ def begin(previous: PreviousModel, vocabulary: Vocabulary) -> InitialVectors:
         "vanished": len(words) - words.null_count - known_words,
         "vanished_but_kept": int((known & absent).sum()),
     }
-    return InitialVectors(_known_rows(previous.chunks(), ids), change, known)
+    return InitialVectors(_known_rows(previous.chunks(), ids), change, known, trained)
 
 
 def _known_rows(

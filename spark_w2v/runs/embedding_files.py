@@ -1,7 +1,8 @@
 """The Parquet files of a finished run's tables, checked when they are opened.
 
     OUTPUT/embeddings/   word string, word_id int32, count int64, vector fixed_size_list<float32>[D]; ordered by word_id
-    OUTPUT/context/      word_id int32, vector: the other matrix, without which training cannot go on later
+    OUTPUT/context/      word_id int32, trained int64, vector: the other matrix, without which training cannot go on
+                         later, and the occurrences that the vectors of each word were trained on
     OUTPUT/vocabulary/   word_id int32, word string, count int64
 
 Every file says in its metadata how many rows each table of its run has, and their digests (the seal): a reader notices
@@ -142,6 +143,23 @@ def read_words(output: Path, table: Table) -> tuple[pa.StringArray, Int64Array]:
         raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
     check_words(output, table, words, counts.to_numpy())
     return words, counts.to_numpy()
+
+
+def read_trained(output: Path, table: Table) -> Int64Array | None:
+    """Read (V,) occurrences that the vectors were trained on, checked; None of an output of an earlier version."""
+    if "trained" not in table.seal:
+        return None
+    for path, file in zip(_parts(output / table.name), table.files, strict=True):
+        _refuse_column(path, file.schema_arrow, "trained", pa.int64().equals, "int64")
+    with damage_named(output):
+        found = [batch["trained"] for file in table.files for batch in batches(file, ["trained"])]
+    trained: Int64Array = pa.chunked_array(found, pa.int64()).to_numpy()
+    if hashlib.sha256(np.ascontiguousarray(trained, "<i8").data).hexdigest() != table.seal["trained"]:
+        raise OutputError(
+            f"{output}: the column trained of {table.name} is not what the run wrote; copy the output again, or train "
+            "again."
+        )
+    return trained
 
 
 def check_words(output: Path, table: Table, words: pa.StringArray, counts: Int64Array) -> None:

@@ -48,6 +48,7 @@ def write(
     context: Rows,
     facts: Facts,
     ids: pa.Array | None = None,
+    trained: NDArray[Any] | None = None,
 ) -> None:
     """Write embeddings/, context/ and vocabulary/ into a directory that has none of them.
 
@@ -60,6 +61,7 @@ def write(
         center, context: (V, D) float32, all finite.
         facts: about the run; they go as JSON into the metadata of every table's schema.
         ids: (V,) the words as whole numbers, which are a column next to them; None where they are none.
+        trained: (V,) int64, occurrences that the vectors were trained on; None where that is not known.
     """
     shape = _checked_shapes(words, counts, center, context)
     text = json.dumps(dict(facts), ensure_ascii=False, allow_nan=False, sort_keys=True)
@@ -67,6 +69,8 @@ def write(
     # A file is named after everything that was written. A reader that listed one run's files and opens them when
     # those of another stand there finds them gone; under plain names it would take rows from each and not notice.
     # The same run twice gives the same names.
+    if trained is not None:
+        digests["trained"] = hashlib.sha256(np.ascontiguousarray(trained, "<i8").data)
     for name, matrix in (("center", center), ("context", context)):
         digests[name] = hashlib.sha256()
         for start, stop in _slices(*shape):
@@ -107,8 +111,15 @@ def write(
     _write_table(
         directory / "context",
         tag,
-        pa.schema([id_field, vector], metadata),
-        lambda i, j: [pa.array(word_ids[i:j]), vectors(context, i, j)],
+        pa.schema(
+            [id_field, *([] if trained is None else [pa.field("trained", pa.int64(), nullable=False)]), vector],
+            metadata,
+        ),
+        lambda i, j: [
+            pa.array(word_ids[i:j]),
+            *([] if trained is None else [pa.array(trained[i:j])]),
+            vectors(context, i, j),
+        ],
         shape,
     )
     _write_table(

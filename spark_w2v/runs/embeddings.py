@@ -22,6 +22,7 @@ from spark_w2v.runs.embedding_files import (
     checked_batches,
     damage_named,
     open_table,
+    read_trained,
     read_words,
 )
 from spark_w2v.types import Float32Array, Int64Array
@@ -56,10 +57,12 @@ class StoredEmbeddings:
         words: (V,) strings, unique.
         counts: (V,) int64.
         dimensions: D.
+        trained: (V,) int64, occurrences that the vectors were trained on; None where that is not known.
     """
 
     def __init__(self, output: Path, words: pa.StringArray, counts: Int64Array, tables: Mapping[str, Table]) -> None:
         self.words, self.counts = words, counts
+        self.trained = read_trained(output, tables["context"]) if "context" in tables else None
         self.dimensions = tables["center"].dimensions
         self._output, self._tables = output, tables
 

@@ -22,6 +22,7 @@ LOSS_EVERY = 4  # the loss of the first S groups is measured in every LOSS_EVERY
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
 HALF = np.float32(0.5)
+WHOLE = np.float32(1)
 # (GROUP + 1, GROUP), indexed by the length of a group: 1/2 for the contexts that it has, else 0.
 HALF_PRESENT = HALF * (np.arange(GROUP) < np.arange(GROUP + 1)[:, None])
 
@@ -73,14 +74,17 @@ def softplus(x: Float32Array) -> Float32Array:
     return result
 
 
-def step_sizes(updates: Float32Array, rate: float, damping: float) -> Float32Array:
+def step_sizes(
+    updates: Float32Array, rate: float, damping: float, shares: Float32Array | np.float32 = WHOLE
+) -> Float32Array:
     """Return the factor of each row's summed gradient: an implicit step, at most FARTHEST mean gradients.
 
     Args:
         updates: n of each row in a batch.
         rate, damping: a and kappa of a / (1 + a * kappa * n).
+        shares: of the rate that each row has.
     """
-    implicit = np.float32(rate) / (1 + np.float32(rate * damping) * updates)
+    implicit = np.float32(rate) * shares / (1 + np.float32(rate * damping) * shares * updates)
     sizes: Float32Array = np.minimum(implicit, FARTHEST / updates)
     return sizes
 
@@ -94,6 +98,7 @@ def train_pairs(
     params: SgdParams,
     rng: np.random.Generator,
     count_updates: bool = False,
+    shares: tuple[Float32Array, Float32Array] | None = None,
 ) -> TrainStats:
     """Train on every pair once, in place.
 
@@ -107,6 +112,7 @@ def train_pairs(
         codec: of these numbers.
         noise: of the context rows.
         count_updates: whether to return the updates of each row.
+        shares: (Rc,), (Ro,) of the learning rate that each row has; None for the whole rate.
     """
     rows, dimensions = context_rows.shape
     if not pairs.size:
@@ -137,9 +143,10 @@ def train_pairs(
         # has to be counted in each batch.
         own = length.astype(np.float32)
         held: Float32Array = np.float32(1 + part.amount) * (own + part.share * (of_center.astype(np.float32) - own))
-        center_rate = step_sizes(held, rate, params.damping)
+        center_shares, context_shares = (WHOLE, WHOLE) if shares is None else (shares[0][center], shares[1])
+        center_rate = step_sizes(held, rate, params.damping, center_shares)
         expected: Float32Array = np.float32(1) + part.share * context_updates
-        context_rate = step_sizes(expected, rate, params.damping)
+        context_rate = step_sizes(expected, rate, params.damping, context_shares)
         positive_rate = np.take(context_rate, context, mode="clip")
         half_present = np.take(HALF_PRESENT[:, :width], length, axis=0)
         # The last set may be short: it is filled with center row 0 at weight 0.

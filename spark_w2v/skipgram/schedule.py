@@ -147,6 +147,20 @@ def kept_share(counts: Int64Array, subsample: float) -> Float32Array:
     return keep_probability(counts, total, frequent_share(subsample, total))
 
 
+def rate_shares(trained: Int64Array, settled_after: int) -> Float32Array | None:
+    """Return the (V,) share of the learning rate that each word has: sqrt(s / (s + n)).
+
+    As in Adagrad (Duchi et al. 2011), whose rate falls with the root of what a parameter has been taught.
+
+    Args:
+        trained: (V,) n, occurrences that the vectors of each word were trained on before.
+        settled_after: s; 0 for one rate, which is None.
+    """
+    if not settled_after:
+        return None
+    return np.sqrt(settled_after / (settled_after + trained.astype(np.float64))).astype(np.float32)
+
+
 def most_partitions(scheme: str, vocabulary: int, load: float, contexts: float) -> int:
     """Return the most partitions that a corpus is large enough for.
 

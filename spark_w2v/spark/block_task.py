@@ -171,7 +171,11 @@ class _Worker:
         ready = time.monotonic()
         params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
-        stats = train_pairs(bucket.center, bucket.context, pairs, self._codec, self._noise[context], params, rng)
+        of_row = self._run_spec.rate_shares
+        shares = None if of_row is None else (self._blocks.of(of_row, center), self._blocks.of(of_row, context))
+        stats = train_pairs(
+            bucket.center, bucket.context, pairs, self._codec, self._noise[context], params, rng, shares=shares
+        )
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in self._node.received.items() if source != DRIVER]

@@ -27,7 +27,7 @@ import pyarrow as pa
 from spark_w2v.skipgram.pairs import PairArray, PairCodec, PairSampler
 from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.text.encoding import segment_of
-from spark_w2v.types import Float64Array, Int64Array, UInt64Array
+from spark_w2v.types import Float32Array, Float64Array, Int64Array, UInt64Array
 
 # Most pairs that a task sorts by bucket at a time. = 64 MB with the copy
 LARGEST_CHUNK = 4_000_000
@@ -50,12 +50,14 @@ class RunSpec:
         sampler: draws the pairs.
         noise: (V,) probability of each row as a noise word, in block order.
         negatives, damping: as in kernel.SgdParams.
+        rate_shares: (V,) share of the learning rate that each row has, in block order; None for the whole rate.
     """
 
     sampler: PairSampler
     noise: Float64Array
     negatives: int
     damping: float
+    rate_shares: Float32Array | None = None
 
 
 @cache

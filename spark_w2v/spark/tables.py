@@ -1,5 +1,6 @@
 """The tables that pass between steps on Spark, with their invariants."""
 
+import pyarrow as pa
 import pyspark.sql.types as T
 from pyspark import Broadcast as Broadcast  # for those who may not import PySpark
 from pyspark import StorageLevel
@@ -65,6 +66,16 @@ ENCODED = T.StructType(
         T.StructField("ids", T.BinaryType()),  # int32, little-endian: word ids in text order
         T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
         T.StructField("weights", T.BinaryType()),  # as in SEGMENTS
+    ]
+)
+ENCODED_ARROW = pa.schema(
+    [
+        ("file", pa.int32()),
+        ("start", pa.int64()),
+        ("segment", pa.int32()),
+        ("ids", pa.binary()),
+        ("lengths", pa.binary()),
+        ("weights", pa.binary()),
     ]
 )
 

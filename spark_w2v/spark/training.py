@@ -26,15 +26,23 @@ from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import noise_distribution
-from spark_w2v.skipgram.schedule import MOST_PAIRS, epoch_edges, expected_pairs, kept_share, kept_words, learning_rate
+from spark_w2v.skipgram.schedule import (
+    MOST_PAIRS,
+    epoch_edges,
+    expected_pairs,
+    kept_share,
+    kept_words,
+    learning_rate,
+    rate_shares,
+)
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import RunSpec
 from spark_w2v.spark.induction import Induced, induce, why_none
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
-from spark_w2v.spark.tables import ENCODED
-from spark_w2v.spark.training_state import Progress, Settings, State
+from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
+from spark_w2v.spark.training_state import Progress, Settings, State, about_tasks
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
@@ -50,16 +58,6 @@ MOST_LOSS = 1.05
 # The same for a run with given vectors, in multiples of the held-out loss that it begins with: vectors of another text
 # may be worse than untrained ones for this text, and where it is short or the rate is low they do not improve at once.
 MOST_GIVEN_LOSS = 2.0
-ENCODED_ARROW = pa.schema(
-    [
-        ("file", pa.int32()),
-        ("start", pa.int64()),
-        ("segment", pa.int32()),
-        ("ids", pa.binary()),
-        ("lengths", pa.binary()),
-        ("weights", pa.binary()),
-    ]
-)
 
 
 @dataclass
@@ -103,6 +101,7 @@ class Training:
         self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(sampler, noise)
+        self._trained_before = np.zeros(self.counts.size, np.int64)
         self._most_given = 0.0  # largest loss of an epoch of a run with given vectors
         parameters = self._create("initial")
         initialise(parameters.center, parameters.context, s.seed, self._places)
@@ -156,6 +155,22 @@ class Training:
             self.state.context[places] = context
         loss = self.held_out_loss()
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
+
+    def go_on_from(self, trained: Int64Array) -> None:
+        """Lower the learning rate of words whose vectors were trained before.
+
+        Args:
+            trained: (V,) occurrences that they were trained on.
+        """
+        self._trained_before = trained
+        shares = rate_shares(trained, self.settings.settled_after)
+        if shares is not None:
+            self._run_spec = replace(self._run_spec, rate_shares=shares[self.blocks.order])
+
+    def trained(self) -> Int64Array:
+        """Return (V,) occurrences that the vectors of each word were trained on, expected, over all finished epochs."""
+        here = self.state.epoch * kept_words(self.counts, self.settings.subsample)
+        return self._trained_before + np.rint(here).astype(np.int64)
 
     def induce(self, known: BoolArray) -> Iterator[Induced]:
         """Yield vectors of the words that have none yet, from their contexts; see induction.induce.
@@ -314,7 +329,7 @@ class Training:
             elif not self.state.pairs:
                 raise NoPairsError(self.counts.size)
             else:
-                yield self._end_epoch(epoch, sweeps, _about_tasks(event.tasks))
+                yield self._end_epoch(epoch, sweeps, about_tasks(event.tasks))
 
     def _add(self, event: SweepEnded, seconds: float) -> None:
         """Add sweeps that have come back to the state.
@@ -375,16 +390,3 @@ class Training:
             state.kernel_seconds += result.kernel_seconds
         state.sweep += 1
         state.seconds += seconds
-
-
-def _about_tasks(tasks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return metrics on tasks: the most and the least pairs of one, and the host of the slowest."""
-    pairs = [task.get("pairs", 0) for task in tasks]
-    busy = [task.get("take_seconds", 0.0) + task.get("kernel_seconds", 0.0) for task in tasks]
-    slowest = tasks[busy.index(max(busy))]
-    return {
-        "tasks": len(tasks),
-        "most_task_pairs": max(pairs),
-        "least_task_pairs": min(pairs),
-        "slowest_host": slowest.get("host"),
-    }

@@ -29,6 +29,7 @@ class Settings:
     contexts: float | None = None  # of a center, expected; None for those of a window
     shrinks: bool = True  # whether the reach of a center is drawn, and not always the window
     last_learning_rate: float = 0.0
+    settled_after: int = 0
 
     @property
     def rates(self) -> tuple[float, float]:
@@ -107,3 +108,16 @@ class Progress:
     is_saved: bool = False
     metrics: dict[str, Any] | None = None
     left: float | None = None
+
+
+def about_tasks(tasks: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return metrics on tasks: the most and the least pairs of one, and the host of the slowest."""
+    pairs = [task.get("pairs", 0) for task in tasks]
+    busy = [task.get("take_seconds", 0.0) + task.get("kernel_seconds", 0.0) for task in tasks]
+    slowest = tasks[busy.index(max(busy))]
+    return {
+        "tasks": len(tasks),
+        "most_task_pairs": max(pairs),
+        "least_task_pairs": min(pairs),
+        "slowest_host": slowest.get("host"),
+    }

@@ -20,15 +20,17 @@ from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.types import Int64Array
 from tests.support.planted import SETTINGS, WORDS, counts_of, rows_of_text, segments_of
 
 EARLIER = ["the", "é", "gone", "cat"]
 
 
-def finished(directory: Path, words: list[str], seed: int = 1) -> Path:
+def finished(directory: Path, words: list[str], seed: int = 1, trained: Int64Array | None = None) -> Path:
     rng = np.random.default_rng(seed)
     center, context = rng.normal(size=(2, len(words), 3)).astype(np.float32)
-    embedding_writer.write(directory, pa.array(words), np.arange(len(words), 0, -1), center, context, {"epochs": 1})
+    counts = np.arange(len(words), 0, -1)
+    embedding_writer.write(directory, pa.array(words), counts, center, context, {"epochs": 1}, trained=trained)
     (directory / "_SUCCESS").touch()
     return directory
 
@@ -42,15 +44,18 @@ def small_row_groups(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 3 * 3 * 4)
 
 
+@pytest.mark.parametrize("says_trained", [True, False])
 @pytest.mark.parametrize("is_small", [False, True])
 def test_known_words_keep_both_vectors_and_new_ones_begin_as_in_any_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_small: bool, says_trained: bool
 ) -> None:
     if is_small:
         small_row_groups(monkeypatch)
-    earlier = warm_start.read(str(finished(tmp_path / "earlier", EARLIER)), 3)
-    rows, change, is_known = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
+    trained_before = np.arange(1, len(EARLIER) + 1) if says_trained else None
+    earlier = warm_start.read(str(finished(tmp_path / "earlier", EARLIER, trained=trained_before)), 3)
+    rows, change, is_known, trained = warm_start.begin(earlier, counted({"cat": 9, "new": 5, "the": 3, "é": 1}))
     assert is_known.tolist() == [True, False, True, True]
+    assert trained.tolist() == ([4, 0, 1, 2] if says_trained else [0, 0, 0, 0])
     matrices = [embeddings.read(tmp_path / "earlier").vectors, embeddings.read_context(tmp_path / "earlier")]
     found: dict[int, list[Any]] = {}
     parts = list(rows)
@@ -97,6 +102,8 @@ def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
     digests = {name: warm_start.read(str(finished(tmp_path / name, *run)), 3).digest for name, run in runs.items()}
     assert len(set(digests.values())) == 3
     assert digests["a"] == digests["d"]
+    trained = finished(tmp_path / "e", EARLIER, trained=np.array([4, 3, 2, 1]))
+    assert warm_start.read(str(trained), 3).digest not in digests.values()
 
 
 def test_the_digest_does_not_depend_on_how_the_tables_are_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from spark_w2v.errors import OutputError, StorageError
 from spark_w2v.runs.embedding_writer import write
-from spark_w2v.runs.embeddings import facts, read, read_context
+from spark_w2v.runs.embeddings import facts, open_embeddings, read, read_context
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
 from spark_w2v.runs.run import open_run, output_of
 from tests.support.embeddings import FACTS, ROOT, bits, finish, parameters, small_pieces
@@ -102,6 +102,23 @@ def test_the_tables_have_the_columns_and_types_that_are_promised(tmp_path: Path)
         assert [column.column_index for column in file.metadata.row_group(0).sorting_columns] == [
             [field.name for field in fields].index("word_id")
         ]
+
+
+def test_what_the_vectors_were_trained_on_is_next_to_those_of_contexts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_pieces(monkeypatch)
+    given = parameters()
+    trained = np.arange(40, dtype=np.int64) * 2**35
+    write(tmp_path / "one", *given, FACTS, trained=trained)
+    (tmp_path / "one" / "_SUCCESS").touch()
+    assert pq.read_schema(next((tmp_path / "one" / "context").iterdir())).names == ["word_id", "trained", "vector"]
+    assert pq.read_table(tmp_path / "one" / "context")["trained"].to_pylist() == trained.tolist()
+    found = open_embeddings(tmp_path / "one")
+    assert found.trained is not None
+    assert found.trained.tolist() == trained.tolist()
+    finish(tmp_path / "other", given)
+    assert open_embeddings(tmp_path / "other").trained is None
 
 
 def test_the_vocabulary_table_is_the_words_and_counts(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Damaged and foreign outputs are refused in one sentence."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,30 @@ def test_an_output_that_is_not_whole_is_refused_whatever_reads_it(
             reader()
         assert sentence in str(refused.value), name
         assert str(output) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        ("other numbers", "the column trained of context is not what the run wrote"),
+        ("no column", "has 0 columns trained; it must have one, of type int64"),
+        ("other type", "column trained is int32; it must be int64"),
+    ],
+)
+def test_occurrences_trained_on_that_were_changed_are_refused(tmp_path: Path, harm: str, sentence: str) -> None:
+    write(tmp_path, *parameters(), FACTS, trained=np.arange(40))
+    (tmp_path / "_SUCCESS").touch()
+    (file,) = files_of(tmp_path, "context")
+    place = pq.read_schema(file).get_field_index("trained")
+    kind = pa.int32() if harm == "other type" else pa.int64()
+    changed = pa.array(range(1, 41), kind)
+    match harm:
+        case "no column":
+            rewrite(file, lambda found: found.remove_column(place))
+        case _:
+            rewrite(file, lambda found: found.set_column(place, pa.field("trained", kind, False), changed))
+    with pytest.raises(OutputError, match=re.escape(sentence)):
+        embeddings.open_embeddings(tmp_path)
 
 
 def first_type(path: Path) -> pa.DataType:

@@ -14,7 +14,15 @@ from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator
-from spark_w2v.skipgram.schedule import Ring, done_before, epoch_edges, learning_rate, most_partitions, why_no_more
+from spark_w2v.skipgram.schedule import (
+    Ring,
+    done_before,
+    epoch_edges,
+    kept_words,
+    learning_rate,
+    most_partitions,
+    why_no_more,
+)
 from spark_w2v.spark.replicas import Replicas
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.text.encoding import segment_of
@@ -316,3 +324,33 @@ def test_a_window_that_does_not_shrink_has_more_pairs(spark: SparkSession, tmp_p
         (metrics,) = [progress.metrics for progress in training.run() if progress.metrics]
         pairs.append(metrics["pairs"])
     assert 1.2 < pairs[1] / pairs[0] < 2
+
+
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+def test_words_that_were_trained_before_have_lower_rates(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    settings = replace(SETTINGS, scheme=scheme, settled_after=50)
+    fresh, again = (made(spark, tmp_path / name, settings) for name in ("fresh", "again"))
+    before = np.zeros(WORDS, np.int64)
+    before[::2] = 2**50
+    again.go_on_from(before)
+    start = [matrix[:] for matrix in again.vectors()]
+    for training in (fresh, again):
+        assert training.trained().tolist() == (before if training is again else 0 * before).tolist()
+        for _ in training.run():
+            pass
+    for matrix, other, begun in zip(again.vectors(), fresh.vectors(), start, strict=True):
+        moved, freely = (np.linalg.norm(one[:] - begun, axis=1) for one in (matrix, other))
+        assert moved[::2].max() < 1e-4 * freely[::2].mean()
+        assert moved[1::2].mean() > 1000 * moved[::2].max()
+    counts = kept_words(again.counts, settings.subsample)
+    assert again.trained().tolist() == (before + np.rint(settings.epochs * counts).astype(np.int64)).tolist()
+
+
+def test_one_rate_for_all_words_is_that_of_a_run_that_begins_at_random(
+    run: tuple[Any, Any], spark: SparkSession, tmp_path: Path
+) -> None:
+    training = made(spark, tmp_path, SETTINGS)
+    training.go_on_from(np.full(WORDS, 1000))
+    for _ in training.run():
+        pass
+    assert np.array_equal(training.vectors()[0][:], run[0].vectors()[0][:])

@@ -65,7 +65,9 @@ def noise_of(task: Task) -> BlockNoise:
     return BlockNoise.of(task.noise, DIMENSIONS)
 
 
-def train(task: Task, params: SgdParams, seed: int = 0) -> tuple[Float32Array, Float32Array, TrainStats]:
+def train(
+    task: Task, params: SgdParams, seed: int = 0, shares: tuple[Float32Array, Float32Array] | None = None
+) -> tuple[Float32Array, Float32Array, TrainStats]:
     """Train on copies of the rows and return them; the task stays as it is."""
     center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
     done = train_pairs(
@@ -76,6 +78,7 @@ def train(task: Task, params: SgdParams, seed: int = 0) -> tuple[Float32Array, F
         params,
         np.random.default_rng(seed),
         count_updates=True,
+        shares=shares,
     )
     return center_rows, context_rows, done
 
