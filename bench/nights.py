@@ -1,8 +1,11 @@
-"""A week of nights: python -m bench.nights --corpus PATH ... [--rate 0.01] [--epochs 1].
+"""A week of nights: python -m bench.nights --corpus PATH ... [--set KEY=VALUE ...].
 
 The text is cut in eight parts. The first night trains on the first part; each of the others on its part alone, with
---init of the night before. Next to them, trainings on all parts so far, and one on all eight parts with another seed,
-which says what a word's neighbors are. All are the job in local mode.
+--init of the night before. Next to them, trainings on all parts so far. The new words of a night are those that the
+training on all parts so far has, and the one of the night before has not; a word that the nights have no vector of has
+no right neighbor. What a word's neighbors are is said by a training on all eight parts with another seed.
+
+All are the job in local mode.
 """
 
 import argparse
@@ -22,8 +25,8 @@ from spark_w2v.runs import embeddings
 from spark_w2v.runs.embeddings import Embeddings
 
 NIGHTS = 8
-FIRST_FULL = 3  # the night from which on full trainings are compared
-FREQUENT = 30_000  # words that a word's neighbors are looked for among
+FIRST_COMPARED = 3
+AMONG = (3_000, 30_000)  # most frequent words that a word's neighbors are looked for among
 NEAR = 10
 EPOCHS = 5  # of a full training
 SETTINGS: dict[str, object] = {"training.partitions": 2, "training.dimensions": 100, "training.epochs": EPOCHS}
@@ -40,10 +43,13 @@ class Vectors:
         self.units = unit_vectors(found.vectors)
 
     def near(self, asked: Sequence[str], among: Sequence[str]) -> list[set[str]]:
-        """Return the nearest words of each that is asked, among some."""
+        """Return the nearest words of each that is asked, among some; none of a word without a vector."""
         candidates = self.units[[self.place[word] for word in among]]
-        found = []
+        found: list[set[str]] = []
         for word in asked:
+            if word not in self.place:
+                found.append(set())
+                continue
             cosines = candidates @ self.units[self.place[word]]
             best = np.argsort(-cosines, kind="stable")[: NEAR + 1]
             found.append(set([among[row] for row in best.tolist() if among[row] != word][:NEAR]))
@@ -62,14 +68,17 @@ def scores(vectors: Vectors, words: set[str], counts: dict[str, int]) -> dict[st
     return dict(quality.evaluate((kept, vectors.rows[rows]), counts)._asdict())
 
 
+def ratios(found: dict[str, Any], of: dict[str, Any]) -> dict[str, float]:
+    """Return the results on the three sets in shares of others."""
+    return {name: round(found[name] / of[name], 3) for name in list(found)[:3]}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.nights", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="text, plain or .gz")
-    parser.add_argument("--rate", type=float, default=0.01, help="learning rate of the nights after the first")
-    parser.add_argument("--epochs", type=int, default=1, help="epochs of the nights after the first")
-    parser.add_argument("--random", action="store_true", help="new words begin with random vectors")
+    parser.add_argument("--nights", type=int, default=NIGHTS, help="how many of the eight")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="outputs stay there, and are used again")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the nights after the first")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all nights")
     options = parser.parse_args()
     variables = measure.environment()
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
@@ -93,44 +102,30 @@ def main() -> int:
             return Vectors(output)
 
         truth = train("truth", parts, {"training.seed": 2})
-        nightly: dict[str, object] = {
-            "training.learning_rate": options.rate, "training.epochs": options.epochs,
-            "vocabulary.keep_missing": "true", "vocabulary.induce": str(not options.random).lower(),
-        }  # fmt: skip
-        nightly |= dict(one.split("=", 1) for one in options.set)
-        tag = "-".join(["night", *(f"{value}" for value in nightly.values())]).replace("/", "_")
-        before = train("first", parts[:1], {})
-        known, first = set(before.words), scores(before, set(before.words), before.counts)
-        print(json.dumps({"night": 1, "words": len(before.words), "known_words": first}), flush=True)
-        name, so_far = "first", set(known)
-        for night in range(2, NIGHTS + 1):
-            earlier, name = name, f"{tag}-{night}"
-            tonight = train(name, [parts[night - 1]], nightly, ["--init", str(folder / earlier)])
+        given: dict[str, object] = dict(one.split("=", 1) for one in options.set)
+        nightly = {"vocabulary.keep_missing": "true", **given}
+        tag = "-".join(["night", *(f"{key}={value}" for key, value in given.items())]).replace("/", "_")
+        tonight, full = train(f"{tag}-1", parts[:1], given), train("full-1", parts[:1], {})
+        known, first = set(full.words), scores(tonight, set(full.words), full.counts)
+        print(json.dumps({"night": 1, "words": len(tonight.words), **first}), flush=True)
+        for night in range(2, options.nights + 1):
+            earlier, before = folder / f"{tag}-{night - 1}", full
+            tonight = train(f"{tag}-{night}", [parts[night - 1]], nightly, ["--init", str(earlier)])
+            full = train(f"full-{night}", parts[:night], {})
             facts: dict[str, Any] = {"night": night, "words": len(tonight.words)}
-            now = scores(tonight, known, before.counts)
-            facts["known_words_kept"] = {key: round(now[key] / first[key], 3) for key in list(first)[:3]}
-            new = [word for word in tonight.words if word not in so_far]
-            so_far |= set(new)
-            if night >= FIRST_FULL:
-                full = train(f"full-{night}", parts[:night], {})
-                among = [word for word in truth.words if word in tonight.place and word in full.place][:FREQUENT]
-                new = [word for word in new if word in truth.place and word in full.place]
-                near = truth.near(new, among)
-                facts |= {
-                    "new_words": len(new),
-                    "new_words_neighbors": shared(tonight.near(new, among), near),
-                    "full_training_neighbors": shared(full.near(new, among), near),
-                    "all_known_against_full": {
-                        key: round(value / other, 3)
-                        for (key, value), (_, other) in list(
-                            zip(
-                                scores(tonight, set(full.words), full.counts).items(),
-                                scores(full, set(tonight.words), full.counts).items(),
-                                strict=True,
-                            )
-                        )[:3]
-                    },
-                }
+            now, shared_words = scores(tonight, known, full.counts), set(full.words) & set(tonight.words)
+            facts["of_the_first_night"] = ratios(now, first)
+            if night >= FIRST_COMPARED:
+                facts["of_full_training"] = ratios(
+                    scores(tonight, shared_words, full.counts), scores(full, shared_words, full.counts)
+                )
+                new = [word for word in full.words if word not in before.place and word in truth.place]
+                facts |= {"new_words": len(new), "without_vector": sum(word not in tonight.place for word in new)}
+                for most in AMONG:
+                    among = [word for word in truth.words if word in tonight.place and word in full.place][:most]
+                    near = truth.near(new, among)
+                    nights, whole = shared(tonight.near(new, among), near), shared(full.near(new, among), near)
+                    facts[f"neighbors_of_{most}"] = {"nights": nights, "full": whole, "ratio": round(nights / whole, 3)}
             print(json.dumps(facts), flush=True)
     return 0
 
