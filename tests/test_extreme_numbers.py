@@ -107,9 +107,10 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
         assert max(losses) < MOST_LOSS * 6 * np.log(2)
 
 
+@pytest.mark.parametrize("damping", [0.1, 0.01])
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(
-    run: Callable[..., Outcome], tmp_path: Path, scheme: str
+    run: Callable[..., Outcome], tmp_path: Path, scheme: str, damping: float
 ) -> None:
     rng = np.random.default_rng(1)
     share = 1 / np.arange(1, 1001)
@@ -117,11 +118,12 @@ def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(
     (tmp_path / "in" / "a.txt").write_text("\n".join(" ".join(words[at : at + 20]) for at in range(0, 20_000, 20)))
     outcome = run(
         training__scheme=scheme, training__learning_rate=1, training__partitions=2, training__dimensions=16,
-        training__epochs=2,
+        training__epochs=2, training__damping=damping,
     )  # fmt: skip
     assert outcome.code == 1
     assert "training diverged in epoch 1: " in outcome.said[0]
-    assert "Lower training.learning_rate (1) or raise training.damping (0.1)" in outcome.said[0]
+    assert f"Lower training.learning_rate (1) or raise training.damping ({damping})" in outcome.said[0]
+    assert not (tmp_path / "out").exists(), "nothing is published"
 
 
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(

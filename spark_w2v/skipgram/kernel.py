@@ -89,6 +89,7 @@ def step_sizes(
     return sizes
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what diverges is told by its loss and its vectors
 def train_pairs(
     center_rows: Float32Array,
     context_rows: Float32Array,

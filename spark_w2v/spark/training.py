@@ -55,6 +55,8 @@ HELD_OUT_SHARE = 0.01  # most sentences that are held out
 # Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
 # came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
 MOST_LOSS = 1.05
+# The same for the held-out loss, measured after the last step. Texts that were learned by heart came to 1.1.
+MOST_HELD_OUT_LOSS = 10.0
 # The same for a run with given vectors, in multiples of the held-out loss that it begins with: vectors of another text
 # may be worse than untrained ones for this text, and where it is short or the rate is low they do not improve at once.
 MOST_GIVEN_LOSS = 2.0
@@ -277,11 +279,12 @@ class Training:
         """
         state = self.state
         progress = self._progress(epoch, 1.0)
-        self._refuse_loss(progress.loss)
+        held_out = self.held_out_loss()
+        self._refuse_loss(progress.loss, held_out)
         metrics = {
             "epoch": epoch + 1,
             "loss": progress.loss,
-            "held_out_loss": self.held_out_loss(),
+            "held_out_loss": held_out,
             "learning_rate": progress.learning_rate,
             "pairs": state.pairs,
             "words": state.words,
@@ -300,11 +303,13 @@ class Training:
         self.state = State(state.parameters, epoch + 1)
         return replace(progress, is_saved=True, metrics=metrics)
 
-    def _refuse_loss(self, loss: float | None) -> None:
+    def _refuse_loss(self, loss: float | None, held_out: float | None) -> None:
         untrained = (1 + self.settings.negatives) * math.log(2)  # the context rows of an untrained model are zeros
-        most = max(MOST_LOSS * untrained, self._most_given)
-        if loss is not None and loss > most:
-            raise DivergedError(f"its loss is {loss:.4g} per pair, and that of an untrained model {untrained:.4g}")
+        for name, value, most in (("loss", loss, MOST_LOSS), ("held-out loss", held_out, MOST_HELD_OUT_LOSS)):
+            if value is not None and value > max(most * untrained, self._most_given):
+                raise DivergedError(
+                    f"its {name} is {value:.4g} per pair, and that of an untrained model {untrained:.4g}"
+                )
 
     def _block_epoch(self, epoch: int, run_spec: "Broadcast[RunSpec]") -> Iterator[Progress]:
         s = self.settings

@@ -354,3 +354,13 @@ def test_one_rate_for_all_words_is_that_of_a_run_that_begins_at_random(
     for _ in training.run():
         pass
     assert np.array_equal(training.vectors()[0][:], run[0].vectors()[0][:])
+
+
+def test_a_held_out_loss_without_bound_stops_the_run(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the pairs is measured before their steps, so it says nothing of the last one."""
+    training = made(spark, tmp_path, replace(SETTINGS, epochs=1))
+    monkeypatch.setattr(training, "held_out_loss", lambda: 10.1 * 3 * np.log(2))
+    with pytest.raises(DivergedError, match=r"its held-out loss is 21 per pair, and that of an untrained model 2\.079"):
+        list(training.run())
