@@ -95,10 +95,11 @@ def test_every_block_of_the_readme_and_the_guide_runs(belongings: Path) -> None:
         trains = re.search(r"--output my-vectors\s", code + "\n") is not None
         if trains:
             commands.append("rm -rf my-vectors")
-        if "--init" in code:  # the runs before it have other dimensions
+        is_of_first = "--init" in code or "induce.py" in code
+        if is_of_first:  # the runs before it have other dimensions
             commands.append("rm -rf my-vectors; cp -r my-first-vectors my-vectors")
         commands.append(as_shell(language, code))
-        if "my-sessions" in code or "--init" in code:
+        if "my-sessions" in code or is_of_first:
             commands.append("rm -rf my-vectors; cp -r my-older-vectors my-vectors")
         elif trains:
             commands.append("rm -rf my-older-vectors; cp -r my-vectors my-older-vectors")

@@ -70,7 +70,7 @@ class VectorFile:
             rows += len(words)
             yield center, np.zeros_like(center)
         if rows != len(self.words):
-            raise OutputError(f"--init {self._path}: has changed while it was read; start again.")
+            raise OutputError(f"{self._path}: has changed while it was read; start again.")
 
 
 def open_vectors(path: Path) -> VectorFile:
@@ -100,7 +100,7 @@ def _decoded(word: bytes) -> str | None:
 
 
 def _refuse(path: Path, found: str) -> NoReturn:
-    raise OutputError(f"--init {path}: {found}; {GIVE}.")
+    raise OutputError(f"{path}: {found}; {GIVE}.")
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def test_a_file_that_is_not_whole_or_something_else_gets_one_sentence(
     path.write_bytes(content)
     with pytest.raises(OutputError, match=sentence) as refused:
         open_vectors(path)
-    assert str(refused.value).startswith(f"--init {path}: ")
+    assert str(refused.value).startswith(f"{path}: ")
     assert re.search(r"; give the output of a finished run, or vectors in .* format\.$", str(refused.value))
 
 
