@@ -72,10 +72,12 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
 
     setVectorSize = setter(SkipGramParams.vectorSize, int)
     setWindowSize = setter(SkipGramParams.windowSize, object)
+    setShrinkWindow = setter(SkipGramParams.shrinkWindow, bool)
     setMaxContexts = setter(SkipGramParams.maxContexts, int)
     setMinCount = setter(SkipGramParams.minCount, int)
     setMaxIter = setter(SkipGramParams.maxIter, int)
     setStepSize = setter(SkipGramParams.stepSize, float)
+    setLastStepSize = setter(SkipGramParams.lastStepSize, float)
     setNumPartitions = setter(SkipGramParams.numPartitions, int)
     setSeed = setter(SkipGramParams.seed, int)
     setMaxSentenceLength = setter(SkipGramParams.maxSentenceLength, int)

@@ -20,10 +20,12 @@ from spark_w2v.text.messages import name_hint
 KEY_OF = {
     "vectorSize": "training.dimensions",
     "windowSize": "training.window",
+    "shrinkWindow": "training.shrink_window",
     "maxContexts": "training.max_contexts",
     "minCount": "vocabulary.min_count",
     "maxIter": "training.epochs",
     "stepSize": "training.learning_rate",
+    "lastStepSize": "training.last_learning_rate",
     "numPartitions": "training.partitions",
     "seed": "training.seed",
     "maxSentenceLength": "corpus.max_sentence_words",
@@ -60,10 +62,12 @@ class Options(ModelOptions, total=False):
     weightCol: str
     vectorSize: int
     windowSize: int | str
+    shrinkWindow: bool
     maxContexts: int
     minCount: int
     maxIter: int
     stepSize: float
+    lastStepSize: float
     numPartitions: int
     seed: int
     maxSentenceLength: int
@@ -152,8 +156,10 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     windowSize: "Param[Any]" = Param(
         Params._dummy(), "windowSize", KEYS[KEY_OF["windowSize"]].description, number_or_text
     )
+    shrinkWindow = _param("shrinkWindow", bool)
     maxContexts = _param("maxContexts", int)
     minCount = _param("minCount", int, KEYS[KEY_OF["minCount"]].description + " 0 is the same as 1.")
+    lastStepSize = _param("lastStepSize", float)
     numPartitions = _param(
         "numPartitions",
         int,
@@ -185,8 +191,10 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
 
     getVectorSize = _getter(vectorSize, int)
     getWindowSize = _getter(windowSize, object)
+    getShrinkWindow = _getter(shrinkWindow, bool)
     getMaxContexts = _getter(maxContexts, int)
     getMinCount = _getter(minCount, int)
+    getLastStepSize = _getter(lastStepSize, float)
     getNumPartitions = _getter(numPartitions, int)
     getMaxSentenceLength = _getter(maxSentenceLength, int)
     getMaxWords = _getter(maxWords, int)
