@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
+# Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short, too, and
+# long ones, of which a few contexts say little, would take training long to turn.
+SHRUNK_TO_HALF = 20
 SUMS_BYTES = 128 << 20  # of sums in a task
 CONTEXT_BYTES = 128 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
 RECORD_BYTES = 4 << 20  # of sums that are shuffled together
@@ -104,7 +107,8 @@ def induce(
                     target = np.concatenate([_rows_of(one, fit[has]) for one in vectors], axis=1).astype(np.float64)
                     matrix = fit_map(means_of(of_fit[has]), target, counts[fit[has]])
                 has = sums[:, -1] > 0
-                both = (means_of(sums[has]) @ matrix).astype(np.float32)
+                share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
+                both = (means_of(sums[has]) @ matrix * share[:, None]).astype(np.float32)
             yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
     finally:
         contexts.destroy()

@@ -79,7 +79,8 @@ def test_they_are_those_of_one_process_with_the_whole_text(
     result = induced(encoded, model)
     assert sorted(map(int, result)) == np.flatnonzero(~known).tolist()
     for word, (of_center, of_context) in result.items():
-        expected = means[int(word)] @ matrix
+        count = counts[int(word)]
+        expected = means[int(word)] @ matrix * count / (count + induction.SHRUNK_TO_HALF)
         both = np.concatenate([np.frombuffer(of_center, np.float32), np.frombuffer(of_context, np.float32)])
         assert np.allclose(both, expected, rtol=1e-5, atol=1e-5)
 
