@@ -113,3 +113,55 @@ def test_a_run_begins_with_vectors_that_gensim_wrote(
         "known": 10, "new": 5, "vanished": 1, "vanished_but_kept": 1, "induced": 0,
     }  # fmt: skip
     assert init["held_out_loss"] == pytest.approx(6 * np.log(2)), "context vectors are zeros"
+
+
+def trained_of(output: Path) -> dict[str, int]:
+    ids = {row["word_id"]: row["word"] for row in pq.read_table(output / "vocabulary").to_pylist()}
+    table = pq.read_table(output / "context", columns=["word_id", "trained"])
+    return {ids[row["word_id"]]: row["trained"] for row in table.to_pylist()}
+
+
+def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_trained_on(
+    spark: SparkSession, text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    new = {"quince", "lathe"}
+    words = text.read_text().split("\n")
+    known = "\n".join(" ".join(word for word in line.split() if word not in new) for line in words)
+    (tmp_path / "known.txt").write_text(known)
+    settings = [*SETTINGS, "--set", "training.dimensions=4", "--set", "training.held_out_words=0"]
+    first = ["--input", f"{tmp_path}/known.txt", "--output", f"{tmp_path}/first", *settings]
+    assert train_here(spark, first) == 0
+    counts = {word: known.split().count(word) for word in set(known.split())}
+    assert trained_of(tmp_path / "first") == {word: 5 * count for word, count in counts.items()}
+
+    second = ["--input", str(text), "--init", f"{tmp_path}/first", *settings, "--set", "training.epochs=1"]
+    assert train_here(spark, [*second, "--output", f"{tmp_path}/second"]) == 0
+    facts = facts_of(tmp_path / "second")["init"]
+    assert (facts["known"], facts["new"], facts["induced"]) == (13, 2, 2)
+    assert "2 new (2 of them from their contexts)" in caplog.text
+    today = {word: text.read_text().split().count(word) for word in counts.keys() | new}
+    expected = {word: 5 * counts.get(word, 0) + count for word, count in today.items()}
+    assert trained_of(tmp_path / "second") == expected
+    results = {bits(tmp_path / "second")}
+    for number, change in enumerate(("vocabulary.induce=false", "training.settled_after=0")):
+        output = tmp_path / f"{number}"
+        assert train_here(spark, [*second, "--output", str(output), "--set", change]) == 0
+        assert facts_of(output)["init"]["induced"] == (0 if "induce" in change else 2)
+        results.add(bits(output))
+    assert len(results) == 3
+    # A run that is begun again has the same bits.
+    assert train_here(spark, [*second, "--output", f"{tmp_path}/again", "--set", "training.partitions=1"]) == 0
+    assert bits(tmp_path / "again") == bits(tmp_path / "second")
+
+
+def test_too_few_known_words_leave_new_ones_at_random_with_a_warning(
+    spark: SparkSession, text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "known.txt").write_text(text.read_text().replace("quince", "pear"))
+    first = ["--input", f"{tmp_path}/known.txt", "--output", f"{tmp_path}/first", *SETTINGS]
+    assert train_here(spark, first) == 0
+    second = ["--input", str(text), "--output", f"{tmp_path}/second", "--init", f"{tmp_path}/first", *SETTINGS]
+    assert train_here(spark, second) == 0
+    assert "new words begin with random vectors: 14 known words with 20 occurrences or more" in caplog.text
+    assert facts_of(tmp_path / "second")["init"]["induced"] == 0

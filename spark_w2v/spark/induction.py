@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
-# Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short, too, and
-# long ones, of which a few contexts say little, would take training long to turn.
+# Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
+# and a long one, of which a few contexts say little, would take long to turn.
 SHRUNK_TO_HALF = 20
 SUMS_BYTES = 128 << 20  # of sums in a task
 CONTEXT_BYTES = 128 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
