@@ -14,7 +14,7 @@ from tests.support.training_job import submit
 from tests.test_readme import ROOT
 
 SETTINGS = {"dimensions": 50, "partitions": 1}
-RECIPE = {"learning_rate": 0.01, "epochs": 1}
+RECIPE = {"epochs": 1}
 PAIRS = 2000
 
 

@@ -1,1 +1,1 @@
-"""The commands on a finished run: evaluate, export, neighbors, publish, report."""
+"""All commands but the training: on a finished run, and on a text before it."""
