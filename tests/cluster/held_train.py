@@ -112,8 +112,8 @@ def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[
         train_bucket, train_pairs, left = module._Worker._train, module.train_pairs, set(numbers)
 
         def train_and_wait(self: Any, bucket: Any, *more: Any) -> None:
-            def descend_and_wait(*arguments: Any) -> Any:
-                walk = train_pairs(*arguments)
+            def descend_and_wait(*arguments: Any, **options: Any) -> Any:
+                walk = train_pairs(*arguments, **options)
                 time.sleep(pause)
                 if (number := before + bucket.number + 1) in left:
                     left.remove(number)

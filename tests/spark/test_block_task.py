@@ -15,6 +15,7 @@ from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import learning_rate
 from spark_w2v.spark import block_task
 from spark_w2v.spark.block_task import TaskSpec, own_host
+from spark_w2v.types import Float32Array
 
 
 @pytest.mark.parametrize(
@@ -34,24 +35,26 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
     assert own_host(seen) == host
 
 
-def train_buckets(monkeypatch: pytest.MonkeyPatch, rounds: list[int]) -> list[tuple[SgdParams, set[int]]]:
-    """Train buckets without pairs in a task of two blocks; the parameters and threads of the BLAS of each call."""
-    seen: list[tuple[SgdParams, set[int]]] = []
+def train_buckets(
+    monkeypatch: pytest.MonkeyPatch, rounds: list[int], rate_shares: Float32Array | None = None, context: int = 0
+) -> list[tuple[SgdParams, set[int], Any]]:
+    """Train buckets without pairs in a task of two blocks; parameters, threads of the BLAS and shares of each call."""
+    seen: list[tuple[SgdParams, set[int], Any]] = []
 
-    def train_pairs(*arguments: Any) -> TrainStats:
+    def train_pairs(*arguments: Any, shares: Any) -> TrainStats:
         threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads))
+        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, shares))
         return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
 
     monkeypatch.setattr(block_task, "train_pairs", train_pairs)
     plan: Any = SimpleNamespace(
         sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1), noise=np.full(6, 1 / 6), negatives=2,
-        damping=0.1,
+        damping=0.1, rate_shares=rate_shares,
     )  # fmt: skip
     exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
     spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0), ("", 0), (0, 0), b"")
     rows = np.zeros((3, 3), np.float32)
-    buckets = [Bucket(number, 0, 0, rows, rows.copy()) for number in rounds]
+    buckets = [Bucket(number, 0, context, rows, rows.copy()) for number in rounds]
     part: Any = SimpleNamespace(
         task=0, plan=exchange, changed=threading.Condition(), failure=None, has_ended=True,
         next_bucket=lambda: buckets.pop(0) if buckets else None, trained=lambda *_: None,
@@ -63,12 +66,19 @@ def train_buckets(monkeypatch: pytest.MonkeyPatch, rounds: list[int]) -> list[tu
 
 
 def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = [(step.first_rate, step.last_rate) for step, _ in train_buckets(monkeypatch, [0, 1, 2, 3])]
+    found = [(step.first_rate, step.last_rate) for step, *_ in train_buckets(monkeypatch, [0, 1, 2, 3])]
     before = [0, 0.125, 0.25, 0.625, 1]  # share of the second epoch that is trained
     rates = [learning_rate(0.05, 0.0, (1 + share) / 2) for share in before]
     assert found == list(itertools.pairwise(rates))
 
 
 def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
-    ((_, threads),) = train_buckets(monkeypatch, [0])
+    ((_, threads, _),) = train_buckets(monkeypatch, [0])
     assert threads == {1}
+
+
+def test_the_rows_of_a_bucket_get_their_shares_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    ((*_, shares),) = train_buckets(monkeypatch, [0], np.arange(6, dtype=np.float32), context=1)
+    assert [share.tolist() for share in shares] == [[0, 1, 2], [3, 4, 5]]
+    ((*_, shares),) = train_buckets(monkeypatch, [0])
+    assert shares is None
