@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from spark_w2v import config
 from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
@@ -151,3 +152,18 @@ def test_words_that_do_not_occur_get_no_vectors(encoded: "tuple[DataFrame, Vocab
     counts = np.append(vocabulary.counts, 0)
     parts = induction.induce(rows, counts, known, (center, context), keep, WINDOW, 1)
     assert counts.size - 1 not in np.concatenate([part.words for part in parts])
+
+
+def test_the_map_is_fitted_with_one_thread_of_the_blas(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[int] = set()
+
+    def watched(*given: Any) -> Any:
+        threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return fit_map(*given)
+
+    monkeypatch.setattr(induction, "fit_map", watched)
+    with threadpool_limits(2, "blas"):
+        induced(encoded, model)
+    assert threads == {1}
