@@ -5,7 +5,7 @@ their occurrences out of the text; then each way gives them vectors, which are c
 
     induced     jobs/induce.py
     mean        the mean of the vectors of the words around, weighted as in jobs/induce.py
-    random      a warm start on that text, where new words begin with random vectors
+    random      a warm start on that text at one rate for all words, where new words begin with random vectors
     warm start  the same, where they begin with induced vectors
 
 All are the job in local mode.
@@ -66,7 +66,7 @@ class Model(NamedTuple):
 
 
 class Truth:
-    """What the vectors of held-out words are compared with: those of the full training, and its nearest words."""
+    """Vectors of the held-out words in the full training, and the nearest words of each."""
 
     def __init__(self, model: Model, held_out: np.ndarray) -> None:
         self.model, self.held_out = model, held_out
@@ -96,7 +96,7 @@ class Truth:
 
 
 def thinned(lines: Sequence[str], words: set[str], occurrences: int, seed: int) -> list[str]:
-    """Return the lines with so many occurrences of each word, drawn at random; the others are taken out."""
+    """Return the lines with a number of occurrences of each word, drawn at random; the others are taken out."""
     found: dict[str, list[tuple[int, int]]] = {word: [] for word in words}
     for number, line in enumerate(lines):
         for place, token in enumerate(line.split()):

@@ -34,9 +34,9 @@ from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
 from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import BadLine, check_counters
-from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.encoding import Vocabulary, ids_of
-from spark_w2v.text.messages import MOST_SHOWN, counted, some
+from spark_w2v.text.messages import MOST_SHOWN, counted
+from spark_w2v.text.summary import shown, summary, warnings
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 
 if TYPE_CHECKING:
@@ -198,14 +198,14 @@ def prepare(
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
             **counters,
-            "first_bad_lines": {name: [str(bad) for bad in found] for name, found in bad_lines.items()},
+            "first_bad_lines": shown(bad_lines),
             "distinct_words": vocabulary.distinct_words,
             "vocabulary": len(vocabulary),
             "kept_words": int(vocabulary.counts.sum()),
             "vocabulary_digest": _digest(vocabulary),
         }
         if joined is not None:
-            facts["phrases"] = joined.facts
+            facts |= {"phrases": joined.facts, "joined_words": vocabulary.total_words}
         if lists.given is not None:
             absent = lists.given.filter(pc.invert(pc.is_in(lists.given.cast(vocabulary.words.type), vocabulary.words)))
             facts |= {"absent_words": len(absent), "first_absent_words": absent[:MOST_SHOWN].to_pylist()}
@@ -243,47 +243,6 @@ def _digest(vocabulary: Vocabulary) -> str:
         if buffer is not None:
             digest.update(buffer)
     return digest.hexdigest()[:16]
-
-
-def summary(facts: dict[str, Any]) -> list[str]:
-    """Return lines on a corpus, for a user to read before an hour is spent on it.
-
-    Args:
-        facts: of EncodedCorpus.
-    """
-    words = facts.get("weighted_words", facts["words"])
-    weighted = f" ({words:,} with their weights)" if "weighted_words" in facts else ""
-    lines = [
-        f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}{weighted}, "
-        f"{facts['distinct_words']:,} distinct",
-        f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
-        f"({facts['kept_words'] / max(words, 1):.1%} of the text)",
-    ]
-    described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
-    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
-    if odd:
-        lines.append("skipped or changed: " + ", ".join(odd))
-    if facts.get("absent_words"):
-        names = some(facts["first_absent_words"])
-        lines.append(
-            f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, as the text does not have "
-            f"them often enough, such as {names}"
-        )
-    for name, places in facts["first_bad_lines"].items():
-        lines.append(f"the first {name.replace('_', ' ')}: {', '.join(places)}")
-    return lines
-
-
-def warnings(facts: dict[str, Any]) -> list[str]:
-    """Return lines on what is probably not as a user wants it."""
-    clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
-    if clauses <= 0.01 * lines:
-        return []
-    return [
-        f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
-        "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, or "
-        'cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
-    ]
 
 
 def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) -> Training:

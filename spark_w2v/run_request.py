@@ -1,4 +1,4 @@
-"""What a run is asked for: what it reads, and what identifies it."""
+"""The request of a run: its options, the files that it names, and its fingerprint."""
 
 import hashlib
 import re

@@ -24,7 +24,7 @@ from spark_w2v.given.phrase_lists import write_phrases
 from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
-from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.places import absolute, is_local, local_path
 from spark_w2v.runs.run import Output, Run, open_run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.spark import corpus, inputs
@@ -182,16 +182,16 @@ class TrainingRun:
     def _start_from(self, training: Training, earlier: PreviousModel, text: pipeline.EncodedCorpus) -> dict[str, Any]:
         """Begin the training with the vectors of an earlier run; return what run.json says of it."""
         path = str(self._request.init)
-        begun = warm_start.begin(earlier, text.vocabulary)
-        training.start_from(begun.rows)
-        training.go_on_from(begun.trained)
+        initial = warm_start.begin(earlier, text.vocabulary)
+        training.start_from(initial.rows)
+        training.go_on_from(initial.trained)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
-            for part in training.induce(begun.is_known):
+            for part in training.induce(initial.is_known):
                 training.start_from([(part.words, part.center, part.context)])
                 induced += part.words.size
-        init = {"path": path, "digest": earlier.digest, **begun.change, "induced": induced}
+        init = {"path": path, "digest": earlier.digest, **initial.change, "induced": induced}
         init["held_out_loss"] = training.held_out_loss()
         log.info(warm_start.summary(path, init))
         return init
@@ -212,8 +212,7 @@ class TrainingRun:
         describe("corpus", "corpus: listing the input")
         self.clock.begin("listing the input")
         written = [request.output] if request.tensorboard is None else [request.output, request.tensorboard]
-        outputs = [str(local_path(path)) if is_local(path) else path.rstrip("/") for path in written]
-        return corpus.list_files(session, request.paths, request.settings.corpus.format, outputs)
+        return corpus.list_files(session, request.paths, request.settings.corpus.format, list(map(absolute, written)))
 
     def _segments(self, session: "SparkSession", found: inputs.Inputs | None) -> "DataFrame":
         request = self._request

@@ -83,7 +83,7 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
         file = open_vectors(path)
         _check_dimensions(place, file.dimensions, dimensions)
         if left_out := file.words.null_count:
-            log.warning("%s: %s left out, not UTF-8 or there before", place, counted(left_out, "word"))
+            log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
         return PreviousModel(file.words, file.dimensions, file.chunks, file.digest)
     found = embeddings.open_embeddings(directory_of(place))
     _check_dimensions(place, found.dimensions, dimensions)

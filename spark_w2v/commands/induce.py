@@ -9,7 +9,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +18,7 @@ from spark_w2v import pipeline
 from spark_w2v.analysis import warm_start
 from spark_w2v.command_line import EXIT_CODES, Parser
 from spark_w2v.config import Config
+from spark_w2v.config.text_sections import Vocabulary as VocabularyKeys
 from spark_w2v.errors import OutputError, UserError
 from spark_w2v.given.phrase_lists import FOLDER, read_phrases
 from spark_w2v.given.word_lists import read_words
@@ -36,6 +36,7 @@ from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted, some
+from spark_w2v.text.summary import skipped, warnings
 from spark_w2v.text.tokenizer import check_tokenizer
 from spark_w2v.types import Float32Array
 
@@ -86,7 +87,8 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         )
     settings = _settings(output, options.set)
     check_tokenizer(settings.corpus)
-    phrases = read_phrases(str(output)) if (output / FOLDER).is_dir() else None
+    listed = settings.phrases.list or (str(output) if (output / FOLDER).is_dir() else "")
+    phrases = read_phrases(listed) if listed else None
 
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
@@ -95,6 +97,10 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     lists = WordLists(given=pa.concat_arrays([model.known, new]))
     text = pipeline.prepare(segments, settings, lists, files, clock.begin, phrases)
     cleanup.callback(text.release)
+    for message in skipped(text.facts):
+        log.info(message)
+    for message in warnings(text.facts):
+        log.warning(message)
     clock.begin("summing the contexts")
     found, vectors = _vectors(text, model, settings)
     spellings = found.words.cast(pa.string())
@@ -141,11 +147,13 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
     settings = configuration.from_dict(sections, str(output), overrides)
-    return msgspec.structs.replace(
-        settings,
-        vocabulary=msgspec.structs.replace(settings.vocabulary, min_count=1, max_words=0, words="", stop_words=""),
-        phrases=msgspec.structs.replace(settings.phrases, passes=0, list=""),
-    )
+    vocabulary, defaults = settings.vocabulary, VocabularyKeys()
+    for key in vocabulary.__struct_fields__:
+        if key != "subsample" and getattr(vocabulary, key) != getattr(defaults, key):
+            raise UserError(f"--set vocabulary.{key}: the words are those of --words; leave it out.")
+    if settings.phrases.passes:
+        raise UserError("--set phrases.passes: phrases are those of the run, or of phrases.list; leave it out.")
+    return settings
 
 
 def _vectors(
@@ -157,17 +165,26 @@ def _vectors(
         UserError: too few known words occur.
     """
     counts, training = text.vocabulary.counts, settings.training
-    begun = warm_start.begin(model, text.vocabulary)
-    if (reason := why_none(counts, begun.is_known, model.dimensions)) is not None:
+    initial = warm_start.begin(model, text.vocabulary)
+    if (reason := why_none(counts, initial.is_known, model.dimensions)) is not None:
         raise UserError(f"{reason}; give more text with --input, such as that of the run.")
     with tempfile.TemporaryDirectory(prefix="spark_w2v-") as scratch:
         known = ParameterFiles.create(Path(scratch) / "known", len(counts), model.dimensions)
-        for places, center, context in begun.rows:
+        for places, center, context in initial.rows:
             known.center[places], known.context[places] = center, context
         keep = kept_share(counts, settings.vocabulary.subsample)
         window = 0 if training.window == "sentence" else training.window
         parts = list(
-            induce(text.encoded, counts, begun.is_known, (known.center, known.context), keep, window, training.seed)
+            induce(
+                text.encoded,
+                counts,
+                initial.is_known,
+                (known.center, known.context),
+                keep,
+                window,
+                training.shrink_window,
+                training.seed,
+            )
         )
     rows = np.concatenate([np.zeros(0, np.int64), *(part.words for part in parts)])
     vectors = np.concatenate([np.zeros((0, model.dimensions), np.float32), *(part.center for part in parts)])

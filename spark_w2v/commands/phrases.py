@@ -20,6 +20,7 @@ from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.tables import SEGMENTS_LEVEL
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.messages import counted
+from spark_w2v.text.summary import shown, skipped, warnings
 from spark_w2v.text.tokenizer import check_tokenizer
 
 log = logging.getLogger("spark_w2v")
@@ -71,7 +72,12 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     clock.begin("reading the text")
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
     segments = segments.persist(SEGMENTS_LEVEL)
-    pipeline.check_text(segments, settings, files)
+    counters, bad_lines = pipeline.check_text(segments, settings, files)
+    facts = {**counters, "first_bad_lines": shown(bad_lines)}
+    for message in skipped(facts):
+        log.info(message)
+    for message in warnings(facts):
+        log.warning(message)
     clock.begin("finding phrases")
     joined = with_phrases(
         segments, settings.phrases, None, cleanup, cleanup, bool(settings.corpus.weight), is_joined=False

@@ -41,7 +41,7 @@ def read_phrases(path: str) -> pa.Table:
     """
     try:
         tables = [_read(file, path) for file in _files(path)]
-    except (OSError, ValueError) as error:  # Arrow's errors are both
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         if isinstance(error, UserError):
             raise
         _refuse(path, f"cannot be read ({reason(error)})")

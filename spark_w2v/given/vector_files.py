@@ -24,6 +24,8 @@ from spark_w2v.storage.files import open_file, reason
 from spark_w2v.types import Float32Array
 
 CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
+TEXT_BYTES = 64 << 20  # of lines that are in memory at a time
+ALL_WORDS_BYTES = 2 << 30  # of all words; those of GoogleNews have 50 MB
 MOST_WORD_BYTES = 10_000
 MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
@@ -50,7 +52,7 @@ class VectorFile:
     """The words and center vectors of a file that has been read to its end once.
 
     Args:
-        words: (U,) strings; null where a word was there before, or is not UTF-8.
+        words: (U,) strings; null where a word was there before, is empty, or is not UTF-8.
         dimensions: D.
         digest: of words and vectors.
     """
@@ -80,10 +82,13 @@ def open_vectors(path: Path) -> VectorFile:
         OutputError: one sentence on what is wrong with it.
     """
     layout = _layout(path)
-    digest, words = hashlib.sha256(), list[bytes]()
+    digest, words, size = hashlib.sha256(), list[bytes](), 0
     for some, center in _read(path, layout):
         digest.update(np.ascontiguousarray(center).data)
         words += some
+        size += sum(map(len, some))
+        if size > ALL_WORDS_BYTES:
+            _refuse(path, "has words of more than 2 GiB")
     digest.update(b"\0".join(words))
     spellings = pa.array(list(map(_decoded, words)), pa.string())
     first = np.zeros(len(words), np.bool_)
@@ -94,7 +99,7 @@ def open_vectors(path: Path) -> VectorFile:
 
 def _decoded(word: bytes) -> str | None:
     try:
-        return word.decode()
+        return word.decode() or None
     except UnicodeDecodeError:
         return None
 
@@ -182,9 +187,12 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
     longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * d
     size = max(1, CHUNK_BYTES // (4 * d))
     while True:
-        lines = list[bytes]()
-        while len(lines) < size and (line := file.readline(longest)):
+        lines, taken = list[bytes](), 0
+        while len(lines) < size and taken < TEXT_BYTES and (line := file.readline(longest)):
             lines.append(line)
+            taken += len(line)
+            if len(line) == longest and not line.endswith(b"\n"):
+                _refuse(path, f"word {rows + len(lines):,} is not followed by {d:,} numbers")
         while lines and not lines[-1].strip() and (len(lines) < size):  # at the end of the file
             lines.pop()
         if not lines:
@@ -201,7 +209,7 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
 def _rows(lines: list[bytes], dimensions: int) -> tuple[list[bytes], Float32Array] | None:
     """Return words and vectors of lines of text; None where a line is not a word without spaces, and its numbers."""
     parts = [line.rstrip().partition(b" ") for line in lines]
-    if any(rest.count(b" ") != dimensions - 1 for _, _, rest in parts):
+    if any(not word or rest.count(b" ") != dimensions - 1 for word, _, rest in parts):
         return None
     joined = pa.array([b" ".join(rest for _, _, rest in parts)], pa.large_binary())
     try:

@@ -16,6 +16,11 @@ def is_local(output: str) -> bool:
     return scheme_of(output) is None
 
 
+def absolute(output: str) -> str:
+    """Return a local output as an absolute path without symbolic links, and a URI without a slash at its end."""
+    return str(local_path(output)) if is_local(output) else output.rstrip("/")
+
+
 def local_path(output: str) -> Path:
     """Return the directory of a local output: absolute, with symbolic links followed, so that links stay links."""
     path = output

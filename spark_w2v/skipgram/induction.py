@@ -15,11 +15,13 @@ from scipy import sparse
 from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
+ROWS = 1 << 16  # that are made whole at a time
+WEIGHT_UNITS = 256  # of the weight of a sentence: times LARGEST, UNITS and 5, 10^6 contexts of a word at weight 1000
 UNITS = 1 << 20  # of a number in a sum; whole numbers, as sums of them do not depend on the order
 
 
 class ContextVectors(NamedTuple):
-    """What a word adds to the sum of a word next to it.
+    """Contribution of each word to the sums of the words next to it.
 
     Args:
         rows: (C, D + 1) in units: the vector times the keep probability, and this probability. Words are ids below C,
@@ -34,10 +36,15 @@ class ContextVectors(NamedTuple):
 
         A word without a vector has a keep probability of 0.
         """
-        weight = keep.astype(np.float64)[:, None]
-        factor = max(1.0, float(np.abs(vectors).max(initial=0.0)) / LARGEST)
-        columns = np.concatenate([vectors * (weight / factor), weight], axis=1)
-        return cls(np.rint(columns * UNITS).astype(np.int32))
+        longest = max(float(vectors.max(initial=0.0)), -float(vectors.min(initial=0.0)))
+        factor = UNITS / max(1.0, longest / LARGEST)
+        rows = np.empty((len(vectors), vectors.shape[1] + 1), np.int32)
+        for start in range(0, len(rows), ROWS):
+            some = slice(start, start + ROWS)
+            weight = keep[some].astype(np.float64)[:, None]
+            rows[some, :-1] = np.rint(vectors[some] * (weight * factor))
+            rows[some, -1:] = np.rint(weight * UNITS)
+        return cls(rows)
 
 
 class ContextSums(NamedTuple):
@@ -53,18 +60,26 @@ class ContextSums(NamedTuple):
 
 
 def context_sums(
-    ids: Int32Array, lengths: Int32Array, slot_of: Int32Array, contexts: ContextVectors, window: int
+    ids: Int32Array,
+    lengths: Int32Array,
+    slot_of: Int32Array,
+    contexts: ContextVectors,
+    window: int,
+    shrinks: bool = True,
+    weights: Float64Array | None = None,
 ) -> ContextSums:
     """Return the sums over all contexts of the words with a slot in some sentences.
-
-    A context at distance d counts window - d + 1 times, as often as a reach from 1 to window comes to it.
 
     Args:
         ids: (n,) words of all sentences.
         lengths: words of each sentence; sums to n.
         slot_of: (V,) slot of each word; -1 for one without.
         window: largest reach.
+        shrinks: a context at distance d counts window - d + 1 times, as often as a reach from 1 to window comes to it;
+            if false, once.
+        weights: of each sentence, in steps of 1 / WEIGHT_UNITS; None where all are 1.
     """
+    of_sentence = None if weights is None else np.rint(weights * WEIGHT_UNITS).astype(np.int64)
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
     slot, is_context = slot_of[ids], ids < len(contexts.rows)
     rows: list[npt.NDArray[np.int32]] = []
@@ -79,7 +94,10 @@ def context_sums(
             found = np.flatnonzero(together & (slot[center] >= 0) & is_context[context])
             rows.append(slot[center][found])
             columns.append(ids[context][found])
-            times.append(np.full(found.size, window - distance + 1, np.int64))
+            counted_times = np.full(found.size, window - distance + 1 if shrinks else 1, np.int64)
+            if of_sentence is not None:
+                counted_times *= of_sentence[sentence[center][found]]
+            times.append(counted_times)
     if not rows:
         return ContextSums(np.empty(0, np.int32), np.empty((0, contexts.rows.shape[1]), np.int64))
     slots, row = np.unique(np.concatenate(rows), return_inverse=True)

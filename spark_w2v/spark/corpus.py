@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
+from spark_w2v.runs.places import absolute
 from spark_w2v.spark import columns, inputs
 from spark_w2v.spark.file_rows import (
     FORMAT_NAMES,
@@ -97,14 +98,14 @@ def read_text(
     """SEGMENTS of files or tables, and the paths of the files in their order.
 
     Args:
-        outputs: paths that are written to, and not read.
+        outputs: paths or URIs that are written to, and may not be read.
 
     Raises:
         ConfigError: there is nothing to read.
     """
     if corpus_config.format == "table":
         return read_tables(session, paths, corpus_config), []
-    found = list_files(session, paths, corpus_config.format, outputs)
+    found = list_files(session, paths, corpus_config.format, [absolute(output) for output in outputs])
     for line in inputs.summary(found):
         log.info(line)
     return read(session, paths, corpus_config, found), [file.path for file in found.files]

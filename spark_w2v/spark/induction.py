@@ -61,6 +61,7 @@ def induce(
     vectors: "tuple[Rows, Rows]",
     keep: Float32Array,
     window: int,
+    shrinks: bool,
     seed: int,
 ) -> Iterator[Induced]:
     """Yield vectors of the words that have none and occur, a part of them at a time.
@@ -72,6 +73,7 @@ def induce(
         vectors: center and context vectors, (V, D) each, by word id.
         keep: (V,) probability that an occurrence is trained on.
         window: largest reach; 0 for the whole sentence.
+        shrinks: whether a reach is drawn, and not always the window.
         seed: draws the words that the map is fitted on.
 
     Raises:
@@ -84,7 +86,7 @@ def induce(
     fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT))
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
-    window = window or WIDE_WINDOW
+    window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     columns = dimensions + 1
     encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
@@ -94,18 +96,25 @@ def induce(
         of_contexts = vectors[0][frequent]
     weights = np.where(known[frequent], keep[frequent], np.float32(0))
     contexts = send(encoded.sparkSession.sparkContext, ContextVectors.of(of_contexts, weights))
-    size = max(1, SUMS_BYTES // (8 * columns) - fit.size)
+    size = max(1, SUMS_BYTES // (8 * columns))
+    every = np.concatenate([fit, new])
+    of_fit: list[Int64Array] = []
     matrix = None
     try:
-        for start in range(0, new.size, size):
-            words = new[start : start + size]
-            asked = words if matrix is not None else np.concatenate([fit, words])
-            sums = _sums(encoded, asked, len(counts), contexts, columns, window)
+        for start in range(0, every.size, size):
+            words = every[start : start + size]
+            sums = _sums(encoded, words, len(counts), contexts, columns, window, shrinks)
+            fitted = min(max(0, fit.size - start), words.size)
+            of_fit.append(sums[:fitted])
+            words, sums = words[fitted:], sums[fitted:]
+            if start + size < fit.size or not words.size:
+                continue
             with threadpool_limits(1, "blas"):  # with more threads it adds in another order
                 if matrix is None:
-                    has, of_fit, sums = sums[: fit.size, -1] > 0, sums[: fit.size], sums[fit.size :]
+                    known_sums = np.concatenate(of_fit)
+                    has = known_sums[:, -1] > 0
                     target = np.concatenate([_rows_of(one, fit[has]) for one in vectors], axis=1).astype(np.float64)
-                    matrix = fit_map(means_of(of_fit[has]), target, counts[fit[has]])
+                    matrix = fit_map(means_of(known_sums[has]), target, counts[fit[has]])
                 has = sums[:, -1] > 0
                 share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
                 both = (means_of(sums[has]) @ matrix * share[:, None]).astype(np.float32)
@@ -137,6 +146,7 @@ def _sums(
     contexts: "Broadcast[ContextVectors]",
     columns: int,
     window: int,
+    shrinks: bool,
 ) -> Int64Array:
     """Return (s, D + 1) sums over the contexts of the words asked for, in units."""
     slot_of = np.full(words, -1, np.int32)
@@ -149,7 +159,8 @@ def _sums(
         total = np.zeros((asked.size, columns), np.int64)
         for row in segments_of(batches):
             segment = segment_of(row)
-            found = context_sums(segment.ids, segment.lengths, sent.value, contexts.value, window)
+            weights = segment.weights if segment.weights.size else None
+            found = context_sums(segment.ids, segment.lengths, sent.value, contexts.value, window, shrinks, weights)
             total[found.slots] += found.sums
         for part in range(parts):
             of_part = total[part * rows : (part + 1) * rows]

@@ -112,7 +112,9 @@ def with_phrases(
         found.append(phrases)
         facts.append(about)
         if not len(phrases):
-            break
+            if listed is None:
+                break
+            continue  # a list may have been cut by its user
         if number < passes or is_joined:
             table = send(context, phrase_table(phrases))
             held.callback(table.destroy)
@@ -138,7 +140,10 @@ def find_phrases(
     except ConfigError:  # no word is there often enough, so no pair is
         return PHRASES.empty_table(), {"pass": number, "pairs": 0, "frequent_pairs": 0, "phrases": 0, "left_out": 0}
     context = segments.sparkSession.sparkContext
-    buckets = max(slots(context)[0], -(-vocabulary.total_words // BUCKET))
+    # With weights, the words of the vocabulary are not as many as there are pairs to hold.
+    sizes = segments.agg(F.sum(F.octet_length("codes"))).first() if weighted else None
+    words = vocabulary.total_words if sizes is None else int(sizes[0] or 0) // 4
+    buckets = max(slots(context)[0], -(-words // BUCKET))
     needs_all = settings.score == "default"  # the number of distinct pairs, whatever their words, is part of the score
     hashes = F.transform("words", lambda word: F.xxhash64(word)) if needs_all else F.lit(None).cast("array<bigint>")
     sent = send(context, vocabulary)

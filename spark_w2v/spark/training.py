@@ -187,7 +187,7 @@ class Training:
             log.warning("new words begin with random vectors: %s", reason)
             return
         keep = kept_share(self.counts, s.subsample)
-        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, s.window, s.seed)
+        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, s.window, s.shrinks, s.seed)
 
     def held_out_loss(self) -> float | None:
         """Return the held-out loss of the current parameters; None without held-out pairs."""

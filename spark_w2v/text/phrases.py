@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.types import BoolArray, Float64Array, Int32Array, Int64Array
 
-ODD, OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # of xxHash and of the golden ratio
+ODD, OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # of the golden ratio and of xxHash
 
 
 class PairCounts(NamedTuple):

@@ -70,6 +70,9 @@ def test_text_of_fasttext_and_of_glove_is_read_with_words_that_have_spaces(
 
 def test_a_word_that_comes_again_or_is_not_utf8_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "v").write_bytes(b"4 1\na 1\n\xff 2\na 3\nb 4\n")
+    binary_words = b"".join(word + b" " + np.float32(1).tobytes() for word in (b"a", b"", b"\xff", b"a"))
+    (tmp_path / "b").write_bytes(b"4 1\n" + binary_words)
+    assert open_vectors(tmp_path / "b").words.to_pylist() == ["a", None, None, None]
     found = open_vectors(tmp_path / "v")
     assert found.words.to_pylist() == ["a", None, None, "b"]
     assert center(found).tolist() == [[1], [2], [3], [4]]
@@ -118,6 +121,8 @@ def binary(rows: int, says: str) -> bytes:
         (binary(1, "2 2\n") + b"b \0\0\0\0\0\0\x80\x7f", "the vector of word 2 is not finite"),
         (gzip.compress(binary(2, "2 2\n"))[:-5], "the gzip file is cut off"),
         (gzip.compress(b"2 2\n" + b"a" * 10_000_000), "is not followed by 2 numbers|does not end within"),
+        (gzip.compress(b"a 1\n" + b"b" * 200_000_000), "word 2 is not followed by 1 numbers"),
+        (b"a 1\n 2\n", "word 2 is not followed by 1 numbers"),
         (gzip.compress(binary(2, "2 2\n"))[:-5] + b"12345", "cannot be read"),
         (b"\x1f\x8bnonsense", "cannot be read"),
     ],

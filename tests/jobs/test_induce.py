@@ -132,6 +132,8 @@ def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path
         ("no configuration", "does not say how the text was cut; give the output of a run"),
         ("no words", "cannot be read"),
         ("bad key", "unknown key training.epoch"),
+        ("own words", "vocabulary.min_count: the words are those of --words; leave it out"),
+        ("new phrases", "phrases.passes: phrases are those of the run, or of phrases.list; leave it out"),
     ],
 )
 def test_mistakes_are_one_sentence(
@@ -160,6 +162,10 @@ def test_mistakes_are_one_sentence(
             arguments["words"] = tmp_path / "none"
         case "bad key":
             more = ["--set", "training.epoch=3"]
+        case "own words":
+            more = ["--set", "vocabulary.min_count=3"]
+        case "new phrases":
+            more = ["--set", "phrases.passes=1"]
     given = [arguments["output"], "--input", arguments["input"], "--words", arguments["words"], "--to", tmp_path / "to"]
     assert run(*given, *more) == 2
     assert sentence in capsys.readouterr().err

@@ -61,6 +61,25 @@ def test_a_list_to_join_is_refused(run: Any, text: Path, tmp_path: Path, capsys:
     assert "phrases.list: names phrases that are there already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("spelling", ["{}", "file:{}", "{}/", "{}/../text"])
+def test_the_text_is_not_replaced_by_its_phrases(
+    run: Any, tmp_path: Path, spelling: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text").mkdir()
+    pq.write_table(pa.table({"text": TEXT.split("\n")}), tmp_path / "text" / "part-00000.parquet")
+    place = spelling.format(tmp_path / "text")
+    assert run("--input", tmp_path / "text", "--to", place, "--overwrite", "--set", "corpus.format=parquet", *FIND) == 2
+    assert "is inside" in capsys.readouterr().err
+    assert pq.read_table(tmp_path / "text").num_rows == len(TEXT.split("\n"))
+
+
+def test_bad_lines_are_counted(run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    (tmp_path / "text.txt").write_text(TEXT * 10 + "a\0b\n")
+    assert run("--input", tmp_path / "text.txt", "--to", tmp_path / "list", *FIND) == 0
+    assert "1 binary lines" in caplog.text
+
+
 ROW: dict[str, Any] = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "pass": [1]}
 
 
@@ -71,6 +90,8 @@ ROW: dict[str, Any] = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "pass
         ({**ROW, "pass": [9]}, "has a pass that is not between 1 and 8"),
         ({**ROW, "pass": [0]}, "has a pass that is not between 1 and 8"),
         ({**ROW, "pass": ["x"]}, "cannot be read"),
+        ({**ROW, "phrase": [["a_b"]]}, "cannot be read"),
+        ({**ROW, "pass": [{"number": 1}]}, "cannot be read"),
         ({**ROW, "first": [None]}, "has an empty value in column first"),
         ({**ROW, "phrase": [""]}, "has an empty value in column phrase"),
         ({name: 2 * values for name, values in ROW.items()}, "has a phrase twice"),

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.induction import LARGEST, UNITS, ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram.induction import LARGEST, UNITS, WEIGHT_UNITS, ContextVectors, context_sums, fit_map, means_of
 from spark_w2v.types import Int32Array, Int64Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
@@ -47,6 +47,33 @@ def test_sums_are_those_of_a_loop_over_all_words(
     slot_of[sorted(chosen)] = np.arange(len(chosen))
     contexts = contexts_of(rows)
     assert sums_of(text, slot_of, contexts, window) == by_hand(text, slot_of, contexts, window)
+
+
+@examples
+@given(text=SENTENCES, window=st.integers(1, 6), weights=st.lists(st.integers(0, 3), min_size=6, max_size=6))
+def test_a_weight_counts_as_copies_and_a_window_that_does_not_shrink_counts_each_context_once(
+    text: list[list[int]], window: int, weights: list[int]
+) -> None:
+    every, contexts = np.arange(WORDS, dtype=np.int32), contexts_of(WORDS)
+    copies = [sentence for sentence, weight in zip(text, weights, strict=False) for _ in range(weight)]
+    ids = np.array([word for sentence in text for word in sentence], np.int32)
+    lengths = np.array([len(sentence) for sentence in text], np.int32)
+    of_text = np.array(weights[: len(text)], np.float64)
+    found = context_sums(ids, lengths, every, contexts, window, weights=of_text)
+    sums = {slot: row for slot, row in zip(found.slots.tolist(), found.sums.tolist(), strict=True) if any(row)}
+    assert sums == {
+        slot: [WEIGHT_UNITS * number for number in row]
+        for slot, row in sums_of(copies, every, contexts, window).items()
+    }
+    flat = context_sums(ids, lengths, every, contexts, window, shrinks=False)
+    # Reaches of 1, 2, ... to the window, each once, are what shrinking counts.
+    shrunk = np.zeros((WORDS, DIMENSIONS + 1), np.int64)
+    for reach in range(1, window + 1):
+        part = context_sums(ids, lengths, every, contexts, reach, shrinks=False)
+        shrunk[part.slots] += part.sums
+    whole = context_sums(ids, lengths, every, contexts, window)
+    assert whole.slots.tolist() == flat.slots.tolist()
+    assert shrunk[whole.slots].tolist() == whole.sums.tolist()
 
 
 def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:

@@ -10,6 +10,7 @@ from spark_w2v import config, pipeline
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.text.bad_lines import check_counters
+from spark_w2v.text.summary import summary
 from tests.support.bad_input import checked, tallied
 
 if TYPE_CHECKING:
@@ -168,4 +169,4 @@ def test_bad_lines_are_named_by_file_and_line(
     segments = corpus.read(spark, [str(tmp_path)], settings.corpus, found)
     text = pipeline.prepare(segments, settings, files=[file.path for file in found.files])
     text.encoded.unpersist()
-    assert f"the first binary lines: {tmp_path}/é.txt:251" in pipeline.summary(text.facts)
+    assert f"the first binary lines: {tmp_path}/é.txt:251" in summary(text.facts)

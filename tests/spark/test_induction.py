@@ -54,7 +54,7 @@ def induced(encoded: "tuple[DataFrame, Vocabulary]", model: Model, partitions: i
     known, center, context, keep = model
     found: Vectors = {}
     for part in induction.induce(
-        rows.repartition(partitions), vocabulary.counts, known, (center, context), keep, WINDOW, 1
+        rows.repartition(partitions), vocabulary.counts, known, (center, context), keep, WINDOW, True, 1
     ):
         for row, word in enumerate(part.words.tolist()):
             assert str(word) not in found
@@ -105,7 +105,7 @@ def test_they_are_the_same_for_any_partitioning_and_any_number_of_passes(
         return sums(*given)
 
     monkeypatch.setattr(induction, "_sums", counting)
-    monkeypatch.setattr(induction, "SUMS_BYTES", 8 * (DIMENSIONS + 1) * (fitted + 5))
+    monkeypatch.setattr(induction, "SUMS_BYTES", 8 * (DIMENSIONS + 1) * (fitted - 3))
     passes = induced(encoded, model)
     assert len(calls) > 2
     assert passes.keys() == one.keys()
@@ -150,7 +150,7 @@ def test_words_that_do_not_occur_get_no_vectors(encoded: "tuple[DataFrame, Vocab
     known, center, context, keep = (np.concatenate([one, one[:1]]) for one in model)
     known[-1] = False
     counts = np.append(vocabulary.counts, 0)
-    parts = induction.induce(rows, counts, known, (center, context), keep, WINDOW, 1)
+    parts = induction.induce(rows, counts, known, (center, context), keep, WINDOW, True, 1)
     assert counts.size - 1 not in np.concatenate([part.words for part in parts])
 
 

@@ -117,6 +117,15 @@ def test_a_second_pass_joins_phrases_and_a_list_of_both_gives_the_same_text(
         assert again.phrases == listed
 
 
+def test_a_list_without_its_first_pass_is_joined(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("a b c\n")
+    read = corpus.read(spark, [str(tmp_path)], config.Corpus()).persist()
+    row = {"phrase": ["b_c"], "first": ["b"], "second": ["c"], "count": [None], "score": [None], "pass": [3]}
+    with found(read, pa.table(row, schema=PHRASES)) as joined:
+        assert sentences(joined.segments) == ["a b_c"]
+        assert joined.phrases["phrase"].to_pylist() == ["b_c"]
+
+
 def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
     lines = [(" ".join(words), 1.0 + (number % 3)) for number, words in enumerate(TEXT[:300])]
     copies = [(line,) for line, weight in lines for _ in range(int(weight))]

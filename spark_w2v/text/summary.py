@@ -1,0 +1,64 @@
+"""What was read and skipped → lines for a user to read before an hour is spent on it."""
+
+from typing import Any
+
+from spark_w2v.text.bad_lines import BadLine
+from spark_w2v.text.counters import BAD_LINES
+from spark_w2v.text.messages import counted, some
+
+
+def summary(facts: dict[str, Any]) -> list[str]:
+    """Return lines on a corpus, for a user to read before an hour is spent on it.
+
+    Args:
+        facts: of EncodedCorpus.
+    """
+    words = facts.get("weighted_words", facts["words"])
+    weighted = f" ({words:,} with their weights)" if "weighted_words" in facts else ""
+    lines = [
+        f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}{weighted}, "
+        f"{facts['distinct_words']:,} distinct",
+        f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
+        f"({facts['kept_words'] / max(facts.get('joined_words', words), 1):.1%} of the text)",
+        *skipped(facts),
+    ]
+    if facts.get("absent_words"):
+        names = some(facts["first_absent_words"])
+        lines.append(
+            f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, as the text does not have "
+            f"them, such as {names}"
+        )
+    return lines
+
+
+def skipped(facts: dict[str, Any]) -> list[str]:
+    """Return lines on what was skipped or changed when a text was read.
+
+    Args:
+        facts: of EncodedCorpus.
+    """
+    lines = []
+    described = ("blank_lines", "wordless_lines", *BAD_LINES, "unspaced_lines", "cut_lines", "long_words", "null_words")
+    odd = [f"{facts[name]:,} {name.replace('_', ' ')}" for name in described if facts[name]]
+    if odd:
+        lines.append("skipped or changed: " + ", ".join(odd))
+    for name, places in facts["first_bad_lines"].items():
+        lines.append(f"the first {name.replace('_', ' ')}: {', '.join(places)}")
+    return lines
+
+
+def warnings(facts: dict[str, Any]) -> list[str]:
+    """Return lines on what is probably not as a user wants it."""
+    clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
+    if clauses <= 0.01 * lines:
+        return []
+    return [
+        f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
+        "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, or "
+        'cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
+    ]
+
+
+def shown(bad_lines: dict[str, list[BadLine]]) -> dict[str, list[str]]:
+    """Return the first bad lines as run.json has them."""
+    return {name: [str(bad) for bad in found] for name, found in bad_lines.items()}
