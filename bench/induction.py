@@ -1,4 +1,4 @@
-"""Vectors of words that were held out, from few occurrences: python -m bench.induction --corpus PATH ... [--seeds 3].
+"""Vectors of held-out words from few occurrences: python -m bench.induction --corpus PATH ... [--seeds 1 2 3].
 
 Words are drawn that a full training has many occurrences of. They are taken out of its output, and all but a few of
 their occurrences out of the text; then each way gives them vectors, which are compared with those of the full training:
@@ -147,7 +147,7 @@ def rows_of(words: Sequence[str], vectors: Float32Array, asked: Sequence[str]) -
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="text, plain or .gz")
-    parser.add_argument("--seeds", type=int, default=3, help="draws of words and of occurrences")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of draws of words and occurrences")
     options = parser.parse_args()
     variables = measure.environment()
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
@@ -162,7 +162,7 @@ def main() -> int:
         model = Model.read(folder / "full")
         lines = written.path.read_text().splitlines(keepends=True)
         results: dict[tuple[int, str], list[dict[str, float]]] = {}
-        for seed in range(1, options.seeds + 1):
+        for seed in options.seeds:
             candidates = np.flatnonzero((model.counts >= FEWEST) & (model.counts <= MOST))
             held_out = np.sort(np.random.default_rng(seed).choice(candidates, WORDS, replace=False))
             asked = [model.words[row] for row in held_out.tolist()]
