@@ -93,6 +93,30 @@ def add_log_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="say nothing but warnings and errors")
 
 
+def add_set_option(parser: argparse.ArgumentParser, file: str) -> None:
+    """Add --set.
+
+    Args:
+        file: what its values win over.
+    """
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help=f"wins over {file}; any number of times",
+    )
+
+
+def add_text_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that read a text and write a directory of Parquet files."""
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    parser.add_argument(
+        "--to", required=True, metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the directory of an earlier result")
+
+
 def session_of_job(line: StatusLine, cleanup: contextlib.ExitStack) -> SparkSession:
     """Start Spark, which is stopped at the end of the command."""
     line.show(STARTING)
@@ -106,13 +130,7 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, such as conf/local.toml (defaults)")
     parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="wins over the file; any number of times",
-    )
+    add_set_option(parser, "the file")
     parser.add_argument(
         "--init",
         metavar="OUTPUT",

@@ -66,11 +66,17 @@ class TrainingRun:
         check_tokenizer(request.settings.corpus)
         request.check_passwords()
         self._lists, self._phrases = request.word_lists, request.phrases
+        # Of a store that Hadoop opens, once there is a session.
+        self._earlier = None if request.init is None or needs_jvm(request.init) else self._read_init()
         self._place = None if needs_jvm(request.output) else self._check_place()
         if request.tensorboard is not None:
             check_tensorboard(request.tensorboard)
         if request.mlflow:
             check_mlflow()
+
+    def _read_init(self) -> PreviousModel:
+        request = self._request
+        return warm_start.read(str(request.init), request.settings.training.dimensions)
 
     def _check_place(self) -> Output:
         """Where the run writes to, checked before any work is done."""
@@ -104,9 +110,9 @@ class TrainingRun:
 
     def _train(self, session: "SparkSession", place: Output) -> None:
         request, settings = self._request, self._request.settings
-        earlier = None
-        if request.init is not None:
-            earlier = warm_start.read(request.init, settings.training.dimensions)
+        earlier = self._earlier
+        if request.init is not None and earlier is None:
+            earlier = self._read_init()
         resolved = pipeline.resolve(session, settings)
         # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
         is_done = request.run_id is not None and not request.overwrite and place.is_finished()
@@ -184,7 +190,7 @@ class TrainingRun:
         path = str(self._request.init)
         initial = warm_start.begin(earlier, text.vocabulary)
         training.start_from(initial.rows)
-        training.go_on_from(initial.trained)
+        training.lower_rates(initial.trained)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")

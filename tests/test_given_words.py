@@ -66,6 +66,28 @@ def test_a_list_that_is_not_there_is_refused_before_spark_starts(
     assert f"{key} {tmp_path}/none: cannot be read" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"3 2\na 1 2\n", "ends after 1 words"),
+        (b"1 2\na 1 2\n", "its vectors have 2 dimensions and"),
+        (None, "no such"),
+    ],
+)
+def test_vectors_that_are_none_are_refused_before_spark_starts(
+    text: Path, tmp_path: Path, content: bytes | None, sentence: str, capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from spark_w2v import job
+
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
+    if content is not None:
+        (tmp_path / "v").write_bytes(content)
+    assert job.train(["--input", str(text), "--output", f"{tmp_path}/out", "--init", f"{tmp_path}/v"]) == 2
+    assert sentence in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_phrases_are_joined_saved_and_used_again(spark: SparkSession, tmp_path: Path) -> None:
     planted_corpus(tmp_path / "text.txt", 1500)
     joint = (tmp_path / "text.txt").read_text().replace("apple", "big apple")

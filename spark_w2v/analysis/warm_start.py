@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -67,6 +68,13 @@ class InitialVectors(NamedTuple):
     trained: Int64Array
 
 
+def locate(place: str) -> Path:
+    """Return the directory of a run, which is fetched from a store, or a file of vectors."""
+    if is_local(place) and os.path.exists(path := local_path(place)) and not os.path.isdir(path):
+        return path
+    return directory_of(place)
+
+
 def read(place: str, dimensions: int | None = None) -> PreviousModel:
     """Read a finished run or a file of vectors: all its words, and its vectors once, a batch at a time.
 
@@ -79,13 +87,14 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
     Raises:
         OutputError: it is neither, or its vectors have another length.
     """
-    if is_local(place) and os.path.exists(path := local_path(place)) and not os.path.isdir(path):
+    path = locate(place)
+    if path.exists() and not path.is_dir():
         file = open_vectors(path)
         _check_dimensions(place, file.dimensions, dimensions)
         if left_out := file.words.null_count:
             log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
         return PreviousModel(file.words, file.dimensions, file.chunks, file.digest)
-    found = embeddings.open_embeddings(directory_of(place))
+    found = embeddings.open_embeddings(path)
     _check_dimensions(place, found.dimensions, dimensions)
     digest = hashlib.sha256()
     for name in ("center", "context"):

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 import logging
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +21,8 @@ from spark_w2v.config.text_sections import Vocabulary as VocabularyKeys
 from spark_w2v.errors import OutputError, UserError
 from spark_w2v.given.phrase_lists import FOLDER, read_phrases
 from spark_w2v.given.word_lists import read_words
-from spark_w2v.job import add_log_options, run_job, session_of_job
-from spark_w2v.runs.ids import directory_of
+from spark_w2v.job import add_log_options, add_set_option, add_text_options, run_job, session_of_job
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.skipgram.schedule import kept_share
 from spark_w2v.spark import corpus
 from spark_w2v.spark.induction import induce, why_none
@@ -53,19 +50,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> 
     parser.add_argument(
         "output", metavar="OUTPUT", help="the output of a run, or a file in word2vec's text or binary format"
     )
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    add_text_options(parser)
     parser.add_argument("--words", required=True, metavar="FILE", help="words that get vectors, one a line")
-    parser.add_argument(
-        "--to", required=True, metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the directory of an earlier result")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="wins over the configuration of the run, which says how the text is cut; any number of times",
-    )
+    add_set_option(parser, "the configuration of the run, which says how the text is cut")
     add_log_options(parser)
     options = parser.parse_args(arguments)
     return run_job(program, options, lambda line, cleanup: _induce(options, line, cleanup))
@@ -73,7 +60,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> 
 
 def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
     asked = read_words(options.words, "--words")
-    output = _directory(options.output)
+    output = warm_start.locate(options.output)
     model = warm_start.read(str(output))
     new = asked.filter(pc.invert(pc.is_in(asked, value_set=model.known)))
     if not len(new):
@@ -82,9 +69,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
             "give words that it has none of."
         )
     if len(new) < len(asked):
-        log.info(
-            "%s of %s with vectors already are left out", f"{len(asked) - len(new):,}", counted(len(asked), "word")
-        )
+        log.info("%s of %s left out, as they have vectors", f"{len(asked) - len(new):,}", counted(len(asked), "word"))
     settings = _settings(output, options.set)
     check_tokenizer(settings.corpus)
     listed = settings.phrases.list or (str(output) if (output / FOLDER).is_dir() else "")
@@ -120,13 +105,6 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         counted(len(found), "vector"), counted(model.dimensions, "dimension"), options.to,
         f"{sum(clock.seconds.values()):.1f} s",
     )  # fmt: skip
-
-
-def _directory(output: str) -> Path:
-    """The directory of a run, or the file of vectors."""
-    if is_local(output) and os.path.isfile(path := local_path(output)):
-        return path
-    return directory_of(output)
 
 
 def _settings(output: Path, overrides: Sequence[str]) -> Config:

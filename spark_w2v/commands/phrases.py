@@ -12,7 +12,7 @@ from spark_w2v import pipeline
 from spark_w2v.command_line import EXIT_CODES, Parser
 from spark_w2v.config import Config
 from spark_w2v.errors import UserError
-from spark_w2v.job import add_log_options, run_job, session_of_job
+from spark_w2v.job import add_log_options, add_set_option, add_text_options, run_job, session_of_job
 from spark_w2v.spark import corpus
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.result_tables import check_directory, write_directory
@@ -34,18 +34,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "phrases.py") ->
         epilog=EXIT_CODES,
     )
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, as of the training (defaults)")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
-    parser.add_argument(
-        "--to", required=True, metavar="DIR", help="a directory for a Parquet file, in any file system of Hadoop's"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace the directory of an earlier result")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="SECTION.KEY=VALUE",
-        help="wins over the file; any number of times",
-    )
+    add_text_options(parser)
+    add_set_option(parser, "the file")
     add_log_options(parser)
     options = parser.parse_args(arguments)
     return run_job(program, options, lambda line, cleanup: _find(options, line, cleanup))

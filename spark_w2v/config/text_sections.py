@@ -7,6 +7,8 @@ from msgspec import Meta
 
 LARGEST_INT = 2**31 - 1  # word ids and positions are int32
 
+MOST_PASSES, MOST_PHRASES = 8, 50_000_000  # of phrases, also of a list that is given
+
 
 class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The input, and how it becomes words."""
@@ -126,7 +128,7 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(
             ge=0,
-            le=8,
+            le=MOST_PASSES,
             description=(
                 "Times that the text is searched for pairs of words to join; the second time may join phrases of the "
                 "first to phrases of up to four words. 0 joins none."
@@ -169,7 +171,7 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         int,
         Meta(
             ge=1,
-            le=50_000_000,
+            le=MOST_PHRASES,
             description=(
                 "Phrases of a pass at most, those of the highest scores; the others are counted. The driver and each "
                 "task hold the list."

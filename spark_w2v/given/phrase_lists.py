@@ -8,12 +8,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from spark_w2v.config.text_sections import MOST_PASSES, MOST_PHRASES
 from spark_w2v.errors import UserError
 from spark_w2v.storage.files import reason
 
 FOLDER, FILE = "phrases", "part-00000.parquet"  # in the output of a run
-MOST_PHRASES = 50_000_000
-MOST_PASSES = 8
 PHRASES = pa.schema(
     [
         ("phrase", pa.string()),

@@ -15,10 +15,9 @@ import pyspark.sql.functions as F
 from pyspark import Broadcast
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
 from spark_w2v.spark.broadcasts import send
-from spark_w2v.spark.memory import PYTHON, format_bytes, given_by
+from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
@@ -63,18 +62,8 @@ def check_memory(session: "SparkSession", words: int, word_bytes: int, dimension
     """
     context = session.sparkContext
     is_encrypted = (context.getConf().get("spark.io.encryption.enabled") or "").lower() == "true"
-    need, given = task_bytes(words, word_bytes, dimensions, top, is_encrypted), given_by(context)
-    less = "ask for fewer neighbors, or take fewer tasks at a time"
-    if given.machine is not None and given.slots * need > given.machine:
-        raise NotEnoughMemoryError(
-            f"a task needs {format_bytes(need)}, {given.slots} run at a time, and the machine has "
-            f"{format_bytes(given.machine)} left; {less}: the master local[1] has one."
-        )
-    if given.executor is not None and given.cores * need > given.executor:
-        raise NotEnoughMemoryError(
-            f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
-            f"is {format_bytes(given.executor)}; raise it, or {less}."
-        )
+    need = task_bytes(words, word_bytes, dimensions, top, is_encrypted)
+    check_task(need, given_by(context), "ask for fewer neighbors, or take fewer tasks at a time")
 
 
 def all_neighbors(

@@ -17,8 +17,10 @@ from threadpoolctl import threadpool_limits
 from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.text.messages import counted
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from spark_w2v.types import BoolArray, Float32Array, Int64Array
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ LEAST_FIT_COUNT = 20  # occurrences of such a word
 SHRUNK_TO_HALF = 20
 SUMS_BYTES = 128 << 20  # of sums in a task
 CONTEXT_BYTES = 128 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
+PAIR_BYTES = 48
 RECORD_BYTES = 4 << 20  # of sums that are shuffled together
 WIDE_WINDOW = 25  # the largest reach where a context is the whole sentence
 ROWS = 1 << 16  # of vectors that are read at a time
@@ -78,6 +81,7 @@ def induce(
 
     Raises:
         ValueError: `why_none` has a reason.
+        NotEnoughMemoryError: a task does not fit.
     """
     dimensions = vectors[0].shape[1]
     new = np.flatnonzero(~known & (counts > 0))
@@ -87,6 +91,8 @@ def induce(
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
+    given = given_by(encoded.sparkSession.sparkContext)
+    check_task(task_bytes(len(counts), dimensions, window), given, "take fewer tasks at a time")
     columns = dimensions + 1
     encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
@@ -121,6 +127,20 @@ def induce(
             yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
     finally:
         contexts.destroy()
+
+
+def task_bytes(words: int, dimensions: int, window: int) -> int:
+    """Return the memory of a task.
+
+    Args:
+        words, dimensions: V, D.
+        window: largest reach.
+    """
+    sums = min(SUMS_BYTES, 8 * (dimensions + 1) * words)
+    contexts = min(CONTEXT_BYTES, 4 * (dimensions + 1) * words)
+    # Of a segment, for each distance to both sides: row, column and weight of a pair, and what they are joined to.
+    pairs = SEGMENT_WORDS * 2 * window * PAIR_BYTES
+    return PYTHON + sums + contexts + 4 * words + pairs
 
 
 def why_none(counts: Int64Array, known: BoolArray, dimensions: int) -> str | None:

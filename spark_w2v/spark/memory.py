@@ -152,6 +152,28 @@ def check(need: Need, given: Given) -> None:
         )
 
 
+def check_task(need: int, given: Given, less: str) -> None:
+    """Refuse tasks that cannot fit.
+
+    Args:
+        need: bytes of a Python worker.
+        less: what needs less, after an "or".
+
+    Raises:
+        NotEnoughMemoryError: one sentence.
+    """
+    if given.machine is not None and given.slots * need > given.machine:
+        raise NotEnoughMemoryError(
+            f"a task needs {format_bytes(need)}, {given.slots} run at a time, and the machine has "
+            f"{format_bytes(given.machine)} left; {less}: the master local[1] has one."
+        )
+    if given.executor is not None and given.cores * need > given.executor:
+        raise NotEnoughMemoryError(
+            f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
+            f"is {format_bytes(given.executor)}; raise it, or {less}."
+        )
+
+
 def disk_bytes(model: int, checkpoints: bool) -> int:
     """Return the most bytes that a run takes on the driver's disk.
 

@@ -21,6 +21,7 @@ import pyspark.sql.functions as F
 from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.given.phrase_lists import PHRASES
 from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.vocabulary import count_words
@@ -49,8 +50,10 @@ log = logging.getLogger("spark_w2v")
 
 CHUNK = 4_000_000  # pairs that a task counts at a time, = 32 MB and two copies while they are sorted
 BUCKET = 4_000_000  # pairs of the whole text that share a bucket, = 64 MB with their counts, and three copies
+PAIR_BYTES = 96  # a key and a count, sorted, scored and on their way to Arrow
 RECORD = 1 << 17  # pairs of a record at most, = 2 MB
 COUNTS = "bucket int, keys binary, counts binary"
+FACTS = ("pass", "pairs", "rare_occurrences", "frequent_pairs", "phrases", "left_out")  # of a pass
 PAIRS = "first int, second int, count bigint, score double, distinct bigint"
 
 Batches = Iterator[pa.RecordBatch]
@@ -138,12 +141,13 @@ def find_phrases(
     except NoWordsError:
         raise
     except ConfigError:  # no word is there often enough, so no pair is
-        return PHRASES.empty_table(), {"pass": number, "pairs": 0, "frequent_pairs": 0, "phrases": 0, "left_out": 0}
+        return PHRASES.empty_table(), dict.fromkeys(FACTS, 0) | {"pass": number}
     context = segments.sparkSession.sparkContext
     # With weights, the words of the vocabulary are not as many as there are pairs to hold.
     sizes = segments.agg(F.sum(F.octet_length("codes"))).first() if weighted else None
     words = vocabulary.total_words if sizes is None else int(sizes[0] or 0) // 4
     buckets = max(slots(context)[0], -(-words // BUCKET))
+    check_task(task_bytes(vocabulary.words.nbytes), given_by(context), "take fewer tasks at a time")
     needs_all = settings.score == "default"  # the number of distinct pairs, whatever their words, is part of the score
     hashes = F.transform("words", lambda word: F.xxhash64(word)) if needs_all else F.lit(None).cast("array<bigint>")
     sent = send(context, vocabulary)
@@ -162,6 +166,15 @@ def find_phrases(
             pairs.unpersist()
     finally:
         sent.destroy()
+
+
+def task_bytes(word_bytes: int) -> int:
+    """Return the memory of a task that counts pairs, or adds the counts of a bucket.
+
+    Args:
+        word_bytes: of all words of the vocabulary together.
+    """
+    return PYTHON + SEGMENT + 2 * word_bytes + PAIR_BYTES * max(CHUNK, BUCKET)
 
 
 def _best(
@@ -183,15 +196,8 @@ def _best(
     phrases = pc.binary_join_element_wise(first, second, settings.delimiter)
     passes = pa.array(np.full(len(best), number, np.int32))
     columns = [phrases, first, second, best["count"], best["score"], passes]
-    facts = {
-        "pass": number,
-        "pairs": distinct,
-        "rare_occurrences": rare,
-        "frequent_pairs": frequent,
-        "phrases": len(best),
-        "left_out": passed - len(best),
-    }
-    return pa.table(columns, schema=PHRASES), facts
+    counts = (number, distinct, rare, frequent, len(best), passed - len(best))
+    return pa.table(columns, schema=PHRASES), dict(zip(FACTS, counts, strict=True))
 
 
 def summary(facts: dict[str, Any], settings: "Phrases") -> str:
@@ -204,7 +210,7 @@ def summary(facts: dict[str, Any], settings: "Phrases") -> str:
     return (
         f"phrases, pass {facts['pass']}: {facts['pairs']:,} pairs, {facts['frequent_pairs']:,} of them "
         f"{counted(settings.min_count, 'time')} or more, {counted(facts['phrases'], 'phrase')} above "
-        f"{settings.threshold:g}{left}"
+        f"{settings.threshold:g}{left}; {counted(facts['rare_occurrences'], 'occurrence')} of rarer pairs left out"
     )
 
 

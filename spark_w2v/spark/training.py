@@ -158,7 +158,7 @@ class Training:
         loss = self.held_out_loss()
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
 
-    def go_on_from(self, trained: Int64Array) -> None:
+    def lower_rates(self, trained: Int64Array) -> None:
         """Lower the learning rate of words whose vectors were trained before.
 
         Args:

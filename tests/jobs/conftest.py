@@ -1,11 +1,22 @@
 """A small finished output, and files of pairs and questions about its words."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pyspark.sql import SparkSession
 
+from spark_w2v import job
 from tests.support.evaluation import finish
+
+
+@pytest.fixture
+def job_here(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands that start Spark run in this process, and in a session that goes on afterwards."""
+    monkeypatch.setattr(job, "start_session", lambda: spark)
+    monkeypatch.setattr(spark, "stop", lambda: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
 
 @pytest.fixture

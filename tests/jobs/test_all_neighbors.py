@@ -1,6 +1,5 @@
 """jobs/all_neighbors.py on a real Spark: exact, the same for any division, and nothing of the user's replaced."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v import job
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.commands import all_neighbors as command
 from spark_w2v.errors import NotEnoughMemoryError
@@ -39,11 +37,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The command in this process, and in a session that goes on afterwards."""
-    monkeypatch.setattr(job, "start_session", lambda: spark)
-    monkeypatch.setattr(spark, "stop", lambda: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def run(job_here: None) -> Any:
     return lambda *arguments: command.main(["--quiet", *map(str, arguments)])
 
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v import job
 from spark_w2v.commands import induce as command
 from spark_w2v.runs import embeddings
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
@@ -24,11 +22,7 @@ Run = Callable[..., int]
 
 
 @pytest.fixture
-def run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """The command in this process, and in a session that goes on afterwards."""
-    monkeypatch.setattr(job, "start_session", lambda: spark)
-    monkeypatch.setattr(spark, "stop", lambda: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def run(job_here: None) -> Run:
     return lambda *arguments: command.main([*map(str, arguments)])
 
 
@@ -77,7 +71,7 @@ def test_words_get_vectors_next_to_the_words_of_their_group(
     tokens = text.read_text().split()
     assert {row["word"]: row["count"] for row in table.to_pylist()} == {word: tokens.count(word) for word in NEW}
     assert all(len(vector) == 4 for vector in table["vector"].to_pylist())
-    assert "1 of 5 words with vectors already are left out" in caplog.text
+    assert "1 of 5 words left out, as they have vectors" in caplog.text
     assert "1 word not in the text: nowhere" in caplog.text
     # The same again only where it may be replaced.
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 2

@@ -1,15 +1,12 @@
 """jobs/phrases.py on a real Spark: a list that a run takes, and nothing of the user's replaced."""
 
-import signal
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
 
-from spark_w2v import job
 from spark_w2v.commands import phrases as command
 from spark_w2v.errors import UserError
 from spark_w2v.given import phrase_lists
@@ -20,11 +17,7 @@ FIND = ["--set", "phrases.min_count=4", "--set", "phrases.threshold=1.5"]
 
 
 @pytest.fixture
-def run(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The command in this process, and in a session that goes on afterwards."""
-    monkeypatch.setattr(job, "start_session", lambda: spark)
-    monkeypatch.setattr(spark, "stop", lambda: None)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
+def run(job_here: None) -> Any:
     return lambda *arguments: command.main(["--quiet", *map(str, arguments)])
 
 

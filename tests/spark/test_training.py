@@ -332,7 +332,7 @@ def test_words_that_were_trained_before_have_lower_rates(spark: SparkSession, tm
     fresh, again = (made(spark, tmp_path / name, settings) for name in ("fresh", "again"))
     before = np.zeros(WORDS, np.int64)
     before[::2] = 2**50
-    again.go_on_from(before)
+    again.lower_rates(before)
     start = [matrix[:] for matrix in again.vectors()]
     for training in (fresh, again):
         assert training.trained().tolist() == (before if training is again else 0 * before).tolist()
@@ -350,7 +350,7 @@ def test_one_rate_for_all_words_is_that_of_a_run_that_begins_at_random(
     run: tuple[Any, Any], spark: SparkSession, tmp_path: Path
 ) -> None:
     training = made(spark, tmp_path, SETTINGS)
-    training.go_on_from(np.full(WORDS, 1000))
+    training.lower_rates(np.full(WORDS, 1000))
     for _ in training.run():
         pass
     assert np.array_equal(training.vectors()[0][:], run[0].vectors()[0][:])
