@@ -20,8 +20,7 @@ from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.text.messages import counted
-from spark_w2v.text.tokenizer import SEGMENT_WORDS
-from spark_w2v.types import BoolArray, Float32Array, Int64Array
+from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -34,9 +33,10 @@ LEAST_FIT_COUNT = 20  # occurrences of such a word
 # Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
 # and a long one, of which a few contexts say little, would take long to turn.
 SHRUNK_TO_HALF = 20
-SUMS_BYTES = 128 << 20  # of sums in a task
-CONTEXT_BYTES = 128 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
-PAIR_BYTES = 48
+SUMS_BYTES = 64 << 20  # of sums in a task
+CONTEXT_BYTES = 64 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
+CHUNK_WORDS = 1 << 15  # of whole sentences whose contexts are summed at a time
+PAIR_BYTES = 64  # of a word and a context: row, column and weight, apart and joined
 RECORD_BYTES = 4 << 20  # of sums that are shuffled together
 WIDE_WINDOW = 25  # the largest reach where a context is the whole sentence
 ROWS = 1 << 16  # of vectors that are read at a time
@@ -138,9 +138,7 @@ def task_bytes(words: int, dimensions: int, window: int) -> int:
     """
     sums = min(SUMS_BYTES, 8 * (dimensions + 1) * words)
     contexts = min(CONTEXT_BYTES, 4 * (dimensions + 1) * words)
-    # Of a segment, for each distance to both sides: row, column and weight of a pair, and what they are joined to.
-    pairs = SEGMENT_WORDS * 2 * window * PAIR_BYTES
-    return PYTHON + sums + contexts + 4 * words + pairs
+    return PYTHON + sums + contexts + 4 * words + CHUNK_WORDS * 2 * window * PAIR_BYTES
 
 
 def why_none(counts: Int64Array, known: BoolArray, dimensions: int) -> str | None:
@@ -179,9 +177,12 @@ def _sums(
         total = np.zeros((asked.size, columns), np.int64)
         for row in segments_of(batches):
             segment = segment_of(row)
-            weights = segment.weights if segment.weights.size else None
-            found = context_sums(segment.ids, segment.lengths, sent.value, contexts.value, window, shrinks, weights)
-            total[found.slots] += found.sums
+            for words, some in sentence_chunks(segment.lengths):
+                weights = segment.weights[some] if segment.weights.size else None
+                found = context_sums(
+                    segment.ids[words], segment.lengths[some], sent.value, contexts.value, window, shrinks, weights
+                )
+                total[found.slots] += found.sums
         for part in range(parts):
             of_part = total[part * rows : (part + 1) * rows]
             if of_part.any():
@@ -203,6 +204,16 @@ def _sums(
     for part, sums in zip(summed["part"].to_pylist(), summed["sums"], strict=True):
         found[part * rows : (part + 1) * rows] = np.frombuffer(sums.as_buffer(), np.int64).reshape(-1, columns)
     return found
+
+
+def sentence_chunks(lengths: Int32Array) -> Iterator[tuple[slice, slice]]:
+    """Yield ranges of words and of sentences, of at most CHUNK_WORDS words and one sentence more."""
+    ends = np.cumsum(lengths)
+    edges = np.flatnonzero(np.diff((ends - 1) // CHUNK_WORDS, append=-1)) + 1
+    begin = word = 0
+    for end in edges.tolist():
+        yield slice(word, int(ends[end - 1])), slice(begin, end)
+        begin, word = end, int(ends[end - 1])
 
 
 def _rows_of(matrix: "Rows", words: Int64Array) -> Float32Array:

@@ -48,9 +48,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_w2v")
 
-CHUNK = 4_000_000  # pairs that a task counts at a time, = 32 MB and two copies while they are sorted
-BUCKET = 4_000_000  # pairs of the whole text that share a bucket, = 64 MB with their counts, and three copies
-PAIR_BYTES = 96  # a key and a count, sorted, scored and on their way to Arrow
+CHUNK = 2_000_000  # pairs that a task counts at a time
+BUCKET = 2_000_000  # pairs of the whole text that share a bucket
+PAIR_BYTES = 60  # of a chunk or a bucket whose pairs all differ: keys, counts, order, bucket, and copies of them
 RECORD = 1 << 17  # pairs of a record at most, = 2 MB
 COUNTS = "bucket int, keys binary, counts binary"
 FACTS = ("pass", "pairs", "rare_occurrences", "frequent_pairs", "phrases", "left_out")  # of a pass

@@ -8,9 +8,11 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from spark_w2v import config
+from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
 from spark_w2v.spark import corpus, induction
 from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.memory import Given
 from spark_w2v.spark.vocabulary import count_words, encode
 from spark_w2v.text.encoding import Vocabulary, segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
@@ -96,6 +98,9 @@ def test_they_are_the_same_for_any_partitioning_and_any_number_of_passes(
     assert induced(encoded, model, partitions=7) == one
     monkeypatch.setattr(induction, "RECORD_BYTES", 100)
     assert induced(encoded, model) == one
+    for size in (1, 40):
+        monkeypatch.setattr(induction, "CHUNK_WORDS", size)
+        assert induced(encoded, model) == one
     fitted = int((model[0] & (encoded[1].counts >= induction.LEAST_FIT_COUNT)).sum())
     calls: list[int] = []
     sums = induction._sums
@@ -167,3 +172,25 @@ def test_the_map_is_fitted_with_one_thread_of_the_blas(
     with threadpool_limits(2, "blas"):
         induced(encoded, model)
     assert threads == {1}
+
+
+def test_tasks_that_do_not_fit_are_refused_before_anything_is_summed(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(induction, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
+    monkeypatch.setattr(induction, "_sums", lambda *given: pytest.fail("contexts were summed"))
+    with pytest.raises(NotEnoughMemoryError, match=r"a task needs \d+ MB in Python, 1 run .* is 1 MB; raise it"):
+        induced(encoded, model)
+
+
+def test_what_a_task_holds_is_bounded_for_any_number_of_words() -> None:
+    assert induction.task_bytes(10**6, 300, 5) - 4 * 10**6 < 330 << 20
+
+
+def test_sentences_are_cut_in_chunks_between_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(induction, "CHUNK_WORDS", 10)
+    lengths = np.array([4, 4, 4, 30, 1, 2], np.int32)
+    found = list(induction.sentence_chunks(lengths))
+    assert [(some.start, some.stop) for _, some in found] == [(0, 2), (2, 3), (3, 6)]
+    assert [(words.start, words.stop) for words, _ in found] == [(0, 8), (8, 12), (12, 45)]
+    assert list(induction.sentence_chunks(lengths[:0])) == []

@@ -12,9 +12,10 @@ import pytest
 from gensim.models.phrases import Phrases
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, NotEnoughMemoryError
 from spark_w2v.given.phrase_lists import PHRASES
-from spark_w2v.spark import corpus
+from spark_w2v.spark import corpus, phrases
+from spark_w2v.spark.memory import Given
 from spark_w2v.spark.phrases import with_phrases
 from tests.support.segments import sentences
 
@@ -147,4 +148,12 @@ def test_numbers_are_refused(spark: "SparkSession") -> None:
     rows = spark.createDataFrame([([1, 2],)], "text array<bigint>")
     read = corpus.read_text_frame(rows, config.Corpus(format="parquet", tokenizer="none"))
     with pytest.raises(ConfigError, match=r"phrases\.passes: the words are numbers of the type bigint"), found(read):
+        pass
+
+
+def test_tasks_that_do_not_fit_are_refused_before_pairs_are_counted(
+    segments: "DataFrame", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(phrases, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
+    with pytest.raises(NotEnoughMemoryError, match=r"a task needs \d+ MB in Python"), found(segments):
         pass
