@@ -1,1 +1,1 @@
-"""All commands but the training: on a finished run, and on a text before it."""
+"""The commands other than the training."""

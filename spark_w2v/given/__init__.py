@@ -1,1 +1,1 @@
-"""Files of other origin that a run takes: lists of words and of phrases, vectors of other programs."""
+"""Files of other origin that a run takes: words, phrases, vectors."""
