@@ -32,7 +32,7 @@ MOST_MISSING = 10_000  # words without a vector that are kept of a file
 ROWS = 1 << 14  # normalised, or compared in pairs, at a time
 # Questions and words that meet in one matrix product: 512 x 4,096 x 4 bytes = 8 MB a matrix, of which there are ten.
 QUESTIONS, WORDS = 512, 4096
-CELLS = 1 << 22  # cosines of one block of neighbourhoods, 16 MB
+NEIGHBOURHOODS = 1 << 13  # compared at a time
 
 
 class AnalogyIndex(NamedTuple):
@@ -294,9 +294,8 @@ def neighbourhood_drift(here: AnalogyIndex, there: AnalogyIndex, among: int, sho
     units = [here.units[chosen], there.units[rows.take(pa.array(chosen)).to_numpy()]]
     near = max(0, min(NEAR, len(chosen) - 1))
     shared = np.zeros(len(chosen), np.int64)
-    step = max(1, CELLS // max(1, len(chosen)))
-    for start in range(0, len(chosen) if near else 0, step):
-        ids = np.arange(start, min(start + step, len(chosen)))
+    for start in range(0, len(chosen) if near else 0, NEIGHBOURHOODS):
+        ids = np.arange(start, min(start + NEIGHBOURHOODS, len(chosen)))
         one, two = (nearest_rows(matrix, ids, near)[0] for matrix in units)
         shared[ids] = (one[:, :, None] == two[:, None, :]).sum(axis=(1, 2))
     moved = np.argsort(shared, kind="stable")[:show]

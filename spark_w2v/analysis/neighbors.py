@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
+from spark_w2v.skipgram.nearest_rows import NearestRows
 from spark_w2v.types import Float32Array, Int64Array
 
 
@@ -51,20 +52,18 @@ def nearest(units: Float32Array, direction: NDArray[Any], excluded: Sequence[int
 
 
 def nearest_rows(units: Float32Array, ids: Int64Array, near: int) -> tuple[Int64Array, Float32Array]:
-    """(len(ids), near) the nearest other rows, nearest first, and their cosines.
+    """(len(ids), near) the nearest other rows, nearest first, ties by id, and their cosines.
 
     Args:
         units: (V, D) of length 1.
-        ids: the rows that are asked for; len(ids) x V cosines are in memory at a time.
+        ids: the rows that are asked for; each takes some 100 bytes for each of its nearest.
         near: less than V.
     """
-    cosines = units[ids] @ units.T
-    each = np.arange(len(ids))
-    cosines[each, ids] = -np.inf
-    top = np.argpartition(-cosines, max(0, near - 1), axis=1)[:, :near] if near else np.zeros((len(ids), 0), np.int64)
-    order = np.argsort(-cosines[each[:, None], top], axis=1, kind="stable")
-    top = np.take_along_axis(top, order, axis=1)
-    return np.asarray(top, np.int64), np.asarray(cosines[each[:, None], top], np.float32)
+    if not near or not ids.size:
+        return np.zeros((ids.size, near), np.int64), np.zeros((ids.size, near), np.float32)
+    found = NearestRows(units[ids], ids, near)
+    found.add(units, 0)
+    return found.result()
 
 
 def analogy(units: Float32Array, a: int, b: int, c: int, top: int) -> list[tuple[int, float]]:

@@ -115,7 +115,7 @@ def test_blocks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         )
 
     whole = everything()
-    for name, value in (("QUESTIONS", 7), ("WORDS", 97), ("ROWS", 13), ("CELLS", 3000)):
+    for name, value in (("QUESTIONS", 7), ("WORDS", 97), ("ROWS", 13), ("NEIGHBOURHOODS", 30)):
         monkeypatch.setattr(evaluation, name, value)
     assert everything() == whole
 
