@@ -19,12 +19,14 @@ GROUP = 8  # largest M, used where the centers of a bucket have enough pairs
 WIDTHS = (1, 2, 4, GROUP)
 GROUP_COST = 0.6  # fixed time of a group, in units of the time of one of its M contexts
 SHARING = 32  # S
-NOISE_PER_CONTEXT = 8  # N = 8 M: noise words per pair are as many in narrow groups as in wide ones
+# N = 6 M, or 8 M in a block too small for a batch of BATCH pairs: noise words per pair are as many in narrow groups as
+# in wide ones. With 6 M, training on 300 rows diverged at five times the default rate.
+NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK = 6, 8
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
 SMALLEST_BATCH = 64
 CHUNK = 64  # batches prepared at a time, with one learning rate
 FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache
-LEAST_FREQUENT = 64  # rows, = the noise words of a set: with fewer, the groups are too short to gain time
+LEAST_FREQUENT = 64  # rows: with fewer, the groups are too short to gain time
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
 NOISE_BATCHES = 512  # batches for which a task draws noise words; a longer task uses them again, with other pairs
@@ -46,6 +48,11 @@ class BlockNoise:
     edges: Float64Array
     frequent: int
     batch: int
+
+    @property
+    def per_context(self) -> int:
+        """N / M."""
+        return NOISE_PER_CONTEXT if self.batch == BATCH else NOISE_IN_SMALL_BLOCK
 
     @classmethod
     def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":
@@ -233,7 +240,7 @@ def _part(
     sharing = min(SHARING, size)
     groups = Groups(lambda at: codec.contexts(np.take(pairs, at, mode="clip")), runs, width, size * CHUNK, rng)
     sets = min(-(-len(groups) // sharing), NOISE_BATCHES * (size // sharing))
-    drawn = draw_noise_sets(noise.edges, *rows, sets, NOISE_PER_CONTEXT * width, rng)
+    drawn = draw_noise_sets(noise.edges, *rows, sets, noise.per_context * width, rng)
     return Part(groups, size, sharing, drawn, amount, np.float32(min(1.0, size / len(groups))), runs)
 
 

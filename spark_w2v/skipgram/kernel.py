@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_w2v.skipgram.groups import COUNTED, GROUP, BlockNoise, cut_parts, interleave
+from spark_w2v.skipgram.groups import COUNTED, GROUP, BlockNoise, Part, cut_parts, interleave
 from spark_w2v.skipgram.pairs import PairArray, PairCodec
 from spark_w2v.skipgram.scatter import add_rows, add_sums
 from spark_w2v.types import Float32Array
 
-LOSS_EVERY = 4  # the loss of the first S groups is measured in every LOSS_EVERY-th batch
+# The loss of the first S groups is measured in one of so many batches: of a part with many, at least LOSSES.
+LOSS_STRIDE, LONGEST_LOSS_STRIDE, LOSSES = 4, 16, 16
 # Largest step of a row in one batch, in mean gradients. The implicit step alone allows 1 / kappa = 10. The most
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
@@ -72,6 +73,11 @@ def softplus(x: Float32Array) -> Float32Array:
     """Return -log sigma(-x) of any shape, without overflow. np.logaddexp(0, x) takes 11 times as long."""
     result: Float32Array = np.maximum(x, 0) + np.log(1 + np.exp(-np.abs(x)))
     return result
+
+
+def loss_stride(part: Part) -> int:
+    """Return in how many batches of a part there is one whose loss is measured."""
+    return min(max(LOSS_STRIDE, len(part.groups) // part.size // LOSSES), LONGEST_LOSS_STRIDE)
 
 
 def step_sizes(
@@ -138,6 +144,7 @@ def train_pairs(
         center, context, length, of_center = part.groups.chunk(begin)
         size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
         twice = 2 * (1 + params.negatives) / (1 + part.amount)
+        stride = loss_stride(part)
         rate = params.first_rate + (params.last_rate - params.first_rate) * done / total
         done += center.size
         # n of the implicit step is the expected number of updates of a row in a batch that contains it, so that nothing
@@ -172,24 +179,23 @@ def train_pairs(
                 positive = np.matmul(o3, c[: b - a, :, None])[:, :, 0]
                 # With this many noise words, OpenBLAS takes 2 to 3 times as long for a transposed right operand.
                 t3 = transposed[: (end - a) * dimensions].reshape(sets, dimensions, sharing)
-                np.copyto(t3, c3.transpose(0, 2, 1))
-                negative = np.matmul(z3, t3)
+                half_negative = np.matmul(z3, np.multiply(c3.transpose(0, 2, 1), HALF, out=t3))
             else:
                 positive = np.vecdot(o3, c[: b - a, None, :])
-                negative = np.matmul(z3, c3.transpose(0, 2, 1))
-            if (begin + a) // size % LOSS_EVERY == 0:
+                half_negative = np.matmul(z3, c3.transpose(0, 2, 1))
+                half_negative *= HALF
+            if (begin + a) // size % stride == 0:
                 some = slice(a, min(a + sharing, b))
-                noise_loss = softplus(negative[0]).sum(0, dtype=np.float64)
+                noise_loss = softplus(2 * half_negative[0]).sum(0, dtype=np.float64)
                 loss += float(twice * np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64))
                 loss -= float(twice * (noise_loss @ half_weight[a : a + sharing]))
                 loss_pairs += int(length[some].sum())
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
-            negative *= HALF
             np.tanh(positive, out=positive)
             np.subtract(1, positive, out=positive)
             positive *= half_present[a:b]
-            np.tanh(negative, out=negative)
+            negative = np.tanh(half_negative, out=half_negative)
             negative += 1
             negative *= half_weight[a:end].reshape(sets, 1, sharing)
 

@@ -3,6 +3,7 @@
 R rows of the matrix, D dimensions, G sources, n updates.
 """
 
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -41,6 +42,14 @@ def counting_sort(
     return begins, ordered
 
 
+@lru_cache(maxsize=32)
+def _multiples(n: int, of: int) -> Int32Array:
+    """Return 0, of, 2 of, ..., up to n; all full batches have the same ones."""
+    numbers = np.arange(0, n + 1, of, dtype=np.int32)
+    numbers.flags.writeable = False
+    return numbers
+
+
 def add_rows(
     matrix: Float32Array, rows: Int32Array, weights: Float32Array, sources: Float32Array, each: int = 1
 ) -> None:
@@ -57,9 +66,15 @@ def add_rows(
     """
     # The CSC product that SciPy runs for `matrix += A @ sources`, here written directly into the matrix: the public
     # operator would fill and add a whole (R, D) array in every batch. np.add.at is 65 times slower.
-    ends = np.arange(0, rows.size + 1, each, dtype=np.int32)
     csc_matvecs(
-        matrix.shape[0], sources.shape[0], matrix.shape[1], ends, rows, weights, sources.ravel(), matrix.ravel()
+        matrix.shape[0],
+        sources.shape[0],
+        matrix.shape[1],
+        _multiples(rows.size, each),
+        rows,
+        weights,
+        sources.ravel(),
+        matrix.ravel(),
     )
 
 
@@ -72,8 +87,7 @@ def add_sums(matrix: Float32Array, weights: Float32Array, sources: Float32Array,
         sources: (n, D), contiguous.
         each: number of consecutive sources that are added to one row.
     """
-    ends = np.arange(0, weights.size + 1, each, dtype=np.int32)
-    columns = np.arange(weights.size, dtype=np.int32)
+    ends, columns = _multiples(weights.size, each), _multiples(weights.size, 1)
     csr_matvecs(
         weights.size // each, weights.size, matrix.shape[1], ends, columns, weights, sources.ravel(), matrix.ravel()
     )

@@ -35,7 +35,7 @@ examples = settings(deadline=None, derandomize=True, max_examples=60, database=N
 @pytest.fixture(params=WIDTHS)
 def small_batches(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> int:
     """Groups of one width, two of them a set, eight pairs a batch, two noise words per context, whatever the rows."""
-    sizes = {"SHARING": 2, "NOISE_PER_CONTEXT": 2, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_EVERY": 2}
+    sizes = {"SHARING": 2, "NOISE_PER_CONTEXT": 2, "BATCH": BATCH, "SMALLEST_BATCH": BATCH, "LOSS_STRIDE": 2}
     for name, size in {**sizes, "WIDTHS": (request.param,), "LEAST_CUT": 1}.items():
         # Each module has a copy of its own of a constant that it imports.
         for module in (groups, kernel):
@@ -269,6 +269,15 @@ def test_the_loss_is_taken_of_the_first_groups_of_every_fourth_batch() -> None:
     task = some_task(pairs, center_rows=100, context_rows=3000)
     *_, done = train(task, constant(0.01, negatives=2), 1)
     assert 0.8 <= done.loss_pairs / (batches / 4 * groups.SHARING * groups.GROUP) <= 1.1
+
+
+@pytest.mark.parametrize(("pairs", "stride"), [(1000, 4), (200_000, 4), (5_000_000, 16)])
+def test_the_loss_is_taken_of_fewer_batches_where_there_are_many(pairs: int, stride: int) -> None:
+    task = some_task(pairs, center_rows=100, context_rows=3000)
+    rng = np.random.default_rng(1)
+    for part in groups.cut_parts(*numbered(task.centers, task.contexts), 100, noise_of(task), 5, rng):
+        assert kernel.loss_stride(part) == stride
+        assert stride == 4 or len(part.groups) / part.size / stride >= kernel.LOSSES
 
 
 DIVERGES = pytest.mark.xfail(

@@ -121,7 +121,7 @@ def train_plainly(task: Task, params: SgdParams, seed: int) -> Plain:
                     )
                     center_sum[center] += alone[1] + part.each * (with_noise[1] - alone[1])
                     context_sum += alone[2] + part.each * (with_noise[2] - alone[2])
-                    if number % kernel.LOSS_EVERY == 0 and place - first < part.sharing:
+                    if number % kernel.loss_stride(part) == 0 and place - first < part.sharing:
                         each_loss = alone[0] + part.each * (with_noise[0] - alone[0])
                         loss += float(each_loss) * (1 + params.negatives) / (1 + part.amount)
                         loss_pairs += 1
