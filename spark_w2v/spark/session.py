@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,7 +132,7 @@ def start_session() -> SparkSession:
     for key, value in defaults.for_master(defaults.default_settings(), master).items():
         if key not in given and not defaults.is_of_driver(key):
             builder = builder.config(key, value)
-    if defaults.is_local(master) and "spark.python.daemon.module" not in given:
+    if (is_local := defaults.is_local(master)) and "spark.python.daemon.module" not in given:
         builder = builder.config("spark.python.daemon.module", workers.__name__)
         # Unlike a task, the daemon knows nothing of --py-files.
         ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
@@ -159,7 +160,16 @@ def start_session() -> SparkSession:
     defaults.set_log_file(given)
     for name in LOGGERS_OF_QUERIES:  # by PySpark's own function, as they are loggers of its own class
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
+    if is_local and session.sparkContext.defaultParallelism > 1:
+        threading.Thread(target=_start_worker, args=(session,), name="start a worker", daemon=True).start()
     return session
+
+
+def _start_worker(session: SparkSession) -> None:
+    """Have Spark start the process that all Python workers are forked from, while the driver lists the input."""
+    with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
+        session.sparkContext.setJobGroup("workers", "starting a Python worker")
+        session.range(1, numPartitions=1).mapInArrow(iter, "id long").collect()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,10 @@ import signal
 from pyspark.daemon import manager
 
 if __name__ == "__main__":
-    # What ends every other Unix program whose reader is gone. Workers are forked from this process and keep it.
+    # Loaded once for all workers, which are forked from this process: half a second of the first tasks.
+    import spark_w2v.spark.block_task
+    import spark_w2v.text.segments  # noqa: F401
+
+    # What ends every other Unix program whose reader is gone. Workers keep it.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     manager()
