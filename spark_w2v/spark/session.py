@@ -169,7 +169,7 @@ def _start_worker(session: SparkSession) -> None:
     """Have Spark start the process that all Python workers are forked from, while the driver lists the input."""
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
         session.sparkContext.setJobGroup("workers", "starting a Python worker")
-        session.range(1, numPartitions=1).mapInArrow(iter, "id long").collect()
+        session.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long").collect()
 
 
 @contextlib.contextmanager

@@ -1,9 +1,13 @@
-"""Spark that does not start ends the job with one sentence."""
+"""Spark that does not start ends the job with one sentence; Spark that starts has a Python worker soon."""
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from pyspark.sql import SparkSession
 
+from spark_w2v.spark import session
 from tests.support.training_job import submit
 
 
@@ -38,3 +42,14 @@ def test_a_master_that_does_not_answer_is_to_be_tried_again(java_home: str, tmp_
     status, said = start(tmp_path, "spark://127.0.0.1:1")
     assert status == 75, said
     assert "Traceback" not in said
+
+
+def test_a_local_session_starts_a_python_worker(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    builder = SimpleNamespace(getOrCreate=lambda: spark)
+    builder.config = lambda *setting: builder
+    monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=builder))
+    session.start_session()
+    deadline = time.monotonic() + 60
+    while not spark.sparkContext.statusTracker().getJobIdsForGroup("workers"):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -31,8 +31,12 @@ def directory() -> Iterator[Path]:
         yield Path(name)
 
 
-def last_words(daemon: str, directory: Path) -> str:
-    """Return what an idle worker of a daemon writes to stderr when the JVM closes its socket."""
+def last_words(daemon: str, directory: Path, look: Callable[[psutil.Process], object] = lambda worker: None) -> str:
+    """Return what an idle worker of a daemon writes to stderr when the JVM closes its socket.
+
+    Args:
+        look: called while the worker waits.
+    """
     environment = {
         **os.environ,
         "PYTHON_UNIX_DOMAIN_ENABLED": "true",
@@ -51,6 +55,7 @@ def last_words(daemon: str, directory: Path) -> str:
             connection.connect(address)
             with connection.makefile("rb") as stream:
                 worker = psutil.Process(number(stream))
+                look(worker)
         deadline = time.monotonic() + 60
         while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
@@ -67,3 +72,9 @@ def test_an_idle_worker_that_the_jvm_lets_go_of_says_nothing(directory: Path) ->
 def test_a_worker_of_spark_itself_prints_a_traceback(directory: Path) -> None:
     """Once it does not, spark_w2v/spark/workers.py has no reason left."""
     assert "BrokenPipeError" in last_words("pyspark.daemon", directory)
+
+
+def test_workers_are_forked_with_our_modules_loaded(directory: Path) -> None:
+    loaded: list[str] = []
+    last_words(workers.__name__, directory, lambda worker: loaded.extend(file.path for file in worker.memory_maps()))
+    assert any("_sparsetools" in path for path in loaded)
