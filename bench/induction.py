@@ -128,10 +128,10 @@ def mean_of_contexts(lines: Sequence[str], model: Model, held_out: np.ndarray) -
     keep[held_out] = 0
     slot_of = np.full(len(model.words), -1, np.int32)
     slot_of[held_out] = np.arange(held_out.size)
-    found = context_sums(ids, lengths, slot_of, ContextVectors.of(model.center, keep), WINDOW)
-    vectors = np.zeros((held_out.size, model.center.shape[1]), np.float32)
-    vectors[found.slots] = np.nan_to_num(means_of(found.sums))
-    return vectors
+    sums = np.zeros((held_out.size, model.center.shape[1] + 1), np.int64)
+    for found in context_sums(ids, lengths, slot_of, ContextVectors.of(model.center, keep), WINDOW):
+        sums[found.slots] += found.sums
+    return np.nan_to_num(means_of(sums)).astype(np.float32)
 
 
 def rows_of(words: Sequence[str], vectors: Float32Array, asked: Sequence[str]) -> Float32Array:

@@ -81,14 +81,14 @@ PARTS = [
     Part("gather context rows", r"np\.take\(context_rows, contexts", lambda s, d: GATHER * d),
     Part("gather noise rows", r"np\.take\(context_rows, drawn", lambda s, d: GATHER * d * s.noise),
     Part("scores of contexts", r"^positive = np\.(matmul|vecdot)", flops=lambda s, d: 2 * d),
-    Part("scores of noise", r"^negative = np\.matmul|np\.copyto\(t3", flops=_noise_product),
+    Part("scores of noise", r"^half_negative = np\.matmul", flops=_noise_product),
     Part("center gradient", r"^center_gradient|add_sums", flops=lambda s, d: 2 * d + _noise_product(s, d)),
     Part("noise gradient", r"^noise_gradient", flops=_noise_product),
     Part("add to context rows", r"add_rows\(context_rows, contexts", lambda s, d: SCATTER * d, lambda s, d: 2 * d),
     Part("add to noise rows", r"add_rows\(context_rows, drawn", lambda s, d: SCATTER * d * s.noise),
     Part("add to center rows", r"add_rows\(center_rows", lambda s, d: SCATTER * d * s.groups),
     Part("loss", r"softplus|loss"),
-    Part("sigma and weights", r"^(positive|negative|np\.tanh|np\.subtract)\b"),
+    Part("sigma and weights", r"^(positive|negative|half_negative|np\.tanh|np\.subtract)\b"),
     Part("groups, noise words, step sizes", r""),
 ]
 

@@ -8,6 +8,7 @@ A module imports from its own layer and from those above it in this table, never
     text            text to words, sentences and word ids, in NumPy and Arrow
     exchange        blocks of parameters between processes, with sockets
     storage         places: a directory, an object store, a file system of Hadoop
+    given           what a user gives beside the text: vectors, phrases, lists of words
     runs            the life of a run on a place: lock, checkpoints, publication, the files that readers get
     terminal        log lines and the line that moves
     spark           what runs on Spark
@@ -15,10 +16,11 @@ A module imports from its own layer and from those above it in this table, never
     pipeline        text to vectors, once, for the job and the stage
     command_line    one sentence and an exit code for a mistake, the same in every command
     epoch_observer  progress bar, metrics, curves and checkpoints of a job's epochs
+    run_request     what a run is asked for
     training_run    a run, from what is asked for to a published output
     job, ml         the training job; the training as a stage of a Spark ML pipeline
     api             the job as a function
-    commands        the commands on a finished run
+    commands        the commands but for the training
     __main__        the command spark-w2v
     jobs/           entry points for spark-submit and for the shell
 

@@ -1,7 +1,6 @@
 """The request of a run: its options, the files that it names, and its fingerprint."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -12,10 +11,10 @@ import pyarrow as pa
 from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
 from spark_w2v.config import Config
-from spark_w2v.errors import UserError
 from spark_w2v.given.phrase_lists import read_phrases
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.pipeline import ResolvedConfig
+from spark_w2v.runs.places import check_password
 from spark_w2v.spark.vocabulary import WordLists
 
 if TYPE_CHECKING:
@@ -79,12 +78,8 @@ class Request:
         Raises:
             UserError: one has a password in it.
         """
-        for path in [*self.paths, self.output]:
-            if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
-                raise UserError(
-                    f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to "
-                    "Spark's configuration or to the environment."
-                )
+        for path in [*self.paths, self.output, self.init or ""]:
+            check_password(path)
 
     def parameters(self) -> dict[str, Any]:
         """Return what the run is configured by, one name per key."""

@@ -67,12 +67,13 @@ class TrainingRun:
         request.check_passwords()
         self._lists, self._phrases = request.word_lists, request.phrases
         # Of a store that Hadoop opens, once there is a session.
-        self._earlier = None if request.init is None or needs_jvm(request.init) else self._read_init()
         self._place = None if needs_jvm(request.output) else self._check_place()
         if request.tensorboard is not None:
             check_tensorboard(request.tensorboard)
         if request.mlflow:
             check_mlflow()
+        # Last, as it is read to its end.
+        self._earlier = None if request.init is None or needs_jvm(request.init) else self._read_init()
 
     def _read_init(self) -> PreviousModel:
         request = self._request

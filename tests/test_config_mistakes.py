@@ -147,6 +147,10 @@ def write(tmp_path: Path) -> Write:
             'phrases.delimiter = " " has white space, which stands between words; give another one, such as "_".',
         ),
         (
+            '[phrases]\ndelimiter = "-----------"\n',
+            'phrases.delimiter = "-----------" is not one of its values; it must be a string of 1 to 10 characters.',
+        ),
+        (
             '[vocabulary]\nwords = "w"\nkeep_missing = true\n',
             'vocabulary.words = "w" gives no other word a vector, and vocabulary.keep_missing keeps those of an '
             "earlier run; leave one of them out.",

@@ -126,3 +126,17 @@ def test_every_module_belongs_to_a_layer(path: Path) -> None:
 )
 def test_an_import_is_seen_wherever_and_however_it_is_written(source: str, package: str, imported: str) -> None:
     assert imported in imports_of(source, package)
+
+
+LOADED_BY_TASKS = (
+    "all_neighbors", "block_epochs", "block_task", "buckets", "corpus", "induction", "phrases", "replicas", "training",
+    "vector_rows", "vocabulary",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LOADED_BY_TASKS)
+def test_what_tasks_load_needs_no_package_of_the_driver_alone(name: str) -> None:
+    without = "import sys; sys.modules.update(dict.fromkeys(['msgspec', 'rapidfuzz', 'tqdm'])); "
+    program = f"{without}import spark_w2v.spark.{name}"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

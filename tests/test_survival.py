@@ -62,6 +62,13 @@ def test_a_path_with_a_password_is_refused_and_not_repeated(run: Callable[..., O
     assert "hush" not in outcome.said[0]
 
 
+def test_vectors_at_a_path_with_a_password_are_refused(run: Callable[..., Outcome]) -> None:
+    outcome = run("--init", "s3a://key:hush@bucket/run")
+    assert outcome.code == 2
+    assert "has a password in it" in outcome.said[0]
+    assert "hush" not in outcome.said[0]
+
+
 @pytest.mark.slow
 def test_no_secret_of_sparks_configuration_is_printed_or_published(java_home: str, tmp_path: Path) -> None:
     planted_corpus(tmp_path / "a.txt", sentences=300)

@@ -103,7 +103,13 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
-    if found.trained is not None:
+    if found.trained is None:
+        log.warning(
+            "%s: is of a version that did not count what its vectors were trained on, so all its words begin with the "
+            "whole learning rate; lower training.learning_rate to keep them",
+            place,
+        )
+    else:
         digest.update(np.ascontiguousarray(found.trained, "<i8").data)
     return PreviousModel(
         found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16], found.trained

@@ -95,7 +95,10 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
             f"such as {some(new[:3].to_pylist())}; check --words, and corpus.lower_case."
         )
     if len(absent := new.filter(pc.invert(pc.is_in(new, value_set=spellings)))):
-        log.warning("%s not in the text: %s", counted(len(absent), "word"), some(absent.to_pylist()))
+        log.warning(
+            "%s without a vector, as the text has them nowhere, or next to no word with one: %s",
+            counted(len(absent), "word"), some(absent.to_pylist()),
+        )  # fmt: skip
     clock.begin("writing the vectors")
     with vector_rows(session, found, vectors) as rows:
         write_directory(rows.drop("word_id"), options.to)
@@ -152,20 +155,21 @@ def _vectors(
             known.center[places], known.context[places] = center, context
         keep = kept_share(counts, settings.vocabulary.subsample)
         window = 0 if training.window == "sentence" else training.window
-        parts = list(
-            induce(
-                text.encoded,
-                counts,
-                initial.is_known,
-                (known.center, known.context),
-                keep,
-                window,
-                training.shrink_window,
-                training.seed,
-            )
-        )
-    rows = np.concatenate([np.zeros(0, np.int64), *(part.words for part in parts)])
-    vectors = np.concatenate([np.zeros((0, model.dimensions), np.float32), *(part.center for part in parts)])
+        found = [np.zeros(0, np.int64)]
+        for part in induce(
+            text.encoded,
+            counts,
+            initial.is_known,
+            (known.center, known.context),
+            keep,
+            window,
+            training.shrink_window,
+            training.seed,
+        ):
+            known.center[part.words] = part.center  # in a file, so that memory holds one part
+            found.append(part.words)
+        rows = np.concatenate(found)
+        vectors = np.array(known.center[rows])
     v = text.vocabulary
     ids = None if v.ids is None else v.ids.take(rows)
     return Vocabulary(v.words.take(rows), v.counts[rows], v.total_words, v.distinct_words, ids), vectors

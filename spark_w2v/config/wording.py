@@ -32,6 +32,8 @@ def kind_required(kind: msgspec.inspect.Type) -> str:
         case msgspec.inspect.LiteralType(values=values):
             *first, last = [f'"{value}"' for value in values]
             return f"{', '.join(first)} or {last}" if first else last
+        case msgspec.inspect.StrType(min_length=1, max_length=int(most)):
+            return f"a string of 1 to {most} characters"
         case msgspec.inspect.StrType(min_length=1):
             return "a string that is not empty"
         case _:

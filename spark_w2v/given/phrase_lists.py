@@ -11,18 +11,9 @@ import pyarrow.parquet as pq
 from spark_w2v.config.text_sections import MOST_PASSES, MOST_PHRASES
 from spark_w2v.errors import UserError
 from spark_w2v.storage.files import reason
+from spark_w2v.text.phrases import PHRASES
 
 FOLDER, FILE = "phrases", "part-00000.parquet"  # in the output of a run
-PHRASES = pa.schema(
-    [
-        ("phrase", pa.string()),
-        ("first", pa.string()),
-        ("second", pa.string()),
-        ("count", pa.int64()),
-        ("score", pa.float64()),
-        ("pass", pa.int32()),
-    ]
-)
 NEEDED = ("phrase", "first", "second", "pass")  # the others may be missing
 
 

@@ -8,6 +8,7 @@ U words, D dimensions.
 
 import gzip
 import hashlib
+import os
 import re
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,9 @@ GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
 GIVE = "give the output of a finished run, or vectors in word2vec's text or binary format"
 
 
+State = tuple[int, int, int, int]
+
+
 class Layout(NamedTuple):
     """How the vectors of a file are written.
 
@@ -57,9 +61,9 @@ class VectorFile:
         digest: of words and vectors.
     """
 
-    def __init__(self, path: Path, layout: Layout, words: pa.StringArray, digest: str) -> None:
+    def __init__(self, path: Path, layout: Layout, state: State, words: pa.StringArray, digest: str) -> None:
         self.words, self.dimensions, self.digest = words, layout.dimensions, digest
-        self._path, self._layout = path, layout
+        self._path, self._layout, self._state = path, layout, state
 
     def chunks(self) -> Iterator[tuple[Float32Array, Float32Array]]:
         """Iterate over the rows, (n, D) each: center vectors, and context vectors, which are zeros.
@@ -71,7 +75,7 @@ class VectorFile:
         for words, center in _read(self._path, self._layout):
             rows += len(words)
             yield center, np.zeros_like(center)
-        if rows != len(self.words):
+        if rows != len(self.words) or _state(self._path) != self._state:
             raise OutputError(f"{self._path}: has changed while it was read; start again.")
 
 
@@ -81,7 +85,7 @@ def open_vectors(path: Path) -> VectorFile:
     Raises:
         OutputError: one sentence on what is wrong with it.
     """
-    layout = _layout(path)
+    state, layout = _state(path), _layout(path)
     digest, words, size = hashlib.sha256(), list[bytes](), 0
     for some, center in _read(path, layout):
         digest.update(np.ascontiguousarray(center).data)
@@ -94,7 +98,20 @@ def open_vectors(path: Path) -> VectorFile:
     first = np.zeros(len(words), np.bool_)
     first[pc.index_in(spellings.unique(), value_set=spellings).to_numpy()] = True
     spellings = pc.if_else(pa.array(first), spellings, pa.scalar(None, pa.string()))
-    return VectorFile(path, layout, spellings, digest.hexdigest()[:16])
+    return VectorFile(path, layout, state, spellings, digest.hexdigest()[:16])
+
+
+def _state(path: Path) -> State:
+    """Return what changes when a file is replaced or written to.
+
+    Raises:
+        OutputError: it cannot be looked at.
+    """
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be read ({reason(error)}).") from None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _decoded(word: bytes) -> str | None:

@@ -16,6 +16,19 @@ def is_local(output: str) -> bool:
     return scheme_of(output) is None
 
 
+def check_password(path: str) -> None:
+    """Refuse a URI with a password, as paths are logged and kept.
+
+    Raises:
+        UserError: it has one.
+    """
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
+        raise UserError(
+            f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
+            "configuration or to the environment."
+        )
+
+
 def absolute(output: str) -> str:
     """Return a local output as an absolute path without symbolic links, and a URI without a slash at its end."""
     return str(local_path(output)) if is_local(output) else output.rstrip("/")

@@ -6,18 +6,19 @@ that have vectors.
 V words, D dimensions, S slots: words whose contexts are summed.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
 from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
 ROWS = 1 << 16  # that are made whole at a time
-WEIGHT_UNITS = 256  # of the weight of a sentence: times LARGEST, UNITS and 5, 10^6 contexts of a word at weight 1000
+WEIGHT_UNITS = 256  # of the weight of a sentence
 UNITS = 1 << 20  # of a number in a sum; whole numbers, as sums of them do not depend on the order
+HELD = 1 << 18  # contexts of words that are held before they are summed
 
 
 class ContextVectors(NamedTuple):
@@ -46,6 +47,11 @@ class ContextVectors(NamedTuple):
             rows[some, -1:] = np.rint(weight * UNITS)
         return cls(rows)
 
+    def most_occurrences(self, window: int) -> int:
+        """Return of how many occurrences, by weight, a sum surely stays below 2^63."""
+        largest = max(1, int(self.rows.max(initial=0)), -int(self.rows.min(initial=0)))
+        return (1 << 62) // (largest * WEIGHT_UNITS * window * (window + 1))
+
 
 class ContextSums(NamedTuple):
     """Sums over the contexts of some slots.
@@ -67,8 +73,10 @@ def context_sums(
     window: int,
     shrinks: bool = True,
     weights: Float64Array | None = None,
-) -> ContextSums:
-    """Return the sums over all contexts of the words with a slot in some sentences.
+) -> Iterator[ContextSums]:
+    """Yield sums over the contexts of the words with a slot in some sentences; together, over all of them.
+
+    Some of the contexts are summed at a time, so that memory does not grow with the window.
 
     Args:
         ids: (n,) words of all sentences.
@@ -82,9 +90,8 @@ def context_sums(
     of_sentence = None if weights is None else np.rint(weights * WEIGHT_UNITS).astype(np.int64)
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
     slot, is_context = slot_of[ids], ids < len(contexts.rows)
-    rows: list[npt.NDArray[np.int32]] = []
-    columns: list[npt.NDArray[np.int32]] = []
-    times: list[npt.NDArray[np.int64]] = []
+    held: list[tuple[Int32Array, Int32Array, Int64Array]] = []
+    count = 0
     for distance in range(1, min(window, ids.size - 1) + 1):
         together = sentence[distance:] == sentence[:-distance]
         if not together.any():
@@ -92,17 +99,28 @@ def context_sums(
         here, there = slice(None, -distance), slice(distance, None)
         for center, context in ((here, there), (there, here)):
             found = np.flatnonzero(together & (slot[center] >= 0) & is_context[context])
-            rows.append(slot[center][found])
-            columns.append(ids[context][found])
             counted_times = np.full(found.size, window - distance + 1 if shrinks else 1, np.int64)
             if of_sentence is not None:
                 counted_times *= of_sentence[sentence[center][found]]
-            times.append(counted_times)
-    if not rows:
-        return ContextSums(np.empty(0, np.int32), np.empty((0, contexts.rows.shape[1]), np.int64))
-    slots, row = np.unique(np.concatenate(rows), return_inverse=True)
-    words, column = np.unique(np.concatenate(columns), return_inverse=True)
-    counted = sparse.csr_array((np.concatenate(times), (row, column)), shape=(slots.size, words.size))
+            held.append((slot[center][found], ids[context][found], counted_times))
+            count += found.size
+        if count >= HELD:
+            yield _summed(held, contexts)
+            held, count = [], 0
+    if count:
+        yield _summed(held, contexts)
+
+
+def _summed(held: list[tuple[Int32Array, Int32Array, Int64Array]], contexts: ContextVectors) -> ContextSums:
+    """Return the sums over some contexts.
+
+    Args:
+        held: slots, the words next to them, and how often each counts.
+    """
+    rows, columns, times = (np.concatenate(part) for part in zip(*held, strict=True))
+    slots, row = np.unique(rows, return_inverse=True)
+    words, column = np.unique(columns, return_inverse=True)
+    counted = sparse.csr_array((times, (row, column)), shape=(slots.size, words.size))
     return ContextSums(slots.astype(np.int32), counted @ contexts.rows[words].astype(np.int64))
 
 

@@ -55,9 +55,9 @@ class TrainStats:
 
     Args:
         pairs: pairs trained, each once.
-        loss: sum of the negative-sampling loss over `loss_pairs` of them, each measured before its own update. It is
-            scaled to K noise words where a part has more or fewer, so that an untrained model has (1 + K) ln 2 per
-            pair.
+        loss: sum of the negative-sampling loss over `loss_pairs` pairs: those that are measured, each before its own
+            update, as often as it stands for others. It is scaled to K noise words where a part has more or fewer, so
+            that an untrained model has (1 + K) ln 2 per pair.
         center_updates, context_updates: (Rc,), (Ro,) updates of each row: a positive counts 1, a noise word the
             weight of the pairs that it is drawn for. 0 for a row that was not touched. Empty unless count_updates.
     """
@@ -187,9 +187,10 @@ def train_pairs(
             if (begin + a) // size % stride == 0:
                 some = slice(a, min(a + sharing, b))
                 noise_loss = softplus(2 * half_negative[0]).sum(0, dtype=np.float64)
-                loss += float(twice * np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64))
-                loss -= float(twice * (noise_loss @ half_weight[a : a + sharing]))
-                loss_pairs += int(length[some].sum())
+                positive_loss = np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64)
+                # It stands for those of the batches that follow.
+                loss += float(stride * twice * (positive_loss - noise_loss @ half_weight[a : a + sharing]))
+                loss_pairs += stride * int(length[some].sum())
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
             np.tanh(positive, out=positive)

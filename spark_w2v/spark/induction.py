@@ -6,6 +6,7 @@ SUMS_BYTES of sums at most: with more words, the text is gone through several ti
 V words, D dimensions.
 """
 
+import logging
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
     from spark_w2v.runs.embedding_writer import Rows
 
+log = logging.getLogger("spark_w2v")
+
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
 # Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
@@ -35,11 +38,13 @@ LEAST_FIT_COUNT = 20  # occurrences of such a word
 SHRUNK_TO_HALF = 20
 SUMS_BYTES = 64 << 20  # of sums in a task
 CONTEXT_BYTES = 64 << 20  # of vectors of contexts, sent to each task; rarer words are no contexts
-CHUNK_WORDS = 1 << 15  # of whole sentences whose contexts are summed at a time
+CHUNK_BYTES = 32 << 20  # of the vectors of the words of some whole sentences, whose contexts are summed at a time
+WORD_BYTES = 36  # of a number of such a vector: as it is sent, in 64 bits, in the sums, and those as they are added
 PAIR_BYTES = 64  # of a word and a context: row, column and weight, apart and joined
 RECORD_BYTES = 4 << 20  # of sums that are shuffled together
 WIDE_WINDOW = 25  # the largest reach where a context is the whole sentence
 ROWS = 1 << 16  # of vectors that are read at a time
+MANY_PASSES = 5  # over the text, so many that a user should know
 SUMS = "part int, sums binary"
 SUMS_ARROW = pa.schema([("part", pa.int32()), ("sums", pa.binary())])
 
@@ -87,12 +92,9 @@ def induce(
     new = np.flatnonzero(~known & (counts > 0))
     if (reason := why_none(counts, known, dimensions)) is not None:
         raise ValueError(reason)
-    fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT))
-    if fit.size > FIT_WORDS:
-        fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     given = given_by(encoded.sparkSession.sparkContext)
-    check_task(task_bytes(len(counts), dimensions, window), given, "take fewer tasks at a time")
+    check_task(task_bytes(len(counts), dimensions), given, "leave new words at random (vocabulary.induce = false)")
     columns = dimensions + 1
     encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
@@ -101,9 +103,22 @@ def induce(
     if not of_contexts.any():
         of_contexts = vectors[0][frequent]
     weights = np.where(known[frequent], keep[frequent], np.float32(0))
-    contexts = send(encoded.sparkSession.sparkContext, ContextVectors.of(of_contexts, weights))
+    sent = ContextVectors.of(of_contexts, weights)
+    # Of words that are more frequent the sums might not fit in 64 bits. None of them is needed.
+    is_exact = counts <= sent.most_occurrences(window)
+    new = new[is_exact[new]]
+    fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT) & is_exact)
+    if fit.size > FIT_WORDS:
+        fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
+    contexts = send(encoded.sparkSession.sparkContext, sent)
     size = max(1, SUMS_BYTES // (8 * columns))
     every = np.concatenate([fit, new])
+    if (passes := -(-every.size // size)) >= MANY_PASSES:
+        log.warning(
+            "%s get vectors from their contexts, in %d passes over the text; vocabulary.induce = false lets them begin "
+            "at random, vocabulary.min_count leaves rare ones out",
+            counted(new.size, "new word"), passes,
+        )  # fmt: skip
     of_fit: list[Int64Array] = []
     matrix = None
     try:
@@ -129,16 +144,21 @@ def induce(
         contexts.destroy()
 
 
-def task_bytes(words: int, dimensions: int, window: int) -> int:
-    """Return the memory of a task.
+def task_bytes(words: int, dimensions: int) -> int:
+    """Return the memory of a task, whatever the window.
 
     Args:
         words, dimensions: V, D.
-        window: largest reach.
     """
     sums = min(SUMS_BYTES, 8 * (dimensions + 1) * words)
     contexts = min(CONTEXT_BYTES, 4 * (dimensions + 1) * words)
-    return PYTHON + sums + contexts + 4 * words + CHUNK_WORDS * 2 * window * PAIR_BYTES
+    held = (HELD + 2 * chunk_words(dimensions)) * PAIR_BYTES
+    return PYTHON + sums + contexts + 4 * words + CHUNK_BYTES + held
+
+
+def chunk_words(dimensions: int) -> int:
+    """Return how many words' contexts are summed at a time."""
+    return max(1, CHUNK_BYTES // (WORD_BYTES * (dimensions + 1)))
 
 
 def why_none(counts: Int64Array, known: BoolArray, dimensions: int) -> str | None:
@@ -171,18 +191,19 @@ def _sums(
     slot_of[asked] = np.arange(asked.size, dtype=np.int32)
     sent = send(encoded.sparkSession.sparkContext, slot_of)
     rows = max(1, RECORD_BYTES // (8 * columns))
-    parts = -(-asked.size // rows)
+    # Not what follows from `asked`: a task's function is sent with all that it names.
+    count, chunk = asked.size, chunk_words(columns - 1)
+    parts = -(-count // rows)
 
     def add(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        total = np.zeros((asked.size, columns), np.int64)
+        total = np.zeros((count, columns), np.int64)
         for row in segments_of(batches):
             segment = segment_of(row)
-            for words, some in sentence_chunks(segment.lengths):
+            for place, some in sentence_chunks(segment.lengths, chunk):
                 weights = segment.weights[some] if segment.weights.size else None
-                found = context_sums(
-                    segment.ids[words], segment.lengths[some], sent.value, contexts.value, window, shrinks, weights
-                )
-                total[found.slots] += found.sums
+                ids, lengths = segment.ids[place], segment.lengths[some]
+                for found in context_sums(ids, lengths, sent.value, contexts.value, window, shrinks, weights):
+                    total[found.slots] += found.sums
         for part in range(parts):
             of_part = total[part * rows : (part + 1) * rows]
             if of_part.any():
@@ -206,10 +227,10 @@ def _sums(
     return found
 
 
-def sentence_chunks(lengths: Int32Array) -> Iterator[tuple[slice, slice]]:
-    """Yield ranges of words and of sentences, of at most CHUNK_WORDS words and one sentence more."""
+def sentence_chunks(lengths: Int32Array, size: int) -> Iterator[tuple[slice, slice]]:
+    """Yield ranges of words and of sentences, of at most `size` words and one sentence more."""
     ends = np.cumsum(lengths)
-    edges = np.flatnonzero(np.diff((ends - 1) // CHUNK_WORDS, append=-1)) + 1
+    edges = np.flatnonzero(np.diff((ends - 1) // size, append=-1)) + 1
     begin = word = 0
     for end in edges.tolist():
         yield slice(word, int(ends[end - 1])), slice(begin, end)

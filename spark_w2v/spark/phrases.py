@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 
 from spark_w2v.errors import ConfigError, NoWordsError
-from spark_w2v.given.phrase_lists import PHRASES
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
@@ -28,6 +27,7 @@ from spark_w2v.spark.vocabulary import count_words
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted, refuse
 from spark_w2v.text.phrases import (
+    PHRASES,
     PairCounts,
     PhraseTable,
     bucket_of,
@@ -51,8 +51,9 @@ log = logging.getLogger("spark_w2v")
 CHUNK = 2_000_000  # pairs that a task counts at a time
 BUCKET = 2_000_000  # pairs of the whole text that share a bucket
 PAIR_BYTES = 60  # of a chunk or a bucket whose pairs all differ: keys, counts, order, bucket, and copies of them
-RECORD = 1 << 17  # pairs of a record at most, = 2 MB
+RECORD = 1 << 17  # pairs of a record at most, and about those of a batch of records, = 2 MB
 COUNTS = "bucket int, keys binary, counts binary"
+COUNTS_ARROW = pa.schema([("bucket", pa.int32()), ("keys", pa.binary()), ("counts", pa.binary())])
 FACTS = ("pass", "pairs", "rare_occurrences", "frequent_pairs", "phrases", "left_out")  # of a pass
 PAIRS = "first int, second int, count bigint, score double, distinct bigint"
 
@@ -94,12 +95,12 @@ def with_phrases(
         is_joined: whether the phrases of the last pass are joined, too.
 
     Raises:
-        ConfigError: the words are whole numbers, whose phrases are none.
+        ConfigError: the words are whole numbers, and phrases of numbers are not numbers.
     """
     if (id_type := id_type_of(segments)) is not None:
         refuse(
             f"phrases.{'passes' if listed is None else 'list'}: the words are numbers of the type {id_type}, and "
-            "joined numbers are none; cast the column to strings, or leave phrases out."
+            "phrases of numbers are not numbers; cast the column to strings, or leave phrases out."
         )
     context = segments.sparkSession.sparkContext
     passes = settings.passes if listed is None else max(listed["pass"].to_pylist(), default=0)
@@ -119,6 +120,8 @@ def with_phrases(
                 break
             continue  # a list may have been cut by its user
         if number < passes or is_joined:
+            # A task has the table as it is sent, as it is looked up, and in the hash table of its parts.
+            check_task(PYTHON + SEGMENT + 3 * phrases.nbytes, given_by(context), "join fewer phrases")
             table = send(context, phrase_table(phrases))
             held.callback(table.destroy)
             segments = join_phrases(segments, table).persist(SEGMENTS_LEVEL)
@@ -157,7 +160,7 @@ def find_phrases(
         )
         pairs = (
             counts.repartitionById(buckets, F.col("bucket"))
-            .mapInArrow(_score_with(sent, settings, weighted), PAIRS)
+            .mapInArrow(_score_with(sent, settings.score, settings.min_count, weighted), PAIRS)
             .persist()
         )
         try:
@@ -254,17 +257,30 @@ def _records(waiting: list[tuple[Int64Array, Int64Array | None]], buckets: int) 
     bucket = bucket_of(found.keys, buckets)
     order = np.argsort(bucket, kind="stable")
     keys, counts = found.keys[order], found.counts[order]
-    edges = np.searchsorted(bucket[order], np.arange(buckets + 1))
+    edges = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
+    rows: list[tuple[int, bytes, bytes]] = []
+    held = 0
     for number in range(buckets):
-        for start in range(int(edges[number]), int(edges[number + 1]), RECORD):
-            part = slice(start, min(start + RECORD, int(edges[number + 1])))
-            row = {"bucket": [number], "keys": [keys[part].tobytes()], "counts": [counts[part].tobytes()]}
-            yield pa.RecordBatch.from_pydict(
-                row, pa.schema([("bucket", pa.int32()), ("keys", pa.binary()), ("counts", pa.binary())])
-            )
+        for start in range(edges[number], edges[number + 1], RECORD):
+            part = slice(start, min(start + RECORD, edges[number + 1]))
+            rows.append((number, keys[part].tobytes(), counts[part].tobytes()))
+            held += part.stop - part.start
+            if held >= RECORD:
+                yield _batch_of(rows)
+                rows, held = [], 0
+    if rows:
+        yield _batch_of(rows)
 
 
-def _score_with(sent: "Broadcast[Vocabulary]", settings: "Phrases", weighted: bool) -> Callable[[Batches], Batches]:
+def _batch_of(rows: list[tuple[int, bytes, bytes]]) -> pa.RecordBatch:
+    number, keys, counts = (list(column) for column in zip(*rows, strict=True))
+    return pa.RecordBatch.from_pydict({"bucket": number, "keys": keys, "counts": counts}, COUNTS_ARROW)
+
+
+def _score_with(
+    sent: "Broadcast[Vocabulary]", formula: str, min_count: int, weighted: bool
+) -> Callable[[Batches], Batches]:
+    # Plain values, as executors need not have what the configuration is made with.
     def score(batches: Batches) -> Batches:
         parts = [
             (np.frombuffer(keys.as_buffer(), "<i8"), np.frombuffer(counts.as_buffer(), "<i8"))
@@ -275,24 +291,22 @@ def _score_with(sent: "Broadcast[Vocabulary]", settings: "Phrases", weighted: bo
             return
         keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         parts.clear()
-        yield _scored(summed(keys, counts), sent.value, settings, weighted)
+        yield _scored(summed(keys, counts), sent.value, formula, min_count, weighted)
 
     return score
 
 
-def _scored(pairs: PairCounts, vocabulary: Vocabulary, settings: "Phrases", weighted: bool) -> pa.RecordBatch:
+def _scored(pairs: PairCounts, vocabulary: Vocabulary, formula: str, min_count: int, weighted: bool) -> pa.RecordBatch:
     """PAIRS of one bucket: those that are there often enough, and before them, with first = -1, a row on the others."""
     keys, counts = pairs
     if weighted:
         counts = counts + UNITS // 2 >> BITS
-    stay = (keys >= 0) & (counts >= settings.min_count)
+    stay = (keys >= 0) & (counts >= min_count)
     distinct, rare = keys.size, int(counts[~stay].sum())
     first, second = np.divmod(keys[stay], len(vocabulary))
     counts = counts[stay]
     of_words = vocabulary.counts
-    score = scores(
-        settings.score, counts, of_words[first], of_words[second], settings.min_count, vocabulary.total_words
-    )
+    score = scores(formula, counts, of_words[first], of_words[second], min_count, vocabulary.total_words)
     return pa.RecordBatch.from_pydict(
         {
             "first": np.concatenate([[-1], first]).astype(np.int32),

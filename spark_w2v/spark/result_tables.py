@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyspark.sql.types as T
 
 from spark_w2v.errors import UserError
+from spark_w2v.runs.places import check_password
 from spark_w2v.spark.java_errors import message_of
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool) -> No
     Raises:
         UserError: one sentence.
     """
+    check_password(target)
     path, files = _path(session, target)
     if not files.exists(path):
         return

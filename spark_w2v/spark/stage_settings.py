@@ -88,8 +88,10 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             )
         section, _, key = KEY_OF[name].partition(".")
         if section != "exchange":  # of which two are a range, sound only together
+            # The last rate is compared with the first one, which may be given later: here, with the largest.
+            first = {"learning_rate": 1.0} if name == "lastStepSize" else {}
             try:
-                configuration.from_dict({section: {key: self._value_of(name)}}, f"SkipGram.{name}")
+                configuration.from_dict({section: {**first, key: self._value_of(name)}}, f"SkipGram.{name}")
             except ConfigError as error:
                 raise ConfigError(str(error).replace(KEY_OF[name], name)) from None
 

@@ -13,6 +13,16 @@ import pyarrow.compute as pc
 from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.types import BoolArray, Float64Array, Int32Array, Int64Array
 
+PHRASES = pa.schema(
+    [
+        ("phrase", pa.string()),
+        ("first", pa.string()),
+        ("second", pa.string()),
+        ("count", pa.int64()),
+        ("score", pa.float64()),
+        ("pass", pa.int32()),
+    ]
+)
 ODD, OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # of the golden ratio and of xxHash
 
 

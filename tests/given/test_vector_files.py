@@ -149,9 +149,11 @@ def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
         open_vectors(tmp_path / "fifo")
 
 
-def test_a_file_that_grew_meanwhile_is_noticed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"a 1\nb 2\nc 3\n", b"b 2\na 1\n"])
+def test_a_file_that_changed_meanwhile_is_noticed(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "v").write_bytes(b"a 1\nb 2\n")
     found = open_vectors(tmp_path / "v")
-    (tmp_path / "v").write_bytes(b"a 1\nb 2\nc 3\n")
+    (tmp_path / "other").write_bytes(content)
+    os.replace(tmp_path / "other", tmp_path / "v")
     with pytest.raises(OutputError, match="has changed while it was read"):
         list(found.chunks())

@@ -72,7 +72,7 @@ def test_words_get_vectors_next_to_the_words_of_their_group(
     assert {row["word"]: row["count"] for row in table.to_pylist()} == {word: tokens.count(word) for word in NEW}
     assert all(len(vector) == 4 for vector in table["vector"].to_pylist())
     assert "1 of 5 words left out, as they have vectors" in caplog.text
-    assert "1 word not in the text: nowhere" in caplog.text
+    assert "1 word without a vector, as the text has them nowhere, or next to no word with one: nowhere" in caplog.text
     # The same again only where it may be replaced.
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 2
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to", "--overwrite") == 0

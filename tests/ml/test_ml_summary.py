@@ -124,6 +124,14 @@ def test_a_param_out_of_its_range_is_refused_when_it_is_given(options: dict[str,
         getattr(SkipGram(), f"set{name[0].upper()}{name[1:]}")(value)
 
 
+def test_the_last_rate_is_compared_with_the_first_one_of_the_same_stage() -> None:
+    assert SkipGram(lastStepSize=0.1, stepSize=0.5).settings().training.last_learning_rate == 0.1
+    with pytest.raises(ConfigError, match=r"= 0\.1 is above"):
+        SkipGram(lastStepSize=0.1, stepSize=0.05).settings()
+    with pytest.raises(ConfigError, match=r"lastStepSize = -0\.1"):
+        SkipGram(lastStepSize=-0.1)
+
+
 def test_an_unknown_word_raises_what_mllibs_does_too(spark: SparkSession, frame: DataFrame) -> None:
     models = Word2Vec(inputCol="words", vectorSize=4, maxIter=1).fit(frame), SkipGram(**OPTIONS).fit(frame)
     for model in models:

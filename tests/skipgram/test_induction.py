@@ -1,10 +1,23 @@
 """Sums over contexts are those of a loop over the words, to the unit; the map is that which made the vectors."""
 
+from collections.abc import Iterable
+
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.induction import LARGEST, UNITS, WEIGHT_UNITS, ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram import induction
+from spark_w2v.skipgram.induction import (
+    LARGEST,
+    UNITS,
+    WEIGHT_UNITS,
+    ContextSums,
+    ContextVectors,
+    context_sums,
+    fit_map,
+    means_of,
+)
 from spark_w2v.types import Int32Array, Int64Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
@@ -33,9 +46,18 @@ def by_hand(text: list[list[int]], slot_of: Int32Array, contexts: ContextVectors
 
 def sums_of(text: list[list[int]], slot_of: Int32Array, contexts: ContextVectors, window: int) -> dict[int, list[int]]:
     ids = np.array([word for sentence in text for word in sentence], np.int32)
-    found = context_sums(ids, np.array([len(s) for s in text], np.int32), slot_of, contexts, window)
-    assert found.slots.tolist() == sorted(set(found.slots.tolist()))
-    return dict(zip(found.slots.tolist(), found.sums.tolist(), strict=True))
+    lengths = np.array([len(s) for s in text], np.int32)
+    return as_dict(context_sums(ids, lengths, slot_of, contexts, window))
+
+
+def as_dict(parts: Iterable[ContextSums]) -> dict[int, list[int]]:
+    """Return the sums of all parts by slot."""
+    found: dict[int, Int64Array] = {}
+    for slots, sums in parts:
+        assert slots.tolist() == sorted(set(slots.tolist()))
+        for slot, row in zip(slots.tolist(), sums, strict=True):
+            found[slot] = found.get(slot, np.int64(0)) + row
+    return {slot: row.tolist() for slot, row in found.items()}
 
 
 @examples
@@ -46,7 +68,11 @@ def test_sums_are_those_of_a_loop_over_all_words(
     slot_of = np.full(WORDS, -1, np.int32)
     slot_of[sorted(chosen)] = np.arange(len(chosen))
     contexts = contexts_of(rows)
-    assert sums_of(text, slot_of, contexts, window) == by_hand(text, slot_of, contexts, window)
+    expected = by_hand(text, slot_of, contexts, window)
+    assert sums_of(text, slot_of, contexts, window) == expected
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(induction, "HELD", 2)
+        assert sums_of(text, slot_of, contexts, window) == expected
 
 
 @examples
@@ -59,21 +85,18 @@ def test_a_weight_counts_as_copies_and_a_window_that_does_not_shrink_counts_each
     ids = np.array([word for sentence in text for word in sentence], np.int32)
     lengths = np.array([len(sentence) for sentence in text], np.int32)
     of_text = np.array(weights[: len(text)], np.float64)
-    found = context_sums(ids, lengths, every, contexts, window, weights=of_text)
-    sums = {slot: row for slot, row in zip(found.slots.tolist(), found.sums.tolist(), strict=True) if any(row)}
+    found = as_dict(context_sums(ids, lengths, every, contexts, window, weights=of_text))
+    sums = {slot: row for slot, row in found.items() if any(row)}
     assert sums == {
         slot: [WEIGHT_UNITS * number for number in row]
         for slot, row in sums_of(copies, every, contexts, window).items()
     }
-    flat = context_sums(ids, lengths, every, contexts, window, shrinks=False)
     # Reaches of 1, 2, ... to the window, each once, are what shrinking counts.
-    shrunk = np.zeros((WORDS, DIMENSIONS + 1), np.int64)
-    for reach in range(1, window + 1):
-        part = context_sums(ids, lengths, every, contexts, reach, shrinks=False)
-        shrunk[part.slots] += part.sums
-    whole = context_sums(ids, lengths, every, contexts, window)
-    assert whole.slots.tolist() == flat.slots.tolist()
-    assert shrunk[whole.slots].tolist() == whole.sums.tolist()
+    reaches = range(1, window + 1)
+    shrunk = as_dict(
+        part for reach in reaches for part in context_sums(ids, lengths, every, contexts, reach, shrinks=False)
+    )
+    assert shrunk == as_dict(context_sums(ids, lengths, every, contexts, window))
 
 
 def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:
@@ -82,6 +105,14 @@ def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:
     assert np.abs(rows.astype(np.int64)[:, :-1]).max() == int(LARGEST) * UNITS
     assert (rows[:, -1] == UNITS).all()
     assert np.allclose(rows[:, :-1] / UNITS, vectors / np.float64(4e30) * LARGEST)
+
+
+def test_sums_of_most_occurrences_fit_in_64_bits() -> None:
+    contexts, window = ContextVectors.of(np.full((1, DIMENSIONS), 1e3, np.float32), np.ones(1, np.float32)), 5
+    most, of_one = contexts.most_occurrences(window), window * (window + 1) * WEIGHT_UNITS * int(contexts.rows.max())
+    assert 2**61 < most * of_one < 2**63
+    # A word with 400 times as many would have passed 2^63 in silence.
+    assert 400 * most * of_one > 2**63
 
 
 def test_a_word_without_a_vector_is_no_context() -> None:

@@ -13,10 +13,10 @@ from gensim.models.phrases import Phrases
 
 from spark_w2v import config
 from spark_w2v.errors import ConfigError, NotEnoughMemoryError
-from spark_w2v.given.phrase_lists import PHRASES
 from spark_w2v.spark import corpus, phrases
 from spark_w2v.spark.memory import Given
 from spark_w2v.spark.phrases import with_phrases
+from spark_w2v.text.phrases import PHRASES
 from tests.support.segments import sentences
 
 if TYPE_CHECKING:

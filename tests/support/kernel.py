@@ -121,10 +121,11 @@ def train_plainly(task: Task, params: SgdParams, seed: int) -> Plain:
                     )
                     center_sum[center] += alone[1] + part.each * (with_noise[1] - alone[1])
                     context_sum += alone[2] + part.each * (with_noise[2] - alone[2])
-                    if number % kernel.loss_stride(part) == 0 and place - first < part.sharing:
+                    stride = kernel.loss_stride(part)
+                    if number % stride == 0 and place - first < part.sharing:
                         each_loss = alone[0] + part.each * (with_noise[0] - alone[0])
-                        loss += float(each_loss) * (1 + params.negatives) / (1 + part.amount)
-                        loss_pairs += 1
+                        loss += stride * float(each_loss) * (1 + params.negatives) / (1 + part.amount)
+                        loss_pairs += stride
             center_rows -= params.first_rate * center_sum
             context_rows -= params.first_rate * context_sum
     return Plain(center_rows, context_rows, loss, loss_pairs)
