@@ -56,12 +56,12 @@ def name_of(page: Path) -> str:
 
 
 def table_of(page: Path) -> list[dict[str, str]]:
-    """Rows of the first table that `make bench` wrote on a page."""
+    """Rows of the first table that `make bench` wrote on a page; of several rounds, the medians."""
     _, _, written = page.read_text(encoding="utf-8").partition("<!-- what make bench writes -->")
     found = re.search(r"(?:^\|.*\n)+", written, re.MULTILINE)
     assert found is not None
     heading, _, *rows = [line.strip("| ").split(" | ") for line in found[0].splitlines()]
-    return [dict(zip(heading, row, strict=True)) for row in rows]
+    return [dict(zip(heading, [cell.partition(" (")[0] for cell in row], strict=True)) for row in rows]
 
 
 def test_the_readme_has_the_figures_of_the_benchmarks_page() -> None:
