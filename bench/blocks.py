@@ -12,7 +12,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -164,16 +164,29 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     }
 
 
+def constants(given: Sequence[str]) -> dict[str, float]:
+    """Return the values of --let by their names."""
+    return {name: float(value) for name, value in (part.split("=") for part in given)}
+
+
+def set_constants(let: Mapping[str, float]) -> dict[str, float]:
+    """Set constants of kernel.py, groups.py or schedule.py; return their values before."""
+    before = {}
+    for name, value in let.items():
+        # A module that imports a constant of another has a copy of its own.
+        for module in (kernel, groups, schedule):
+            if hasattr(module, name):
+                before[name] = getattr(module, name)
+                setattr(module, name, type(before[name])(value))
+    return before
+
+
 _corpus: Corpus
 
 
 def _one(job: tuple[Wanted, dict[str, float]]) -> dict[str, Any]:
     wanted, let = job
-    for name, value in let.items():
-        # A module that imports a constant of another has a copy of its own.
-        for module in (kernel, groups, schedule):
-            if hasattr(module, name):
-                setattr(module, name, type(getattr(module, name))(value))
+    set_constants(let)
     with threadpool_limits(1, "blas"):
         return {**train(_corpus, wanted), "let": let}
 
@@ -197,7 +210,7 @@ def main() -> int:
     )
     parser.add_argument("--processes", type=int, default=1, help="runs at a time; timings want 1")
     options = parser.parse_args()
-    let = {name: float(value) for name, value in (part.split("=") for part in options.let)}
+    let = constants(options.let)
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
         corpus = options.corpus or text.default_corpus()
         _corpus = read(text.write(corpus, "", options.words, Path(scratch) / "text.txt"))

@@ -23,7 +23,7 @@ from line_profiler import LineProfiler
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from bench import measure, text
-from bench.blocks import Corpus, cut, draw, read
+from bench.blocks import Corpus, constants, cut, draw, read, set_constants
 from bench.systems import DIMENSIONS, MIN_COUNT, NEGATIVES, SUBSAMPLE, WINDOW
 from spark_w2v.config import Config
 from spark_w2v.skipgram import kernel
@@ -248,6 +248,9 @@ def main() -> int:
     parser.add_argument("--words", type=int, metavar="N", default=2_000_000, help="the first N words")
     parser.add_argument("--blocks", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument(
+        "--let", nargs="+", default=[], metavar="NAME=VALUE", help="the kernel with other constants too, in turns"
+    )
     parser.add_argument("--no-gensim", action="store_true")
     parser.add_argument("--buckets", action="store_true", help="small buckets of a synthetic corpus instead")
     options = parser.parse_args()
@@ -263,6 +266,11 @@ def main() -> int:
         for _ in range(options.repeats):
             for count, work in works.items():
                 seconds = walk(work, kernel.train_pairs)
+                if options.let:
+                    before = set_constants(constants(options.let))
+                    name = f"{count} blocks, kernel, {' '.join(options.let)}"
+                    speeds.setdefault(name, []).append(work.words / walk(prepare(corpus, count), kernel.train_pairs))
+                    set_constants(before)
                 speeds.setdefault(f"{count} blocks, kernel", []).append(work.words / seconds)
                 drawn = prepare(corpus, count).draw_seconds
                 speeds.setdefault(f"{count} blocks, pairs drawn too", []).append(work.words / (seconds + drawn))

@@ -204,7 +204,7 @@ def page(run: Finished, evaluation: Evaluation | None = None) -> str:
     spellings = run.words[:shown].to_pylist()
     units = unit_vectors(np.asarray(run.vectors[:shown], np.float32))
     near = min(NEAR, max(shown - 1, 0))
-    # Most products are too small for threads: on a busy machine they take 5 times as long.
+    # Most products are too small for threads, which wait for each other on a busy machine.
     with threadpool_limits(1, "blas"):
         ids, cosines = nearest_rows(units, np.arange(shown), near)
         places = word_map(units[:ON_MAP])

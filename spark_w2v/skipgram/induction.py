@@ -47,10 +47,11 @@ class ContextVectors(NamedTuple):
             rows[some, -1:] = np.rint(weight * UNITS)
         return cls(rows)
 
-    def most_occurrences(self, window: int) -> int:
-        """Return of how many occurrences, by weight, a sum surely stays below 2^63."""
+    def most_occurrences(self, window: int, shrinks: bool) -> int:
+        """Return of how many occurrences, by weight, a sum surely fits in 64 bits."""
         largest = max(1, int(self.rows.max(initial=0)), -int(self.rows.min(initial=0)))
-        return (1 << 62) // (largest * WEIGHT_UNITS * window * (window + 1))
+        contexts = window * (window + 1 if shrinks else 2)
+        return (1 << 62) // (largest * WEIGHT_UNITS * contexts)
 
 
 class ContextSums(NamedTuple):

@@ -104,9 +104,14 @@ def induce(
         of_contexts = vectors[0][frequent]
     weights = np.where(known[frequent], keep[frequent], np.float32(0))
     sent = ContextVectors.of(of_contexts, weights)
-    # Of words that are more frequent the sums might not fit in 64 bits. None of them is needed.
-    is_exact = counts <= sent.most_occurrences(window)
-    new = new[is_exact[new]]
+    most = sent.most_occurrences(window, shrinks)
+    is_exact = counts <= most
+    if not is_exact[new].all():
+        log.warning(
+            "%s get no vectors from their contexts, as they occur more than %s times: too often for a sum in 64 bits",
+            counted(int((~is_exact[new]).sum()), "new word"), f"{most:,}",
+        )  # fmt: skip
+        new = new[is_exact[new]]
     fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT) & is_exact)
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))

@@ -108,11 +108,14 @@ def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:
 
 
 def test_sums_of_most_occurrences_fit_in_64_bits() -> None:
-    contexts, window = ContextVectors.of(np.full((1, DIMENSIONS), 1e3, np.float32), np.ones(1, np.float32)), 5
-    most, of_one = contexts.most_occurrences(window), window * (window + 1) * WEIGHT_UNITS * int(contexts.rows.max())
-    assert 2**61 < most * of_one < 2**63
-    # A word with 400 times as many would have passed 2^63 in silence.
-    assert 400 * most * of_one > 2**63
+    window, contexts = 5, ContextVectors.of(np.full((1, DIMENSIONS), 1e3, np.float32), np.ones(1, np.float32))
+    ids, lengths = np.zeros(2 * window + 1, np.int32), np.array([2 * window + 1], np.int32)
+    for shrinks in (True, False):
+        (found,) = context_sums(ids, lengths, np.zeros(1, np.int32), contexts, window, shrinks, np.ones(1))
+        # Nearly what one occurrence adds at most: only the middle one of the eleven words has ten contexts.
+        of_one = int(found.sums.max()) / lengths[0]
+        most = contexts.most_occurrences(window, shrinks)
+        assert 2**61 < most * of_one < 2**62
 
 
 def test_a_word_without_a_vector_is_no_context() -> None:

@@ -160,6 +160,22 @@ def test_words_that_do_not_occur_get_no_vectors(encoded: "tuple[DataFrame, Vocab
     assert counts.size - 1 not in np.concatenate([part.words for part in parts])
 
 
+def test_words_too_frequent_for_exact_sums_are_left_out_and_counted(
+    encoded: "tuple[DataFrame, Vocabulary]",
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts, new = encoded[1].counts, np.flatnonzero(~model[0])
+    *_, most, largest = np.unique(counts[new]).tolist()
+    monkeypatch.setattr(ContextVectors, "most_occurrences", lambda self, window, shrinks: most)
+    found = induced(encoded, model)
+    assert sorted(map(int, found)) == new[counts[new] <= most].tolist()
+    left_out = int((counts[new] == largest).sum())
+    assert f"{left_out} new word" in caplog.text
+    assert "too often for a sum in 64 bits" in caplog.text
+
+
 def test_the_map_is_fitted_with_one_thread_of_the_blas(
     encoded: "tuple[DataFrame, Vocabulary]", model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:

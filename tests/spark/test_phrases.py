@@ -157,3 +157,15 @@ def test_tasks_that_do_not_fit_are_refused_before_pairs_are_counted(
     monkeypatch.setattr(phrases, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
     with pytest.raises(NotEnoughMemoryError, match=r"a task needs \d+ MB in Python"), found(segments):
         pass
+
+
+def test_phrases_that_do_not_fit_in_a_task_are_refused_before_they_are_joined(
+    segments: "DataFrame", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "count": [1], "score": [1.0], "pass": [1]}
+    monkeypatch.setattr(phrases, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
+    with (
+        pytest.raises(NotEnoughMemoryError, match=r"raise it, or join fewer phrases, by phrases\.max_phrases"),
+        found(segments, pa.table(row, schema=PHRASES)),
+    ):
+        pass
