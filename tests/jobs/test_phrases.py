@@ -54,6 +54,15 @@ def test_a_list_to_join_is_refused(run: Any, text: Path, tmp_path: Path, capsys:
     assert "phrases.list: names phrases that are there already" in capsys.readouterr().err
 
 
+def test_a_password_in_a_path_is_refused_and_not_repeated(
+    run: Any, text: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run("--input", text, "--to", "s3a://key:hush@bucket/list", *FIND) == 2
+    said = capsys.readouterr().err
+    assert "has a password in it" in said
+    assert "hush" not in said
+
+
 @pytest.mark.parametrize("spelling", ["{}", "file:{}", "{}/", "{}/../text"])
 def test_the_text_is_not_replaced_by_its_phrases(
     run: Any, tmp_path: Path, spelling: str, capsys: pytest.CaptureFixture[str]
