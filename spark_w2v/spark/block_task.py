@@ -21,6 +21,7 @@ from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate
 from spark_w2v.spark.buckets import RunSpec, Spool, keep_modules, read_records
+from spark_w2v.spark.local_disk import local_directory
 from spark_w2v.types import Float64Array
 
 RESULT = "result string"
@@ -124,10 +125,7 @@ class _Worker:
         begun = time.monotonic()
         centers, count = part.plan.centers(part.task), self._blocks.count
         sweeps = self._spec.edges.size - 1
-        directories = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
-        spool = Spool(
-            sweeps * len(centers) * count, self._codec.dtype, directories[part.task % len(directories)] or "."
-        )
+        spool = Spool(sweeps * len(centers) * count, self._codec.dtype, local_directory(part.task))
         try:
             for batch in batches:
                 if part.failure is not None:

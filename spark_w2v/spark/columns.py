@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 # Types of whole numbers, by what Spark calls them; words of a column of one of them get it back as their id.
 ID_TYPES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
+# What rows of a group may be ordered by.
+ORDERED = (
+    T.NumericType, T.StringType, T.BinaryType, T.BooleanType, T.DateType, T.TimestampType, T.TimestampNTZType,
+    T.TimeType, T.DayTimeIntervalType,
+)  # fmt: skip
+
 # Name of the column with lines that are no rows, which Spark's readers of CSV and JSON add.
 CORRUPT = "not a row"
 
@@ -132,6 +138,16 @@ def check_weight(name: str, found: T.DataType) -> None:
     """Refuse a column that cannot hold weights; a string may hold numbers, as in CSV."""
     if not isinstance(found, T.NumericType | T.StringType):
         refuse(f'corpus.weight: "{name}" is {found.simpleString()}, a weight is a number; give another column.')
+
+
+def check_order(names: str, found: Sequence[FoundColumn]) -> None:
+    """Refuse columns whose values have no order outside Spark."""
+    for column in found:
+        if not isinstance(column.kind, ORDERED):
+            refuse(
+                f'corpus.order_by: "{names}" has a column of {column.kind.simpleString()}, rows are ordered by '
+                "numbers, strings, dates and times; give other columns."
+            )
 
 
 def where(rows: "DataFrame", condition: str) -> "DataFrame":

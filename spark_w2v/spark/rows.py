@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
+from pyspark import TaskContext
 
 from spark_w2v.spark import columns
+from spark_w2v.spark.local_disk import local_directory
 from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.event_order import pack_rows, sorted_rows
 from spark_w2v.text.events import join_rows
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 
@@ -83,7 +86,8 @@ def sentences_in_order(
 def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> OrderedLines:
     """LINES of rows that hold a word each: a line is all words of a group.
 
-    Rows stay rows in Spark, and are sorted by group. So a group may have any size.
+    The tasks pack their rows in records, and sort those of a bucket outside the JVM, on disk where they are too many
+    for memory. So a group may have any size.
 
     Args:
         table: what has no such column, for a message.
@@ -96,11 +100,13 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     columns.check_word(c.column, word.kind)
     groups = columns.need_columns(schema, c.group_by, "corpus.group_by", table)
     orders = columns.need_columns(schema, c.order_by, "corpus.order_by", table)
+    columns.check_order(c.order_by, orders)
     reason = columns.reason_of_rows(schema)
     for group in groups:
         is_missing = (reason == NO_REASON) & group.value.isNull()
         reason = F.when(is_missing, COUNTERS.index("missing_lines")).otherwise(reason)
     of_row: list[Column] = []
+    has_other_reasons = bool(c.weight) or columns.CORRUPT in schema.names
     if c.weight:
         found = columns.need_column(schema, c.weight, "corpus.weight", table)
         columns.check_weight(c.weight, found.kind)
@@ -108,18 +114,23 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         reason = columns.with_reason_of_weight(reason, units)
         of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
     buckets = max(1, -(-rows.count() // BUCKET_EVENTS))
-    # Sorting takes most of the time, and handing rows to Python the rest, so a row has no more than it needs. A hash of
-    # 64 bits tells groups apart: among a hundred million, the odds that two are taken for one sentence are 1 to 4,000.
+    # Handing rows to Python takes most of the time, a sixth of it for each column, so a row has no more than it needs.
+    # A hash of 64 bits tells groups apart: of a hundred million, the odds that two are taken for one are 1 to 4,000.
     kept = rows.select(
         F.when(reason == NO_REASON, F.xxhash64(*(group.value for group in groups))).alias("group"),
         *columns.aliases(orders, "order"),
         (word.value if isinstance(word.kind, T.IntegralType) else word.value.cast("string")).alias("word"),
-        reason.cast("byte").alias("reason"),
+        *([reason.cast("byte").alias("reason")] if has_other_reasons else []),
         *of_row,
     )
-    bucket = F.pmod(F.coalesce("group", F.lit(0)), F.lit(buckets))
-    order = [f"order{number}" for number in range(len(orders))]
     # Rows of a group that are equal in all of these make the same sentence in any order.
-    ordered = kept.repartitionById(buckets, bucket.cast("int")).sortWithinPartitions("group", *order, "word")
+    keys = ["group", *(f"order{number}" for number in range(len(orders))), "word"]
+    records = kept.mapInArrow(lambda batches: pack_rows(batches, buckets), "bucket int, rows binary")
     longest = c.max_sentence_words
-    return OrderedLines(ordered.drop(*order), buckets, lambda batches: join_rows(batches, longest, buckets))
+
+    def lines(records: Batches) -> Batches:
+        context = TaskContext.get()
+        assert context is not None, "a task runs it"
+        return join_rows(sorted_rows(records, keys, local_directory(context.partitionId())), longest, buckets)
+
+    return OrderedLines(records.repartitionById(buckets, F.col("bucket")), buckets, lines)

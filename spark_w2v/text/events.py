@@ -1,12 +1,15 @@
 """Rows of one word each → LINES, one for each group of rows."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import cast
+from spark_w2v.text.arrow_arrays import booleans, cast
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.event_order import groups_of
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 from spark_w2v.types import Int64Array
 
@@ -18,7 +21,8 @@ def join_rows(batches: Iterator[pa.RecordBatch], longest: int, buckets: int) -> 
     where a sentence ends anyway; no more rows are held at a time.
 
     Args:
-        batches: group, null of a bad row; word, a string or a whole number; reason; and weight if there are any.
+        batches: group, null of a bad row; word, a string or a whole number; reason, unless the only bad rows are
+            those that lack a group; and weight if there are any.
         longest: words of the longest sentence.
         buckets: number of buckets, to which the groups are dealt by what is left of their division by it.
     """
@@ -43,8 +47,8 @@ def _joint(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
 
 def _starts(rows: pa.RecordBatch, most: int) -> Int64Array:
     """(lines,) the row at which each line starts."""
-    bad = rows.column("reason").to_numpy() != NO_REASON
-    group = _groups(rows)
+    bad = _reasons(rows) != NO_REASON
+    group = groups_of(rows)
     changes = bad[1:] | bad[:-1] | (group[1:] != group[:-1])
     starts = np.concatenate([[0], np.flatnonzero(changes) + 1])
     sizes = np.diff(starts, append=len(rows))
@@ -55,18 +59,20 @@ def _starts(rows: pa.RecordBatch, most: int) -> Int64Array:
     return np.asarray(starts, np.int64)
 
 
-def _groups(rows: pa.RecordBatch) -> Int64Array:
-    """(rows,) the group of each row, 0 of a bad one."""
-    return np.asarray(pc.fill_null(rows.column("group"), 0).to_numpy(), np.int64)
+def _reasons(rows: pa.RecordBatch) -> npt.NDArray[np.signedinteger[Any]]:
+    """(rows,) why each row is bad."""
+    if "reason" in rows.schema.names:
+        return np.asarray(rows.column("reason").to_numpy())
+    return np.where(booleans(rows.column("group").is_null()), COUNTERS.index("missing_lines"), NO_REASON)
 
 
 def _lines(rows: pa.RecordBatch, starts: Int64Array, buckets: int) -> pa.RecordBatch:
-    reason = rows.column("reason").to_numpy()[starts].astype(np.int32)
+    reason = _reasons(rows)[starts].astype(np.int32)
     offsets = np.append(starts, len(rows)).astype(np.int32)
     words = rows.column("word")
     words = words.cast(pa.string()) if pa.types.is_integer(words.type) else cast(words, pa.string())
     columns = {
-        "path_hash": pa.array(_groups(rows)[starts] % buckets),
+        "path_hash": pa.array(groups_of(rows)[starts] % buckets),
         "start": pa.array(np.zeros(len(starts), np.int64)),
         "value": pa.ListArray.from_arrays(pa.array(offsets), words, mask=pa.array(reason != NO_REASON)),
         "reason": pa.array(reason),

@@ -301,6 +301,24 @@ def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "Sp
     assert vocabulary.counters(found)["cut_lines"] == 1
 
 
+@pytest.mark.parametrize(
+    "time",
+    [
+        "cast(t as decimal(20, 2))", "cast(t as double)", "if(t = 3, double('NaN'), -t)", "cast(t as string)",
+        "timestamp_micros(t)", "cast(timestamp_micros(t) as timestamp_ntz)", "date_from_unix_date(cast(t as int))",
+        "t % 2 = 0", "nullif(t, 5)", "cast(cast(t as string) as binary)", "make_dt_interval(t)", "-t",
+    ],
+)  # fmt: skip
+def test_events_are_ordered_as_spark_orders_them(spark: "SparkSession", time: str) -> None:
+    rows = [(int(s), int(t), n) for n, (s, t) in enumerate(np.random.default_rng(3).integers(0, 12, (300, 2)))]
+    frame = events_of(spark, rows, "s int, t bigint, item bigint").selectExpr("s", f"{time} as t", "item")
+    found = sentences(corpus.read_text_frame(frame, settings(**OF_EVENTS)))
+    expected: dict[int, list[str]] = {}
+    for row in frame.orderBy("s", "t", "item").collect():
+        expected.setdefault(row["s"], []).append(str(row["item"]))
+    assert sorted(found) == sorted(" ".join(items) for items in expected.values())
+
+
 def test_of_a_group_the_largest_weight_counts(spark: "SparkSession") -> None:
     rows = [(1, 1, 5, 0.5), (1, 2, 6, 2.0), (2, 1, 7, None), (2, 2, 8, 1.0)]
     frame = events_of(spark, rows, "s int, t int, item int, w double")
@@ -328,6 +346,7 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     [
         ({"group_by": "session"}, 'corpus.group_by: the DataFrame has no column "session"; '),
         ({"order_by": "t,time"}, 'corpus.order_by: the DataFrame has no column "time"; '),
+        ({"order_by": "t, ids"}, 'corpus.order_by: "t, ids" has a column of array<int>, rows are ordered by numbers'),
         ({"column": "ids"}, 'corpus.column: "ids" is array<int>, with corpus.group_by a row holds one word'),
     ],
 )

@@ -1,0 +1,189 @@
+"""Rows of one word each, dealt to buckets and sorted there, outside the JVM.
+
+A task packs its rows in one record for each bucket, and Spark shuffles the records: when it shuffled and sorted the
+rows one by one, that took most of the time of reading events. The task of a bucket sorts SORTED_BYTES of rows at a time
+in memory, and merges what it has sorted from its local disk, so a bucket may have any size.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v.types import Int64Array
+
+# Bytes of rows that are packed, or sorted, at a time. With its copies, a task took 250 MB at most, however many rows.
+PACKED_BYTES, SORTED_BYTES = 16 << 20, 32 << 20
+SORTED_ROWS = 1 << 15  # of a batch of sorted rows
+MOST_RUNS = 64  # that are merged at a time
+
+Batches = Iterator[pa.RecordBatch]
+
+
+def groups_of(rows: pa.RecordBatch) -> Int64Array:
+    """Return (rows,) the group of each row, 0 of a bad one, which has none."""
+    return np.asarray(pc.fill_null(rows.column("group"), 0).to_numpy(), np.int64)
+
+
+def pack_rows(batches: Batches, buckets: int) -> Batches:
+    """Yield the rows as records: `bucket` and `rows`, an Arrow stream of rows of that bucket.
+
+    Args:
+        batches: rows with a column `group`.
+        buckets: number of buckets, to which the groups are dealt by what is left of their division by it.
+    """
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    for batch in batches:
+        waiting.append(batch)
+        size += batch.nbytes
+        if size >= PACKED_BYTES:
+            rows = pa.concat_batches(waiting)
+            waiting, size = [], 0
+            yield _packed(rows, buckets)
+    if waiting:
+        yield _packed(pa.concat_batches(waiting), buckets)
+
+
+def _packed(rows: pa.RecordBatch, buckets: int) -> pa.RecordBatch:
+    of_row = (groups_of(rows) % buckets).astype(np.min_scalar_type(buckets))  # a small type is sorted by its digits
+    sizes = np.bincount(of_row, minlength=buckets)
+    rows = rows.take(pa.array(np.argsort(of_row, kind="stable")))
+    starts, filled = np.cumsum(sizes) - sizes, np.flatnonzero(sizes)
+    sink, ends = pa.BufferOutputStream(), [0]
+    for bucket in filled.tolist():
+        with pa.ipc.new_stream(sink, rows.schema) as writer:
+            writer.write_batch(rows.slice(starts[bucket], sizes[bucket]))
+        ends.append(sink.tell())
+    records = pa.Array.from_buffers(
+        pa.binary(), len(filled), [None, pa.py_buffer(np.array(ends, np.int32)), sink.getvalue()]
+    )
+    return pa.RecordBatch.from_arrays([pa.array(filled, pa.int32()), records], ["bucket", "rows"])
+
+
+def sorted_rows(records: Batches, keys: list[str], directory: str) -> Batches:
+    """Yield the rows of a bucket by rising `keys`, nulls first, NaN last, strings by their bytes.
+
+    Args:
+        records: of pack_rows, all of one bucket.
+        keys: columns to sort by; rows that are equal in all of them come in any order.
+        directory: for files of rows that do not fit in memory. They have no names, so that nothing is left of them.
+    """
+    waiting: list[pa.RecordBatch] = []
+    size = 0
+    runs: list[BinaryIO] = []
+    for batch in records:
+        for record in batch.column("rows"):
+            with pa.ipc.open_stream(record.as_buffer()) as stream:
+                waiting += stream
+            size += len(record.as_buffer())
+            if size >= SORTED_BYTES:
+                rows = pa.concat_batches(waiting)
+                waiting, size = [], 0
+                runs.append(_filed(_sorted(rows, keys), directory))
+                if len(runs) == MOST_RUNS:
+                    runs = [_filed(_merged(runs, keys), directory)]
+    if waiting and runs:
+        runs.append(_filed(_sorted(pa.concat_batches(waiting), keys), directory))
+        waiting = []
+    if runs:
+        yield from _merged(runs, keys)
+    elif waiting:
+        yield from _sorted(pa.concat_batches(waiting), keys)
+
+
+def _sorted(rows: pa.RecordBatch, keys: list[str]) -> Batches:
+    yield from _cut(rows.take(pa.array(_order(rows, keys))))
+
+
+def _cut(rows: pa.RecordBatch) -> Batches:
+    for at in range(0, len(rows), SORTED_ROWS):
+        yield rows.slice(at, SORTED_ROWS)
+
+
+def _order(rows: pa.RecordBatch, keys: list[str]) -> npt.NDArray[np.intp]:
+    """Return the places of the rows in their order."""
+    order = np.arange(len(rows))
+    same = np.ones(max(len(rows) - 1, 0), bool)  # whether a row and the next one are equal in all keys so far
+    for key in keys:
+        at = np.flatnonzero(np.append(same, False) | np.append(False, same))  # only these are still to be sorted
+        if not at.size:
+            break
+        some = order[at]
+        values = _numbers(rows.column(key).take(pa.array(some)))
+        run = np.cumsum(np.append(True, ~same))[at]
+        within = _order_in_runs(run, values)
+        order[at] = some[within]
+        same[at[:-1]] &= values[within[1:]] == values[within[:-1]]
+    return order
+
+
+def _order_in_runs(run: Int64Array, values: Int64Array) -> npt.NDArray[np.intp]:
+    """Return the order by run, which rises, and then by value; any order of those that are equal in both."""
+    if run[0] == run[-1]:
+        return np.argsort(values)
+    least = int(values.min())
+    span = int(values.max()) - least + 1
+    if (int(run[-1]) + 1) * span < 1 << 63:  # one number that sorts as both do, in half of the time
+        return np.argsort(run * span + (values - least))
+    return np.lexsort((values, run))
+
+
+def _numbers(values: pa.Array) -> Int64Array:
+    """Return numbers that are ordered as values of any type; that of a null is the least one."""
+    if pa.types.is_timestamp(values.type):
+        values = values.cast(pa.int64())  # the same bytes
+    if pa.types.is_integer(values.type) and not values.null_count:
+        return np.asarray(values.to_numpy(), np.int64)
+    ranks: Int64Array = pc.rank(values, tiebreaker="dense").to_numpy().astype(np.int64)
+    ranks[values.is_null().to_numpy(zero_copy_only=False)] = 0
+    return ranks
+
+
+def _filed(batches: Batches, directory: str) -> BinaryIO:
+    """Write sorted rows to a file."""
+    file: BinaryIO = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as the run
+    writer = None
+    for batch in batches:
+        if writer is None:
+            writer = pa.ipc.new_stream(file, batch.schema)
+        writer.write_batch(batch)
+    if writer is not None:
+        writer.close()
+    file.seek(0)
+    return file
+
+
+def _merged(runs: list[BinaryIO], keys: list[str]) -> Batches:
+    """Merge files of sorted rows, which it closes."""
+    readers = [iter(pa.ipc.open_stream(file)) for file in runs]
+    left = np.zeros(len(runs), np.int64)  # rows of each run that are held
+    is_over = np.zeros(len(runs), bool)
+    rows: pa.RecordBatch | None = None
+    run_of = np.empty(0, np.int64)
+    while True:
+        held = [] if rows is None else [rows]
+        for number in np.flatnonzero(~is_over & (left < SORTED_ROWS)).tolist():
+            batch = next(readers[number], None)
+            if batch is None:
+                is_over[number] = True
+                runs[number].close()
+            else:
+                held.append(batch)
+                run_of = np.append(run_of, np.full(len(batch), number))
+        if not held:
+            return
+        rows = pa.concat_batches(held)
+        order = _order(rows, keys)
+        rows, run_of = rows.take(pa.array(order)), run_of[order]
+        # What comes after the last row of a run that goes on may come after rows of its next batch.
+        last = np.zeros(len(runs), np.int64)
+        last[run_of] = np.arange(len(rows))
+        end = len(rows) if is_over.all() else int(last[~is_over].min()) + 1
+        yield from _cut(rows.slice(0, end))
+        rows, run_of = (None if end == len(rows) else rows.slice(end)), run_of[end:]
+        left = np.bincount(run_of, minlength=len(runs))
