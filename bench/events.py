@@ -1,9 +1,12 @@
 """Time of reading sessions from event rows: python -m bench.events prints it against the same sessions as arrays.
 
+With --strings, sessions and items are strings and times are timestamps; without, all are whole numbers.
+
 Reading is all up to SEGMENTS: Spark reads Parquet, sorts, and Python cuts the words in segments. The files have the
 same items in the same order, as one row an event or as one row a session.
 """
 
+import argparse
 import json
 import os
 import tempfile
@@ -30,17 +33,26 @@ ROWS: dict[str, Any] = {"format": "parquet", "column": "item", "tokenizer": "non
 GROUPED: dict[str, Any] = {**ROWS, "group_by": "session", "order_by": "at"}
 
 
-def write(directory: Path) -> None:
+def write(directory: Path, strings: bool) -> None:
     """Write events in random order, and arrays: of random sessions, items of a Zipf distribution."""
     rng = np.random.default_rng(1)
     session = rng.integers(0, SESSIONS, EVENTS)
     at = rng.permutation(EVENTS)
     item = np.minimum(rng.zipf(1.2, EVENTS), ITEMS)
-    events = pa.table({"session": session, "at": at, "item": item})
+    columns = {"session": pa.array(session), "at": pa.array(at), "item": pa.array(item)}
+    if strings:
+        of_session = pa.array([f"{number:08x}-{number * 2654435761 % 2**32:08x}" for number in range(SESSIONS)])
+        of_item = pa.array([f"product-{number}" for number in range(ITEMS + 1)])
+        columns = {
+            "session": of_session.take(columns["session"]),
+            "at": columns["at"].cast(pa.timestamp("us", "UTC")),
+            "item": of_item.take(columns["item"]),
+        }
     order = np.lexsort((at, session))
     sizes = np.bincount(session, minlength=SESSIONS)
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
-    arrays = pa.table({"item": pa.ListArray.from_arrays(pa.array(offsets), pa.array(item[order]))})
+    arrays = pa.table({"item": pa.ListArray.from_arrays(pa.array(offsets), columns["item"].take(pa.array(order)))})
+    events = pa.table(columns)
     for name, table in (("events", events), ("arrays", arrays)):
         (directory / name).mkdir()
         step = -(-len(table) // FILES)
@@ -67,9 +79,12 @@ def frame_seconds(session: SparkSession, path: Path) -> float:
 
 def main() -> None:
     """Print medians of ROUNDS, alternating, after one round that is not counted."""
+    parser = argparse.ArgumentParser(prog="python -m bench.events", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--strings", action="store_true", help="sessions and items are strings, times are timestamps")
+    strings = parser.parse_args().strings
     os.environ.update(environment())
     with tempfile.TemporaryDirectory() as folder:
-        write(Path(folder))
+        write(Path(folder), strings)
         session = start_session()
         session.sparkContext.setLogLevel("ERROR")
         ways: dict[str, Callable[[], float]] = {
