@@ -2,7 +2,7 @@
 
 With --strings, sessions and items are strings and times are timestamps; without, all are whole numbers.
 
-Reading is all up to SEGMENTS: Spark reads Parquet, sorts, and Python cuts the words in segments. The files have the
+Reading is all up to SEGMENTS: Parquet is read, events are sorted, and the words are cut in segments. The files have the
 same items in the same order, as one row an event or as one row a session.
 """
 

@@ -52,8 +52,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             description=(
-                "Columns, separated by commas, that order the rows of a group; rows that are equal in them are ordered "
-                "by the word."
+                "Columns of numbers, strings, dates or times, separated by commas, that order the rows of a group; "
+                "rows that are equal in them are ordered by the word."
             ),
         ),
     ] = ""

@@ -25,11 +25,12 @@ from spark_w2v.spark.file_rows import (
 )
 from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
 from spark_w2v.spark.java_errors import message_of, reason_of, text_of, translate_error
-from spark_w2v.spark.rows import Batches, OrderedLines, events_in_order, sentences_in_order
+from spark_w2v.spark.rows import OrderedLines, events_in_order, sentences_in_order
 from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
+from spark_w2v.text.event_order import Batches
 from spark_w2v.text.messages import name_hint, path_text, refuse, some
 from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
 from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, check_tokenizer

@@ -5,10 +5,9 @@ segment is seeded by its place. So they are dealt to buckets by a hash of what t
 depend on the rows alone, not on their order, nor on how they were partitioned. A bucket stands for a file.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 from pyspark import TaskContext
@@ -16,7 +15,7 @@ from pyspark import TaskContext
 from spark_w2v.spark import columns
 from spark_w2v.spark.local_disk import local_directory
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.event_order import pack_rows, sorted_rows
+from spark_w2v.text.event_order import Batches, pack_rows, sorted_rows
 from spark_w2v.text.events import join_rows
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 BUCKET_WORDS = 10 * SEGMENT_WORDS
 BUCKET_EVENTS = 2 * SEGMENT_WORDS  # rows of one word each, which are sorted in memory where they are so few
 WORD_CHARACTERS = 6  # about, of a word of text and the space after it
-
-Batches = Iterator[pa.RecordBatch]
 
 
 class OrderedLines(NamedTuple):

@@ -103,10 +103,10 @@ def test_many_runs_on_disk_are_merged_a_few_batches_at_a_time(
     batches = list(sorted_rows(iter(packed), ["group", "order0", "word"], str(tmp_path)))
     assert rows_of(batches) == sorted(rows)
     assert max(len(batch) for batch in batches) == 7
-    sorted_at_once = 4 * 30  # records of 30 rows, until there are 4,000 bytes
+    sorted_at_once = 6 * 30  # records of 30 rows of 24 bytes or more, until there are 4,000 bytes
     assert max(held) <= max(sorted_at_once, 2 * 7 * max(merged))  # two batches of a run
-    assert max(merged) == min(most_runs, 13)
-    assert len(merged) == {2: 12, 5: 3, 64: 1}[most_runs]
+    assert max(merged) <= most_runs
+    assert (len(merged) > 1) == (most_runs < 64)
 
 
 @pytest.mark.parametrize(
