@@ -51,6 +51,8 @@ def reading_session(spark: "SparkSession") -> "SparkSession":
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
     # Of CSV, lines with too few fields pass for whole ones where only some are parsed.
     session.conf.set("spark.sql.csv.parser.columnPruning.enabled", "false")
+    # A job for each stage, and planning in between, which took 0.6 s of a short run. What it decides is decided below.
+    session.conf.set("spark.sql.adaptive.enabled", "false")
     if not spark.sparkContext.getConf().contains(SHUFFLE_PARTITIONS):
         # 200 by default: of a small corpus on a small cluster most would be empty tasks, of a large one too few.
         session.conf.set(SHUFFLE_PARTITIONS, max(LEAST_PARTITIONS, 2 * slots(spark.sparkContext)[0]))

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyspark.sql.functions as F
+from pyspark.sql import Observation
 
 from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.spark.tables import ENCODED
@@ -75,29 +76,32 @@ def count_words(
         segments.select(F.inline(F.arrays_zip("words", "counts")))
         .groupBy(F.col("words").alias("word"))
         .agg(count.alias("count"))
-        .persist()
     )
     known = lists.known
     if known is not None and lists.stop is not None:
         known = known.filter(pc.invert(pc.is_in(known, value_set=lists.stop.cast(known.type))))
     if lists.given is not None:
         min_count = 1
+    if max_words or known is not None:
+        counted.persist()
+    # What is seen of the words that are not kept, while the others come to the driver.
+    seen, seen_allowed = Observation(), Observation()
+    numbers = [F.sum("count").alias("total"), F.count("*").alias("distinct"), F.max("count").alias("most")]
     try:
-        # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
-        # comes to the driver.
-        counts, words = _steps(counted)
-        total, distinct = int((counts * words).sum()), int(words.sum())
-        allowed = lists.allowed(counted)
-        if allowed is not counted:
-            counts, words = _steps(allowed)
-        enough = counts >= min_count
-        if not enough.any() and (known is None or not total):
-            if total and not len(counts):
-                _refuse_lists(lists)
-            _refuse_empty(total, distinct, int(counts[0]) if len(counts) else 0, min_count)
-        if max_words and words[enough].sum() > max_words:
-            min_count = int(counts[np.searchsorted(np.cumsum(words), max_words)])
+        if max_words:
+            # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
+            # comes to the driver.
+            counts, words = _steps(lists.allowed(counted))
+            enough = counts >= min_count
+            if words[enough].sum() > max_words:
+                min_count = int(counts[np.searchsorted(np.cumsum(words), max_words)])
+        allowed = lists.allowed(counted.observe(seen, *numbers)).observe(seen_allowed, *numbers)
         kept = allowed.where(F.col("count") >= min_count).select("word", "count").toArrow()
+        total, distinct = seen.get["total"] or 0, seen.get["distinct"]
+        if not len(kept) and (known is None or not total):
+            if total and not seen_allowed.get["distinct"]:
+                _refuse_lists(lists)
+            _refuse_empty(total, distinct, seen_allowed.get["most"] or 0, min_count)
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
