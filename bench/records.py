@@ -18,6 +18,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import SparkSession
 
 from bench.measure import ROOT
+from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.spark.buckets import RECORDS, Record, Spool, read_records
 
 CORES = 2
@@ -37,7 +38,7 @@ def seconds(session: SparkSession, size: int) -> float:
             yield Record(number % CORES, 0, 0.0, sizes, pairs).batch()
 
     def take(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        spool = Spool(CORES, np.dtype(np.uint32), ".")
+        spool = Spool(CORES, PairCodec(16, 1), ".")
         for batch in batches:
             for record in read_records(batch, np.dtype(np.uint32)):
                 spool.add(record)

@@ -15,6 +15,7 @@ from scipy.special import gammainc
 
 from spark_w2v.config import Config
 from spark_w2v.skipgram.groups import CHUNK, GROUP_COST, LEAST_CUT, MOST_NOISE, WIDTHS, batch_size, frequent_rows
+from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import (
@@ -199,7 +200,7 @@ class Work:
         rows: (B,) of each block.
         edges: of the sweeps of each epoch.
         sweeps: by share.
-        width: bytes of a pair.
+        codec: of the pairs.
         snapshots: parameters come back after each sweep.
     """
 
@@ -215,8 +216,13 @@ class Work:
     rows: Int64Array
     edges: list[Float64Array]
     sweeps: dict[float, Sweep]
-    width: int
+    codec: PairCodec
     snapshots: bool
+
+    @property
+    def width(self) -> int:
+        """Bytes of a pair."""
+        return self.codec.stored.itemsize
 
     @property
     def model(self) -> float:
@@ -256,7 +262,9 @@ class Work:
         """Of the shuffle, all epochs: one for each chunk that is sorted at a time, and task."""
         found = 0.0
         for edges in self.edges:
-            chunks = max(self.draws, self.epoch_pairs / chunk_size((edges.size - 1) * self.blocks**2))
+            chunks = max(
+                self.draws, self.epoch_pairs / chunk_size((edges.size - 1) * self.blocks**2 << self.codec.strip)
+            )
             found += chunks * self.tasks
         return found
 
@@ -356,7 +364,7 @@ def work_of(
     return Work(
         float(counts.sum()), counts.size, dimensions, blocks, tasks or min(blocks, cores), cores, total, window,
         kinds.astype(np.int64), np.diff(assigned.ends).astype(np.int64), edges, found,
-        4 if 2 * assigned.bits <= 32 else 8, snapshots,
+        PairCodec.of(assigned), snapshots,
     )  # fmt: skip
 
 

@@ -19,13 +19,15 @@ import numpy.typing as npt
 
 from spark_w2v.skipgram.parameters import Blocks
 from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, draw_copies, generator
-from spark_w2v.skipgram.scatter import counting_sort
+from spark_w2v.skipgram.scatter import sort_places
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
 PairArray = npt.NDArray[np.unsignedinteger]  # pairs as numbers, with slice and blocks above the rows or without
 
 
 COUNTED = 4  # pairs per row of a bucket; from here on counting may be cheaper than sorting
+STORED_BITS = 32  # of a pair on its way to the task that trains it
+MOST_PLACES = 16  # bits of the blocks and the strip of a pair: a record has a number for each of its task's
 SLOW_SORT = 12e-9  # seconds per number
 SEARCHED = 4  # pairs per center row of a bucket; from here on centers are searched for in the pairs
 
@@ -64,6 +66,34 @@ class PairCodec:
         """Type of the rows of a pair, without slice and blocks."""
         return np.dtype(np.uint32) if 2 * self.row <= 32 else np.dtype(np.uint64)
 
+    @property
+    def strip(self) -> int:
+        """Number of the highest bits of a center row that are not stored with a pair, as its place tells them.
+
+        The pairs of a bucket are stored strip by strip: those of the first so many center rows, of the next ones, and
+        so on. So 4 bytes hold a pair of blocks of more than 65,536 rows.
+        """
+        over = 2 * self.row - STORED_BITS
+        return over if 0 < over <= MOST_PLACES - 2 * self.block else 0
+
+    @property
+    def stored(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
+        """Type of the rows of a pair without the strip."""
+        return np.dtype(np.uint32) if self.strip else self.dtype
+
+    def restore(self, pairs: PairArray, sizes: npt.NDArray[np.integer[Any]]) -> PairArray:
+        """Return the rows of stored pairs, (P,), in the type `dtype`.
+
+        Args:
+            sizes: (runs, strips) number of pairs of each strip, run by run.
+        """
+        if not self.strip:
+            return pairs
+        strips = np.arange(sizes.shape[1], dtype=np.uint64) << np.uint64(STORED_BITS)
+        whole: PairArray = np.repeat(np.tile(strips, len(sizes)), sizes.ravel())
+        whole |= pairs
+        return whole
+
     def shorten(self, pairs: UInt64Array) -> PairArray:
         """Return the pairs in as few bytes as hold their rows.
 
@@ -82,13 +112,12 @@ class PairCodec:
         if pairs.size < COUNTED * max(centers, contexts) or not is_sorting_slow():
             pairs.sort()
             return pairs
-        # By context, then by center: the second sort keeps the order of the first.
         row, mask = pairs.dtype.type(self.row), pairs.dtype.type((1 << self.row) - 1)
         above = pairs[0] >> (row + row) << (row + row) if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
         context, center = (pairs & mask).astype(np.int32), (pairs >> row & mask).astype(np.int32)
-        both = above | center.astype(pairs.dtype) << row | context.astype(pairs.dtype)
-        _, both = counting_sort(context, contexts, both)
-        ordered: PairArray = counting_sort((both >> row & mask).astype(np.int32), centers, both)[1]
+        begins, context = sort_places(center, context, (centers, contexts))
+        ordered: PairArray = np.repeat(above | np.arange(centers, dtype=pairs.dtype) << row, np.diff(begins))
+        ordered |= context.view(np.uint32)
         return ordered
 
     def contexts(self, pairs: PairArray) -> Int32Array:

@@ -13,7 +13,7 @@ from spark_w2v.types import Float32Array, Int32Array
 
 try:
     # The public functions would build matrices of these arrays and check them, in every batch.
-    from scipy.sparse._sparsetools import coo_tocsr, csc_matvecs, csr_matvecs
+    from scipy.sparse._sparsetools import coo_tocsr, csc_matvecs, csr_matvecs, csr_tocsc
 except ImportError as error:
     raise ImportError(
         "spark_w2v needs functions of scipy.sparse._sparsetools that this SciPy lacks, as SciPy may change them; "
@@ -40,6 +40,26 @@ def counting_sort(
     begins, unused, ordered = np.empty(count + 1, np.int32), np.empty_like(groups), np.empty_like(values)
     coo_tocsr(count, 1, groups.size, groups, groups, values, begins, unused, ordered)
     return begins, ordered
+
+
+def sort_places(rows: Int32Array, columns: Int32Array, shape: tuple[int, int]) -> tuple[Int32Array, Int32Array]:
+    """Sort places of a matrix by row, then by column.
+
+    Args:
+        rows, columns: (n,) of each place, all within the shape; not checked.
+        shape: of the matrix.
+
+    Returns:
+        (shape[0] + 1,) where each row begins, and where the last one ends; (n,) columns, row after row.
+    """
+    # As SciPy makes a sparse matrix from coordinates, by its columns, and transposes it. A value moves with each place,
+    # here the smallest that there is.
+    values, moved = np.zeros(rows.size, np.int8), np.empty(rows.size, np.int8)
+    begins, by_column = np.empty(shape[1] + 1, np.int32), np.empty_like(rows)
+    coo_tocsr(shape[1], shape[0], rows.size, columns, rows, values, begins, by_column, moved)
+    row_begins, ordered = np.empty(shape[0] + 1, np.int32), np.empty_like(columns)
+    csr_tocsc(shape[1], shape[0], begins, by_column, moved, row_begins, ordered, values)
+    return row_begins, ordered
 
 
 @lru_cache(maxsize=32)

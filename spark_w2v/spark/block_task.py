@@ -125,12 +125,12 @@ class _Worker:
         begun = time.monotonic()
         centers, count = part.plan.centers(part.task), self._blocks.count
         sweeps = self._spec.edges.size - 1
-        spool = Spool(sweeps * len(centers) * count, self._codec.dtype, local_directory(part.task))
+        spool = Spool(sweeps * len(centers) * count, self._codec, local_directory(part.task))
         try:
             for batch in batches:
                 if part.failure is not None:
                     return
-                for record in read_records(batch, self._codec.dtype):
+                for record in read_records(batch, self._codec.stored):
                     spool.add(record)
             spool.flush()
             self._stats |= {

@@ -6,7 +6,8 @@ writes them to its local disk as they arrive and reads a bucket when it trains i
 epoch.
 
 B blocks, S sweeps of an epoch, k center blocks of a task. A task's bucket (s * k + c) * B + j holds the pairs of sweep
-s whose center is in its center block c and whose context is in block j.
+s whose center is in its center block c and whose context is in block j. Where blocks are large, a bucket is cut in
+strips by its center rows (PairCodec.strip), and each strip is sorted and counted for itself.
 """
 
 import gc
@@ -29,13 +30,13 @@ from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.text.encoding import segment_of
 from spark_w2v.types import Float32Array, Float64Array, Int64Array, UInt64Array
 
-# Most pairs that a task sorts by bucket at a time. = 64 MB with the copy
+# Most pairs that a task sorts by strip at a time. = 64 MB with the copy
 LARGEST_CHUNK = 4_000_000
 # Memory of 8 MB is reused; arrays of 32 MB are new pages for each chunk, which took 16 of 35 ns per pair.
 USUAL_CHUNK = 1_000_000
-RECORD_PAIRS = 1024  # pairs of a bucket in a chunk, about: with fewer, a record costs more than its content
-SPOOL_BYTES = 64 << 20  # bytes of pairs that a task sorts by bucket at a time
-FEW_PAIRS = 64  # pairs of a bucket in a record: fewer are cheaper to move by index than by slice
+RECORD_PAIRS = 1024  # pairs of a strip in a chunk, about: with fewer, a record costs more than its content
+SPOOL_BYTES = 64 << 20  # bytes of pairs that a task sorts by strip at a time
+FEW_PAIRS = 64  # pairs of a strip in a record: fewer are cheaper to move by index than by slice
 
 # Columns of the shuffle. `words` and `seconds` are those of the whole chunk, on one of its records.
 RECORDS = "task int, words long, seconds double, width int, sizes binary, pairs binary, path string, at long"
@@ -77,8 +78,8 @@ class Record:
         task: the task that trains them.
         words: words that the whole chunk comes from, on one of its records; 0 on the others.
         seconds: time that drawing the chunk took, likewise.
-        sizes: (S * k * B,) number of pairs of each of the task's buckets.
-        pairs: pairs, one bucket after the other; empty where they are in a file.
+        sizes: (S * k * B * strips,) number of pairs of each strip of the task's buckets.
+        pairs: stored pairs, one strip after the other; empty where they are in a file.
         path, at: that file, and the byte at which they begin.
     """
 
@@ -116,7 +117,7 @@ def read_records(batch: pa.RecordBatch, dtype: np.dtype[Any]) -> Iterator[Record
     """Yield the records of some rows of RECORDS.
 
     Args:
-        dtype: type of the pairs.
+        dtype: type of the stored pairs.
     """
     tasks, words, seconds, widths = (batch.column(name).to_pylist() for name in ("task", "words", "seconds", "width"))
     sizes, pairs = batch.column("sizes"), batch.column("pairs")
@@ -153,9 +154,13 @@ def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
             at += record.pairs.nbytes
 
 
-def chunk_size(buckets: int) -> int:
-    """Return the number of pairs to sort by bucket at a time."""
-    return min(LARGEST_CHUNK, max(USUAL_CHUNK, RECORD_PAIRS * buckets))
+def chunk_size(strips: int) -> int:
+    """Return the number of pairs to sort by strip at a time.
+
+    Args:
+        strips: number of them in all buckets.
+    """
+    return min(LARGEST_CHUNK, max(USUAL_CHUNK, RECORD_PAIRS * strips))
 
 
 def draw_records(
@@ -173,7 +178,7 @@ def draw_records(
         ranges: (T,) center blocks of each task: the first, and one after the last.
         first: sweep to begin with; pairs of the sweeps before it are left out.
     """
-    chunk = chunk_size((edges.size - 1) * sampler.blocks.count**2)
+    chunk = chunk_size((edges.size - 1) * sampler.blocks.count**2 << PairCodec.of(sampler.blocks).strip)
     waiting: list[UInt64Array] = []
     size = words = 0
     begun = time.monotonic()
@@ -205,22 +210,23 @@ def _cut(
     codec, blocks = PairCodec.of(sampler.blocks), sampler.blocks.count
     keys = np.concatenate(waiting)
     waiting.clear()
-    # A pair's number without its rows: sweep, center block, context block. B need not be a power of two, so not every
-    # number belongs to a bucket.
-    codes = (keys >> np.uint64(2 * codec.row)).astype(np.int32)
-    grid = (sweeps, 1 << codec.block, 1 << codec.block)
-    begins, pairs = counting_sort(codes, math.prod(grid), codec.shorten(keys))
+    # A pair's number without what is stored: sweep, center block, context block, strip. B need not be a power of two,
+    # so not every number belongs to a bucket.
+    codes = (keys >> np.uint64(2 * codec.row - codec.strip)).astype(np.int32)
+    grid = (sweeps, 1 << codec.block, 1 << codec.block, 1 << codec.strip)
+    begins, pairs = counting_sort(codes, math.prod(grid), keys.astype(codec.stored))
     sizes = np.diff(begins).reshape(grid)[first:, :blocks, :blocks]
     starts = begins[:-1].reshape(grid)[first:, :blocks, :blocks]
     width = np.min_scalar_type(int(sizes.max(initial=0)))
     seconds = time.monotonic() - begun
     for task, (begin, end) in enumerate(ranges):
-        mine = np.zeros((sweeps, end - begin, blocks), width)
+        mine = np.zeros((sweeps, end - begin, blocks, 1 << codec.strip), width)
         mine[first:] = sizes[:, begin:end]
         if not mine.any() and not words:
             continue
         found = [
-            pairs[starts[s, begin, 0] : starts[s, end - 1, -1] + sizes[s, end - 1, -1]] for s in range(sweeps - first)
+            pairs[starts[s, begin, 0, 0] : starts[s, end - 1, -1, -1] + sizes[s, end - 1, -1, -1]]
+            for s in range(sweeps - first)
         ]
         yield Record(task, words, seconds, mine.ravel(), np.concatenate(found))
         words, seconds = 0, 0.0
@@ -233,13 +239,13 @@ class Spool:
 
     Args:
         buckets: S * k * B.
-        dtype: type of the pairs.
+        codec: of the pairs.
         directory: for the file.
     """
 
-    def __init__(self, buckets: int, dtype: np.dtype[Any], directory: str) -> None:
+    def __init__(self, buckets: int, codec: PairCodec, directory: str) -> None:
         self.words, self.pairs, self.draw_seconds = 0, 0, 0.0
-        self._buckets, self._dtype = buckets, dtype
+        self._codec, self._dtype, self._strips = codec, codec.stored, buckets << codec.strip
         self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115  # lives as long as this
         self._index = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115
         self._bytes = 0
@@ -263,11 +269,11 @@ class Spool:
             self.flush()
 
     def flush(self) -> None:
-        """Write the waiting records, sorted by bucket. Call it after the last record."""
+        """Write the waiting records, sorted by strip. Call it after the last record."""
         if not self._waits:
             self._index.flush()
             return
-        sizes = np.zeros(self._buckets, np.int64)
+        sizes = np.zeros(self._strips, np.int64)
         for record in self._waiting:
             sizes += record.sizes
         ends = np.cumsum(sizes)
@@ -281,7 +287,7 @@ class Spool:
         self._file.flush()
 
     def _index_run(self, ends: Int64Array, at: int, source: str) -> None:
-        """Add a run to the index: where each bucket begins in its file, in pairs, and where the last one ends."""
+        """Add a run to the index: where each strip begins in its file, in pairs, and where the last one ends."""
         (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
         self._sources.append(source)
 
@@ -291,11 +297,12 @@ class Spool:
         if not runs:
             return np.empty(0, self._dtype)
         if self._places is None or len(self._places) < runs:
-            self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._buckets + 1))
-        places = self._places[:, number : number + 2].tolist()
-        pairs = np.empty(sum(end - begin for begin, end in places), self._dtype)
+            self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._strips + 1))
+        first, strips = number << self._codec.strip, 1 << self._codec.strip
+        places = self._places[:, first : first + strips + 1]
+        pairs = np.empty(int((places[:, -1] - places[:, 0]).sum()), self._dtype)
         at = 0
-        for (begin, end), source in zip(places, self._sources, strict=True):
+        for begin, end, source in zip(places[:, 0].tolist(), places[:, -1].tolist(), self._sources, strict=True):
             if begin == end:
                 continue
             descriptor = self._file_of(source).fileno()
@@ -306,7 +313,7 @@ class Spool:
                 assert count, "the file is as long as its index says"
                 room, offset = room[count:], offset + count
             at += end - begin
-        return pairs
+        return self._codec.restore(pairs, np.diff(places))
 
     def _file_of(self, source: str) -> BinaryIO:
         if not source:
@@ -328,12 +335,12 @@ class Spool:
 def merge_records(
     records: list[tuple[npt.NDArray[Any], PairArray]], starts: Int64Array, dtype: np.dtype[Any]
 ) -> PairArray:
-    """Return the pairs of some records, one bucket after the other.
+    """Return the pairs of some records, one strip after the other.
 
     Args:
-        records: sizes of the buckets, (buckets,), and pairs of each record.
-        starts: (buckets,) where each bucket begins in the result.
-        dtype: type of the pairs.
+        records: sizes of the strips, (strips,), and pairs of each record.
+        starts: (strips,) where each strip begins in the result.
+        dtype: type of the stored pairs.
     """
     if len(records) == 1:
         return records[0][1]
@@ -346,8 +353,8 @@ def merge_records(
         if pairs.size < FEW_PAIRS * filled.size:
             result[np.repeat(starts - own, wide) + np.arange(pairs.size)] = pairs
         else:
-            for bucket in filled.tolist():
-                to, at, size = starts[bucket], own[bucket], wide[bucket]
+            for strip in filled.tolist():
+                to, at, size = starts[strip], own[strip], wide[strip]
                 result[to : to + size] = pairs[at : at + size]
         starts += wide
     return result

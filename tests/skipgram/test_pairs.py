@@ -231,6 +231,35 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
     assert {pair.slice for pair in pairs} == {5}
 
 
+@pytest.mark.parametrize(
+    ("row", "block", "strip", "size"),
+    [
+        (15, 1, 0, 4),
+        (16, 1, 0, 4),
+        (17, 1, 2, 4),
+        (23, 1, 14, 4),
+        (24, 1, 0, 8),
+        (18, 6, 4, 4),
+        (19, 6, 0, 8),
+        (31, 1, 0, 8),
+    ],
+)
+def test_stored_pairs_have_four_bytes_where_records_have_not_too_many_strips(
+    row: int, block: int, strip: int, size: int
+) -> None:
+    codec = PairCodec(row, block)
+    assert (codec.strip, codec.stored.itemsize) == (strip, size)
+    rng = np.random.default_rng(row)
+    # Sorted, so that the strips of each of two runs follow one another.
+    whole = np.sort(rng.integers(0, 1 << 2 * row, (2, 50), np.uint64), axis=1)
+    whole[0, -1] = (1 << 2 * row) - 1
+    places = (whole >> np.uint64(2 * row - strip)).astype(np.int64) if strip else np.zeros(whole.shape, np.int64)
+    sizes = np.array([np.bincount(run, minlength=1 << strip) for run in places])
+    restored = codec.restore(whole.ravel().astype(codec.stored), sizes)
+    assert restored.dtype == codec.dtype
+    assert restored.tolist() == whole.ravel().tolist()
+
+
 @pytest.mark.parametrize("row", [15, 16, 17, 30, 31])
 def test_the_largest_rows_fit_the_type_that_the_codec_names(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
     codec, largest = PairCodec(row, 1), (1 << row) - 1

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.scatter import add_rows, add_sums, counting_sort
+from spark_w2v.skipgram.scatter import add_rows, add_sums, counting_sort, sort_places
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 
@@ -90,6 +90,15 @@ def test_values_come_to_their_groups_in_the_order_that_they_have(count: int, siz
     groups, values = rng.integers(0, count, size).astype(np.int32), rng.integers(0, 2**63, size, np.uint64)
     begins, ordered = counting_sort(groups, count, values)
     expected = [[int(value) for value, group in zip(values, groups, strict=True) if group == g] for g in range(count)]
+    assert [ordered[a:b].tolist() for a, b in pairwise(begins)] == expected
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 300), st.integers(0, 2**32 - 1))
+def test_places_are_sorted_by_row_then_by_column(rows: int, columns: int, size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    row, column = rng.integers(0, rows, size).astype(np.int32), rng.integers(0, columns, size).astype(np.int32)
+    begins, ordered = sort_places(row, column, (rows, columns))
+    expected = [sorted(column[row == r].tolist()) for r in range(rows)]
     assert [ordered[a:b].tolist() for a, b in pairwise(begins)] == expected
 
 

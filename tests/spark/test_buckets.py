@@ -14,32 +14,34 @@ from spark_w2v.spark import buckets
 from spark_w2v.spark.buckets import Record, Spool, draw_records, file_pairs, merge_records, read_records
 from spark_w2v.text.encoding import segment_of, segments_of
 
-WORDS, BLOCKS, EPOCH = 400, 5, 1
+EPOCH = 1
 EDGES = np.array([0.0, 0.3, 0.6, 1.0])
 SWEEPS = 3
 
 
-def rows_of_text(segments: int = 4) -> list[tuple[Any, ...]]:
+def rows_of_text(sampler: PairSampler, segments: int = 4) -> list[tuple[Any, ...]]:
     rng = np.random.default_rng(3)
-    share = 1 / np.arange(1, WORDS + 1)
+    share = 1 / np.arange(1, sampler.keep.size + 1)
     rows = []
     for segment in range(segments):
         lengths = rng.integers(1, 20, 40).astype(np.int32)
-        ids = rng.choice(WORDS, int(lengths.sum()), p=share / share.sum()).astype(np.int32)
+        ids = rng.choice(share.size, int(lengths.sum()), p=share / share.sum()).astype(np.int32)
         rows.append((0, 0, segment, ids.tobytes(), lengths.tobytes(), b""))
     return rows
 
 
-@pytest.fixture(scope="module")
-def sampler() -> PairSampler:
-    return PairSampler(np.full(WORDS, 0.9, np.float32), 4, 1, 0.0, assign_blocks(1 / np.arange(1.0, WORDS + 1), BLOCKS))
+@pytest.fixture(scope="module", params=[(400, 5), (300_000, 2), (300_000, 3)], ids=str)
+def sampler(request: pytest.FixtureRequest) -> PairSampler:
+    """Of few words in five blocks, and of blocks whose pairs are stored without the highest bits of their centers."""
+    words, count = request.param
+    return PairSampler(np.full(words, 0.9, np.float32), 4, 1, 0.0, assign_blocks(1 / np.arange(1.0, words + 1), count))
 
 
 def expected(sampler: PairSampler) -> dict[tuple[int, int, int], list[int]]:
     """The sorted pairs of each sweep, center block and context block, taken apart one number at a time."""
     codec = PairCodec.of(sampler.blocks)
     found: dict[tuple[int, int, int], list[int]] = {}
-    for row in rows_of_text():
+    for row in rows_of_text(sampler):
         for key in sampler.pairs(*segment_of(row)[:3], EPOCH, EDGES)[0].tolist():
             rows, blocks = key & ((1 << 2 * codec.row) - 1), key >> 2 * codec.row
             mask = (1 << codec.block) - 1
@@ -66,46 +68,55 @@ def test_each_task_finds_each_pair_of_its_buckets_once(
     monkeypatch.setattr(buckets, "USUAL_CHUNK", 2000)
     monkeypatch.setattr(buckets, "RECORD_PAIRS", 1)
     monkeypatch.setattr(buckets, "OPEN_FILES", 2)
-    codec, ranges = PairCodec.of(sampler.blocks), share_blocks(BLOCKS, tasks)
+    count = sampler.blocks.count
+    codec, ranges = PairCodec.of(sampler.blocks), share_blocks(count, min(tasks, count))
     records: list[Record] = []
-    for row in rows_of_text():  # a task of Spark's each
+    for row in rows_of_text(sampler):  # a task of Spark's each
         drawn = draw_records([row], sampler, EPOCH, EDGES, ranges)
         for record in file_pairs(drawn, str(tmp_path)) if filed else drawn:
-            records += read_records(record.batch(), codec.dtype)
+            records += read_records(record.batch(), codec.stored)
     assert len(records) > tasks
     wanted = expected(sampler)
     for task, (begin, end) in enumerate(ranges):
-        spool = Spool(SWEEPS * (end - begin) * BLOCKS, codec.dtype, str(tmp_path))
+        spool = Spool(SWEEPS * (end - begin) * count, codec, str(tmp_path))
         for record in records:
             if record.task == task:
                 spool.add(record)
         spool.flush()
         for sweep in range(SWEEPS):
             for center in range(begin, end):
-                for context in range(BLOCKS):
-                    pairs = spool.bucket((sweep * (end - begin) + center - begin) * BLOCKS + context)
+                for context in range(count):
+                    pairs = spool.bucket((sweep * (end - begin) + center - begin) * count + context)
+                    assert pairs.dtype == codec.dtype
                     masked = sorted((pairs & pairs.dtype.type((1 << 2 * codec.row) - 1)).tolist())
                     assert masked == wanted.get((sweep, center, context), [])
         spool.close()
     assert sum(int(record.sizes.sum()) for record in records) == sum(map(len, wanted.values()))
     assert sum(record.pairs.size for record in records) == (0 if filed else sum(map(len, wanted.values())))
-    assert len(list(tmp_path.iterdir())) == (len(rows_of_text()) if filed else 0)
+    assert len(list(tmp_path.iterdir())) == (len(rows_of_text(sampler)) if filed else 0)
 
 
 def test_words_are_counted_once_however_many_tasks_there_are(sampler: PairSampler) -> None:
+    count = sampler.blocks.count
     counts = [
-        sum(record.words for record in draw_records(rows_of_text(), sampler, EPOCH, EDGES, share_blocks(BLOCKS, tasks)))
-        for tasks in (1, 3, 5)
+        sum(
+            record.words
+            for record in draw_records(rows_of_text(sampler), sampler, EPOCH, EDGES, share_blocks(count, tasks))
+        )
+        for tasks in (1, 2, count)
     ]
-    kept = sum(sampler.pairs(*segment_of(row)[:3], EPOCH, EDGES)[1] for row in rows_of_text())
+    kept = sum(sampler.pairs(*segment_of(row)[:3], EPOCH, EDGES)[1] for row in rows_of_text(sampler))
     assert counts == [kept] * 3
 
 
 def test_sweeps_that_are_done_are_left_out_and_the_others_are_the_same(sampler: PairSampler) -> None:
-    ranges = share_blocks(BLOCKS, 1)
-    whole = np.concatenate([record.sizes for record in draw_records(rows_of_text(), sampler, EPOCH, EDGES, ranges)])
-    (rest,) = draw_records(rows_of_text(), sampler, EPOCH, EDGES, ranges, first=2)
-    first = 2 * BLOCKS * BLOCKS
+    count, strips = sampler.blocks.count, 1 << PairCodec.of(sampler.blocks).strip
+    ranges = share_blocks(count, 1)
+    whole = np.concatenate(
+        [record.sizes for record in draw_records(rows_of_text(sampler), sampler, EPOCH, EDGES, ranges)]
+    )
+    (rest,) = draw_records(rows_of_text(sampler), sampler, EPOCH, EDGES, ranges, first=2)
+    first = 2 * count * count * strips
     assert not rest.sizes[:first].any()
     assert np.array_equal(rest.sizes[first:], whole[first:])
     assert rest.pairs.size == whole[first:].sum()
@@ -114,7 +125,7 @@ def test_sweeps_that_are_done_are_left_out_and_the_others_are_the_same(sampler: 
 @pytest.mark.parametrize("large", [False, True])
 def test_records_and_pieces_pass_through_arrow_whatever_its_offsets_are(sampler: PairSampler, large: bool) -> None:
     binary = pa.large_binary() if large else pa.binary()
-    for record in draw_records(rows_of_text(), sampler, EPOCH, EDGES, share_blocks(BLOCKS, 2)):
+    for record in draw_records(rows_of_text(sampler), sampler, EPOCH, EDGES, share_blocks(sampler.blocks.count, 2)):
         batch = record.batch()
         columns = [column.cast(binary) if pa.types.is_binary(column.type) else column for column in batch.columns]
         received = pa.RecordBatch.from_arrays(columns, batch.schema.names)
@@ -122,7 +133,7 @@ def test_records_and_pieces_pass_through_arrow_whatever_its_offsets_are(sampler:
         assert (found.task, found.words) == (record.task, record.words)
         assert np.array_equal(found.sizes, record.sizes)
         assert np.array_equal(found.pairs, record.pairs)
-    rows = rows_of_text()
+    rows = rows_of_text(sampler)
     names = ("file", "start", "segment", "ids", "lengths", "weights")
     types = (pa.int32(), pa.int64(), pa.int32(), binary, binary, binary)
     columns = [pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), types, strict=True)]
@@ -140,7 +151,7 @@ def test_pairs_of_several_records_come_out_by_bucket() -> None:
 
 
 def test_a_task_without_a_pair_has_empty_buckets(tmp_path: Path) -> None:
-    spool = Spool(4, np.dtype(np.uint32), str(tmp_path))
+    spool = Spool(4, PairCodec(3, 1), str(tmp_path))
     spool.add(Record(0, 7, 0.5, np.zeros(4, np.uint8), np.empty(0, np.uint32)))
     spool.flush()
     assert spool.bucket(3).size == 0
