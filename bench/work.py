@@ -364,7 +364,7 @@ def work_of(
     return Work(
         float(counts.sum()), counts.size, dimensions, blocks, tasks or min(blocks, cores), cores, total, window,
         kinds.astype(np.int64), np.diff(assigned.ends).astype(np.int64), edges, found,
-        PairCodec.of(assigned), snapshots,
+        PairCodec.of(assigned, max(some.size - 1 for some in edges)), snapshots,
     )  # fmt: skip
 
 

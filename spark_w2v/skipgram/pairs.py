@@ -27,7 +27,7 @@ PairArray = npt.NDArray[np.unsignedinteger]  # pairs as numbers, with slice and 
 
 COUNTED = 4  # pairs per row of a bucket; from here on counting may be cheaper than sorting
 STORED_BITS = 32  # of a pair on its way to the task that trains it
-MOST_PLACES = 16  # bits of the blocks and the strip of a pair: a record has a number for each of its task's
+MOST_STRIPS = 1 << 19  # of an epoch: each record has the sizes of all those of its task
 SLOW_SORT = 12e-9  # seconds per number
 SEARCHED = 4  # pairs per center row of a bucket; from here on centers are searched for in the pairs
 
@@ -51,30 +51,32 @@ class PairCodec:
     Args:
         row: bits of a row within its block.
         block: bits of a block.
+        strip: number of the highest bits of a center row that are not stored with a pair, as its place tells them. The
+            pairs of a bucket are stored strip by strip: those of the first so many center rows, of the next ones, and
+            so on. So 4 bytes hold a pair of blocks of more than 65,536 rows.
     """
 
     row: int
     block: int
+    strip: int = 0
 
     @classmethod
-    def of(cls, blocks: Blocks) -> "PairCodec":
-        """Return the codec for these blocks: 2 * (row + block) bits; with 31 bits for a word id, at most 62."""
-        return cls(blocks.bits, (blocks.count - 1).bit_length())
+    def of(cls, blocks: Blocks, sweeps: int | None = None) -> "PairCodec":
+        """Return the codec for these blocks: 2 * (row + block) bits; with 31 bits for a word id, at most 62.
+
+        Args:
+            sweeps: of an epoch whose pairs are stored; None where none are.
+        """
+        row, block = blocks.bits, (blocks.count - 1).bit_length()
+        strip = max(0, 2 * row - STORED_BITS)
+        if sweeps is None or sweeps << 2 * block + strip > MOST_STRIPS:
+            strip = 0
+        return cls(row, block, strip)
 
     @property
     def dtype(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:
         """Type of the rows of a pair, without slice and blocks."""
         return np.dtype(np.uint32) if 2 * self.row <= 32 else np.dtype(np.uint64)
-
-    @property
-    def strip(self) -> int:
-        """Number of the highest bits of a center row that are not stored with a pair, as its place tells them.
-
-        The pairs of a bucket are stored strip by strip: those of the first so many center rows, of the next ones, and
-        so on. So 4 bytes hold a pair of blocks of more than 65,536 rows.
-        """
-        over = 2 * self.row - STORED_BITS
-        return over if 0 < over <= MOST_PLACES - 2 * self.block else 0
 
     @property
     def stored(self) -> np.dtype[np.uint32] | np.dtype[np.uint64]:

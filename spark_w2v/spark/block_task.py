@@ -115,7 +115,7 @@ class _Worker:
     def __init__(self, run_spec: RunSpec, spec: TaskSpec, part: TaskPart, node: Node, host: str) -> None:
         self._run_spec, self._spec, self._part, self._node = run_spec, spec, part, node
         self._blocks = run_spec.sampler.blocks
-        self._codec = PairCodec.of(self._blocks)
+        self._codec = PairCodec.of(self._blocks, spec.edges.size - 1)
         self._noise: dict[int, BlockNoise] = {}  # by context block
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 

@@ -178,7 +178,8 @@ def draw_records(
         ranges: (T,) center blocks of each task: the first, and one after the last.
         first: sweep to begin with; pairs of the sweeps before it are left out.
     """
-    chunk = chunk_size((edges.size - 1) * sampler.blocks.count**2 << PairCodec.of(sampler.blocks).strip)
+    sweeps = edges.size - 1
+    chunk = chunk_size(sweeps * sampler.blocks.count**2 << PairCodec.of(sampler.blocks, sweeps).strip)
     waiting: list[UInt64Array] = []
     size = words = 0
     begun = time.monotonic()
@@ -189,10 +190,10 @@ def draw_records(
         size += keys.size
         words += kept
         if size >= chunk:
-            yield from _cut(waiting, words, begun, sampler, edges.size - 1, ranges, first)
+            yield from _cut(waiting, words, begun, sampler, sweeps, ranges, first)
             size = words = 0
             begun = time.monotonic()
-    yield from _cut(waiting, words, begun, sampler, edges.size - 1, ranges, first)
+    yield from _cut(waiting, words, begun, sampler, sweeps, ranges, first)
 
 
 def _cut(
@@ -207,7 +208,7 @@ def _cut(
     """Empty the waiting list, and yield its pairs as one record per task."""
     if not waiting:
         return
-    codec, blocks = PairCodec.of(sampler.blocks), sampler.blocks.count
+    codec, blocks = PairCodec.of(sampler.blocks, sweeps), sampler.blocks.count
     keys = np.concatenate(waiting)
     waiting.clear()
     # A pair's number without what is stored: sweep, center block, context block, strip. B need not be a power of two,

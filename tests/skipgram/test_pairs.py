@@ -232,23 +232,11 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize(
-    ("row", "block", "strip", "size"),
-    [
-        (15, 1, 0, 4),
-        (16, 1, 0, 4),
-        (17, 1, 2, 4),
-        (23, 1, 14, 4),
-        (24, 1, 0, 8),
-        (18, 6, 4, 4),
-        (19, 6, 0, 8),
-        (31, 1, 0, 8),
-    ],
+    ("row", "strip", "size"), [(15, 0, 4), (16, 0, 4), (17, 2, 4), (23, 14, 4), (17, 0, 8), (31, 0, 8)]
 )
-def test_stored_pairs_have_four_bytes_where_records_have_not_too_many_strips(
-    row: int, block: int, strip: int, size: int
-) -> None:
-    codec = PairCodec(row, block)
-    assert (codec.strip, codec.stored.itemsize) == (strip, size)
+def test_pairs_come_back_whole_from_what_is_stored(row: int, strip: int, size: int) -> None:
+    codec = PairCodec(row, 1, strip)
+    assert codec.stored.itemsize == size
     rng = np.random.default_rng(row)
     # Sorted, so that the strips of each of two runs follow one another.
     whole = np.sort(rng.integers(0, 1 << 2 * row, (2, 50), np.uint64), axis=1)
@@ -258,6 +246,14 @@ def test_stored_pairs_have_four_bytes_where_records_have_not_too_many_strips(
     restored = codec.restore(whole.ravel().astype(codec.stored), sizes)
     assert restored.dtype == codec.dtype
     assert restored.tolist() == whole.ravel().tolist()
+
+
+def test_buckets_are_cut_in_strips_where_records_have_not_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = some_blocks(300_000, 3)  # rows of 17 bits, blocks of 2
+    assert [PairCodec.of(blocks, sweeps).strip for sweeps in (None, 1, 5)] == [0, 2, 2]
+    monkeypatch.setattr(pairs, "MOST_STRIPS", 4 << 4 + 2)
+    assert [PairCodec.of(blocks, sweeps).strip for sweeps in (4, 5)] == [2, 0]
+    assert PairCodec.of(some_blocks(190_000, 3), 1).strip == 0  # 16 bits
 
 
 @pytest.mark.parametrize("row", [15, 16, 17, 30, 31])

@@ -69,7 +69,7 @@ def test_each_task_finds_each_pair_of_its_buckets_once(
     monkeypatch.setattr(buckets, "RECORD_PAIRS", 1)
     monkeypatch.setattr(buckets, "OPEN_FILES", 2)
     count = sampler.blocks.count
-    codec, ranges = PairCodec.of(sampler.blocks), share_blocks(count, min(tasks, count))
+    codec, ranges = PairCodec.of(sampler.blocks, SWEEPS), share_blocks(count, min(tasks, count))
     records: list[Record] = []
     for row in rows_of_text(sampler):  # a task of Spark's each
         drawn = draw_records([row], sampler, EPOCH, EDGES, ranges)
@@ -110,7 +110,7 @@ def test_words_are_counted_once_however_many_tasks_there_are(sampler: PairSample
 
 
 def test_sweeps_that_are_done_are_left_out_and_the_others_are_the_same(sampler: PairSampler) -> None:
-    count, strips = sampler.blocks.count, 1 << PairCodec.of(sampler.blocks).strip
+    count, strips = sampler.blocks.count, 1 << PairCodec.of(sampler.blocks, SWEEPS).strip
     ranges = share_blocks(count, 1)
     whole = np.concatenate(
         [record.sizes for record in draw_records(rows_of_text(sampler), sampler, EPOCH, EDGES, ranges)]
