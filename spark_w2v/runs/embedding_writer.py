@@ -9,7 +9,11 @@ Letters: V words, D dimensions.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +28,7 @@ from spark_w2v.runs.embedding_files import METADATA_KEY, SEAL_KEY, words_digest
 # Of vectors: what writing holds of a matrix; Arrow holds two to three times as much, and keeps some of it.
 ROW_GROUP_BYTES = 8 << 20
 FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then share a large table
+WRITERS = 4  # files that are written at a time, each by a thread: most of the time is compression
 
 Facts = Mapping[str, str | int | float]
 
@@ -52,7 +57,8 @@ def write(
 ) -> None:
     """Write embeddings/, context/ and vocabulary/ into a directory that has none of them.
 
-    Both matrices are checked before the first byte is written; no more than a row group of one is held at a time.
+    Both matrices are checked before the first byte is written; no more than a row group of each of WRITERS files is
+    held at a time.
 
     Args:
         directory: made where it is missing.
@@ -71,12 +77,10 @@ def write(
     # The same run twice gives the same names.
     if trained is not None:
         digests["trained"] = hashlib.sha256(np.ascontiguousarray(trained, "<i8").data)
-    for name, matrix in (("center", center), ("context", context)):
-        digests[name] = hashlib.sha256()
-        for start, stop in _slices(*shape):
-            rows = np.ascontiguousarray(matrix[start:stop])
-            _refuse_infinite(name, words, rows, start)
-            digests[name].update(rows.data)
+    matrices = {"center": center, "context": context}
+    with _writers() as pool:
+        found = pool.map(lambda name: _checked_digest(name, words, matrices[name]), matrices)
+        digests |= dict(zip(matrices, found, strict=True))
     sealed = {"rows": shape[0], **{name: digest.hexdigest() for name, digest in digests.items()}}
     seal = json.dumps(sealed, sort_keys=True)
     tag = hashlib.sha256(seal.encode()).hexdigest()[:16]
@@ -96,39 +100,54 @@ def write(
     def vectors(matrix: Rows, start: int, stop: int) -> pa.Array:
         return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=vector.type)
 
-    _write_table(
-        directory / "embeddings",
-        tag,
-        pa.schema([*word_fields, id_field, count_field, vector], metadata),
-        lambda i, j: [
-            *(column[i:j] for column in word_columns),
-            pa.array(word_ids[i:j]),
-            pa.array(counts[i:j]),
-            vectors(center, i, j),
-        ],
-        shape,
-    )
-    _write_table(
-        directory / "context",
-        tag,
-        pa.schema(
-            [id_field, *([] if trained is None else [pa.field("trained", pa.int64(), nullable=False)]), vector],
-            metadata,
+    files = [
+        *_files_of(
+            directory / "embeddings",
+            tag,
+            pa.schema([*word_fields, id_field, count_field, vector], metadata),
+            lambda i, j: [
+                *(column[i:j] for column in word_columns),
+                pa.array(word_ids[i:j]),
+                pa.array(counts[i:j]),
+                vectors(center, i, j),
+            ],
+            shape,
         ),
-        lambda i, j: [
-            pa.array(word_ids[i:j]),
-            *([] if trained is None else [pa.array(trained[i:j])]),
-            vectors(context, i, j),
-        ],
-        shape,
-    )
-    _write_table(
-        directory / "vocabulary",
-        tag,
-        pa.schema([id_field, *word_fields, count_field], metadata),
-        lambda i, j: [pa.array(word_ids[i:j]), *(column[i:j] for column in word_columns), pa.array(counts[i:j])],
-        shape,
-    )
+        *_files_of(
+            directory / "context",
+            tag,
+            pa.schema(
+                [id_field, *([] if trained is None else [pa.field("trained", pa.int64(), nullable=False)]), vector],
+                metadata,
+            ),
+            lambda i, j: [
+                pa.array(word_ids[i:j]),
+                *([] if trained is None else [pa.array(trained[i:j])]),
+                vectors(context, i, j),
+            ],
+            shape,
+        ),
+        *_files_of(
+            directory / "vocabulary",
+            tag,
+            pa.schema([id_field, *word_fields, count_field], metadata),
+            lambda i, j: [pa.array(word_ids[i:j]), *(column[i:j] for column in word_columns), pa.array(counts[i:j])],
+            shape,
+        ),
+    ]
+    with _writers() as pool:
+        for written in [pool.submit(write_file) for write_file in files]:
+            written.result()
+
+
+@contextmanager
+def _writers() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of threads; after an error, what has not begun does not begin."""
+    pool = ThreadPoolExecutor(min(WRITERS, os.cpu_count() or 1))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _checked_shapes(words: pa.Array, counts: NDArray[Any], center: Rows, context: Rows) -> tuple[int, int]:
@@ -149,6 +168,15 @@ def _checked_shapes(words: pa.Array, counts: NDArray[Any], center: Rows, context
     return rows, center.shape[1]
 
 
+def _checked_digest(name: str, words: pa.Array, matrix: Rows) -> "hashlib._Hash":
+    digest = hashlib.sha256()
+    for start, stop in _slices(len(words), matrix.shape[1]):
+        rows = np.ascontiguousarray(matrix[start:stop])
+        _refuse_infinite(name, words, rows, start)
+        digest.update(rows.data)
+    return digest
+
+
 def _refuse_infinite(name: str, words: pa.Array, rows: NDArray[Any], start: int) -> None:
     finite = np.isfinite(rows).all(axis=1)
     if not finite.all():
@@ -165,28 +193,35 @@ def _slices(rows: int, dimensions: int) -> Iterator[tuple[int, int]]:
     return ((start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def _write_table(
+def _files_of(
     directory: Path,
     tag: str,
     schema: pa.Schema,
     columns: Callable[[int, int], list[pa.Array]],
     shape: tuple[int, int],
-) -> None:
+) -> Iterator[Callable[[], None]]:
+    """Yield a function for each file of a table, which writes it."""
     directory.mkdir(parents=True)
     slices = list(_slices(*shape))
     groups = max(1, FILE_BYTES // ROW_GROUP_BYTES)
     for number in range(max(1, -(-len(slices) // groups))):
         path = directory / f"part-{number:05d}-{tag}.parquet"
-        with pq.ParquetWriter(
-            path,
-            schema,
-            compression="zstd",
-            # No word comes twice, so dictionaries only cost. BYTE_STREAM_SPLIT saves 8 % (23.8 for 26.0 MB at 70,000 x
-            # 100), but Spark's vectorized reader knows it since 4.3 only (SPARK-56894).
-            use_dictionary=False,
-            write_page_checksum=True,  # a flipped bit in a vector would else be just another number
-            sorting_columns=[pq.SortingColumn(schema.get_field_index("word_id"))],
-        ) as writer:
-            for start, stop in slices[number * groups : (number + 1) * groups]:
-                batch = pa.record_batch(columns(start, stop), schema=schema)
-                writer.write_batch(batch, row_group_size=stop - start)
+        yield partial(_write_file, path, schema, columns, slices[number * groups : (number + 1) * groups])
+
+
+def _write_file(
+    path: Path, schema: pa.Schema, columns: Callable[[int, int], list[pa.Array]], slices: Sequence[tuple[int, int]]
+) -> None:
+    with pq.ParquetWriter(
+        path,
+        schema,
+        compression="zstd",
+        # No word comes twice, so dictionaries only cost. BYTE_STREAM_SPLIT saves 8 % (23.8 for 26.0 MB at 70,000 x
+        # 100), but Spark's vectorized reader knows it since 4.3 only (SPARK-56894).
+        use_dictionary=False,
+        write_page_checksum=True,  # a flipped bit in a vector would else be just another number
+        sorting_columns=[pq.SortingColumn(schema.get_field_index("word_id"))],
+    ) as writer:
+        for start, stop in slices:
+            batch = pa.record_batch(columns(start, stop), schema=schema)
+            writer.write_batch(batch, row_group_size=stop - start)

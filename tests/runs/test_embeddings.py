@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v.errors import OutputError, StorageError
+from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.runs.embeddings import facts, open_embeddings, read, read_context
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
@@ -247,6 +249,22 @@ def test_a_full_disk_stops_writing_with_the_systems_own_error(tmp_path: Path) ->
             write(tmp_path, *parameters(2000, 50), FACTS)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_after_an_error_no_other_file_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_pieces(monkeypatch)
+    monkeypatch.setattr(embedding_writer, "WRITERS", 1)
+    begun: list[Path] = []
+
+    def fail(path: Path, *others: object) -> None:
+        begun.append(path)
+        time.sleep(0.1)  # in which what waits for the first file comes to know of its end
+        raise OSError("no more room")
+
+    monkeypatch.setattr(embedding_writer, "_write_file", fail)
+    with pytest.raises(OSError, match="no more room"):
+        write(tmp_path, *parameters(2000, 50), FACTS)
+    assert len(begun) <= 2, "of 20 and more files"
 
 
 def test_a_reader_that_goes_on_while_runs_are_published_never_mixes_two(
