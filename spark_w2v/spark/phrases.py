@@ -24,7 +24,7 @@ from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.vocabulary import count_words
-from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.encoding import Vocabulary, together
 from spark_w2v.text.messages import counted, refuse
 from spark_w2v.text.phrases import (
     PHRASES,
@@ -234,7 +234,7 @@ def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int) -> Batches:
     """COUNTS of some SEGMENTS."""
     waiting: list[tuple[Int64Array, Int64Array | None]] = []
     waits = 0
-    for batch in batches:
+    for batch in together(batches, len(vocabulary)):
         spellings = batch.column("words")
         found = pc.index_in(spellings.flatten().cast(vocabulary.words.type), value_set=vocabulary.words)
         id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)

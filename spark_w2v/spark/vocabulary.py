@@ -18,7 +18,7 @@ from pyspark.sql import Observation
 from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of
+from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
 from spark_w2v.text.messages import some
 from spark_w2v.text.weights import BITS, UNITS
 from spark_w2v.types import Int64Array
@@ -171,9 +171,6 @@ def counters(segments: "DataFrame") -> dict[str, int]:
 def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     """SEGMENTS in word ids: ENCODED. Lazy; as many partitions as the segments.
 
-    Finding them takes one hash table of the vocabulary for each batch of 64 MB, so some
-    9 million words.
-
     Args:
         words: of a Vocabulary; needed for as long as the result may be computed.
     """
@@ -206,4 +203,4 @@ def contexts_of_sentences(encoded: "DataFrame", kept: float, most: int) -> float
 def _encode_with(
     words: Callable[[], pa.Array],
 ) -> Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]:
-    return lambda batches: (encode_batch(batch, words()) for batch in batches)
+    return lambda batches: (encode_batch(batch, words()) for batch in together(batches, len(words())))

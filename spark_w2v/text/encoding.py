@@ -13,6 +13,10 @@ from spark_w2v.text.messages import refuse
 from spark_w2v.text.weights import UNITS
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
+# A hash table of a million words takes 0.2 s, as long as a million look-ups. Batches with an eighth as many words as
+# the vocabulary are looked up one by one, smaller ones together, up to TOGETHER bytes.
+LOOKED_UP, TOGETHER = 8, 32 << 20
+
 # Arrow's types of whole numbers, by what Spark calls them.
 ID_TYPES = {"tinyint": pa.int8(), "smallint": pa.int16(), "int": pa.int32(), "bigint": pa.int64()}
 
@@ -55,6 +59,29 @@ def ids_of(words: pa.Array, id_type: str) -> pa.Array:
             f'vocabulary.keep_missing: the word "{found[1] if found else ""}" of the earlier run is not a number of '
             f"the column's type, {id_type}; leave keep_missing out, or read the column as strings."
         )
+
+
+def together(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches of SEGMENTS together, so that looking up their words is worth a hash table of the vocabulary.
+
+    Args:
+        words: of the vocabulary.
+    """
+    waiting: list[pa.RecordBatch] = []
+    distinct = size = 0
+    for batch in batches:
+        waiting.append(batch)
+        distinct += len(batch.column("words").flatten())
+        size += batch.nbytes
+        if LOOKED_UP * distinct >= words or size >= TOGETHER:
+            yield _joint(waiting)
+            waiting, distinct, size = [], 0, 0
+    if waiting:
+        yield _joint(waiting)
+
+
+def _joint(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
+    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
 
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
