@@ -116,8 +116,8 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
     codec = PairCodec.of(blocks)
-    center, context = np.empty((2, corpus.counts.size, w.dimensions), np.float32)
-    initialise(center, context, w.seed, np.argsort(blocks.order).astype(np.int32))
+    center, context = np.zeros((2, corpus.counts.size, w.dimensions), np.float32)
+    initialise(center, w.seed, np.argsort(blocks.order).astype(np.int32))
     words = trained = rounds = 0
     of_block = np.zeros(w.blocks, np.int64)
     draw_seconds = kernel_seconds = 0.0

@@ -121,8 +121,8 @@ def prepare(corpus: Corpus, count: int) -> Work:
 def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
     """Seconds of one epoch in the kernel alone."""
     t = Config().training
-    center, context = np.empty((2, work.blocks.order.size, DIMENSIONS), np.float32)
-    initialise(center, context, 1, np.argsort(work.blocks.order).astype(np.int32))
+    center, context = np.zeros((2, work.blocks.order.size, DIMENSIONS), np.float32)
+    initialise(center, 1, np.argsort(work.blocks.order).astype(np.int32))
     seconds = 0.0
     for i, j, bucket in work.buckets:
         step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
@@ -144,8 +144,8 @@ def bucket_nanoseconds(count: int, size: int) -> float:
     blocks = assign_blocks(load, count)
     of, codec = blocks.of, PairCodec.of(blocks)
     load, noise = load[blocks.order], noise_distribution(counts, 0.75)[blocks.order]
-    center, context = np.empty((2, VOCABULARY, DIMENSIONS), np.float32)
-    initialise(center, context, 1)
+    center, context = np.zeros((2, VOCABULARY, DIMENSIONS), np.float32)
+    initialise(center, 1)
     context += center[::-1]
     step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
     noises = [BlockNoise.of(of(noise, j), DIMENSIONS) for j in range(count)]

@@ -132,14 +132,14 @@ def _assign_equal(weight: int, words: int, loads: Int64Array, room: Int64Array) 
     return assigned
 
 
-def initialise(center: Float32Array, context: Float32Array, seed: int, places: Int32Array | None = None) -> None:
-    """Fill center rows uniformly in [-1/2D, 1/2D) and context rows with zeros, as in word2vec.c.
+def initialise(center: Float32Array, seed: int, places: Int32Array | None = None) -> None:
+    """Fill center rows uniformly in [-1/2D, 1/2D), as in word2vec.c. Context rows begin as zeros.
 
     A row depends only on the seed, the word id and D. CHUNK numbers of one sequence are drawn at a time, so that no
     array as large as a matrix is made.
 
     Args:
-        center, context: (V, D), written to.
+        center: (V, D), written to.
         places: (V,) row of each word; None where rows are in the order of word ids.
     """
     words, dimensions = center.shape
@@ -151,7 +151,6 @@ def initialise(center: Float32Array, context: Float32Array, seed: int, places: I
         rows -= np.float32(0.5)
         rows /= np.float32(dimensions)
         center[slice(start, stop) if places is None else places[start:stop]] = rows
-    context[:] = 0
 
 
 def divergence(rows: Float32Array) -> str | None:

@@ -106,7 +106,7 @@ class Training:
         self._trained_before = np.zeros(self.counts.size, np.int64)
         self._most_given = 0.0  # largest loss of an epoch of a run with given vectors
         parameters = self._create("initial")
-        initialise(parameters.center, parameters.context, s.seed, self._places)
+        initialise(parameters.center, s.seed, self._places)
         self.state = State(parameters)
 
     @property

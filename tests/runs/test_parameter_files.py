@@ -126,7 +126,7 @@ def begin(resume):
 
 with begin(False) as run:
     made = ParameterFiles.create(run.parameters_folder / ".initial.unfinished", words, dimensions)
-    initialise(made.center, made.context, 1, places)
+    initialise(made.center, 1, places)
     run.save_checkpoint({"epoch": 1}, made)
     if len(sys.argv) > 2:  # the test itself is tested
         held = made.center[:] + 0
@@ -134,7 +134,7 @@ with begin(True) as run:
     position, parameters = run.load_checkpoint()
     vectors = ByWord(parameters.center, places), ByWord(parameters.context, places)
     run.publish(lambda directory: embedding_writer.write(directory, strings, counts, *vectors, {}), {})
-earlier = warm_start.read(output, dimensions)
+earlier = warm_start.read(str(output), dimensions)
 made = ParameterFiles.create(Path(sys.argv[1]) / "next", words, dimensions)
 for ids, center, context in warm_start.begin(earlier, vocabulary).rows:
     made.center[places[ids]], made.context[places[ids]] = center, context

@@ -331,8 +331,8 @@ def test_words_that_share_contexts_end_up_closer_than_words_that_do_not() -> Non
     counts = np.bincount(ids, minlength=words).astype(np.int64)
     blocks = assign_blocks(counts.astype(np.float64), 1)
     sampler = PairSampler(np.ones(words, np.float32), 3, 1, 0.0, blocks)
-    center_rows, context_rows = np.empty((2, words, 16), np.float32)
-    initialise(center_rows, context_rows, 1)
+    center_rows, context_rows = np.zeros((2, words, 16), np.float32)
+    initialise(center_rows, 1)
     noise = BlockNoise.of(noise_distribution(counts, 0.75)[blocks.order], 16)
     losses = []
     for epoch in range(epochs):

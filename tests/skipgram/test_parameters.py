@@ -153,16 +153,15 @@ def test_equal_copies_in_one_order_average_to_the_same_bits() -> None:
 
 
 def initial(words: int, dimensions: int, seed: int, places: Any = None) -> Any:
-    """(2, V, D): both matrices, of which nothing is left as it was."""
-    matrices = np.full((2, words, dimensions), np.nan, np.float32)
-    initialise(matrices[0], matrices[1], seed, places)
-    return matrices
+    """(V, D): center rows, of which nothing is left as it was."""
+    center = np.full((words, dimensions), np.nan, np.float32)
+    initialise(center, seed, places)
+    return center
 
 
-def test_center_rows_start_small_and_uniform_and_context_rows_at_zero() -> None:
+def test_center_rows_start_small_and_uniform() -> None:
     words, dimensions = 2000, 50
-    center, context = initial(words, dimensions, 1)
-    assert not context.any()
+    center = initial(words, dimensions, 1)
     limit = 1 / (2 * dimensions)
     assert center.min() >= -limit
     assert center.max() <= limit
@@ -173,8 +172,8 @@ def test_center_rows_start_small_and_uniform_and_context_rows_at_zero() -> None:
 
 
 def test_the_seed_decides_where_learning_starts() -> None:
-    assert np.array_equal(initial(20, 3, 1)[0], initial(20, 3, 1)[0])
-    assert not np.array_equal(initial(20, 3, 1)[0], initial(20, 3, 2)[0])
+    assert np.array_equal(initial(20, 3, 1), initial(20, 3, 1))
+    assert not np.array_equal(initial(20, 3, 1), initial(20, 3, 2))
 
 
 @pytest.mark.parametrize("chunk", [1, 9, 21, 1000])  # 1: less than a row; 9, 21: odd, of numbers made two at a time
@@ -184,18 +183,18 @@ def test_an_initial_row_depends_on_seed_and_word_and_dimensions_alone(
     plain = (np.random.default_rng([1, INITIAL]).random((50, 3), np.float32) - np.float32(0.5)) / np.float32(3)
     monkeypatch.setattr(parameters, "CHUNK", chunk)
     for words in (20, 50):
-        assert np.array_equal(initial(words, 3, 1)[0], plain[:words])
+        assert np.array_equal(initial(words, 3, 1), plain[:words])
     places = np.random.default_rng(2).permutation(50).astype(np.int32)
-    assert np.array_equal(initial(50, 3, 1, places)[0][places], plain)
+    assert np.array_equal(initial(50, 3, 1, places)[places], plain)
 
 
 def test_nothing_of_the_size_of_a_matrix_is_made_to_fill_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "CHUNK", 1 << 12)
-    center, context = np.empty((2, 10_000, 50), np.float32)
+    center = np.empty((10_000, 50), np.float32)
     places = np.arange(10_000, dtype=np.int32)[::-1].copy()
     tracemalloc.start()
     try:
-        initialise(center, context, 1, places)
+        initialise(center, 1, places)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

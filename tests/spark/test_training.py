@@ -76,9 +76,9 @@ def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run:
     training, progress = run
     blocks, sampler, run_spec = training.blocks, training._run_spec.sampler, training._run_spec
     codec, count, s = PairCodec.of(training.blocks), training.blocks.count, SETTINGS
-    center, context = np.empty((2, WORDS, s.dimensions), np.float32)
+    center, context = np.zeros((2, WORDS, s.dimensions), np.float32)
     places = np.argsort(blocks.order).astype(np.int32)
-    initialise(center, context, s.seed, places)
+    initialise(center, s.seed, places)
     for epoch in range(s.epochs):
         edges = epoch_edges(epoch, count, training.settings.slices, training._pairs)
         ring = Ring.draw(count, edges.size - 1, generator(s.seed, RING, epoch))
