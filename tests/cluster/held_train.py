@@ -54,42 +54,38 @@ def wait_here(directory: str, moment: str, number: int, **facts: Any) -> None:
 # Tasks. What is defined in __main__ is pickled whole, so executors need no copy of this file.
 
 
-def hold_tasks(module: Any, name: str, moment: str) -> None:
-    """Make the tasks that a function makes wait, where its n-th call is one of the stops."""
-    make, calls = getattr(module, name), itertools.count(1)
-    directory = HELD_AT["directory"]
-
-    def make_held(*arguments: Any) -> Callable[..., Any]:
-        task, number = make(*arguments), next(calls)
-
-        def held(*rows: Any) -> Iterator[Any]:
-            results = iter(task(*rows))
-            first = list(itertools.islice(results, 1))
-            context = TaskContext.get()
-            assert context is not None
-            wait_here(directory, moment, number, stage=context.stageId(), task=context.taskAttemptId())
-            yield from first
-            yield from results
-
-        return held if [moment, number] in HELD_AT["stops"] else task
-
-    setattr(module, name, make_held)
-
-
-def hold_drawing(draw: Callable[..., Iterator[Any]], number: int) -> Callable[..., Iterator[Any]]:
-    """The drawing of pairs of the number-th attempt at an epoch."""
+def hold(task: Callable[..., Iterator[Any]], moment: str, number: int) -> Callable[..., Iterator[Any]]:
+    """A function of a task, which waits after its first result where it is one of the stops."""
     directory = HELD_AT["directory"]
 
     def held(*arguments: Any) -> Iterator[Any]:
-        records = draw(*arguments)
-        first = list(itertools.islice(records, 1))
+        results = iter(task(*arguments))
+        first = list(itertools.islice(results, 1))
         context = TaskContext.get()
         assert context is not None
-        wait_here(directory, "pairs", number, stage=context.stageId(), task=context.taskAttemptId())
+        wait_here(directory, moment, number, stage=context.stageId(), task=context.taskAttemptId())
         yield from first
-        yield from records
+        yield from results
 
-    return held if ["pairs", number] in HELD_AT["stops"] else draw
+    return held if [moment, number] in HELD_AT["stops"] else task
+
+
+def hold_tasks(module: Any, name: str, moment: str) -> None:
+    """Make the tasks that a function makes wait, where its n-th call is one of the stops."""
+    make, calls = getattr(module, name), itertools.count(1)
+    setattr(module, name, lambda *arguments: hold(make(*arguments), moment, next(calls)))
+
+
+def hold_reading() -> None:
+    """Make the tasks that cut lines in segments wait, where the n-th corpus is one of the stops."""
+    module: Any = corpus
+    make, cut, calls = module._cut, module.cut, itertools.count(1)
+
+    def make_held(*arguments: Any) -> Any:
+        module.cut = hold(cut, "reading", next(calls))
+        return make(*arguments)
+
+    module._cut = make_held
 
 
 def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[..., Iterator[Any]]:
@@ -147,7 +143,7 @@ def hold_epochs() -> None:
             before = rounds if epochs else -spec.exchange.first
             rounds = before + ring.rounds
             epochs.append(spec.epoch)
-        module.draw_records = hold_drawing(draw, next(attempts))
+        module.draw_records = hold(draw, "pairs", next(attempts))
         module.train_with = lambda *arguments: hold_training(train_with(*arguments), before)
         return frame(self, spec, *more)
 
@@ -250,7 +246,7 @@ def flushed_table(writer: Any) -> str:
 
 
 if __name__ == "__main__":
-    hold_tasks(corpus, "_cut_with", "reading")
+    hold_reading()
     hold_tasks(vocabulary, "_encode_with", "vocabulary")
     hold_tasks(replicas, "_replica_task", "round")
     hold_epochs()
