@@ -105,8 +105,9 @@ def submit(
 
 def test_executors_do_not_find_the_package_unless_it_is_shipped(submit: Callable[..., Submission]) -> None:
     run = submit("blocks", [], executors=1, ships_package=False)
-    assert run.finish() == 1, run.printed
-    assert "ModuleNotFoundError: No module named 'spark_w2v'" in run.printed
+    assert run.finish() == 2, run.printed
+    assert "train.py: the Python of Spark's workers has no spark_w2v" in run.printed
+    assert "ship the packages to the executors" in run.printed
 
 
 # Harm. Each function waits for a stop, with all executors in the middle of a task, does its harm there, and returns
