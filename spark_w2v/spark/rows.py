@@ -14,6 +14,7 @@ from pyspark import TaskContext
 
 from spark_w2v.spark import columns
 from spark_w2v.spark.local_disk import local_directory
+from spark_w2v.spark.session import shuffled_without_limit_of_bytes
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.event_order import Batches, pack_rows, sorted_rows
 from spark_w2v.text.events import join_rows
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 # Words of a bucket. Part of a segment's identity, as SEGMENT_WORDS is.
 BUCKET_WORDS = 10 * SEGMENT_WORDS
 BUCKET_EVENTS = 2 * SEGMENT_WORDS  # rows of one word each, which are sorted in memory where they are so few
+SHORT_WORD = 200  # characters; of such words 20,000 rows have 16 MB at most
 WORD_CHARACTERS = 6  # about, of a word of text and the space after it
 
 
@@ -80,6 +82,12 @@ def sentences_in_order(
     return OrderedLines(lines.sortWithinPartitions(*order), buckets, lambda batches: batches)
 
 
+def _shortened(word: "Column", longest: int) -> "Column":
+    """Words, those that are too long without what follows; they are counted and nobody sees them."""
+    too_long = F.octet_length(word) > 4 * longest  # a character has 4 bytes at most
+    return F.when(too_long, F.substring(word, 1, longest + 1)).otherwise(word)
+
+
 def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> OrderedLines:
     """LINES of rows that hold a word each: a line is all words of a group.
 
@@ -111,18 +119,28 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         reason = columns.with_reason_of_weight(reason, units)
         of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
     buckets = max(1, -(-rows.count() // BUCKET_EVENTS))
+    are_short = not any(isinstance(order.kind, T.StringType | T.BinaryType) for order in orders)
+    words = word.value
+    if not isinstance(word.kind, T.IntegralType):
+        are_short = are_short and c.max_word_length <= SHORT_WORD
+        text = words.cast("string")
+        # As bytes, because Arrow's writer of strings makes an object of each.
+        words = (_shortened(text, c.max_word_length) if are_short else text).cast("binary")
     # Handing rows to Python takes most of the time, a sixth of it for each column, so a row has no more than it needs.
     # A hash of 64 bits tells groups apart: of a hundred million, the odds that two are taken for one are 1 to 4,000.
     kept = rows.select(
         F.when(reason == NO_REASON, F.xxhash64(*(group.value for group in groups))).alias("group"),
         *columns.aliases(orders, "order"),
-        (word.value if isinstance(word.kind, T.IntegralType) else word.value.cast("string")).alias("word"),
+        words.alias("word"),
         *([reason.cast("byte").alias("reason")] if has_other_reasons else []),
         *of_row,
     )
     # Rows of a group that are equal in all of these make the same sentence in any order.
     keys = ["group", *(f"order{number}" for number in range(len(orders))), "word"]
     records = kept.mapInArrow(lambda batches: pack_rows(batches, buckets), "bucket int, rows binary")
+    records = records.repartitionById(buckets, F.col("bucket"))
+    if are_short:
+        records = shuffled_without_limit_of_bytes(records)
     longest = c.max_sentence_words
 
     def lines(records: Batches) -> Batches:
@@ -130,4 +148,4 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         assert context is not None, "a task runs it"
         return join_rows(sorted_rows(records, keys, local_directory(context.partitionId())), longest, buckets)
 
-    return OrderedLines(records.repartitionById(buckets, F.col("bucket")), buckets, lines)
+    return OrderedLines(records, buckets, lines)

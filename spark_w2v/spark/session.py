@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,9 @@ log = logging.getLogger("spark_w2v")
 SPLIT_BYTES = 16 << 20
 
 SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
+
+# Rows that reach Python at a time, unless they have more bytes than MOST_BYTES says.
+BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
@@ -68,8 +71,8 @@ def _rely_on(session: "SparkSession") -> None:
     session.conf.set("spark.sql.inMemoryColumnarStorage.batchSize", 10_000)
     session.conf.set("spark.sql.parquet.columnarReaderBatchSize", 4096)
     # Memory of a worker: some ten times a batch.
-    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 20_000)
-    session.conf.set("spark.sql.execution.arrow.maxBytesPerBatch", 8 << 20)
+    session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH_ROWS)
+    session.conf.set(MOST_BYTES, 8 << 20)
 
 
 def own_session(spark: "SparkSession") -> "SparkSession":
@@ -90,6 +93,29 @@ def in_own_session(rows: "DataFrame") -> "DataFrame":
     plan = rows._jdf.queryExecution().analyzed()
     assert session._jvm is not None, "a session has its JVM"
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
+
+
+def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
+    """Rows that were shuffled, now, in a job in which rows reach Python BATCH_ROWS at a time, however long they are.
+
+    Spark adds up the bytes of a batch anew for each row, which took a quarter of the time of reading events. What is
+    made of the result has the limit, also where lost files of the shuffle are made again.
+
+    Args:
+        rows: of a shuffle, in a session of our own; what Python reads before it is short.
+    """
+    from pyspark.sql import DataFrame
+
+    session = rows.sparkSession
+    # A job of a query has the settings of its session in these properties, and a plain one has none.
+    settings = {key: value for key, value in session.conf.getAll.items() if key.startswith("spark.")}
+    settings[MOST_BYTES] = str(2**31 - 1)  # Spark does not look
+    with restored_properties(session.sparkContext, settings):
+        for key, value in settings.items():
+            session.sparkContext.setLocalProperty(key, value)
+        shuffled = rows._jdf.queryExecution().toRdd()  # which shuffles already, where Spark plans adaptively
+        shuffled.count()
+    return DataFrame(session._jsparkSession.internalCreateDataFrame(shuffled, rows._jdf.schema(), False), session)
 
 
 # What Spark is to do where the user says nothing.
@@ -175,12 +201,16 @@ def _start_worker(session: SparkSession) -> None:
 
 
 @contextlib.contextmanager
-def own_job_group(context: "SparkContext") -> Iterator[None]:
-    """Restore the caller's job group: training names its own jobs."""
-    keys = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterator[None]:
+    """Restore what the caller set of the properties of the jobs that this thread starts."""
     before = [(key, context.getLocalProperty(key)) for key in keys]
     try:
         yield
     finally:
         for key, value in before:
             context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+
+
+def own_job_group(context: "SparkContext") -> contextlib.AbstractContextManager[None]:
+    """Restore the caller's job group: training names its own jobs."""
+    return restored_properties(context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"))

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from spark_w2v.text.arrow_arrays import booleans, cast
+from spark_w2v.text.arrow_arrays import booleans
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.event_order import groups_of
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
@@ -70,7 +70,7 @@ def _lines(rows: pa.RecordBatch, starts: Int64Array, buckets: int) -> pa.RecordB
     reason = _reasons(rows)[starts].astype(np.int32)
     offsets = np.append(starts, len(rows)).astype(np.int32)
     words = rows.column("word")
-    words = words.cast(pa.string()) if pa.types.is_integer(words.type) else cast(words, pa.string())
+    words = words.cast(pa.string()) if pa.types.is_integer(words.type) else words.view(pa.string())
     columns = {
         "path_hash": pa.array(groups_of(rows)[starts] % buckets),
         "start": pa.array(np.zeros(len(starts), np.int64)),

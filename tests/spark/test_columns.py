@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
 from spark_w2v.errors import ConfigError
-from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
 from tests.support.segments import sentences, weighted_sentences
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pyspark.sql import DataFrame, SparkSession
 
 ROWS = [
@@ -289,6 +292,49 @@ def test_words_of_events_may_be_decimals_without_digits_after_the_point(spark: "
     frame = events_of(spark).selectExpr("s", "t", "cast(item as decimal(20, 0)) as item")
     found = sentences(corpus.read_text_frame(frame, settings(**OF_EVENTS)))
     assert sorted(found) == ["11 9 100 10", "12 13", "8"]
+
+
+@pytest.mark.parametrize("time", ["int", "string"])
+def test_words_of_events_that_are_too_long_are_skipped_and_counted(spark: "SparkSession", time: str) -> None:
+    words = ["a" * 50, "a" * 51, "é" * 50, "é" * 51, "𝛂" * 50, "𝛂" * 51, "x" * 5000, "b"]
+    frame = events_of(spark, [(1, n, word) for n, word in enumerate(words)], "s int, t int, item string")
+    frame = frame.selectExpr("s", f"cast(t as {time}) as t", "item")
+    segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, max_word_length=50))
+    assert sentences(segments) == [" ".join([*words[:6:2], "b"])]
+    assert counted(segments) == {"long_words": 4}
+
+
+def test_a_file_of_events_that_is_damaged_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    numbers = pa.array(np.random.default_rng(1).integers(0, 1 << 40, 5000))
+    pq.write_table(pa.table({"s": numbers, "t": numbers, "item": numbers}), path)
+    content = bytearray(path.read_bytes())
+    content[4:40_000] = b"\xff" * 39_996
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"events\.parquet"):
+        read(spark, tmp_path, **OF_EVENTS)
+
+
+def test_batches_of_short_events_have_no_limit_of_bytes_and_others_have(spark: "SparkSession") -> None:
+    context = spark.sparkContext
+    limit = "spark.sql.execution.arrow.maxBytesPerBatch"
+    context.setLocalProperty(limit, "7")
+    try:
+        found = session.own_session(spark).range(30, numPartitions=1)
+        # A row is longer than the limit, so that each is a batch.
+        found.sparkSession.conf.set(limit, 1)
+        sizes = found.mapInArrow(sizes_of, "size int")
+        short = session.shuffled_without_limit_of_bytes(sizes.repartition(1))
+        assert [row["size"] for row in short.collect()] == [30]
+        assert len(sizes.collect()) == len(short.mapInArrow(sizes_of, "size int").collect()) * 30 == 30
+        assert context.getLocalProperty(limit) == "7"
+    finally:
+        context.setLocalProperty(limit, None)  # type: ignore[arg-type]
+
+
+def sizes_of(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"size": pa.array([len(batch)], pa.int32())})
 
 
 def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "SparkSession") -> None:
