@@ -1,0 +1,190 @@
+"""Events in files and tables: rows of a word each, in sentences by their groups and order."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from spark_w2v.errors import ConfigError
+from spark_w2v.spark import corpus, session, vocabulary
+from spark_w2v.spark.tables import id_type_of
+from tests.spark.test_columns import counted, read, settings
+from tests.support.segments import sentences, weighted_sentences
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pyspark.sql import DataFrame, SparkSession
+
+EVENTS = [
+    (1, 3, 10), (1, 1, 11), (2, 1, 12), (1, 1, 9), (None, 1, 7), (2, 0, None), (2, 5, 13), (3, 1, 8), (1, 2, 100),
+]  # fmt: skip
+OF_EVENTS = {"format": "parquet", "column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+
+
+def events_of(
+    spark: "SparkSession", rows: list[tuple[Any, ...]] = EVENTS, schema: str = "s int, t int, item bigint"
+) -> Any:
+    return spark.createDataFrame(rows, schema)
+
+
+def digest(segments: "DataFrame") -> str:
+    rows = sorted(tuple(row) for row in segments.select("file", "start", "segment", "words", "codes").collect())
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
+
+
+def test_rows_of_a_group_are_a_sentence_in_their_order_ties_by_the_word(spark: "SparkSession") -> None:
+    segments = corpus.read_text_frame(events_of(spark), settings(**OF_EVENTS))
+    assert sorted(sentences(segments)) == ["12 13", "8", "9 11 100 10"]
+    assert counted(segments) == {"missing_lines": 1, "null_words": 1}
+    assert id_type_of(segments) == "bigint"
+
+
+def test_the_order_and_the_partitions_of_the_rows_change_nothing(spark: "SparkSession") -> None:
+    rng = np.random.default_rng(1)
+    rows = [(int(s), int(t), int(i)) for s, t, i in rng.integers(0, 50, (3000, 3))]
+    found = set()
+    for number, seed in enumerate((1, 2, 3)):
+        mixed = [rows[k] for k in np.random.default_rng(seed).permutation(len(rows))]
+        frame = events_of(spark, mixed).repartition(1 + 3 * number)
+        found.add(digest(corpus.read_text_frame(frame, settings(**OF_EVENTS))))
+    assert len(found) == 1
+
+
+def test_events_are_the_sentences_of_the_same_sessions_as_arrays(spark: "SparkSession") -> None:
+    rng = np.random.default_rng(2)
+    rows = [(int(s), number, int(i)) for number, (s, i) in enumerate(rng.integers(0, 40, (2000, 2)))]
+    frame = events_of(spark, rows)
+    grouped = corpus.read_text_frame(frame, settings(**OF_EVENTS, max_sentence_words=7))
+    arrays = frame.groupBy("s").agg({"item": "collect_list"}).toDF("s", "item")
+    one = corpus.read_text_frame(
+        arrays, settings(format="parquet", column="item", tokenizer="none", max_sentence_words=7)
+    )
+    assert sorted(sentences(grouped)) == sorted(sentences(one))
+    assert vocabulary.counters(grouped) == vocabulary.counters(one)
+
+
+def test_words_of_events_may_be_decimals_without_digits_after_the_point(spark: "SparkSession") -> None:
+    frame = events_of(spark).selectExpr("s", "t", "cast(item as decimal(20, 0)) as item")
+    found = sentences(corpus.read_text_frame(frame, settings(**OF_EVENTS)))
+    assert sorted(found) == ["11 9 100 10", "12 13", "8"]
+
+
+@pytest.mark.parametrize("time", ["int", "string"])
+def test_words_of_events_that_are_too_long_are_skipped_and_counted(spark: "SparkSession", time: str) -> None:
+    words = ["a" * 50, "a" * 51, "é" * 50, "é" * 51, "𝛂" * 50, "𝛂" * 51, "x" * 5000, "b"]
+    frame = events_of(spark, [(1, n, word) for n, word in enumerate(words)], "s int, t int, item string")
+    frame = frame.selectExpr("s", f"cast(t as {time}) as t", "item")
+    segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, max_word_length=50))
+    assert sentences(segments) == [" ".join([*words[:6:2], "b"])]
+    assert counted(segments) == {"long_words": 4}
+
+
+def test_a_file_of_events_that_is_damaged_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    path = tmp_path / "events.parquet"
+    numbers = pa.array(np.random.default_rng(1).integers(0, 1 << 40, 5000))
+    pq.write_table(pa.table({"s": numbers, "t": numbers, "item": numbers}), path)
+    content = bytearray(path.read_bytes())
+    content[4:40_000] = b"\xff" * 39_996
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"events\.parquet"):
+        read(spark, tmp_path, **OF_EVENTS)
+
+
+def test_batches_of_short_events_have_no_limit_of_bytes_and_others_have(spark: "SparkSession") -> None:
+    context = spark.sparkContext
+    limit = "spark.sql.execution.arrow.maxBytesPerBatch"
+    context.setLocalProperty(limit, "7")
+    try:
+        found = session.own_session(spark).range(30, numPartitions=1)
+        # A row is longer than the limit, so that each is a batch.
+        found.sparkSession.conf.set(limit, 1)
+        sizes = found.mapInArrow(sizes_of, "size int")
+        short = session.shuffled_without_limit_of_bytes(sizes.repartition(1))
+        assert [row["size"] for row in short.collect()] == [30]
+        assert len(sizes.collect()) == len(short.mapInArrow(sizes_of, "size int").collect()) * 30 == 30
+        assert context.getLocalProperty(limit) == "7"
+    finally:
+        context.setLocalProperty(limit, None)  # type: ignore[arg-type]
+
+
+def sizes_of(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+    for batch in batches:
+        yield pa.RecordBatch.from_pydict({"size": pa.array([len(batch)], pa.int32())})
+
+
+def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "SparkSession") -> None:
+    rows = [(1, 1, 5), (1, 1, 6), (1, 2, 7), (2, 1, 8)]
+    keys = {**OF_EVENTS, "group_by": "s, t", "order_by": ""}
+    assert sorted(sentences(corpus.read_text_frame(events_of(spark, rows), settings(**keys)))) == ["5 6", "7", "8"]
+    long = [(1, n, n) for n in range(10)]
+    found = corpus.read_text_frame(events_of(spark, long), settings(**OF_EVENTS, max_sentence_words=4))
+    assert sentences(found) == ["0 1 2 3", "4 5 6 7", "8 9"]
+    assert vocabulary.counters(found)["cut_lines"] == 1
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "cast(t as decimal(20, 2))", "cast(t as double)", "if(t = 3, double('NaN'), -t)", "cast(t as string)",
+        "timestamp_micros(t)", "cast(timestamp_micros(t) as timestamp_ntz)", "date_from_unix_date(cast(t as int))",
+        "t % 2 = 0", "nullif(t, 5)", "cast(cast(t as string) as binary)", "make_dt_interval(t)", "-t",
+    ],
+)  # fmt: skip
+def test_events_are_ordered_as_spark_orders_them(spark: "SparkSession", time: str) -> None:
+    rows = [(int(s), int(t), n) for n, (s, t) in enumerate(np.random.default_rng(3).integers(0, 12, (300, 2)))]
+    frame = events_of(spark, rows, "s int, t bigint, item bigint").selectExpr("s", f"{time} as t", "item")
+    found = sentences(corpus.read_text_frame(frame, settings(**OF_EVENTS)))
+    expected: dict[int, list[str]] = {}
+    for row in frame.orderBy("s", "t", "item").collect():
+        expected.setdefault(row["s"], []).append(str(row["item"]))
+    assert sorted(found) == sorted(" ".join(items) for items in expected.values())
+
+
+def test_of_a_group_the_largest_weight_counts(spark: "SparkSession") -> None:
+    rows = [(1, 1, 5, 0.5), (1, 2, 6, 2.0), (2, 1, 7, None), (2, 2, 8, 1.0)]
+    frame = events_of(spark, rows, "s int, t int, item int, w double")
+    segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, weight="w"))
+    assert sorted(weighted_sentences(segments)) == [("5 6", 2.0), ("8", 1.0)]
+    assert counted(segments) == {"bad_weight_lines": 1}
+
+
+def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    (tmp_path / "csv" / "a.csv").write_text("s,t,item\n1,10,007\n1,9,b\n2,1,c\nbad\n,3,x\n")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "a.json").write_text('{"s":1,"t":10,"item":"007"}\n{"s":1,"t":9,"item":"b"}\nbad\n{"t":3}\n')
+    keys = {**OF_EVENTS, "format": "csv"}
+    segments = read(spark, tmp_path / "csv", **keys)
+    assert sorted(sentences(segments)) == ["b 007", "c"]
+    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+    segments = read(spark, tmp_path / "json", **{**keys, "format": "jsonl"})
+    assert sentences(segments) == ["b 007"]
+    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"group_by": "session"}, 'corpus.group_by: the DataFrame has no column "session"; '),
+        ({"order_by": "t,time"}, 'corpus.order_by: the DataFrame has no column "time"; '),
+        ({"order_by": "t, ids"}, 'corpus.order_by: "t, ids" has a column of array<int>, rows are ordered by numbers'),
+        ({"column": "ids"}, 'corpus.column: "ids" is array<int>, with corpus.group_by a row holds one word'),
+    ],
+)
+def test_columns_of_events_that_cannot_be_are_refused(
+    spark: "SparkSession", keys: dict[str, str], sentence: str
+) -> None:
+    frame = events_of(spark, [(1, 1, 5, [1])], "s int, t int, item int, ids array<int>")
+    with pytest.raises(ConfigError) as error:
+        corpus.read_text_frame(frame, settings(**{**OF_EVENTS, **keys}))
+    assert str(error.value).startswith(sentence)
+
+
+def test_a_column_of_single_words_needs_groups(spark: "SparkSession") -> None:
+    with pytest.raises(ConfigError, match=r"give corpus\.group_by, the column of the sentence that a row belongs to"):
+        corpus.read_text_frame(events_of(spark), settings(format="parquet", column="item", tokenizer="none"))
