@@ -230,6 +230,3 @@ def test_a_table_or_view_is_read_by_its_name(spark: "SparkSession") -> None:
         )
     with pytest.raises(ConfigError, match='texts has no column "body"; '):
         corpus.read_tables(spark, ["texts"], settings(format="table", column="body"))
-
-
-# Events
