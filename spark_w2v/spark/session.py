@@ -96,13 +96,14 @@ def in_own_session(rows: "DataFrame") -> "DataFrame":
 
 
 def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
-    """Rows that were shuffled, now, in a job in which rows reach Python BATCH_ROWS at a time, however long they are.
+    """Run the shuffle that `rows` ends with, in a job whose batches for Python are limited by BATCH_ROWS alone.
 
-    Spark adds up the bytes of a batch anew for each row, which took a quarter of the time of reading events. What is
-    made of the result has the limit, also where lost files of the shuffle are made again.
+    To limit bytes, Spark adds up those of the batch again for each row: a fifth of the JVM's time where the rows are
+    events (docs/measurements.md). What reads the result has the limit, and so have tasks that replace lost files of
+    the shuffle.
 
     Args:
-        rows: of a shuffle, in a session of our own; what Python reads before it is short.
+        rows: result of a shuffle, in a session of our own. Rows that reach Python before the shuffle must be short.
     """
     from pyspark.sql import DataFrame
 
