@@ -83,7 +83,7 @@ def sentences_in_order(
 
 
 def _shortened(word: "Column", longest: int) -> "Column":
-    """Words, where those with too many bytes are cut to one character more than `longest`: still too long, so skipped."""
+    """Cut words of more bytes than `longest` characters can have to `longest` + 1, so that they are still too long."""
     too_long = F.octet_length(word) > 4 * longest  # a character has 4 bytes at most
     return F.when(too_long, F.substring(word, 1, longest + 1)).otherwise(word)
 
