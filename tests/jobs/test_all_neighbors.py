@@ -13,7 +13,7 @@ from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.commands import all_neighbors as command
 from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.runs.embedding_writer import write
-from spark_w2v.skipgram.nearest_rows import TILE_QUERIES
+from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
 from spark_w2v.spark import all_neighbors
 from spark_w2v.spark.all_neighbors import nearest_of
 from spark_w2v.spark.memory import Given
@@ -21,12 +21,12 @@ from spark_w2v.spark.memory import Given
 WORDS, DIMENSIONS = 700, 12
 
 
-def made(output: Path, ids: pa.Array | None = None) -> Path:
+def made(output: Path, ids: pa.Array | None = None, count: int = WORDS) -> Path:
     """A finished output of random vectors, one of them zero."""
-    vectors = np.random.default_rng(3).normal(size=(WORDS, DIMENSIONS)).astype(np.float32)
+    vectors = np.random.default_rng(3).normal(size=(count, DIMENSIONS)).astype(np.float32)
     vectors[50] = 0
-    words = pa.array([f"w{n}" for n in range(WORDS)] if ids is None else [str(n) for n in ids.to_pylist()], pa.string())
-    write(output, words, np.arange(WORDS, 0, -1).astype(np.int64), vectors, vectors, {}, ids)
+    words = pa.array([f"w{n}" for n in range(count)] if ids is None else [str(n) for n in ids.to_pylist()], pa.string())
+    write(output, words, np.arange(count, 0, -1).astype(np.int64), vectors, vectors, {}, ids)
     (output / "_SUCCESS").touch()
     return output
 
@@ -60,20 +60,18 @@ def test_every_word_has_its_nearest_in_order(run: Any, output: Path, tmp_path: P
     assert np.allclose(found["cosine"].to_numpy().reshape(WORDS, 5)[regular], cosines[regular], atol=1e-6)
 
 
-def test_neither_tasks_nor_chunks_change_a_bit(
-    run: Any, output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(all_neighbors, "TILE_ROWS", 64)
-    monkeypatch.setattr("spark_w2v.skipgram.nearest_rows.TILE_ROWS", 64)
+def test_neither_tasks_nor_chunks_change_a_bit(run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Chunks of whole tiles, of the size that workers have: what a test patches does not reach them.
+    output = made(tmp_path / "out", count=2 * TILE_ROWS + 100)
     found = []
-    for number, chunk in enumerate((64, 256, 1024)):
-        monkeypatch.setattr(all_neighbors, "CHUNK_BYTES", chunk * 4 * DIMENSIONS)
+    for number, chunk in enumerate((1, 2, 3)):
+        monkeypatch.setattr(all_neighbors, "CHUNK_BYTES", chunk * TILE_ROWS * 4 * DIMENSIONS)
         assert run(output, "--to", tmp_path / str(number), "--top", 7) == 0
         found.append(rows_of(tmp_path / str(number)))
     assert found[0] == found[1] == found[2]
     monkeypatch.setattr(all_neighbors, "TASK_WORDS", TILE_QUERIES)
     assert run(output, "--to", tmp_path / "tasks", "--top", 7) == 0
-    assert len(list((tmp_path / "tasks").glob("part-*"))) == 2
+    assert len(list((tmp_path / "tasks").glob("part-*"))) == 17
     assert rows_of(tmp_path / "tasks") == found[0]
 
 
