@@ -28,7 +28,7 @@ from spark_w2v.spark.session import start_session
 
 EVENTS, SESSIONS, ITEMS = 5_000_000, 200_000, 100_000
 FILES = 8
-ROUNDS = 3
+ROUNDS = 7
 ROWS: dict[str, Any] = {"format": "parquet", "column": "item", "tokenizer": "none"}
 GROUPED: dict[str, Any] = {**ROWS, "group_by": "session", "order_by": "at"}
 

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.logger import PySparkLogger
@@ -115,8 +115,19 @@ def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
         for key, value in settings.items():
             session.sparkContext.setLocalProperty(key, value)
         shuffled = rows._jdf.queryExecution().toRdd()  # which shuffles already, where Spark plans adaptively
-        shuffled.count()
+        _run_shuffles(session.sparkContext, shuffled)
     return DataFrame(session._jsparkSession.internalCreateDataFrame(shuffled, rows._jdf.schema(), False), session)
+
+
+def _run_shuffles(context: "SparkContext", rows: Any) -> None:
+    """Write the shuffles that a Scala RDD begins with. Counting its rows would read them as well."""
+    dependencies = rows.dependencies()
+    for number in range(dependencies.size()):
+        dependency = dependencies.apply(number)
+        if dependency.getClass().getSimpleName() != "ShuffleDependency":
+            _run_shuffles(context, dependency.rdd())
+        elif dependency.rdd().getNumPartitions():
+            context._jsc.sc().submitMapStage(dependency).get()
 
 
 # What Spark is to do where the user says nothing.

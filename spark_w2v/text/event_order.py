@@ -117,8 +117,8 @@ def _order(rows: pa.RecordBatch, keys: list[str]) -> npt.NDArray[np.intp]:
         values = _numbers(rows.column(key).take(pa.array(some)))
         run = np.cumsum(np.append(True, ~same))[at]
         within = _order_in_runs(run, values)
-        order[at] = some[within]
-        same[at[:-1]] &= values[within[1:]] == values[within[:-1]]
+        order[at], values = some[within], values[within]
+        same[at[:-1]] &= values[1:] == values[:-1]
     return order
 
 
@@ -128,9 +128,16 @@ def _order_in_runs(run: Int64Array, values: Int64Array) -> npt.NDArray[np.intp]:
         return np.argsort(values)
     least = int(values.min())
     span = int(values.max()) - least + 1
-    if (int(run[-1]) + 1) * span < 1 << 63:  # one number that sorts as both do, in half of the time
-        return np.argsort(run * span + (values - least))
-    return np.lexsort((values, run))
+    if (int(run[-1]) + 1) * span >= 1 << 63:
+        return np.lexsort((values, run))
+    numbers = run * span + (values - least)  # which sort as both do, in half of the time
+    place = run.size.bit_length()
+    if (int(run[-1]) + 1) * span >= 1 << 63 - place:
+        return np.argsort(numbers)
+    # With its place below it, a number is sorted in a third of the time of its place.
+    numbers = numbers << place | np.arange(run.size)
+    numbers.sort()
+    return numbers & (1 << place) - 1
 
 
 def _numbers(values: pa.Array) -> Int64Array:
