@@ -94,10 +94,10 @@ def draw(
     return pairs, words
 
 
-def cut(pairs: UInt64Array, codec: PairCodec, part: int, center: int, context: int) -> UInt64Array:
-    """The pairs of one bucket, among all of an epoch."""
+def cut(pairs: UInt64Array, codec: PairCodec, part: int, center: int, context: int, count: int = 1) -> UInt64Array:
+    """The pairs of one bucket, or of one center block with `count` context blocks, among all of an epoch."""
     prefix = (part << codec.block | center) << codec.block | context
-    first, last = np.searchsorted(pairs, np.array([prefix, prefix + 1], np.uint64) << np.uint64(2 * codec.row))
+    first, last = np.searchsorted(pairs, np.array([prefix, prefix + count], np.uint64) << np.uint64(2 * codec.row))
     return pairs[first:last]
 
 
@@ -115,6 +115,8 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     sampler = PairSampler(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
+    noise_shares = [float(blocks.of(noise, j).sum()) for j in range(w.blocks)]
+    in_order = load[blocks.order].astype(np.float32)
     codec = PairCodec.of(blocks)
     center, context = np.zeros((2, corpus.counts.size, w.dimensions), np.float32)
     initialise(center, w.seed, np.argsort(blocks.order).astype(np.int32))
@@ -138,10 +140,14 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
                 j = ring.context_of(number, i)
                 begun = time.process_time()
                 bucket = codec.shorten(cut(pairs, codec, sweep, i, j))
+                center_pairs = None
+                if w.blocks > 1:
+                    of_center = cut(pairs, codec, sweep, i, 0, w.blocks).size
+                    center_pairs = kernel.expected_center_pairs(blocks.of(in_order, i), of_center, noise_shares[j])
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
-                walk = kernel.train_pairs(*rows, bucket, codec, noises[j], step, rng)
+                walk = kernel.train_pairs(*rows, bucket, codec, noises[j], step, rng, center_pairs=center_pairs)
                 draw_seconds += drawn - begun
                 kernel_seconds += time.process_time() - drawn
                 trained += walk.pairs

@@ -19,10 +19,12 @@ GROUP = 8  # largest M, used where the centers of a bucket have enough pairs
 WIDTHS = (1, 2, 4, GROUP)
 GROUP_COST = 0.6  # fixed time of a group, in units of the time of one of its M contexts
 SHARING = 32  # S
-# N = 6 M, or 8 M in a block too small for a batch of BATCH pairs: noise words per pair are as many in narrow groups as
-# in wide ones. With 6 M, training on 300 rows diverged at five times the default rate.
-NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK = 6, 8
+# N = 6 M: noise words per pair are as many in narrow groups as in wide ones. N = 8 M in a block too small for BATCH
+# pairs: with 6 M, training on 300 rows diverged at five times the default rate. N = 24 M in a block too small for
+# SMALL_BATCH pairs: its groups are narrow, and with 8 M 128 blocks lost analogies.
+NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK, NOISE_IN_SMALLEST_BLOCK = 6, 8, 24
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
+SMALL_BATCH = 1024
 SMALLEST_BATCH = 64
 CHUNK = 64  # batches prepared at a time, with one learning rate
 FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache
@@ -30,7 +32,7 @@ LEAST_FREQUENT = 64  # rows: with fewer, the groups are too short to gain time
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
 NOISE_BATCHES = 512  # batches for which a task draws noise words; a longer task uses them again, with other pairs
-MOST_NOISE = 4  # largest noise per pair in a part with few pairs and much noise, in multiples of K
+MOST_NOISE = 4  # largest noise per pair, of a part or of a center with few pairs and much noise, in multiples of K
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,9 @@ class BlockNoise:
     @property
     def per_context(self) -> int:
         """N / M."""
-        return NOISE_PER_CONTEXT if self.batch == BATCH else NOISE_IN_SMALL_BLOCK
+        if self.batch == BATCH:
+            return NOISE_PER_CONTEXT
+        return NOISE_IN_SMALL_BLOCK if self.batch >= SMALL_BATCH else NOISE_IN_SMALLEST_BLOCK
 
     @classmethod
     def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_w2v.skipgram.groups import COUNTED, GROUP, BlockNoise, Part, cut_parts, interleave
+from spark_w2v.skipgram.groups import COUNTED, GROUP, MOST_NOISE, BlockNoise, Part, cut_parts, interleave
 from spark_w2v.skipgram.pairs import PairArray, PairCodec
 from spark_w2v.skipgram.scatter import add_rows, add_sums
 from spark_w2v.types import Float32Array
@@ -22,6 +22,8 @@ LOSS_STRIDE, LONGEST_LOSS_STRIDE, LOSSES = 4, 16, 16
 # Largest step of a row in one batch, in mean gradients. The implicit step alone allows 1 / kappa = 10. The most
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
+# Pairs by which the pairs of a center in a bucket are smoothed, where its noise is corrected for them.
+SMOOTHING = np.float32(2.0)
 HALF = np.float32(0.5)
 WHOLE = np.float32(1)
 # (GROUP + 1, GROUP), indexed by the length of a group: 1/2 for the contexts that it has, else 0.
@@ -95,6 +97,38 @@ def step_sizes(
     return sizes
 
 
+def expected_center_pairs(load: Float32Array, pairs: int, noise_share: float) -> Float32Array:
+    """Return the (Rc,) pairs that each center would have with a context block if its contexts were noise words.
+
+    Args:
+        load: (Rc,) expected occurrences of each center, after subsampling.
+        pairs: pairs of these centers with all context blocks in the sweep.
+        noise_share: share of all noise words that are in the context block.
+    """
+    total = float(load.sum(dtype=np.float64)) or 1.0
+    return load * np.float32(pairs * noise_share / total)
+
+
+def noise_amounts(parts: list[Part], centers: int, center_pairs: Float32Array | None) -> Float32Array:
+    """Return the (Rc,) noise of a pair of each center, in multiples of what its part has.
+
+    With one context block, a center learns log P(context | center) / q(context). Noise words of its pairs' own blocks
+    alone would have it learn that within each block, apart from all others, and forget how often it is together with
+    the block. So in a bucket it has the noise of the pairs that it is expected to have there, whatever it has.
+
+    Args:
+        centers: Rc.
+        center_pairs: as for train_pairs.
+    """
+    if center_pairs is None:
+        return np.ones(centers, np.float32)
+    found = np.zeros(centers, np.float32)
+    for part in parts:
+        found[part.runs.center] += part.runs.pairs
+    amounts: Float32Array = np.minimum((center_pairs + SMOOTHING) / (found + SMOOTHING), MOST_NOISE)
+    return amounts
+
+
 @np.errstate(over="ignore", invalid="ignore")  # what diverges is told by its loss and its vectors
 def train_pairs(
     center_rows: Float32Array,
@@ -106,6 +140,7 @@ def train_pairs(
     rng: np.random.Generator,
     count_updates: bool = False,
     shares: tuple[Float32Array, Float32Array] | None = None,
+    center_pairs: Float32Array | None = None,
 ) -> TrainStats:
     """Train on every pair once, in place.
 
@@ -120,6 +155,8 @@ def train_pairs(
         noise: of the context rows.
         count_updates: whether to return the updates of each row.
         shares: (Rc,), (Ro,) of the learning rate that each row has; None for the whole rate.
+        center_pairs: (Rc,) pairs that each center would have here if its contexts were noise words, as
+            `expected_center_pairs` returns them; None where the context rows are the whole vocabulary.
     """
     rows, dimensions = context_rows.shape
     if not pairs.size:
@@ -131,7 +168,11 @@ def train_pairs(
     positive_counts = np.bincount(codec.contexts(pairs[:COUNTED]), minlength=rows)
     for begin in range(COUNTED, pairs.size, COUNTED):
         positive_counts += np.bincount(codec.contexts(pairs[begin : begin + COUNTED]), minlength=rows)
-    context_updates: Float32Array = np.float32(params.negatives * pairs.size) * noise.share
+    amounts = noise_amounts(parts, len(center_rows), center_pairs)
+    noise_pairs = float(
+        pairs.size if center_pairs is None else sum(amounts[p.runs.center] @ p.runs.pairs for p in parts)
+    )
+    context_updates: Float32Array = np.float32(params.negatives * noise_pairs) * noise.share
     context_updates += positive_counts
     loss, loss_pairs = 0.0, 0
     most = [min(part.size, -(-len(part.groups) // part.sharing) * part.sharing) for part in parts]
@@ -150,7 +191,9 @@ def train_pairs(
         # n of the implicit step is the expected number of updates of a row in a batch that contains it, so that nothing
         # has to be counted in each batch.
         own = length.astype(np.float32)
-        held: Float32Array = np.float32(1 + part.amount) * (own + part.share * (of_center.astype(np.float32) - own))
+        of_noise = np.take(amounts, center)
+        held: Float32Array = own + part.share * (of_center.astype(np.float32) - own)
+        held *= 1 + np.float32(part.amount) * of_noise
         center_shares, context_shares = (WHOLE, WHOLE) if shares is None else (shares[0][center], shares[1])
         center_rate = step_sizes(held, rate, params.damping, center_shares)
         expected: Float32Array = np.float32(1) + part.share * context_updates
@@ -161,7 +204,7 @@ def train_pairs(
         padded = -(-center.size // sharing) * sharing
         padded_centers, half_weight = np.zeros(padded, np.int32), np.zeros(padded, np.float32)
         padded_centers[: center.size] = center
-        np.multiply(own, -HALF * each, out=half_weight[: center.size])
+        np.multiply(own * of_noise, -HALF * each, out=half_weight[: center.size])
         for a in range(0, center.size, size):
             b = min(a + size, center.size)
             noise_sets = part.noise_of(begin + a, begin + b)
@@ -186,10 +229,10 @@ def train_pairs(
                 half_negative *= HALF
             if (begin + a) // size % stride == 0:
                 some = slice(a, min(a + sharing, b))
-                noise_loss = softplus(2 * half_negative[0]).sum(0, dtype=np.float64)
+                noise_loss = softplus(2 * half_negative[0, :, : b - a]).sum(0, dtype=np.float64)
                 positive_loss = np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64)
                 # It stands for those of the batches that follow.
-                loss += float(stride * twice * (positive_loss - noise_loss @ half_weight[a : a + sharing]))
+                loss += float(stride * twice * (positive_loss + HALF * each * (noise_loss @ own[some])))
                 loss_pairs += stride * int(length[some].sum())
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
@@ -211,6 +254,7 @@ def train_pairs(
         return TrainStats(pairs.size, loss, loss_pairs)
     center_updates, touched = np.zeros(len(center_rows), np.float32), positive_counts > 0
     for part in parts:
-        center_updates[part.runs.center] += np.float32(1 + part.amount) * part.runs.pairs
+        of_runs = 1 + np.float32(part.amount) * amounts[part.runs.center]
+        center_updates[part.runs.center] += of_runs * part.runs.pairs
         touched[part.noise.ravel()] = True
     return TrainStats(pairs.size, loss, loss_pairs, center_updates, context_updates * touched)

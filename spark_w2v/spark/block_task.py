@@ -16,7 +16,7 @@ from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
 from spark_w2v.exchange.task import Bucket, TaskPart
 from spark_w2v.skipgram.groups import BlockNoise
-from spark_w2v.skipgram.kernel import SgdParams, train_pairs
+from spark_w2v.skipgram.kernel import SgdParams, expected_center_pairs, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate
@@ -116,7 +116,8 @@ class _Worker:
         self._run_spec, self._spec, self._part, self._node = run_spec, spec, part, node
         self._blocks = run_spec.sampler.blocks
         self._codec = PairCodec.of(self._blocks, spec.edges.size - 1)
-        self._noise: dict[int, BlockNoise] = {}  # by context block
+        self._noise: dict[int, tuple[BlockNoise, float]] = {}  # by context block, and its share of all noise
+        self._pairs: dict[int, int] = {}  # of each sweep and center block
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -161,19 +162,27 @@ class _Worker:
         number, center, context = bucket.number, bucket.center_block, bucket.context_block
         sweep = number // count
         begun = time.monotonic()
-        pairs = spool.bucket((sweep * len(centers) + center - centers.start) * count + context)
+        first = (sweep * len(centers) + center - centers.start) * count
+        pairs = spool.bucket(first + context)
         if pairs.size:
             pairs = self._codec.sort(pairs, len(bucket.center), len(bucket.context))
         if context not in self._noise:
-            self._noise[context] = BlockNoise.of(self._blocks.of(self._run_spec.noise, context), part.plan.dimensions)
+            words = self._blocks.of(self._run_spec.noise, context)
+            self._noise[context] = BlockNoise.of(words, part.plan.dimensions), float(words.sum())
+        noise, noise_share = self._noise[context]
+        center_pairs = None
+        if count > 1:
+            if first not in self._pairs:
+                self._pairs[first] = spool.count(range(first, first + count))
+            load = self._blocks.of(self._run_spec.load, center)
+            center_pairs = expected_center_pairs(load, self._pairs[first], noise_share)
         ready = time.monotonic()
         params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
         of_row = self._run_spec.rate_shares
         shares = None if of_row is None else (self._blocks.of(of_row, center), self._blocks.of(of_row, context))
-        stats = train_pairs(
-            bucket.center, bucket.context, pairs, self._codec, self._noise[context], params, rng, shares=shares
-        )
+        rows = bucket.center, bucket.context
+        stats = train_pairs(*rows, pairs, self._codec, noise, params, rng, shares=shares, center_pairs=center_pairs)
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in self._node.received.items() if source != DRIVER]

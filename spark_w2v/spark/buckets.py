@@ -50,12 +50,14 @@ class RunSpec:
     Args:
         sampler: draws the pairs.
         noise: (V,) probability of each row as a noise word, in block order.
+        load: (V,) expected occurrences of each row in an epoch, after subsampling, in block order.
         negatives, damping: as in kernel.SgdParams.
         rate_shares: (V,) share of the learning rate that each row has, in block order; None for the whole rate.
     """
 
     sampler: PairSampler
     noise: Float64Array
+    load: Float32Array
     negatives: int
     damping: float
     rate_shares: Float32Array | None = None
@@ -292,15 +294,24 @@ class Spool:
         (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
         self._sources.append(source)
 
-    def bucket(self, number: int) -> PairArray:
-        """Return the pairs of a bucket, in any order: records come out of a shuffle in any order."""
+    def _places_of(self, buckets: range) -> Int64Array:
+        """Return the (runs, strips + 1) places of consecutive buckets, and where the last one ends."""
         runs = len(self._sources)
         if not runs:
-            return np.empty(0, self._dtype)
+            return np.empty((0, 2), np.int64)
         if self._places is None or len(self._places) < runs:
             self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._strips + 1))
-        first, strips = number << self._codec.strip, 1 << self._codec.strip
-        places = self._places[:, first : first + strips + 1]
+        first, end = buckets.start << self._codec.strip, buckets.stop << self._codec.strip
+        return self._places[:, first : end + 1]
+
+    def count(self, buckets: range) -> int:
+        """Return the pairs of consecutive buckets."""
+        places = self._places_of(buckets)
+        return int((places[:, -1] - places[:, 0]).sum())
+
+    def bucket(self, number: int) -> PairArray:
+        """Return the pairs of a bucket, in any order: records come out of a shuffle in any order."""
+        places = self._places_of(range(number, number + 1))
         pairs = np.empty(int((places[:, -1] - places[:, 0]).sum()), self._dtype)
         at = 0
         for begin, end, source in zip(places[:, 0].tolist(), places[:, -1].tolist(), self._sources, strict=True):

@@ -13,7 +13,7 @@ from spark_w2v.exchange.task import Bucket
 from spark_w2v.skipgram.kernel import SgdParams, TrainStats
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import learning_rate
-from spark_w2v.spark import block_task
+from spark_w2v.spark import block_task, buckets
 from spark_w2v.spark.block_task import TaskSpec, own_host
 from spark_w2v.types import Float32Array
 
@@ -37,27 +37,32 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
 
 def train_buckets(
     monkeypatch: pytest.MonkeyPatch, rounds: list[int], rate_shares: Float32Array | None = None, context: int = 0
-) -> list[tuple[SgdParams, set[int], Any]]:
-    """Train buckets without pairs in a task of two blocks; parameters, threads of the BLAS and shares of each call."""
-    seen: list[tuple[SgdParams, set[int], Any]] = []
+) -> list[tuple[SgdParams, set[int], Any, Any]]:
+    """Train buckets without pairs in a task of two blocks.
 
-    def train_pairs(*arguments: Any, shares: Any) -> TrainStats:
+    Returns:
+        Parameters, threads of the BLAS, shares and expected pairs of the centers of each call.
+    """
+    seen: list[tuple[SgdParams, set[int], Any, Any]] = []
+
+    def train_pairs(*arguments: Any, shares: Any, center_pairs: Any) -> TrainStats:
         threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, shares))
+        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, shares, center_pairs))
         return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
 
     monkeypatch.setattr(block_task, "train_pairs", train_pairs)
     plan: Any = SimpleNamespace(
-        sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1), noise=np.full(6, 1 / 6), negatives=2,
-        damping=0.1, rate_shares=rate_shares,
+        sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1), rate_shares=rate_shares,
+        negatives=2, damping=0.1,
+        noise=np.array([0.2, 0.3, 0.1, 0.1, 0.2, 0.1]), load=np.array([4, 3, 1, 6, 1, 1], np.float32),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
     spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0), ("", 0), (0, 0), b"")
     rows = np.zeros((3, 3), np.float32)
-    buckets = [Bucket(number, 0, context, rows, rows.copy()) for number in rounds]
+    waiting = [Bucket(number, 0, context, rows, rows.copy()) for number in rounds]
     part: Any = SimpleNamespace(
         task=0, plan=exchange, changed=threading.Condition(), failure=None, has_ended=True,
-        next_bucket=lambda: buckets.pop(0) if buckets else None, trained=lambda *_: None,
+        next_bucket=lambda: waiting.pop(0) if waiting else None, trained=lambda *_: None,
     )  # fmt: skip
     node: Any = SimpleNamespace(received={}, refused=0)
     with threadpool_limits(2, "blas"):
@@ -73,12 +78,18 @@ def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(mon
 
 
 def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
-    ((_, threads, _),) = train_buckets(monkeypatch, [0])
+    ((_, threads, *_),) = train_buckets(monkeypatch, [0])
     assert threads == {1}
 
 
 def test_the_rows_of_a_bucket_get_their_shares_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    ((*_, shares),) = train_buckets(monkeypatch, [0], np.arange(6, dtype=np.float32), context=1)
+    ((*_, shares, _),) = train_buckets(monkeypatch, [0], np.arange(6, dtype=np.float32), context=1)
     assert [share.tolist() for share in shares] == [[0, 1, 2], [3, 4, 5]]
-    ((*_, shares),) = train_buckets(monkeypatch, [0])
+    ((*_, shares, _),) = train_buckets(monkeypatch, [0])
     assert shares is None
+
+
+def test_pairs_of_a_sweep_are_expected_where_the_noise_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(buckets.Spool, "count", lambda _, some: {range(2): 100, range(4, 6): 200}[some])
+    found = [expected.tolist() for *_, expected in train_buckets(monkeypatch, [0, 1, 2], context=1)]
+    np.testing.assert_allclose(found, [[20, 15, 5], [20, 15, 5], [40, 30, 10]], rtol=1e-6)

@@ -66,7 +66,11 @@ def noise_of(task: Task) -> BlockNoise:
 
 
 def train(
-    task: Task, params: SgdParams, seed: int = 0, shares: tuple[Float32Array, Float32Array] | None = None
+    task: Task,
+    params: SgdParams,
+    seed: int = 0,
+    shares: tuple[Float32Array, Float32Array] | None = None,
+    center_pairs: Float32Array | None = None,
 ) -> tuple[Float32Array, Float32Array, TrainStats]:
     """Train on copies of the rows and return them; the task stays as it is."""
     center_rows, context_rows = task.center_rows.copy(), task.context_rows.copy()
@@ -79,6 +83,7 @@ def train(
         np.random.default_rng(seed),
         count_updates=True,
         shares=shares,
+        center_pairs=center_pairs,
     )
     return center_rows, context_rows, done
 
@@ -92,13 +97,17 @@ class Plain(NamedTuple):
     loss_pairs: int
 
 
-def train_plainly(task: Task, params: SgdParams, seed: int) -> Plain:
+def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float32Array | None = None) -> Plain:
     """Train in the same order, one pair at a time in float64, without damping.
 
     For each batch, rows -= rate * sum of gradients.
 
-    A pair's noise is the N words of its set at weight K / N each.
+    A pair's noise is the N words of its set at weight K / N each, in multiples of what its center is to have.
     """
+    pairs_of = np.bincount(task.centers, minlength=len(task.center_rows))
+    smooth = 2.0
+    wanted = pairs_of if center_pairs is None else center_pairs.astype(np.float64)
+    multiples = np.minimum((wanted + smooth) / (pairs_of + smooth), 4)
     rng = np.random.default_rng(seed)
     parts = cut_parts(
         *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), params.negatives, rng
@@ -119,8 +128,9 @@ def train_plainly(task: Task, params: SgdParams, seed: int) -> Plain:
                     with_noise = negative_sampling_loss_and_gradient(
                         center_rows[center], context, context_rows, noise_words
                     )
-                    center_sum[center] += alone[1] + part.each * (with_noise[1] - alone[1])
-                    context_sum += alone[2] + part.each * (with_noise[2] - alone[2])
+                    weight = part.each * multiples[center]
+                    center_sum[center] += alone[1] + weight * (with_noise[1] - alone[1])
+                    context_sum += alone[2] + weight * (with_noise[2] - alone[2])
                     stride = kernel.loss_stride(part)
                     if number % stride == 0 and place - first < part.sharing:
                         each_loss = alone[0] + part.each * (with_noise[0] - alone[0])

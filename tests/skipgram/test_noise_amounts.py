@@ -1,0 +1,58 @@
+"""The noise of a center in a bucket of some of its pairs."""
+
+import numpy as np
+import pytest
+
+from spark_w2v.skipgram import groups, kernel
+from spark_w2v.skipgram.groups import cut_parts
+from tests.support.kernel import (
+    DIMENSIONS,
+    RATE,
+    assert_same_change,
+    constant,
+    noise_of,
+    numbered,
+    some_task,
+    train,
+    train_plainly,
+)
+
+
+@pytest.mark.usefixtures("small_batches")
+@pytest.mark.parametrize("frequent", [2, 7])
+def test_a_center_has_the_noise_of_the_pairs_that_it_is_expected_to_have(
+    frequent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
+    monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
+    task, params = some_task(61), constant(RATE)
+    center_pairs = np.array([3, 11, 40, 0, 1000], np.float32)
+    wanted = train_plainly(task, params, 3, center_pairs)
+    center_rows, context_rows, done = train(task, params, 3, center_pairs=center_pairs)
+    assert_same_change(task, (center_rows, context_rows), wanted)
+    assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
+
+
+def test_noise_is_corrected_smoothly_and_at_most_four_times() -> None:
+    task = some_task(61)
+    found = np.bincount(task.centers, minlength=5)
+    parts = cut_parts(*numbered(task.centers, task.contexts), 5, noise_of(task), 3, np.random.default_rng(0))
+    assert kernel.noise_amounts(parts, 5, None).tolist() == [1] * 5
+    assert kernel.noise_amounts(parts, 5, found.astype(np.float32)).tolist() == [1] * 5
+    amounts = kernel.noise_amounts(parts, 5, np.array([0, *found[1:4] * 2, 1000], np.float32))
+    assert amounts.tolist() == pytest.approx([2 / (found[0] + 2), *(2 * found[1:4] + 2) / (found[1:4] + 2), 4])
+
+
+def test_the_pairs_that_are_expected_of_all_centers_are_the_share_of_the_noise() -> None:
+    found = kernel.expected_center_pairs(np.array([6, 3, 1], np.float32), 400, 0.25)
+    assert found.tolist() == pytest.approx([60, 30, 10])
+    assert kernel.expected_center_pairs(np.zeros(3, np.float32), 400, 0.25).tolist() == [0, 0, 0]
+
+
+def test_updates_count_the_noise_that_a_center_has() -> None:
+    task = some_task(500)
+    found = np.bincount(task.centers, minlength=5)
+    done = train(task, constant(0.01, negatives=5), center_pairs=(2 * found + 2).astype(np.float32))[2]
+    np.testing.assert_allclose(done.center_updates, (1 + 5 * 2) * found, rtol=1e-6)
+    wanted = np.bincount(task.contexts, minlength=7) + 5 * 2 * 500 * task.noise
+    np.testing.assert_allclose(done.context_updates, wanted, rtol=1e-6)
