@@ -31,6 +31,7 @@ from spark_w2v.skipgram.groups import BlockNoise, cut_parts
 from spark_w2v.skipgram.pairs import PairArray, PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import generator, keep_probability, noise_distribution
+from spark_w2v.types import Float32Array
 
 OUTPUT = measure.ROOT / "build" / "bench"
 COPIED = 64 << 20  # floats of the copy, = 256 MB: past every cache
@@ -94,9 +95,14 @@ PARTS = [
 
 
 class Work(NamedTuple):
-    """The pairs of an epoch in their buckets."""
+    """The pairs of an epoch in their buckets.
+
+    Args:
+        expected: of each bucket, the pairs of each center as the kernel takes them.
+    """
 
     buckets: list[tuple[int, int, PairArray]]
+    expected: list[Float32Array | None]
     codec: PairCodec
     blocks: Blocks
     noises: list[BlockNoise]
@@ -107,7 +113,8 @@ class Work(NamedTuple):
 def prepare(corpus: Corpus, count: int) -> Work:
     """Draw an epoch for so many blocks."""
     keep = keep_probability(corpus.counts, int(corpus.counts.sum()), SUBSAMPLE)
-    blocks = assign_blocks(corpus.counts.astype(np.float64) * keep, count)
+    load = corpus.counts.astype(np.float64) * keep
+    blocks = assign_blocks(load, count)
     sampler, codec = PairSampler(keep, WINDOW, 1, 0.0, blocks), PairCodec.of(blocks)
     begun = time.perf_counter()
     pairs, words = draw(corpus, sampler, 1, np.array([0.0, 1.0]))
@@ -115,7 +122,16 @@ def prepare(corpus: Corpus, count: int) -> Work:
     buckets = [(i, j, codec.shorten(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
-    return Work(buckets, codec, blocks, noises, words, seconds)
+    in_order, sizes = load[blocks.order].astype(np.float32), np.array([len(pairs) for *_, pairs in buckets])
+    expected = [
+        kernel.expected_center_pairs(
+            blocks.of(in_order, i), int(sizes[i * count : (i + 1) * count].sum()), float(blocks.of(noise, j).sum())
+        )
+        if count > 1
+        else None
+        for i, j, _ in buckets
+    ]
+    return Work(buckets, expected, codec, blocks, noises, words, seconds)
 
 
 def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
@@ -124,11 +140,12 @@ def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
     center, context = np.zeros((2, work.blocks.order.size, DIMENSIONS), np.float32)
     initialise(center, 1, np.argsort(work.blocks.order).astype(np.int32))
     seconds = 0.0
-    for i, j, bucket in work.buckets:
+    for (i, j, bucket), expected in zip(work.buckets, work.expected, strict=True):
         step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
         of = work.blocks.of
         begun = time.perf_counter()
-        train_pairs(of(center, i), of(context, j), bucket, work.codec, work.noises[j], step, generator(1, 0, i, j))
+        rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
+        train_pairs(*rows, bucket, work.codec, work.noises[j], step, rng, center_pairs=expected)
         seconds += time.perf_counter() - begun
     return seconds
 
@@ -154,9 +171,12 @@ def bucket_nanoseconds(count: int, size: int) -> float:
         i, j = number // count % count, number % count
         c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
         drawn.append((i, j, codec.shorten(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64)))))
+    shares, loads = [float(of(noise, j).sum()) for j in range(count)], load.astype(np.float32)
     begun = time.process_time()
     for i, j, pairs in drawn:
-        kernel.train_pairs(of(center, i), of(context, j), pairs, codec, noises[j], step, generator(1, 0, i, j))
+        expected = kernel.expected_center_pairs(of(loads, i), size * count, shares[j])
+        rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
+        kernel.train_pairs(*rows, pairs, codec, noises[j], step, rng, center_pairs=expected)
     return (time.process_time() - begun) / sum(pairs.size for _, _, pairs in drawn) * 1e9
 
 

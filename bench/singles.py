@@ -16,7 +16,7 @@ from bench.synthetic import zipf_counts
 from bench.work import Buckets, Work, work_of
 from spark_w2v.config import Config
 from spark_w2v.skipgram.groups import BlockNoise
-from spark_w2v.skipgram.kernel import SgdParams, train_pairs
+from spark_w2v.skipgram.kernel import SgdParams, expected_center_pairs, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
@@ -58,6 +58,8 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
     t = Config().training
     step = SgdParams(t.negatives, t.damping, t.learning_rate, t.learning_rate)
     noises = [BlockNoise.of(blocks.of(noise, b), DIMENSIONS) for b in contexts]
+    shares = [float(blocks.of(noise, b).sum() / noise.sum()) for b in contexts]
+    of_center = blocks.of(words[blocks.order].astype(np.float32), center)
     chances = [
         np.cumsum(some) / some.sum() for some in (blocks.of(words[blocks.order], b) for b in (center, *contexts))
     ]
@@ -72,7 +74,8 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
             )
             numbers = codec.shorten(np.sort(c << np.uint64(codec.row) | o))
             started = time.perf_counter()
-            train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng)
+            expected = expected_center_pairs(of_center, round(pairs) * single.blocks, shares[at])
+            train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng, center_pairs=expected)
             found.append([float(numbers.size), time.perf_counter() - started])
     return found[1:]
 
