@@ -20,9 +20,10 @@ WIDTHS = (1, 2, 4, GROUP)
 GROUP_COST = 0.6  # fixed time of a group, in units of the time of one of its M contexts
 SHARING = 32  # S
 # N = 6 M: noise words per pair are as many in narrow groups as in wide ones. N = 8 M in a block too small for BATCH
-# pairs: with 6 M, training on 300 rows diverged at five times the default rate. N = 24 M in a block too small for
-# SMALL_BATCH pairs: its groups are narrow, and with 8 M 128 blocks lost analogies.
-NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK, NOISE_IN_SMALLEST_BLOCK = 6, 8, 24
+# pairs: with 6 M, training on 300 rows diverged at five times the default rate. N = LEAST_NOISE at least in a block too
+# small for SMALL_BATCH pairs: with 8 M in its narrow groups, 128 blocks lost analogies.
+NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK = 6, 8
+LEAST_NOISE = NOISE_PER_CONTEXT * GROUP
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
 SMALL_BATCH = 1024
 SMALLEST_BATCH = 64
@@ -51,12 +52,15 @@ class BlockNoise:
     frequent: int
     batch: int
 
-    @property
-    def per_context(self) -> int:
-        """N / M."""
+    def words(self, width: int) -> int:
+        """Return N for groups of M contexts.
+
+        Args:
+            width: M.
+        """
         if self.batch == BATCH:
-            return NOISE_PER_CONTEXT
-        return NOISE_IN_SMALL_BLOCK if self.batch >= SMALL_BATCH else NOISE_IN_SMALLEST_BLOCK
+            return NOISE_PER_CONTEXT * width
+        return max(NOISE_IN_SMALL_BLOCK * width, LEAST_NOISE if self.batch < SMALL_BATCH else 0)
 
     @classmethod
     def of(cls, noise: Float64Array, dimensions: int) -> "BlockNoise":
@@ -244,7 +248,7 @@ def _part(
     sharing = min(SHARING, size)
     groups = Groups(lambda at: codec.contexts(np.take(pairs, at, mode="clip")), runs, width, size * CHUNK, rng)
     sets = min(-(-len(groups) // sharing), NOISE_BATCHES * (size // sharing))
-    drawn = draw_noise_sets(noise.edges, *rows, sets, noise.per_context * width, rng)
+    drawn = draw_noise_sets(noise.edges, *rows, sets, noise.words(width), rng)
     return Part(groups, size, sharing, drawn, amount, np.float32(min(1.0, size / len(groups))), runs)
 
 

@@ -127,6 +127,9 @@ def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
         assert len(cut_parts(*numbers, len(task.center_rows), noise_of(task), 5, np.random.default_rng(1))) == parts
 
 
-@pytest.mark.parametrize(("rows", "words"), [(100, 24), (1023, 24), (1024, 8), (2047, 8), (2048, 6), (100_000, 6)])
-def test_small_blocks_have_more_noise_words(rows: int, words: int) -> None:
-    assert BlockNoise.of(np.ones(rows), 100).per_context == words
+@pytest.mark.parametrize(
+    ("rows", "narrow", "wide"), [(100, 48, 64), (1023, 48, 64), (1024, 16, 64), (2047, 16, 64), (2048, 12, 48)]
+)
+def test_narrow_groups_of_small_blocks_have_more_noise_words(rows: int, narrow: int, wide: int) -> None:
+    noise = BlockNoise.of(np.ones(rows), 100)
+    assert (noise.words(2), noise.words(GROUP)) == (narrow, wide)
