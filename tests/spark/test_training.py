@@ -217,17 +217,19 @@ def test_parameters_that_are_not_finite_stop_the_run(spark: SparkSession, tmp_pa
         list(training.run())
 
 
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-@pytest.mark.parametrize("partitions", [1, 2])
+@pytest.mark.parametrize(
+    ("scheme", "partitions", "rate"),
+    [("blocks", 1, 1.0), ("blocks", 2, 10.0), ("replicas", 1, 1.0), ("replicas", 2, 1.0)],
+)
 def test_a_learning_rate_that_is_too_high_stops_the_run(
-    spark: SparkSession, tmp_path: Path, scheme: str, partitions: int
+    spark: SparkSession, tmp_path: Path, scheme: str, partitions: int, rate: float
 ) -> None:
     settings = replace(
-        SETTINGS, scheme=scheme, partitions=partitions, learning_rate=1.0, negatives=20, subsample=0.0, epochs=3
+        SETTINGS, scheme=scheme, partitions=partitions, learning_rate=rate, negatives=20, subsample=0.0, epochs=3
     )
     training = made(spark, tmp_path, settings)
     with pytest.raises(
-        DivergedError, match=r"diverged in epoch [12]: .*Lower training\.learning_rate \(1\)"
+        DivergedError, match=rf"diverged in epoch [12]: .*Lower training\.learning_rate \({rate:g}\)"
     ) as stopped:
         list(training.run())
     assert "per pair, and that of an untrained model 14.56" in str(stopped.value) or "length" in str(stopped.value)
