@@ -84,7 +84,7 @@ def needed(
         # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, together with its context's row and an
         # eighth of a group; and a center's last two groups may have one pair each.
         bucket = int(min(pairs / partitions**2, MOST_PAIRS) * (18 if words > partitions << 16 else 12))
-        task = PYTHON + blocks * block + 44 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
+        task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
     else:
         # The whole model is sent to the replicas, and comes back.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
