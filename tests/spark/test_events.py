@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pyspark.sql.functions as F
 import pytest
 
 from spark_w2v.errors import ConfigError
@@ -95,7 +96,16 @@ def test_a_file_of_events_that_is_damaged_is_named(spark: "SparkSession", tmp_pa
         read(spark, tmp_path, **OF_EVENTS)
 
 
-def test_batches_of_short_events_have_no_limit_of_bytes_and_others_have(spark: "SparkSession") -> None:
+def test_events_of_a_day_that_has_none_are_no_sentences(spark: "SparkSession", tmp_path: Path) -> None:
+    events_of(spark).withColumn("day", F.lit(1)).write.partitionBy("day").parquet(str(tmp_path / "events"))
+    found = corpus.read_text_frame(spark.read.parquet(str(tmp_path / "events")).where("day = 2"), settings(**OF_EVENTS))
+    assert sentences(found) == []  # nothing is left to read, and so nothing to shuffle
+
+
+@pytest.mark.parametrize("is_adaptive", [False, True])  # as where files are read, and as a user's session may be
+def test_batches_of_short_events_have_no_limit_of_bytes_and_others_have(
+    spark: "SparkSession", is_adaptive: bool
+) -> None:
     context = spark.sparkContext
     limit = "spark.sql.execution.arrow.maxBytesPerBatch"
     context.setLocalProperty(limit, "7")
@@ -103,6 +113,7 @@ def test_batches_of_short_events_have_no_limit_of_bytes_and_others_have(spark: "
         found = session.own_session(spark).range(30, numPartitions=1)
         # A row is longer than the limit, so that each is a batch.
         found.sparkSession.conf.set(limit, 1)
+        found.sparkSession.conf.set("spark.sql.adaptive.enabled", is_adaptive)
         sizes = found.mapInArrow(sizes_of, "size int")
         short = session.shuffled_without_limit_of_bytes(sizes.repartition(1))
         assert [row["size"] for row in short.collect()] == [30]
