@@ -25,7 +25,7 @@ SHARING = 32  # S
 NOISE_PER_CONTEXT, NOISE_IN_SMALL_BLOCK = 6, 8
 LEAST_NOISE = NOISE_PER_CONTEXT * GROUP
 BATCH = 2048  # pairs of a batch; its rows are 1.1 MB at D = 100
-SMALL_BATCH = 1024
+SMALL_BATCH = 1024  # pairs
 SMALLEST_BATCH = 64
 CHUNK = 64  # batches prepared at a time, with one learning rate
 FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache

@@ -22,7 +22,8 @@ LOSS_STRIDE, LONGEST_LOSS_STRIDE, LOSSES = 4, 16, 16
 # Largest step of a row in one batch, in mean gradients. The implicit step alone allows 1 / kappa = 10. The most
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
-# Pairs by which the pairs of a center in a bucket are smoothed, where its noise is corrected for them.
+# Pairs added to those of a center and to those expected of it, before its noise is corrected by their ratio. Measured:
+# docs/measurements.md.
 SMOOTHING = np.float32(2.0)
 HALF = np.float32(0.5)
 WHOLE = np.float32(1)
