@@ -115,7 +115,6 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     sampler = PairSampler(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
-    noise_shares = [float(blocks.of(noise, j).sum()) for j in range(w.blocks)]
     in_order = load[blocks.order].astype(np.float32)
     codec = PairCodec.of(blocks)
     center, context = np.zeros((2, corpus.counts.size, w.dimensions), np.float32)
@@ -143,7 +142,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
                 center_pairs = None
                 if w.blocks > 1:
                     of_center = cut(pairs, codec, sweep, i, 0, w.blocks).size
-                    center_pairs = kernel.expected_center_pairs(blocks.of(in_order, i), of_center, noise_shares[j])
+                    center_pairs = kernel.expected_center_pairs(blocks.of(in_order, i), of_center)
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)

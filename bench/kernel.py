@@ -98,7 +98,7 @@ class Work(NamedTuple):
     """The pairs of an epoch in their buckets.
 
     Args:
-        expected: of each bucket, the pairs of each center as the kernel takes them.
+        expected: of each center block, the pairs of each center as the kernel takes them.
     """
 
     buckets: list[tuple[int, int, PairArray]]
@@ -124,12 +124,10 @@ def prepare(corpus: Corpus, count: int) -> Work:
     noises = [BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
     in_order, sizes = load[blocks.order].astype(np.float32), np.array([len(pairs) for *_, pairs in buckets])
     expected = [
-        kernel.expected_center_pairs(
-            blocks.of(in_order, i), int(sizes[i * count : (i + 1) * count].sum()), float(blocks.of(noise, j).sum())
-        )
+        kernel.expected_center_pairs(blocks.of(in_order, i), int(sizes[i * count : (i + 1) * count].sum()))
         if count > 1
         else None
-        for i, j, _ in buckets
+        for i in range(count)
     ]
     return Work(buckets, expected, codec, blocks, noises, words, seconds)
 
@@ -140,12 +138,12 @@ def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
     center, context = np.zeros((2, work.blocks.order.size, DIMENSIONS), np.float32)
     initialise(center, 1, np.argsort(work.blocks.order).astype(np.int32))
     seconds = 0.0
-    for (i, j, bucket), expected in zip(work.buckets, work.expected, strict=True):
+    for i, j, bucket in work.buckets:
         step = kernel.SgdParams(NEGATIVES, t.damping, t.learning_rate, t.learning_rate / 2)
         of = work.blocks.of
         begun = time.perf_counter()
         rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
-        train_pairs(*rows, bucket, work.codec, work.noises[j], step, rng, center_pairs=expected)
+        train_pairs(*rows, bucket, work.codec, work.noises[j], step, rng, center_pairs=work.expected[i])
         seconds += time.perf_counter() - begun
     return seconds
 
@@ -171,12 +169,12 @@ def bucket_nanoseconds(count: int, size: int) -> float:
         i, j = number // count % count, number % count
         c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
         drawn.append((i, j, codec.shorten(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64)))))
-    shares, loads = [float(of(noise, j).sum()) for j in range(count)], load.astype(np.float32)
+    loads = load.astype(np.float32)
+    expected = [kernel.expected_center_pairs(of(loads, i), size * count) for i in range(count)]
     begun = time.process_time()
     for i, j, pairs in drawn:
-        expected = kernel.expected_center_pairs(of(loads, i), size * count, shares[j])
         rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
-        kernel.train_pairs(*rows, pairs, codec, noises[j], step, rng, center_pairs=expected)
+        kernel.train_pairs(*rows, pairs, codec, noises[j], step, rng, center_pairs=expected[i])
     return (time.process_time() - begun) / sum(pairs.size for _, _, pairs in drawn) * 1e9
 
 

@@ -58,8 +58,8 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
     t = Config().training
     step = SgdParams(t.negatives, t.damping, t.learning_rate, t.learning_rate)
     noises = [BlockNoise.of(blocks.of(noise, b), DIMENSIONS) for b in contexts]
-    shares = [float(blocks.of(noise, b).sum() / noise.sum()) for b in contexts]
-    of_center = blocks.of(words[blocks.order].astype(np.float32), center)
+    load = blocks.of(words[blocks.order].astype(np.float32), center)
+    expected = expected_center_pairs(load, round(pairs) * single.blocks)
     chances = [
         np.cumsum(some) / some.sum() for some in (blocks.of(words[blocks.order], b) for b in (center, *contexts))
     ]
@@ -74,7 +74,6 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
             )
             numbers = codec.shorten(np.sort(c << np.uint64(codec.row) | o))
             started = time.perf_counter()
-            expected = expected_center_pairs(of_center, round(pairs) * single.blocks, shares[at])
             train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng, center_pairs=expected)
             found.append([float(numbers.size), time.perf_counter() - started])
     return found[1:]

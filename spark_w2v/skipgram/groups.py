@@ -45,12 +45,14 @@ class BlockNoise:
         edges: (Ro,) cumulative sums of `share`, up to 1.
         frequent: number of rows, counted from the first, that are frequent contexts.
         batch: pairs of a batch.
+        of_all: share of all noise words that are in this block.
     """
 
     share: Float32Array
     edges: Float64Array
     frequent: int
     batch: int
+    of_all: float
 
     def words(self, width: int) -> int:
         """Return N for groups of M contexts.
@@ -67,13 +69,14 @@ class BlockNoise:
         """Compute the noise of a block.
 
         Args:
-            noise: (Ro,) weight of each context row as a noise word; only ratios matter.
+            noise: (Ro,) probability of each context row as a noise word, in the whole vocabulary.
             dimensions: D.
         """
         total = noise.sum() or 1.0  # the sum over a block is less than 1, and 0 if no word of it occurs
         edges = np.cumsum(noise / total)
         edges /= edges[-1] or 1.0
-        return cls((noise / total).astype(np.float32), edges, frequent_rows(noise, dimensions), batch_size(noise.size))
+        share, frequent = (noise / total).astype(np.float32), frequent_rows(noise, dimensions)
+        return cls(share, edges, frequent, batch_size(noise.size), float(noise.sum()))
 
 
 def frequent_rows(noise: Float64Array, dimensions: int) -> int:

@@ -98,35 +98,35 @@ def step_sizes(
     return sizes
 
 
-def expected_center_pairs(load: Float32Array, pairs: int, noise_share: float) -> Float32Array:
-    """Return the (Rc,) pairs that each center would have with a context block if its contexts were noise words.
+def expected_center_pairs(load: Float32Array, pairs: int) -> Float32Array:
+    """Return the (Rc,) pairs that each center is expected to have in a sweep.
 
     Args:
         load: (Rc,) expected occurrences of each center, after subsampling.
-        pairs: pairs of these centers with all context blocks in the sweep.
-        noise_share: share of all noise words that are in the context block.
+        pairs: pairs of these centers in the sweep.
     """
-    total = float(load.sum(dtype=np.float64)) or 1.0
-    return load * np.float32(pairs * noise_share / total)
+    return load * np.float32(pairs / (float(load.sum(dtype=np.float64)) or 1.0))
 
 
-def noise_amounts(parts: list[Part], centers: int, center_pairs: Float32Array | None) -> Float32Array:
-    """Return the (Rc,) noise of a pair of each center, in multiples of what its part has.
+def noise_amounts(parts: list[Part], center_pairs: Float32Array, noise_share: float) -> Float32Array:
+    """Return the (Rc,) noise of a pair of each center that has pairs, in multiples of what its part has.
 
     With one context block, a center learns log P(context | center) / q(context). Noise words of its pairs' own blocks
     alone would have it learn that within each block, apart from all others, and forget how often it is together with
-    the block. So in a bucket it has the noise of the pairs that it is expected to have there, whatever it has.
+    the block. So in a bucket it has the noise of the pairs that it would have there if its contexts were noise words,
+    whatever it has.
 
     Args:
-        centers: Rc.
         center_pairs: as for train_pairs.
+        noise_share: share of all noise words that are in the context block.
     """
-    if center_pairs is None:
-        return np.ones(centers, np.float32)
-    found = np.zeros(centers, np.float32)
+    found, amounts = np.zeros((2, center_pairs.size), np.float32)
     for part in parts:
         found[part.runs.center] += part.runs.pairs
-    amounts: Float32Array = np.minimum((center_pairs + SMOOTHING) / (found + SMOOTHING), MOST_NOISE)
+    for part in parts:
+        rows = part.runs.center
+        expected = center_pairs[rows] * np.float32(noise_share)
+        amounts[rows] = np.minimum((expected + SMOOTHING) / (found[rows] + SMOOTHING), MOST_NOISE)
     return amounts
 
 
@@ -156,8 +156,8 @@ def train_pairs(
         noise: of the context rows.
         count_updates: whether to return the updates of each row.
         shares: (Rc,), (Ro,) of the learning rate that each row has; None for the whole rate.
-        center_pairs: (Rc,) pairs that each center would have here if its contexts were noise words, as
-            `expected_center_pairs` returns them; None where the context rows are the whole vocabulary.
+        center_pairs: (Rc,) expected pairs of each center in the sweep, with all context blocks; None where the context
+            rows are the whole vocabulary.
     """
     rows, dimensions = context_rows.shape
     if not pairs.size:
@@ -169,10 +169,10 @@ def train_pairs(
     positive_counts = np.bincount(codec.contexts(pairs[:COUNTED]), minlength=rows)
     for begin in range(COUNTED, pairs.size, COUNTED):
         positive_counts += np.bincount(codec.contexts(pairs[begin : begin + COUNTED]), minlength=rows)
-    amounts = noise_amounts(parts, len(center_rows), center_pairs)
-    noise_pairs = float(
-        pairs.size if center_pairs is None else sum(amounts[p.runs.center] @ p.runs.pairs for p in parts)
-    )
+    amounts, noise_pairs = np.ones(len(center_rows), np.float32), float(pairs.size)
+    if center_pairs is not None:
+        amounts = noise_amounts(parts, center_pairs, noise.of_all)
+        noise_pairs = float(sum(amounts[part.runs.center] @ part.runs.pairs for part in parts))
     context_updates: Float32Array = np.float32(params.negatives * noise_pairs) * noise.share
     context_updates += positive_counts
     loss, loss_pairs = 0.0, 0

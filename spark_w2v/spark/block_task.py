@@ -22,7 +22,7 @@ from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate
 from spark_w2v.spark.buckets import RunSpec, Spool, keep_modules, read_records
 from spark_w2v.spark.local_disk import local_directory
-from spark_w2v.types import Float64Array
+from spark_w2v.types import Float32Array, Float64Array
 
 RESULT = "result string"
 WILDCARDS = ("", "0.0.0.0", "::", "[::]")  # these mean all addresses of a machine; this package listens on one
@@ -116,8 +116,9 @@ class _Worker:
         self._run_spec, self._spec, self._part, self._node = run_spec, spec, part, node
         self._blocks = run_spec.sampler.blocks
         self._codec = PairCodec.of(self._blocks, spec.edges.size - 1)
-        self._noise: dict[int, tuple[BlockNoise, float]] = {}  # by context block, and its share of all noise
-        self._pairs: dict[int, int] = {}  # of each sweep and center block
+        self._noise: dict[int, BlockNoise] = {}  # by context block
+        # By center block: a sweep, and the pairs that its centers are expected to have there.
+        self._expected: dict[int, tuple[int, Float32Array]] = {}
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -167,22 +168,20 @@ class _Worker:
         if pairs.size:
             pairs = self._codec.sort(pairs, len(bucket.center), len(bucket.context))
         if context not in self._noise:
-            words = self._blocks.of(self._run_spec.noise, context)
-            self._noise[context] = BlockNoise.of(words, part.plan.dimensions), float(words.sum())
-        noise, noise_share = self._noise[context]
-        center_pairs = None
-        if count > 1:
-            if first not in self._pairs:
-                self._pairs[first] = spool.count(range(first, first + count))
+            self._noise[context] = BlockNoise.of(self._blocks.of(self._run_spec.noise, context), part.plan.dimensions)
+        if count > 1 and self._expected.get(center, (-1,))[0] != sweep:
             load = self._blocks.of(self._run_spec.load, center)
-            center_pairs = expected_center_pairs(load, self._pairs[first], noise_share)
+            self._expected[center] = sweep, expected_center_pairs(load, spool.count(range(first, first + count)))
+        center_pairs = self._expected[center][1] if count > 1 else None
         ready = time.monotonic()
         params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
         of_row = self._run_spec.rate_shares
         shares = None if of_row is None else (self._blocks.of(of_row, center), self._blocks.of(of_row, context))
         rows = bucket.center, bucket.context
-        stats = train_pairs(*rows, pairs, self._codec, noise, params, rng, shares=shares, center_pairs=center_pairs)
+        stats = train_pairs(
+            *rows, pairs, self._codec, self._noise[context], params, rng, shares=shares, center_pairs=center_pairs
+        )
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in self._node.received.items() if source != DRIVER]

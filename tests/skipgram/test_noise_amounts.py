@@ -26,8 +26,9 @@ def test_a_center_has_the_noise_of_the_pairs_that_it_is_expected_to_have(
     monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
     monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
     task, params = some_task(61), constant(RATE)
-    center_pairs = np.array([3, 11, 40, 0, 1000], np.float32)
-    wanted = train_plainly(task, params, 3, center_pairs)
+    task = task._replace(noise=task.noise / 4)  # of this block, so that a quarter of a center's pairs is expected here
+    center_pairs = np.array([12, 44, 160, 0, 4000], np.float32)
+    wanted = train_plainly(task, params, 3, np.float32(0.25) * center_pairs)
     center_rows, context_rows, done = train(task, params, 3, center_pairs=center_pairs)
     assert_same_change(task, (center_rows, context_rows), wanted)
     assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
@@ -37,16 +38,14 @@ def test_noise_is_corrected_smoothly_and_at_most_four_times() -> None:
     task = some_task(61)
     found = np.bincount(task.centers, minlength=5)
     parts = cut_parts(*numbered(task.centers, task.contexts), 5, noise_of(task), 3, np.random.default_rng(0))
-    assert kernel.noise_amounts(parts, 5, None).tolist() == [1] * 5
-    assert kernel.noise_amounts(parts, 5, found.astype(np.float32)).tolist() == [1] * 5
-    amounts = kernel.noise_amounts(parts, 5, np.array([0, *found[1:4] * 2, 1000], np.float32))
+    assert kernel.noise_amounts(parts, 2 * found.astype(np.float32), 0.5).tolist() == [1] * 5
+    amounts = kernel.noise_amounts(parts, np.array([0, *found[1:4] * 4, 1000], np.float32), 0.5)
     assert amounts.tolist() == pytest.approx([2 / (found[0] + 2), *(2 * found[1:4] + 2) / (found[1:4] + 2), 4])
 
 
-def test_the_pairs_that_are_expected_of_all_centers_are_the_share_of_the_noise() -> None:
-    found = kernel.expected_center_pairs(np.array([6, 3, 1], np.float32), 400, 0.25)
-    assert found.tolist() == pytest.approx([60, 30, 10])
-    assert kernel.expected_center_pairs(np.zeros(3, np.float32), 400, 0.25).tolist() == [0, 0, 0]
+def test_the_pairs_of_a_sweep_are_expected_of_the_centers_that_occur() -> None:
+    assert kernel.expected_center_pairs(np.array([6, 3, 1], np.float32), 100).tolist() == pytest.approx([60, 30, 10])
+    assert kernel.expected_center_pairs(np.zeros(3, np.float32), 100).tolist() == [0, 0, 0]
 
 
 def test_updates_count_the_noise_that_a_center_has() -> None:

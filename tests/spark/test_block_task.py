@@ -89,7 +89,7 @@ def test_the_rows_of_a_bucket_get_their_shares_of_the_rate(monkeypatch: pytest.M
     assert shares is None
 
 
-def test_pairs_of_a_sweep_are_expected_where_the_noise_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_of_a_sweep_are_expected_of_the_centers_that_occur(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(buckets.Spool, "count", lambda _, some: {range(2): 100, range(4, 6): 200}[some])
     found = [expected.tolist() for *_, expected in train_buckets(monkeypatch, [0, 1, 2], context=1)]
-    np.testing.assert_allclose(found, [[20, 15, 5], [20, 15, 5], [40, 30, 10]], rtol=1e-6)
+    np.testing.assert_allclose(found, [[50.0, 37.5, 12.5], [50.0, 37.5, 12.5], [100.0, 75.0, 25.0]], rtol=1e-6)

@@ -98,8 +98,7 @@ def test_the_result_is_that_of_the_same_buckets_trained_one_after_the_other(run:
                 of_center = int(
                     (keys >> np.uint64(2 * codec.row + codec.block) == prefix >> np.uint64(codec.block)).sum()
                 )
-                noise_share = float(blocks.of(run_spec.noise, j).sum())
-                expected = expected_center_pairs(blocks.of(run_spec.load, i), of_center, noise_share)
+                expected = expected_center_pairs(blocks.of(run_spec.load, i), of_center)
                 params = SgdParams(s.negatives, s.damping, *rates)
                 train_pairs(*rows, pairs, codec, noise, params, rng, center_pairs=expected)
         assert [p.metrics for p in progress if p.metrics][epoch]["pairs"] == keys.size
