@@ -31,6 +31,8 @@ SPARKS_PATIENCE = [
     "--conf", "spark.network.timeout=12s", "--conf", "spark.executor.heartbeatInterval=2s",
     "--conf", "spark.network.timeoutInterval=3s",
 ]  # fmt: skip
+# Who wants a block of an executor that stands still computes it again, long before Spark gives the executor up.
+BLOCK_PATIENCE = ["--conf", "spark.shuffle.io.connectionTimeout=5s", "--conf", "spark.shuffle.io.maxRetries=0"]
 KILLS = 10
 Submit = Callable[..., Submission]
 
@@ -231,7 +233,7 @@ def test_a_task_of_an_earlier_attempt_that_wakes_up_changes_no_bit(
 ) -> None:
     first, second = Stop("round", 5), Stop("round", 9)
     # Spark does not notice: what has stood still still has its task when it goes on.
-    run = submit(cluster.url, PATIENCE, stops=(first, second))
+    run = submit(cluster.url, PATIENCE, *BLOCK_PATIENCE, stops=(first, second))
     held = run.wait_until_held(first, 3)[0]
     stopped += with_descendants(executor_of(held))
     for process in stopped:
