@@ -185,7 +185,7 @@ def prepare(
     segments = segments.persist(SEGMENTS_LEVEL)
     with contextlib.ExitStack() as held, contextlib.ExitStack() as cleanup:
         cleanup.callback(segments.unpersist)
-        counters, bad_lines = check_text(segments, settings, files)
+        counters, bad_lines, size = check_text(segments, settings, files)
         v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
         if settings.phrases.passes or listed is not None:
             on_phase("finding phrases" if listed is None else "joining phrases")
@@ -193,7 +193,7 @@ def prepare(
             segments = joined.segments
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
-        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted)
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, size)
         if (id_type := id_type_of(segments)) is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
@@ -224,16 +224,16 @@ def prepare(
 
 def check_text(
     segments: "DataFrame", settings: "Config", files: Sequence[str]
-) -> tuple[dict[str, int], dict[str, list[BadLine]]]:
-    """Return the counters of SEGMENTS, which are persisted, and the first bad lines.
+) -> tuple[dict[str, int], dict[str, list[BadLine]], int]:
+    """Return the counters of SEGMENTS, which are persisted, the first bad lines, and the size for count_words.
 
     Raises:
         ConfigError: too much could not be read.
     """
-    counters = vocabularies.counters(segments)
+    counters, size = vocabularies.read_totals(segments)
     bad_lines = corpus.bad_lines(segments, counters, files)
     check_counters(counters, settings.corpus, bad_lines)
-    return counters, bad_lines
+    return counters, bad_lines, size
 
 
 def _digest(vocabulary: Vocabulary) -> str:

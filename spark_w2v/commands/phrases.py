@@ -62,7 +62,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     clock.begin("reading the text")
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
     segments = segments.persist(SEGMENTS_LEVEL)
-    counters, bad_lines = pipeline.check_text(segments, settings, files)
+    counters, bad_lines, _ = pipeline.check_text(segments, settings, files)
     facts = {**counters, "first_bad_lines": shown(bad_lines)}
     for message in skipped(facts):
         log.info(message)

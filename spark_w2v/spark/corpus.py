@@ -30,8 +30,8 @@ from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
-from spark_w2v.text.event_order import Batches
 from spark_w2v.text.messages import name_hint, path_text, refuse, some
+from spark_w2v.text.records import Batches
 from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
 from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, check_tokenizer
 

@@ -9,7 +9,7 @@ V words.
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ from spark_w2v.text.phrases import (
     scores,
     summed,
 )
+from spark_w2v.text.records import Batches
+from spark_w2v.text.spellings import word_hashes, words_of
 from spark_w2v.text.weights import BITS, UNITS
 from spark_w2v.types import Int64Array
 
@@ -57,8 +59,6 @@ COUNTS = "bucket int, keys binary, counts binary"
 COUNTS_ARROW = pa.schema([("bucket", pa.int32()), ("keys", pa.binary()), ("counts", pa.binary())])
 FACTS = ("pass", "pairs", "rare_occurrences", "frequent_pairs", "phrases", "left_out")  # of a pass
 PAIRS = "first int, second int, count bigint, score double, distinct bigint"
-
-Batches = Iterator[pa.RecordBatch]
 
 
 @dataclass(frozen=True)
@@ -152,11 +152,10 @@ def find_phrases(
     buckets = max(slots(context)[0], -(-words // BUCKET))
     check_task(task_bytes(vocabulary.words.nbytes), given_by(context), "take fewer tasks at a time")
     needs_all = settings.score == "default"  # the number of distinct pairs, whatever their words, is part of the score
-    hashes = F.transform("words", lambda word: F.xxhash64(word)) if needs_all else F.lit(None).cast("array<bigint>")
     sent = send(context, vocabulary)
     try:
-        counts = segments.select("words", "codes", "lengths", "weights", hashes.alias("hashes")).mapInArrow(
-            _count_with(sent, buckets), COUNTS
+        counts = segments.select("words", "ends", "codes", "lengths", "weights").mapInArrow(
+            _count_with(sent, buckets, needs_all), COUNTS
         )
         pairs = (
             counts.repartitionById(buckets, F.col("bucket"))
@@ -226,27 +225,30 @@ def summary(facts: dict[str, Any], settings: "Phrases") -> str:
     )
 
 
-def _count_with(sent: "Broadcast[Vocabulary]", buckets: int) -> Callable[[Batches], Batches]:
-    return lambda batches: _counted(batches, sent.value, buckets)
+def _count_with(sent: "Broadcast[Vocabulary]", buckets: int, needs_all: bool) -> Callable[[Batches], Batches]:
+    return lambda batches: _counted(batches, sent.value, buckets, needs_all)
 
 
-def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int) -> Batches:
-    """COUNTS of some SEGMENTS."""
+def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: bool) -> Batches:
+    """COUNTS of some SEGMENTS.
+
+    Args:
+        needs_all: count pairs with rare words too.
+    """
     waiting: list[tuple[Int64Array, Int64Array | None]] = []
     waits = 0
     for batch in together(batches, len(vocabulary)):
-        spellings = batch.column("words")
-        found = pc.index_in(spellings.flatten().cast(vocabulary.words.type), value_set=vocabulary.words)
+        spellings, begins = words_of(batch)
+        found = pc.index_in(spellings.cast(vocabulary.words.type), value_set=vocabulary.words)
         id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)
-        ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
-        hash_of = batch.column("hashes").flatten().to_numpy() if batch.column("hashes").null_count == 0 else None
+        hash_of = word_hashes(spellings) if needs_all else None
         for row in range(len(batch)):
             codes, lengths, units = (
                 np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
             )
             if not codes.size:
                 continue
-            codes = codes + (int(ends[row - 1]) if row else 0)
+            codes = codes + int(begins[row])
             hashes = None if hash_of is None else hash_of[codes]
             keys, counts = pair_keys(id_of[codes], inside_sentences(lengths), len(vocabulary), hashes)
             weights = np.repeat(units, lengths)[:-1][counts].astype(np.int64) if units.size else None

@@ -16,8 +16,9 @@ from spark_w2v.spark import columns
 from spark_w2v.spark.local_disk import local_directory
 from spark_w2v.spark.session import shuffled_without_limit_of_bytes
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.event_order import Batches, pack_rows, sorted_rows
+from spark_w2v.text.event_order import sorted_rows
 from spark_w2v.text.events import join_rows
+from spark_w2v.text.records import Batches, pack_rows
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 
 if TYPE_CHECKING:

@@ -26,10 +26,15 @@ SEGMENTS = T.StructType(
         T.StructField("file", T.IntegerType()),  # place of the file in the sorted paths of those with content
         T.StructField("start", T.LongType()),  # byte of the file where the split starts
         T.StructField("segment", T.IntegerType()),  # number within the split, from 0
-        T.StructField("words", T.ArrayType(T.StringType())),  # distinct, in order of first appearance; no nulls
-        # Occurrences of each of `words` in the segment, all > 0; of a weighted corpus the sum of weights, in units.
-        T.StructField("counts", T.ArrayType(T.LongType())),
-        T.StructField("codes", T.BinaryType()),  # int32, little-endian: every word in text order, an index into `words`
+        # The distinct words in order of first appearance, packed: Spark took longer to pass each on than Python to read
+        # the text. `words` is their UTF-8, one after the other; `ends`, int32, little-endian, says where each ends.
+        T.StructField("words", T.BinaryType()),
+        T.StructField("ends", T.BinaryType()),
+        # int64, little-endian: occurrences of each word in the segment, all > 0; of a weighted corpus the sum of
+        # weights, in units.
+        T.StructField("counts", T.BinaryType()),
+        # int32, little-endian: every word in text order, by its place among the distinct ones.
+        T.StructField("codes", T.BinaryType()),
         T.StructField("lengths", T.BinaryType()),  # int32, little-endian: words of each sentence, all > 0
         # int32, little-endian: weight of each sentence in units (weights.py); nothing where the corpus has no weights.
         T.StructField("weights", T.BinaryType()),

@@ -16,11 +16,12 @@ import pyspark.sql.functions as F
 from pyspark.sql import Observation
 
 from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
 from spark_w2v.text.messages import some
-from spark_w2v.text.weights import BITS, UNITS
+from spark_w2v.text.word_counts import WORD_BYTES, add_records, buckets_of, count_records
 from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
@@ -56,7 +57,12 @@ ANY_WORD = WordLists()
 
 
 def count_words(
-    segments: "DataFrame", min_count: int, max_words: int = 0, lists: WordLists = ANY_WORD, weighted: bool = False
+    segments: "DataFrame",
+    min_count: int,
+    max_words: int = 0,
+    lists: WordLists = ANY_WORD,
+    weighted: bool = False,
+    size: int | None = None,
 ) -> Vocabulary:
     """The vocabulary of SEGMENTS.
 
@@ -65,17 +71,19 @@ def count_words(
         min_count: occurrences that a word needs, unless words are given.
         max_words: words to keep, the most frequent first; 0 keeps all.
         weighted: the sentences have weights; a count is the sum of those of its word, rounded.
+        size: of the words of the segments, as read_totals returns it; None where it is not known.
 
     Raises:
         ConfigError: no word is left.
     """
-    count = F.sum("counts")
-    if weighted:
-        count = F.shiftright(count + UNITS // 2, BITS)
+    if size is None:
+        size = read_totals(segments)[1]
+    buckets = buckets_of(size, slots(segments.sparkSession.sparkContext)[0])
     counted = (
-        segments.select(F.inline(F.arrays_zip("words", "counts")))
-        .groupBy(F.col("words").alias("word"))
-        .agg(count.alias("count"))
+        segments.select("words", "ends", "counts")
+        .mapInArrow(lambda batches: count_records(batches, buckets), "bucket int, rows binary")
+        .repartitionById(buckets, F.col("bucket"))
+        .mapInArrow(lambda records: add_records(records, weighted), "word string, count long")
     )
     known = lists.known
     if known is not None and lists.stop is not None:
@@ -162,10 +170,16 @@ def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoRet
 
 def counters(segments: "DataFrame") -> dict[str, int]:
     """Return what was read, skipped and changed in the whole corpus, by the names of COUNTERS."""
+    return read_totals(segments)[0]
+
+
+def read_totals(segments: "DataFrame") -> tuple[dict[str, int], int]:
+    """Return the counters, and the bytes of the words of all segments, added up, as buckets_of takes them."""
     sums = [F.coalesce(F.sum(F.col("counters")[place]), F.lit(0)).alias(name) for place, name in enumerate(COUNTERS)]
-    row = segments.agg(*sums).first()
+    size = F.octet_length("words") + F.octet_length("ends") * F.lit(WORD_BYTES // 4)
+    row = segments.agg(*sums, F.coalesce(F.sum(size), F.lit(0)).alias("size")).first()
     assert row is not None, "an aggregate without groups has one row"
-    return {name: int(row[name]) for name in COUNTERS}
+    return {name: int(row[name]) for name in COUNTERS}, int(row["size"])
 
 
 def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
@@ -174,7 +188,7 @@ def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     Args:
         words: of a Vocabulary; needed for as long as the result may be computed.
     """
-    return segments.select("file", "start", "segment", "words", "codes", "lengths", "weights").mapInArrow(
+    return segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights").mapInArrow(
         _encode_with(lambda: words.value), ENCODED
     )
 

@@ -33,12 +33,12 @@ def offsets_of(lengths: Int64Array | BoolArray) -> Int64Array:
 
 
 def string_offsets(text: pa.Array) -> npt.NDArray[np.int32]:
-    """(n + 1,) where each of n strings starts in the buffer of their bytes, and the end of the last."""
+    """(n + 1,) where each of n strings, or binaries, starts in the buffer of their bytes, and the end of the last."""
     return np.frombuffer(text.buffers()[1], np.int32)[text.offset : text.offset + len(text) + 1]
 
 
 def string_bytes(text: pa.Array) -> npt.NDArray[np.uint8]:
-    """The UTF-8 of all strings of an array, one after the other."""
+    """The UTF-8 of all strings of an array, or the bytes of all binaries, one after the other."""
     content = text.buffers()[2]
     if not len(text) or content is None:
         return np.empty(0, np.uint8)

@@ -9,7 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.text.arrow_arrays import string_bytes
 from spark_w2v.text.messages import refuse
+from spark_w2v.text.spellings import words_of
 from spark_w2v.text.weights import UNITS
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
@@ -71,7 +73,7 @@ def together(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.Recor
     distinct = size = 0
     for batch in batches:
         waiting.append(batch)
-        distinct += len(batch.column("words").flatten())
+        distinct += string_bytes(batch.column("ends")).size // 4
         size += batch.nbytes
         if LOOKED_UP * distinct >= words or size >= TOGETHER:
             yield _joint(waiting)
@@ -86,12 +88,8 @@ def _joint(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
     """Convert rows of SEGMENTS to rows of ENCODED."""
-    spellings = batch.column("words")
-    ids = pc.index_in(spellings.flatten().cast(words.type), value_set=words)
-    id_of = pc.fill_null(ids, -1).to_numpy()
-    sizes = pc.list_value_length(spellings).to_numpy()
-    ends = np.cumsum(sizes)
-    starts = ends - sizes
+    spellings, begins = words_of(batch)
+    id_of = pc.fill_null(pc.index_in(spellings.cast(words.type), value_set=words), -1).to_numpy()
     encoded: list[tuple[bytes, bytes, bytes]] = []
     keep: list[bool] = []
     codes, lengths, weights = (batch.column(name) for name in ("codes", "lengths", "weights"))
@@ -99,7 +97,7 @@ def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
         segment = encode_segment(
             np.frombuffer(codes[row].as_buffer(), "<i4"),
             np.frombuffer(lengths[row].as_buffer(), "<i4"),
-            id_of[starts[row] : ends[row]],
+            id_of[begins[row] : begins[row + 1]],
             np.frombuffer(weights[row].as_buffer(), "<i4"),
         )
         keep.append(bool(segment[0]))

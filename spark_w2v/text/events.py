@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from spark_w2v.text.arrow_arrays import booleans
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.event_order import groups_of
+from spark_w2v.text.records import groups_of
 from spark_w2v.text.tokenizer import NO_REASON, SEGMENT_WORDS
 from spark_w2v.types import Int64Array
 

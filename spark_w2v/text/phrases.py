@@ -3,6 +3,7 @@
 V words, n words of a segment, P parts of phrases.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import offsets_of
+from spark_w2v.text.spellings import ODD, packed_words, words_of
 from spark_w2v.types import BoolArray, Float64Array, Int32Array, Int64Array
 
 PHRASES = pa.schema(
@@ -23,7 +24,7 @@ PHRASES = pa.schema(
         ("pass", pa.int32()),
     ]
 )
-ODD, OTHER_ODD = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xC2B2AE3D27D4EB4F)  # of the golden ratio and of xxHash
+OTHER_ODD = np.uint64(0xC2B2AE3D27D4EB4F)  # of xxHash
 
 
 class PairCounts(NamedTuple):
@@ -164,30 +165,25 @@ def joined_pairs(ids: Int64Array, inside: BoolArray, table: PhraseTable) -> tupl
 
 def join_batch(batch: pa.RecordBatch, table: PhraseTable) -> pa.RecordBatch:
     """Return rows of SEGMENTS in which the pairs of a table are one word each."""
-    spellings = batch.column("words")
-    ids = pc.index_in(spellings.flatten().cast(table.parts.type), value_set=table.parts)
-    id_of = pc.fill_null(ids, -1).to_numpy().astype(np.int64)
-    ends = np.cumsum(pc.list_value_length(spellings).to_numpy())
-    columns: dict[str, list[pa.Array | bytes]] = {"words": [], "counts": [], "codes": [], "lengths": []}
-    for row, end in enumerate(ends.tolist()):
-        words = spellings[row].values
+    spellings, begins = words_of(batch)
+    found = pc.index_in(spellings.cast(table.parts.type), value_set=table.parts)
+    id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)
+    columns: dict[str, list[bytes]] = {"words": [], "ends": [], "counts": [], "codes": [], "lengths": []}
+    for row, (begin, end) in enumerate(pairwise(begins.tolist())):
+        words = spellings[begin:end]
         codes, lengths, units = (
             np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
         )
         if codes.size:
-            starts, places = joined_pairs(id_of[end - len(words) : end][codes], inside_sentences(lengths), table)
+            starts, places = joined_pairs(id_of[begin:end][codes], inside_sentences(lengths), table)
             words, codes, lengths = _joined(words, codes, lengths, starts, table.phrases.take(pa.array(places)))
         weights = np.repeat(units, lengths) if units.size else None
-        counts = np.bincount(codes, weights, len(words)).astype(np.int64)
-        for name, value in zip(columns, (words, pa.array(counts), codes.tobytes(), lengths.tobytes()), strict=True):
+        counts = np.bincount(codes, weights, len(words)).astype("<i8")
+        packed = (*packed_words(words), counts.tobytes(), codes.tobytes(), lengths.tobytes())
+        for name, value in zip(columns, packed, strict=True):
             columns[name].append(value)
     for name, values in columns.items():
-        if name in ("words", "counts"):
-            offsets = offsets_of(np.array([len(value) for value in values]))
-            array = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.concat_arrays(values))
-        else:
-            array = pa.array(values, pa.binary())
-        batch = batch.set_column(batch.schema.get_field_index(name), name, array)
+        batch = batch.set_column(batch.schema.get_field_index(name), name, pa.array(values, pa.binary()))
     return batch
 
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
+from spark_w2v.text.spellings import packed_words
 from spark_w2v.text.tokenizer import SEGMENT_WORDS, Lines, Tokenizer, tokenize
 from spark_w2v.text.weights import loads_of
 from spark_w2v.types import Int32Array, Int64Array
@@ -179,12 +180,14 @@ def _rows(segments: Sequence[tuple[tuple[int, int, int], Segment]]) -> pa.Record
     """Make rows of SEGMENTS."""
     places, found = zip(*segments, strict=True)
     files, starts, numbers = zip(*places, strict=True)
+    packed = [packed_words(segment.words) for segment in found]
     columns = {
         "file": pa.array(files, pa.int32()),
         "start": pa.array(starts, pa.int64()),
         "segment": pa.array(numbers, pa.int32()),
-        "words": _lists([segment.words for segment in found]),
-        "counts": _lists([pa.array(segment.counts) for segment in found]),
+        "words": pa.array([words for words, _ in packed], pa.binary()),
+        "ends": pa.array([ends for _, ends in packed], pa.binary()),
+        "counts": pa.array([segment.counts.astype("<i8").tobytes() for segment in found], pa.binary()),
         "codes": pa.array([segment.codes for segment in found], pa.binary()),
         "lengths": pa.array([segment.lengths for segment in found], pa.binary()),
         "weights": pa.array([segment.weights for segment in found], pa.binary()),

@@ -19,6 +19,7 @@ from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.tokenizer import check_tokenizer
 from tests.support.bad_input import checked, explained, refused, tallied
+from tests.support.segments import unpacked
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -247,8 +248,7 @@ def test_whole_numbers_are_words_in_decimal(spark: "SparkSession", tmp_path: Pat
     pq.write_table(pa.table({"items": items}), tmp_path / "a.parquet")
     segments = corpus.read(spark, [str(tmp_path)], config.Corpus(format="parquet", column="items", tokenizer="none"))
     (row,) = segments.collect()
-    assert row["words"] == ["1", "2", str(most)]
-    assert row["counts"] == [2, 1, 1]
+    assert unpacked(row) == (["1", "2", str(most)], [2, 1, 1])
     assert row["counters"][COUNTERS.index("null_words")] == 1
 
 

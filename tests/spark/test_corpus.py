@@ -13,6 +13,8 @@ import pytest
 from spark_w2v import config
 from spark_w2v.spark import corpus, session
 from spark_w2v.spark.session import reading_session
+from spark_w2v.spark.tables import SEGMENTS
+from tests.support.segments import unpacked
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -30,7 +32,11 @@ def read_rows(spark: "SparkSession", *paths: Path, **keys: Any) -> list[tuple[An
 
 
 def all_words(rows: Sequence[tuple[Any, ...]]) -> list[str]:
-    return [row[3][code] for row in rows for code in np.frombuffer(row[5], "<i4")]
+    found: list[str] = []
+    for row in rows:
+        words, _ = unpacked(dict(zip(SEGMENTS.names, row, strict=True)))
+        found += [words[code] for code in np.frombuffer(row[SEGMENTS.names.index("codes")], "<i4")]
+    return found
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ def events_of(
 
 
 def digest(segments: "DataFrame") -> str:
-    rows = sorted(tuple(row) for row in segments.select("file", "start", "segment", "words", "codes").collect())
+    rows = sorted(tuple(row) for row in segments.select("file", "start", "segment", "words", "ends", "codes").collect())
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 

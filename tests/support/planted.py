@@ -4,12 +4,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from spark_w2v.spark.tables import ENCODED, SEGMENTS
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Settings
 from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.spellings import packed_words
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -67,7 +69,18 @@ def made(
 def segments_of(spark: "SparkSession", *counted: dict[str, int]) -> "DataFrame":
     """SEGMENTS that claim to have words this often."""
     rows: list[tuple[Any, ...]] = [
-        (0, 0, number, list(counts), list(counts.values()), b"", b"", b"", [number + 1, *[0] * (len(COUNTERS) - 1)], [])
+        (
+            0,
+            0,
+            number,
+            *packed_words(pa.array(list(counts), pa.string())),
+            np.array([*counts.values()], "<i8").tobytes(),
+            b"",
+            b"",
+            b"",
+            [number + 1, *[0] * (len(COUNTERS) - 1)],
+            [],
+        )
         for number, counts in enumerate(counted)
     ]
     return spark.createDataFrame(rows, SEGMENTS)

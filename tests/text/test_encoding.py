@@ -8,6 +8,7 @@ import pytest
 
 from spark_w2v.text import encoding
 from spark_w2v.text.encoding import encode_batch, together
+from spark_w2v.text.spellings import words_of
 from tests.support.lines import WORDS
 from tests.text.test_segments import batches_of
 
@@ -30,7 +31,7 @@ def test_batches_are_encoded_together_where_their_words_are_few(
 ) -> None:
     given = list(segments())
     monkeypatch.setattr(encoding, "TOGETHER", held * given[0].nbytes)
-    assert all(50 < len(batch["words"].flatten()) <= 60 for batch in given)
+    assert all(50 < words_of(batch)[1][-1] <= 60 for batch in given)
     joined = list(together(iter(given), vocabulary))
     assert len(joined) == batches
     assert pa.Table.from_batches(joined) == pa.Table.from_batches(given)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.text import event_order
-from spark_w2v.text.event_order import pack_rows, sorted_rows
+from spark_w2v.text import event_order, records
+from spark_w2v.text.event_order import sorted_rows
+from spark_w2v.text.records import pack_rows
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
 
@@ -59,7 +60,7 @@ def in_buckets(rows: list[tuple[Any, ...]], size: int, buckets: int, directory: 
 def test_rows_of_a_bucket_are_sorted_in_memory_or_on_disk(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, sorted_bytes: int, most_runs: int, packed_bytes: int
 ) -> None:
-    monkeypatch.setattr(event_order, "PACKED_BYTES", packed_bytes)
+    monkeypatch.setattr(records, "PACKED_BYTES", packed_bytes)
     monkeypatch.setattr(event_order, "SORTED_BYTES", sorted_bytes)
     monkeypatch.setattr(event_order, "SORTED_ROWS", 3)
     monkeypatch.setattr(event_order, "MOST_RUNS", most_runs)

@@ -18,6 +18,7 @@ from spark_w2v.text.phrases import (
     summed,
 )
 from spark_w2v.text.segments import Segment, _rows
+from tests.support.segments import unpacked
 
 examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
 LETTERS = "abcde"
@@ -47,7 +48,7 @@ def texts_of(batch: pa.RecordBatch) -> list[list[list[str]]]:
     found = []
     for row in batch.to_pylist():
         codes, lengths = np.frombuffer(row["codes"], "<i4"), np.frombuffer(row["lengths"], "<i4")
-        words = [row["words"][code] for code in codes]
+        words = [unpacked(row)[0][code] for code in codes]
         ends = np.cumsum(lengths)
         found.append([words[end - length : end] for end, length in zip(ends, lengths, strict=True)])
     return found
@@ -82,8 +83,9 @@ def test_phrases_are_joined_from_the_left_within_sentences(
     assert texts_of(found) == expected
     for row, text in zip(found.to_pylist(), expected, strict=True):
         words = [word for sentence in text for word in sentence]
-        assert row["words"] == list(dict.fromkeys(words)), "in order of first appearance"
-        assert dict(zip(row["words"], row["counts"], strict=True)) == Counter(words)
+        spelled, counts = unpacked(row)
+        assert spelled == list(dict.fromkeys(words)), "in order of first appearance"
+        assert dict(zip(spelled, counts, strict=True)) == Counter(words)
 
 
 def test_other_columns_stay_and_weights_count() -> None:
@@ -91,7 +93,7 @@ def test_other_columns_stay_and_weights_count() -> None:
     batch = batch_of(row_of(text, [3, 5]))
     found = join_batch(batch, table_of({("a", "b")}))
     (row,) = found.to_pylist()
-    assert dict(zip(row["words"], row["counts"], strict=True)) == {"a_b": 8, "c": 3}
+    assert dict(zip(*unpacked(row), strict=True)) == {"a_b": 8, "c": 3}
     for name in ("file", "start", "segment", "weights", "counters", "bad"):
         assert found[name].equals(batch[name])
 
@@ -99,7 +101,7 @@ def test_other_columns_stay_and_weights_count() -> None:
 def test_a_phrase_that_is_spelled_as_a_word_of_the_text_is_that_word() -> None:
     found = join_batch(batch_of(row_of([["a_b", "a", "b", "a_b"]])), table_of({("a", "b")}))
     (row,) = found.to_pylist()
-    assert (row["words"], row["counts"]) == (["a_b"], [3])
+    assert unpacked(row) == (["a_b"], [3])
 
 
 @examples

@@ -11,6 +11,7 @@ from spark_w2v.text import segments, tokenizer
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.tokenizer import NO_REASON
 from tests.support.lines import WORDS
+from tests.support.segments import unpacked
 
 
 def batches_of(texts: Sequence[str], sizes: int, starts: Sequence[int] | None = None) -> Iterator[pa.RecordBatch]:
@@ -35,7 +36,7 @@ def segments_of(texts: Sequence[str], sizes: int, starts: Sequence[int] | None =
 
 def sentences_of(row: dict[str, Any]) -> list[str]:
     codes, lengths = np.frombuffer(row["codes"], "<i4"), np.frombuffer(row["lengths"], "<i4")
-    spelled = [row["words"][code] for code in codes]
+    spelled = [unpacked(row)[0][code] for code in codes]
     ends = np.cumsum(lengths)
     return [" ".join(spelled[end - length : end]) for end, length in zip(ends, lengths, strict=True)]
 
@@ -56,8 +57,9 @@ def test_pieces_do_not_depend_on_batches_and_lose_no_word(monkeypatch: pytest.Mo
         codes = np.frombuffer(row["codes"], "<i4")
         assert len(codes) <= 10
         assert len(codes) == np.frombuffer(row["lengths"], "<i4").sum()
-        assert np.bincount(codes, minlength=len(row["words"])).tolist() == row["counts"]
-        assert len(set(row["words"])) == len(row["words"])
+        words, counts = unpacked(row)
+        assert np.bincount(codes, minlength=len(words)).tolist() == counts
+        assert len(set(words)) == len(words)
     last = [row["counters"] for row in rows if row["counters"][0]]
     assert [counters[0] for counters in last] == [35, 25]
 
@@ -74,4 +76,4 @@ def test_a_piece_is_as_full_as_whole_sentences_allow(monkeypatch: pytest.MonkeyP
 def test_a_split_without_words_still_tells_of_its_lines() -> None:
     (row,) = segments_of(["", "--"], 1)
     assert row["counters"][COUNTERS.index("lines")] == 2
-    assert (row["words"], row["counts"], row["codes"], row["lengths"]) == ([], [], b"", b"")
+    assert (*unpacked(row), row["codes"], row["lengths"]) == ([], [], b"", b"")
