@@ -148,6 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.induction", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="text, plain or .gz")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="of draws of words and occurrences")
+    parser.add_argument("--occurrences", type=int, nargs="+", default=OCCURRENCES, help="of each word in the text")
     options = parser.parse_args()
     variables = measure.environment()
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as scratch:
@@ -169,7 +170,7 @@ def main() -> int:
             truth, without = Truth(model, held_out), folder / f"without-{seed}"
             model.write_without(held_out, folder / "full", without)
             (folder / "words").write_text("\n".join(asked) + "\n")
-            for occurrences in OCCURRENCES:
+            for occurrences in options.occurrences:
                 thin = thinned(lines, set(asked), occurrences, seed)
                 (folder / "thin.txt").write_text("".join(thin))
                 ways: dict[str, dict[str, float]] = {}
