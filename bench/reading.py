@@ -37,6 +37,8 @@ def main() -> None:
     parser.add_argument("--vocabulary", type=int, default=200_000, help="distinct words of the synthetic text")
     parser.add_argument("--rounds", type=int, default=4)
     options = parser.parse_args()
+    if options.rounds < 2:
+        parser.error("--rounds: at least 2, as the first is told apart")
     os.environ.update(environment())
     settings = config.from_dict({"vocabulary": {"min_count": 1}})
     with tempfile.TemporaryDirectory() as folder:

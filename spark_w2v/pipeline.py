@@ -193,7 +193,8 @@ def prepare(
             segments = joined.segments
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
-        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, size)
+        of_words = size if joined is None else None  # phrases that are joined are more words, and longer ones
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, of_words)
         if (id_type := id_type_of(segments)) is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {

@@ -7,7 +7,7 @@ from spark_w2v.text.arrow_arrays import offsets_of, string_bytes, string_offsets
 from spark_w2v.types import Int64Array
 
 ODD = np.uint64(0x9E3779B97F4A7C15)  # of the golden ratio
-HASHED = 1 << 20  # bytes that are hashed at a time, and of one word
+HASHED = 1 << 18  # bytes that are hashed at a time, and of one word
 
 
 def packed_words(words: pa.Array) -> tuple[bytes, bytes]:

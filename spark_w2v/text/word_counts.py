@@ -1,7 +1,6 @@
 """Counts of words: those of many segments are added up, dealt to buckets, and added up there.
 
-Spark's own aggregation looked at each word of each segment, which took longer than reading the text
-(docs/measurements.md).
+Spark's own aggregation took longer than reading the text (docs/measurements.md).
 """
 
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from spark_w2v.text.weights import BITS, UNITS
 
 WORD_BYTES = 16  # of a word beside its UTF-8: where it ends, its count and half of its hash
 # Bytes of words that a task adds up at a time, and of those of all segments that share a bucket. Where all words
-# differed, a task took 480 MB for the first and 350 MB for the second.
-ADDED_BYTES, BUCKET_BYTES = 16 << 20, 32 << 20
+# differ, the process of a task takes up to MOST_BYTES.
+ADDED_BYTES, BUCKET_BYTES = 8 << 20, 16 << 20
+MOST_BYTES = 384 << 20
 ROWS = 20_000  # that go to the JVM together
 
 
@@ -58,7 +58,7 @@ def _with_hashes(tables: list[pa.Table]) -> Iterator[pa.RecordBatch]:
 
 def _summed(counts: pa.Table) -> pa.Table:
     """Return each word once, with the sum of its counts."""
-    # Of strings, not of Arrow's large ones, which take four times as long.
+    # Of strings, not of Arrow's large ones, which take several times as long.
     found = counts.group_by("word", use_threads=False).aggregate([("count", "sum")])
     return found.select(["word", "count_sum"]).rename_columns(["word", "count"])
 

@@ -17,6 +17,7 @@ from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import encode_segment
+from spark_w2v.text.word_counts import BUCKET_BYTES
 from tests.support.planted import segments_of
 
 if TYPE_CHECKING:
@@ -42,6 +43,13 @@ def test_order_is_by_falling_count_then_by_code_points(spark: "SparkSession") ->
     assert (found.total_words, found.distinct_words, len(found)) == (19, 7, 6)
     assert found.words.type == pa.large_string()
     assert found.counts.dtype == np.int64
+
+
+@pytest.mark.parametrize("size", [None, 0, 9 * BUCKET_BYTES])
+def test_the_vocabulary_does_not_depend_on_the_number_of_buckets(spark: "SparkSession", size: int | None) -> None:
+    found = vocabulary.count_words(segments_of(spark, COUNTS, {}, COUNTS), min_count=2, size=size)
+    expected = sorted(((-2 * count, word) for word, count in COUNTS.items()))
+    assert list(zip((-found.counts).tolist(), found.words.to_pylist(), strict=True)) == expected
 
 
 def test_counts_beyond_32_bits_stay_exact(spark: "SparkSession") -> None:

@@ -1,7 +1,10 @@
 """The words of segments are packed, hashed and counted as plain Python does it."""
 
+import subprocess
+import sys
 from collections import Counter
 from itertools import accumulate
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -13,7 +16,7 @@ from spark_w2v.text import records, spellings, word_counts
 from spark_w2v.text.records import rows_of
 from spark_w2v.text.spellings import packed_words, word_hashes, words_of
 from spark_w2v.text.weights import UNITS
-from spark_w2v.text.word_counts import BUCKET_BYTES, WORD_BYTES, add_records, buckets_of, count_records
+from spark_w2v.text.word_counts import BUCKET_BYTES, MOST_BYTES, WORD_BYTES, add_records, buckets_of, count_records
 
 examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
 WORDS = st.text(alphabet="ab\n\0é\U0001f600", max_size=4)
@@ -112,6 +115,47 @@ def test_a_task_adds_up_at_most_so_many_bytes_at_a_time(monkeypatch: pytest.Monk
     assert found == [12]  # packed together again
     monkeypatch.setattr(records, "PACKED_BYTES", 1)
     assert [len(rows) for rows in rows_of(count_records(iter(batches), 1))] == [6, 6]
+
+
+# The words are numbers of 10 digits, 200,000 in a segment.
+PEAK = """
+import re, sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from spark_w2v.text.word_counts import BUCKET_BYTES, MOST_BYTES, WORD_BYTES, add_records, count_records
+
+def segments(count):
+    for number in range(count):
+        numbers, digits = np.arange(number * 200_000, (number + 1) * 200_000), np.empty((200_000, 10), np.uint8)
+        for place in range(10):
+            digits[:, place] = numbers // 10**place % 10 + 48
+        columns = digits, np.arange(1, 200_001, dtype="<i4") * 10, np.ones(200_000, "<i8")
+        yield pa.RecordBatch.from_arrays([pa.array([c.tobytes()]) for c in columns], ["words", "ends", "counts"])
+
+if sys.argv[1] == "add up":
+    for _ in count_records(segments(12), 4):
+        pass
+elif sys.argv[1] == "fill a bucket":
+    found = list(count_records(segments(BUCKET_BYTES // ((10 + WORD_BYTES) * 200_000)), 1))
+    with pa.ipc.new_stream(sys.argv[2], found[0].schema) as writer:
+        for batch in found:
+            writer.write_batch(batch)
+else:
+    with pa.ipc.open_stream(sys.argv[2]) as stream:
+        for _ in add_records(iter(stream), False):
+            pass
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_task_takes_no_more_memory_than_is_said_where_all_words_differ(tmp_path: Path) -> None:
+    def peak(step: str) -> int:
+        command = [sys.executable, "-c", PEAK, step, str(tmp_path / "records")]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    peaks = {step: peak(step) for step in ("add up", "fill a bucket", "take a bucket")}
+    assert 0.5 * MOST_BYTES < max(peaks.values()) < MOST_BYTES, peaks
 
 
 def test_buckets_are_as_many_as_it_takes() -> None:
