@@ -27,8 +27,9 @@ CHUNKS = 96 << 20
 # Models on the driver's disk at a time: the parameters that are trained on, and those that replace them, or in the end
 # the output. A checkpoint is one more.
 MODELS_ON_DISK = 2
-OVERHEAD = 0.1  # share of spark.executor.memory that YARN and Kubernetes leave to Python by default
-LEAST_OVERHEAD = 384 << 20
+# Share of spark.executor.memory that YARN and Kubernetes leave to Python; the first that is set counts. In cluster mode
+# on Kubernetes Spark sets the second to 0.4 itself.
+OVERHEAD_FACTORS = ("spark.executor.memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor")
 
 
 @dataclass(frozen=True)
@@ -212,18 +213,23 @@ def given_by(context: "SparkContext") -> Given:
     assert jvm is not None, "a context has its JVM"
 
     def size(key: str, default: str) -> int:
-        return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(conf.get(key, default)))
+        """Bytes of a setting of an executor's memory, which Spark reads as MiB where it names no unit."""
+        return int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsMb(conf.get(key, default))) << 20
 
     heap, master = int(jvm.java.lang.Runtime.getRuntime().maxMemory()), conf.get("spark.master", "")
     if master.startswith("local"):
         return Given(heap, available(), context.defaultParallelism)
     cores, machine = int(conf.get("spark.executor.cores", "1")), available()
-    results = size("spark.driver.maxResultSize", "1g") or None
+    of_results = conf.get("spark.driver.maxResultSize", "1g")  # bytes where it names no unit
+    results = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(of_results)) or None
     for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
         if conf.contains(key):
             return Given(heap, machine, 0, size(key, ""), key, cores, results)
     if master.startswith(("yarn", "k8s")):
-        overhead = max(LEAST_OVERHEAD, int(OVERHEAD * size("spark.executor.memory", "1g")))
+        factors = OVERHEAD_FACTORS if master.startswith("k8s") else OVERHEAD_FACTORS[:1]
+        factor = next((float(conf.get(key, "")) for key in factors if conf.contains(key)), 0.1)
+        least = size("spark.executor.minMemoryOverhead", "384m")
+        overhead = max(least, int(factor * size("spark.executor.memory", "1g")))
         return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores, results)
     return Given(heap, machine, results=results)
 

@@ -3,11 +3,12 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyspark import SparkConf
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
@@ -117,6 +118,56 @@ def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
     assert given.slots == 2
     assert given.machine is not None
     assert given.machine > 0
+
+
+class ClusterContext:
+    """A SparkContext that has these settings, and the JVM of a real one."""
+
+    def __init__(self, spark: SparkSession, settings: dict[str, str]) -> None:
+        self._jvm, self._conf = spark.sparkContext._jvm, SparkConf(False).setAll(list(settings.items()))
+
+    def getConf(self) -> SparkConf:  # noqa: N802  # Spark's name
+        return self._conf
+
+
+MB = 1 << 20
+EXECUTOR = "spark.executor."
+
+
+@pytest.mark.parametrize(
+    ("master", "settings", "key", "bytes_of_python"),
+    [
+        ("yarn", {}, "memoryOverhead", 384 * MB),
+        ("yarn", {"memory": "8g"}, "memoryOverhead", int(0.1 * 8 * GB)),
+        ("yarn", {"memory": "8192"}, "memoryOverhead", int(0.1 * 8 * GB)),
+        ("yarn", {"memoryOverhead": "2g"}, "memoryOverhead", 2 * GB),
+        ("yarn", {"memoryOverhead": "2048"}, "memoryOverhead", 2 * GB),
+        ("yarn", {"pyspark.memory": "3072", "memoryOverhead": "2g"}, "pyspark.memory", 3 * GB),
+        ("yarn", {"memory": "10g", "memoryOverheadFactor": "0.5"}, "memoryOverhead", 5 * GB),
+        ("yarn", {"minMemoryOverhead": "1g"}, "memoryOverhead", GB),
+        ("k8s://https://host", {"memory": "10g"}, "memoryOverhead", GB),
+        ("k8s://https://host", {"memory": "10g", "memoryOverheadFactor": "0.5"}, "memoryOverhead", 5 * GB),
+        ("spark://host:7077", {"memory": "8g"}, "", None),
+    ],
+)
+def test_a_cluster_says_what_it_gives_as_spark_reads_its_settings(
+    spark: SparkSession, master: str, settings: dict[str, str], key: str, bytes_of_python: int | None
+) -> None:
+    named = {EXECUTOR + name: value for name, value in settings.items()}
+    given = given_by(cast(Any, ClusterContext(spark, {"spark.master": master, EXECUTOR + "cores": "4", **named})))
+    assert given.executor == bytes_of_python
+    assert given.key == (EXECUTOR + key if key else "")
+    assert given.results == GB
+
+
+def test_kubernetes_has_a_factor_of_its_own(spark: SparkSession) -> None:
+    settings = {"spark.executor.memory": "10g", "spark.kubernetes.memoryOverheadFactor": "0.4"}
+    for master, expected in (("k8s://https://host", 4 * GB), ("yarn", GB)):
+        context = ClusterContext(spark, {"spark.master": master, **settings})
+        assert given_by(cast(Any, context)).executor == expected
+    settings["spark.executor.memoryOverheadFactor"] = "0.2"
+    context = ClusterContext(spark, {"spark.master": "k8s://https://host", **settings})
+    assert given_by(cast(Any, context)).executor == 2 * GB
 
 
 def peak_of_rows(_: Any) -> list[int]:
