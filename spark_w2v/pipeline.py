@@ -232,7 +232,8 @@ def check_text(
         ConfigError: too much could not be read.
     """
     counters, size = vocabularies.read_totals(segments)
-    bad_lines = corpus.bad_lines(segments, counters, files)
+    # Events are read in an order of their own, in which a bad one has no place in a file.
+    bad_lines = corpus.bad_lines(segments, counters, [] if settings.corpus.group_by else files)
     check_counters(counters, settings.corpus, bad_lines)
     return counters, bad_lines, size
 

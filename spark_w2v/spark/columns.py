@@ -140,6 +140,16 @@ def check_weight(name: str, found: T.DataType) -> None:
         refuse(f'corpus.weight: "{name}" is {found.simpleString()}, a weight is a number; give another column.')
 
 
+def check_groups(names: str, found: Sequence[FoundColumn]) -> None:
+    """Refuse columns of which Spark gives different values the same hash: those of parts that may be null or empty."""
+    for column in found:
+        if not isinstance(column.kind, T.AtomicType) or isinstance(column.kind, T.VariantType):
+            refuse(
+                f'corpus.group_by: "{names}" has a column of {column.kind.simpleString()}, rows are grouped by '
+                "numbers, strings, dates and times; give other columns."
+            )
+
+
 def check_order(names: str, found: Sequence[FoundColumn]) -> None:
     """Refuse columns whose values have no order outside Spark."""
     for column in found:

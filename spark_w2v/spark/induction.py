@@ -131,7 +131,8 @@ def induce(
             words = every[start : start + size]
             sums = _sums(encoded, words, len(counts), contexts, columns, window, shrinks)
             fitted = min(max(0, fit.size - start), words.size)
-            of_fit.append(sums[:fitted])
+            if fitted:
+                of_fit.append(sums[:fitted].copy())  # a view would keep the sums of a whole pass
             words, sums = words[fitted:], sums[fitted:]
             if start + size < fit.size or not words.size:
                 continue

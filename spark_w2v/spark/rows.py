@@ -105,6 +105,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     word = columns.need_column(schema, c.column, "corpus.column", table)
     columns.check_word(c.column, word.kind)
     groups = columns.need_columns(schema, c.group_by, "corpus.group_by", table)
+    columns.check_groups(c.group_by, groups)
     orders = columns.need_columns(schema, c.order_by, "corpus.order_by", table)
     columns.check_order(c.order_by, orders)
     reason = columns.reason_of_rows(schema)
@@ -126,7 +127,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         are_short = are_short and c.max_word_length <= SHORT_WORD
         text = words.cast("string")
         # As bytes, because Arrow's writer of strings makes an object of each.
-        words = (_shortened(text, c.max_word_length) if are_short else text).cast("binary")
+        words = _shortened(text, c.max_word_length).cast("binary")
     # Handing rows to Python takes most of the time, a sixth of it for each column, so a row has no more than it needs.
     # A hash of 64 bits tells groups apart: of a hundred million, the odds that two are taken for one are 1 to 4,000.
     kept = rows.select(
@@ -142,7 +143,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     records = records.repartitionById(buckets, F.col("bucket"))
     if are_short:
         records = shuffled_without_limit_of_bytes(records)
-    longest = c.max_sentence_words
+    longest = min(c.max_sentence_words, SEGMENT_WORDS)
 
     def lines(records: Batches) -> Batches:
         context = TaskContext.get()

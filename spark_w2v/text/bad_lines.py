@@ -32,16 +32,20 @@ def check_counters(
         bad_lines: the first ones, by what is wrong with them.
 
     Raises:
-        ConfigError: no line has the column, or more bad lines than corpus.max_bad_fraction.
+        ConfigError: no line has the column, no row a group, or more bad lines than corpus.max_bad_fraction.
     """
-    lines, bad_lines = counters["lines"], bad_lines or {}
-    if lines and corpus_config.format == "jsonl" and counters["missing_lines"] == lines - counters["blank_lines"] > 0:
+    lines, bad_lines, are_events = counters["lines"], bad_lines or {}, bool(corpus_config.group_by)
+    bad = {name: counters[name] for name in BAD_LINES if counters[name]}
+    total = sum(bad.values())
+    if are_events:  # a line is a group there, or a bad row
+        lines = counters["words"] + counters["long_words"] + counters["null_words"] + total
+        if counters["missing_lines"] == lines > 0:
+            refuse(f'corpus.group_by: "{corpus_config.group_by}" is null in all {lines:,} rows; give other columns.')
+    elif lines and corpus_config.format == "jsonl" and counters["missing_lines"] == lines - counters["blank_lines"] > 0:
         names = _field_names(bad_lines.get("missing_lines", ()))
         hint = name_hint(corpus_config.column, names) if names else "give the name of the field that holds the text."
         hint = hint.replace("it has", "they have")
         refuse(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
-    bad = {name: counters[name] for name in BAD_LINES if counters[name]}
-    total = sum(bad.values())
     if total > corpus_config.max_bad_fraction * lines:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
         named = {name: ", ".join(map(str, bad_lines[name])) for name in bad if bad_lines.get(name)}
@@ -50,7 +54,7 @@ def check_counters(
             first = "".join(named.values())
         hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config)]
         refuse(
-            f"{total:,} of {lines:,} lines are bad ({reasons}), {total / lines:.1%}; "
+            f"{total:,} of {lines:,} {'rows' if are_events else 'lines'} are bad ({reasons}), {total / lines:.1%}; "
             + (f"the first are {first}; " if first else "")
             + "".join(f"{hint}; " for hint in hints)
             + f"fix the input, or raise corpus.max_bad_fraction ({corpus_config.max_bad_fraction:g})."

@@ -16,8 +16,10 @@ from spark_w2v.text.records import Batches
 from spark_w2v.types import Int64Array
 
 SORTED_BYTES = 32 << 20  # of rows that are sorted at a time. With its copies, a task took 250 MB at most
-SORTED_ROWS = 1 << 15  # of a batch of sorted rows
 MOST_RUNS = 64  # that are merged at a time
+# A batch of sorted rows has no more of either. Of a file, as two batches of each of MOST_RUNS are held at a time.
+BATCH_ROWS, BATCH_BYTES = 1 << 15, 4 << 20
+FILED_BYTES = SORTED_BYTES // (2 * MOST_RUNS)
 
 
 def sorted_rows(records: Batches, keys: list[str], directory: str) -> Batches:
@@ -39,25 +41,26 @@ def sorted_rows(records: Batches, keys: list[str], directory: str) -> Batches:
             if size >= SORTED_BYTES:
                 rows = pa.concat_batches(waiting)
                 waiting, size = [], 0
-                runs.append(_filed(_sorted(rows, keys), directory))
+                runs.append(_filed(_sorted(rows, keys, FILED_BYTES), directory))
                 if len(runs) == MOST_RUNS:
-                    runs = [_filed(_merged(runs, keys), directory)]
+                    runs = [_filed(_merged(runs, keys, FILED_BYTES), directory)]
     if waiting and runs:
-        runs.append(_filed(_sorted(pa.concat_batches(waiting), keys), directory))
+        runs.append(_filed(_sorted(pa.concat_batches(waiting), keys, FILED_BYTES), directory))
         waiting = []
     if runs:
-        yield from _merged(runs, keys)
+        yield from _merged(runs, keys, BATCH_BYTES)
     elif waiting:
-        yield from _sorted(pa.concat_batches(waiting), keys)
+        yield from _sorted(pa.concat_batches(waiting), keys, BATCH_BYTES)
 
 
-def _sorted(rows: pa.RecordBatch, keys: list[str]) -> Batches:
-    yield from _cut(rows.take(pa.array(_order(rows, keys))))
+def _sorted(rows: pa.RecordBatch, keys: list[str], most_bytes: int) -> Batches:
+    yield from _cut(rows.take(pa.array(_order(rows, keys))), most_bytes)
 
 
-def _cut(rows: pa.RecordBatch) -> Batches:
-    for at in range(0, len(rows), SORTED_ROWS):
-        yield rows.slice(at, SORTED_ROWS)
+def _cut(rows: pa.RecordBatch, most_bytes: int) -> Batches:
+    step = max(1, min(BATCH_ROWS, len(rows) * most_bytes // max(1, rows.nbytes)))
+    for at in range(0, len(rows), step):
+        yield rows.slice(at, step)
 
 
 def _order(rows: pa.RecordBatch, keys: list[str]) -> npt.NDArray[np.intp]:
@@ -120,22 +123,24 @@ def _filed(batches: Batches, directory: str) -> BinaryIO:
     return file
 
 
-def _merged(runs: list[BinaryIO], keys: list[str]) -> Batches:
-    """Merge files of sorted rows, which it closes."""
+def _merged(runs: list[BinaryIO], keys: list[str], most_bytes: int) -> Batches:
+    """Merge files of sorted rows, which it closes, to batches of so many bytes."""
     readers = [iter(pa.ipc.open_stream(file)) for file in runs]
     left = np.zeros(len(runs), np.int64)  # rows of each run that are held
+    newest = np.ones(len(runs), np.int64)  # rows of its batch that was read last
     is_over = np.zeros(len(runs), bool)
     rows: pa.RecordBatch | None = None
     run_of = np.empty(0, np.int64)
     while True:
         held = [] if rows is None else [rows]
-        for number in np.flatnonzero(~is_over & (left < SORTED_ROWS)).tolist():
+        for number in np.flatnonzero(~is_over & (left < newest)).tolist():
             batch = next(readers[number], None)
             if batch is None:
                 is_over[number] = True
                 runs[number].close()
             else:
                 held.append(batch)
+                newest[number] = len(batch)
                 run_of = np.append(run_of, np.full(len(batch), number))
         if not held:
             return
@@ -146,6 +151,6 @@ def _merged(runs: list[BinaryIO], keys: list[str]) -> Batches:
         last = np.zeros(len(runs), np.int64)
         last[run_of] = np.arange(len(rows))
         end = len(rows) if is_over.all() else int(last[~is_over].min()) + 1
-        yield from _cut(rows.slice(0, end))
+        yield from _cut(rows.slice(0, end), most_bytes)
         rows, run_of = (None if end == len(rows) else rows.slice(end)), run_of[end:]
         left = np.bincount(run_of, minlength=len(runs))

@@ -107,7 +107,7 @@ def tokenize(
     _mark(counters, "missing_lines", missing)
     if tokenizer.kind == "none":
         blank = np.zeros(len(values), bool)
-        chunks = values
+        chunks, beginnings = _readable_words(values, counters, beginnings)
     else:
         text = _readable_text(values, counters)
         blank = booleans(pc.equal(pc.utf8_ltrim_whitespace(text), ""))
@@ -144,7 +144,8 @@ def _readable_text(values: pa.Array, counters: Int64Array) -> pa.Array:
     try:
         text.validate(full=True)
     except pa.ArrowInvalid:
-        text = _replace_invalid(text.cast(pa.binary()), counters)
+        text, is_invalid = _replace_invalid(text.cast(pa.binary()))
+        _mark(counters, "invalid_utf8_lines", is_invalid)
     if text.null_count:
         text = pc.fill_null(text, "")
     if (string_bytes(text) == 0).any():
@@ -155,19 +156,39 @@ def _readable_text(values: pa.Array, counters: Int64Array) -> pa.Array:
     return text
 
 
-def _replace_invalid(lines: pa.Array, counters: Int64Array) -> pa.Array:
-    """Lines with U+FFFD in place of each bad byte.
+def _readable_words(lines: pa.Array, counters: Int64Array, beginnings: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """(L,) lists of ready-made words, all valid UTF-8; and beginnings: of a line with others, the first of them."""
+    offsets, flat = flatten_lists(lines)
+    try:
+        flat.validate(full=True)
+        return lines, beginnings
+    except pa.ArrowInvalid:
+        spelled = flat.cast(pa.binary())
+    words, is_invalid = _replace_invalid(spelled)
+    places = np.flatnonzero(is_invalid)
+    of_line, first = np.unique(np.searchsorted(offsets, places, side="right") - 1, return_index=True)
+    counters[of_line, COUNTERS.index("invalid_utf8_lines")] = 1
+    told = beginnings.to_pylist()
+    for line, place in zip(of_line.tolist(), places[first].tolist(), strict=True):
+        told[line] = told[line] or spelled[place].as_py()
+    lists = pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), words, mask=lines.is_null())
+    return lists, pa.array(told, pa.binary())
 
-    The only place where a line is a Python object: a batch in which something is not UTF-8.
+
+def _replace_invalid(texts: pa.Array) -> tuple[pa.Array, BoolArray]:
+    """Strings with U+FFFD in place of each bad byte, and which of them had any.
+
+    The only place where a line or a word is a Python object: a batch in which something is not UTF-8.
     """
-    text: list[str | None] = []
-    for number, line in enumerate(lines.to_pylist()):
+    valid: list[str | None] = []
+    is_invalid = np.zeros(len(texts), bool)
+    for number, text in enumerate(texts.to_pylist()):
         try:
-            text.append(line if line is None else line.decode())
+            valid.append(text if text is None else text.decode())
         except UnicodeDecodeError:
-            text.append(line.decode(errors="replace"))
-            counters[number, COUNTERS.index("invalid_utf8_lines")] = 1
-    return pa.array(text, pa.string())
+            valid.append(text.decode(errors="replace"))
+            is_invalid[number] = True
+    return pa.array(valid, pa.string()), is_invalid
 
 
 def _ascii_table(lower_case: bool) -> npt.NDArray[np.uint8]:

@@ -1,9 +1,11 @@
 """Lines that cannot be read are counted, named and explained."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config, pipeline
@@ -12,6 +14,7 @@ from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.summary import summary
 from tests.support.bad_input import checked, tallied
+from tests.support.segments import sentences
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -43,6 +46,37 @@ def test_invalid_utf8_is_replaced_and_counted(spark: "SparkSession", tmp_path: P
     (tmp_path / "a.txt").write_bytes(b"caf\xe9 au lait\nfine\n")
     found = tallied(spark, tmp_path)
     assert found == {"lines": 2, "words": 4, "sentences": 2, "lines_with_words": 2, "invalid_utf8_lines": 1}
+
+
+def unreadable(values: list[Any]) -> pa.Array:
+    """Strings that need not be UTF-8, as other programs leave them in Parquet."""
+    return pa.array(values, pa.binary()).view(pa.string())
+
+
+def test_ready_made_words_that_are_not_utf8_are_replaced_counted_and_named(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    words = unreadable([b"one", b"caf\xe9", None, b"caf\xe9", b"two", "caf\ufffd".encode(), b"\xff", b"a"])
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 1, 4, 6, 8], pa.int32()), words)
+    pq.write_table(pa.table({"words": lists}), tmp_path / "a.parquet")
+    found = tallied(spark, tmp_path, format="parquet", column="words", tokenizer="none")
+    assert found == {
+        "lines": 5, "words": 7, "sentences": 4, "lines_with_words": 4, "wordless_lines": 1, "null_words": 1,
+        "invalid_utf8_lines": 2,
+    }  # fmt: skip
+    segments = corpus.read(spark, [str(tmp_path)], config.Corpus(format="parquet", column="words", tokenizer="none"))
+    assert sentences(segments) == ["one", "caf\ufffd caf\ufffd", "two caf\ufffd", "\ufffd a"]
+    sentence = checked(spark, tmp_path, format="parquet", column="words", tokenizer="none")
+    assert f"the first are {tmp_path}/a.parquet:3, {tmp_path}/a.parquet:5; the text looks like Latin-1" in sentence
+
+
+def test_words_of_events_that_are_not_utf8_are_replaced_and_counted(spark: "SparkSession", tmp_path: Path) -> None:
+    events = {"s": pa.array([1, 1, 2]), "item": unreadable([b"a", b"caf\xe9", b"b"])}
+    pq.write_table(pa.table(events), tmp_path / "a.parquet")
+    keys = {"format": "parquet", "column": "item", "tokenizer": "none", "group_by": "s"}
+    segments = corpus.read(spark, [str(tmp_path)], config.from_dict({"corpus": keys}).corpus)
+    assert sorted(sentences(segments)) == ["a caf\ufffd", "b"]
+    assert vocabulary.counters(segments)["invalid_utf8_lines"] == 1
 
 
 def test_a_line_of_20_mb_is_cut_and_not_dropped(spark: "SparkSession", tmp_path: Path) -> None:

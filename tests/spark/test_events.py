@@ -13,7 +13,10 @@ import pytest
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.spark.tables import id_type_of
+from spark_w2v.text.bad_lines import check_counters
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from tests.spark.test_columns import counted, read, settings
+from tests.support.bad_input import checked
 from tests.support.segments import sentences, weighted_sentences
 
 if TYPE_CHECKING:
@@ -138,6 +141,34 @@ def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "Sp
     assert vocabulary.counters(found)["cut_lines"] == 1
 
 
+def test_no_group_is_held_as_a_whole_whatever_the_longest_sentence(spark: "SparkSession") -> None:
+    rows = spark.range(2 * SEGMENT_WORDS + 1).selectExpr("1 as s", "id as t", "id % 7 as item")
+    segments = corpus.read_text_frame(rows, settings(**OF_EVENTS, max_sentence_words=2**31 - 1))
+    found = vocabulary.counters(segments)
+    assert (found["lines"], found["sentences"], found["words"]) == (3, 3, 2 * SEGMENT_WORDS + 1)
+
+
+def test_bad_rows_are_counted_among_rows_and_have_no_place(spark: "SparkSession", tmp_path: Path) -> None:
+    rows = [(None if n % 100 == 99 else n // 50, n, n % 7) for n in range(5000)]
+    events_of(spark, rows).repartition(3).write.parquet(str(tmp_path / "events"))
+    check_counters(vocabulary.counters(read(spark, tmp_path / "events", **OF_EVENTS)), settings(**OF_EVENTS))
+    sentence = checked(spark, tmp_path / "events", **OF_EVENTS, max_bad_fraction=0.001)
+    assert sentence == (
+        "50 of 5,000 rows are bad (50 missing lines), 1.0%; fix the input, or raise corpus.max_bad_fraction (0.001)."
+    )
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_rows_without_any_group_are_refused_by_the_right_key(spark: "SparkSession", tmp_path: Path, kind: str) -> None:
+    frame = events_of(spark, [(None, 1, 5), (None, 2, 6)])
+    frame = frame if kind == "parquet" else frame.selectExpr("cast(null as int) as s", "t", "item")
+    getattr(frame.write.option("ignoreNullFields", False), kind.removesuffix("l"))(str(tmp_path / "events"))
+    keys = {**OF_EVENTS, "format": kind, "column": "item"}
+    assert checked(spark, tmp_path / "events", **keys) == (
+        'corpus.group_by: "s" is null in all 2 rows; give other columns.'
+    )
+
+
 @pytest.mark.parametrize(
     "time",
     [
@@ -184,13 +215,16 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
         ({"group_by": "session"}, 'corpus.group_by: the DataFrame has no column "session"; '),
         ({"order_by": "t,time"}, 'corpus.order_by: the DataFrame has no column "time"; '),
         ({"order_by": "t, ids"}, 'corpus.order_by: "t, ids" has a column of array<int>, rows are ordered by numbers'),
+        ({"group_by": "ids"}, 'corpus.group_by: "ids" has a column of array<int>, rows are grouped by numbers'),
+        ({"group_by": "t,both"}, 'corpus.group_by: "t,both" has a column of struct<a:int>, rows are grouped by'),
         ({"column": "ids"}, 'corpus.column: "ids" is array<int>, with corpus.group_by a row holds one word'),
     ],
 )
 def test_columns_of_events_that_cannot_be_are_refused(
     spark: "SparkSession", keys: dict[str, str], sentence: str
 ) -> None:
-    frame = events_of(spark, [(1, 1, 5, [1])], "s int, t int, item int, ids array<int>")
+    schema = "s int, t int, item int, ids array<int>, both struct<a: int>"
+    frame = events_of(spark, [(1, 1, 5, [1], (1,))], schema)
     with pytest.raises(ConfigError) as error:
         corpus.read_text_frame(frame, settings(**{**OF_EVENTS, **keys}))
     assert str(error.value).startswith(sentence)

@@ -62,7 +62,7 @@ def test_rows_of_a_bucket_are_sorted_in_memory_or_on_disk(
 ) -> None:
     monkeypatch.setattr(records, "PACKED_BYTES", packed_bytes)
     monkeypatch.setattr(event_order, "SORTED_BYTES", sorted_bytes)
-    monkeypatch.setattr(event_order, "SORTED_ROWS", 3)
+    monkeypatch.setattr(event_order, "BATCH_ROWS", 3)
     monkeypatch.setattr(event_order, "MOST_RUNS", most_runs)
 
     @examples
@@ -83,14 +83,14 @@ def test_many_runs_on_disk_are_merged_a_few_batches_at_a_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, most_runs: int
 ) -> None:
     monkeypatch.setattr(event_order, "SORTED_BYTES", 4000)
-    monkeypatch.setattr(event_order, "SORTED_ROWS", 7)
+    monkeypatch.setattr(event_order, "BATCH_ROWS", 7)
     monkeypatch.setattr(event_order, "MOST_RUNS", most_runs)
     merged, held = [], []
     merge, order = event_order._merged, event_order._order
 
-    def merge_seen(runs: list[Any], keys: list[str]) -> Any:
+    def merge_seen(runs: list[Any], keys: list[str], most_bytes: int) -> Any:
         merged.append(len(runs))
-        return merge(runs, keys)
+        return merge(runs, keys, most_bytes)
 
     def order_seen(rows: pa.RecordBatch, keys: list[str]) -> Any:
         held.append(len(rows))
@@ -108,6 +108,28 @@ def test_many_runs_on_disk_are_merged_a_few_batches_at_a_time(
     assert max(held) <= max(sorted_at_once, 2 * 7 * max(merged))  # two batches of a run
     assert max(merged) <= most_runs
     assert (len(merged) > 1) == (most_runs < 64)
+
+
+def test_wide_rows_are_merged_in_as_few_bytes_as_narrow_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setattr(event_order, "SORTED_BYTES", 64_000)
+    monkeypatch.setattr(event_order, "BATCH_BYTES", 8_000)
+    monkeypatch.setattr(event_order, "FILED_BYTES", 2_000)
+    held = []
+    order = event_order._order
+
+    def order_seen(rows: pa.RecordBatch, keys: list[str]) -> Any:
+        held.append(rows.nbytes)
+        return order(rows, keys)
+
+    monkeypatch.setattr(event_order, "_order", order_seen)
+    rng = np.random.default_rng(5)
+    rows = [(int(group), float(time), "a" * 500) for group, time in rng.integers(0, 30, (1500, 2))]
+    packed = [batch for batch in batches_of(rows, 30) for batch in pack_rows(iter([batch]), 1)]
+    batches = list(sorted_rows(iter(packed), ["group", "order0", "word"], str(tmp_path)))
+    assert rows_of(batches) == sorted(rows)
+    runs = 1500 * 530 // 64_000 + 1
+    assert max(held[-10:]) <= runs * 2 * 2_100
+    assert 4_000 < max(batch.nbytes for batch in batches) <= 8_000
 
 
 @pytest.mark.parametrize(
