@@ -90,6 +90,16 @@ class TrainingRun:
                 f"{place.name}: is the run that readers get, so --overwrite would publish it; leave --no-publish out, "
                 "or give another run id."
             )
+        if not request.publish and request.settings.output.table:
+            raise UserError(
+                "output.table: would be replaced by a run that is not published; leave --no-publish out, or write the "
+                "table from current/embeddings after publishing."
+            )
+        if not request.publish and request.settings.output.keep_runs:
+            raise UserError(
+                "output.keep_runs: earlier runs are removed when one is published; with --no-publish give --keep-runs "
+                "to jobs/publish.py."
+            )
         # With a run id a finished output is no mistake yet.
         place.check(overwrite=request.overwrite, resume=request.resume or request.run_id is not None)
         return place
@@ -332,10 +342,8 @@ def _move_current(request: Request, output: str) -> None:
     if not is_local(directory):
         log.info("%s/%s is run %s", directory, stored.CURRENT, ids.current(directory) or "none")
     elif request.publish and ids.is_pending(output):
-        before = ids.move_current(directory, run_id)
+        before = ids.move_current(directory, run_id, request.settings.output.keep_runs)
         log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, run_id, before or "none")
-        if request.settings.output.keep_runs:
-            ids.remove_old(directory, request.settings.output.keep_runs)
     else:
         log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
 

@@ -105,6 +105,22 @@ def test_what_readers_get_is_not_overwritten_by_a_run_that_is_not_to_be_publishe
     assert state(kept) == before
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("output.table=vectors", "output.table: would be replaced by a run that is not published; leave --no-publish"),
+        ("output.keep_runs=3", "output.keep_runs: earlier runs are removed when one is published; with --no-publish"),
+    ],
+)
+def test_a_run_that_is_not_published_changes_nothing_that_readers_get(
+    train: Train, kept: Path, capsys: pytest.CaptureFixture[str], option: str, sentence: str
+) -> None:
+    before = state(kept)
+    assert train("2", "--no-publish", "--set", option) == 2
+    assert sentence in capsys.readouterr().err
+    assert state(kept) == before
+
+
 def test_a_run_that_died_between_its_output_and_current_is_made_up_for(
     train: Train, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

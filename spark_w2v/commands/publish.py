@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from spark_w2v.command_line import EXIT_CODES, Parser, printable, with_exit_codes
+from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes
+from spark_w2v.config import LARGEST_INT
 from spark_w2v.runs.ids import CURRENT, move_current
 
 
@@ -14,8 +15,15 @@ def main(arguments: Sequence[str] | None = None, program: str = "publish.py") ->
     )
     parser.add_argument("directory", metavar="DIR", help="what was --output of jobs/train.py with --run-id")
     parser.add_argument("run_id", metavar="RUN_ID", help="a run that has finished")
+    parser.add_argument(
+        "--keep-runs",
+        metavar="N",
+        type=whole_number(LARGEST_INT),
+        default=0,
+        help="then remove all finished runs but the N newest and the current one",
+    )
     options = parser.parse_args(arguments)
-    before = move_current(options.directory, options.run_id)
+    before = move_current(options.directory, options.run_id, options.keep_runs)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
     print(f"{printable(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
     return 0

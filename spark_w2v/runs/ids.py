@@ -74,8 +74,11 @@ def is_finished(output: str) -> bool:
     return all(_exists(local_path(output) / name) for name in ("_SUCCESS", "run.json"))
 
 
-def move_current(directory: str, run_id: str) -> str | None:
+def move_current(directory: str, run_id: str, keep_runs: int = 0) -> str | None:
     """Make a finished run the one that readers get, in one step; return the id of the one before.
+
+    Args:
+        keep_runs: finished runs that stay, the newest, and the current one; 0 for all.
 
     Raises:
         UserError: when there is no such finished run, or current was not made by this module.
@@ -83,7 +86,7 @@ def move_current(directory: str, run_id: str) -> str | None:
     """
     if not is_local(directory):
         check_run_id(run_id)
-        return StoredOutput(directory).move_pointer(run_id)
+        return StoredOutput(directory, keep_runs=keep_runs).move_pointer(run_id)
     output = output_of(directory, run_id)
     if not is_finished(output):
         raise UserError(f"{output}: has no finished run, so current is not moved there.")
@@ -95,6 +98,8 @@ def move_current(directory: str, run_id: str) -> str | None:
         marker = _marker(output)
         if marker.is_file() and not marker.stat().st_size:  # ours are empty
             marker.unlink()
+    if keep_runs:
+        _remove_old(directory, keep_runs)
     return before
 
 
@@ -113,7 +118,7 @@ def _link(root: Path, run_id: str) -> None:
         raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({reason(error)}).") from None
 
 
-def remove_old(directory: str, keep: int) -> None:
+def _remove_old(directory: str, keep: int) -> None:
     """Remove finished runs of a directory of this host except the newest and the current one; failures are warnings.
 
     A run with a file that no run wrote stays, with a warning.

@@ -212,8 +212,7 @@ class StoredOutput:
         if self._moves:
             lock.claim(run)
             self._finish(run, pointer)
-            with best_effort(f"{self.output}: earlier runs were not removed"):
-                self._remove_old(run, before)
+            self._remove_old(run, before)
         else:
             lock.assert_held()
             self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
@@ -256,6 +255,8 @@ class StoredOutput:
         try:
             before = self.current()
             self._point(run, self._store.read(CURRENT))
+            if self._keep_runs:
+                self._remove_old(run, before)
         finally:
             self.leave()
             lock.release()
@@ -288,12 +289,12 @@ class StoredOutput:
 
     def _remove_old(self, run: str, before: str | None) -> None:
         """Remove runs beyond the limit, and the files of runs without an id that died."""
-        finished = self.runs()
-        if self._keep_runs:
-            kept: set[str | None] = {run, *finished[-self._keep_runs :]}
-        else:
-            kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
-        names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}
-        for name in sorted(names - kept):
-            if name in finished or RUN.fullmatch(name):
+        with best_effort(f"{self.output}: earlier runs were not removed"):
+            finished = self.runs()
+            if self._keep_runs:
+                kept: set[str | None] = {run, *finished[-self._keep_runs :]}
+            else:
+                kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
+            names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}
+            for name in sorted(name for name in names - kept if name in finished or RUN.fullmatch(name)):
                 self.remove(name)

@@ -183,6 +183,14 @@ def test_publish_says_what_readers_get_and_what_they_got(tmp_path: Path, capsys:
         assert (tmp_path / "current").resolve() == tmp_path / "runs" / run_id
 
 
+def test_publish_removes_all_but_the_newest_runs_on_request(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3")
+    finish(tmp_path, "4")
+    assert publish.main([str(tmp_path), "4", "--keep-runs", "2"]) == 0
+    assert names(tmp_path) == ["3", "4"]
+    assert ids.current(str(tmp_path)) == "4"
+
+
 @pytest.mark.parametrize(
     ("run_id", "sentence"), [("3", "has no finished run"), ("../1", "run id '../1': may have letters")]
 )
@@ -248,9 +256,10 @@ def names(directory: Path) -> list[str]:
 def test_the_newest_runs_and_the_current_one_stay(tmp_path: Path) -> None:
     finish_in_turn(tmp_path, "d", "c", "b", "a")  # by their age, not by their names
     ids.move_current(str(tmp_path), "d")
-    ids.remove_old(str(tmp_path), 2)
+    assert names(tmp_path) == ["a", "b", "c", "d"]
+    ids.move_current(str(tmp_path), "d", 2)
     assert names(tmp_path) == ["a", "b", "d"]
-    ids.remove_old(str(tmp_path), 9)
+    ids.move_current(str(tmp_path), "d", 9)
     assert names(tmp_path) == ["a", "b", "d"]
 
 
@@ -261,7 +270,7 @@ def test_a_run_with_a_file_of_others_stays_whole(tmp_path: Path, caplog: pytest.
     os.symlink(tmp_path / "elsewhere", tmp_path / "runs" / "0")
     (tmp_path / "runs" / "notes").mkdir()
     before = sorted(path for path in (tmp_path / "runs" / "1").rglob("*"))
-    ids.remove_old(str(tmp_path), 1)
+    ids.move_current(str(tmp_path), "4", 1)
     assert names(tmp_path) == ["0", "1", "4", "notes"]
     assert sorted((tmp_path / "runs" / "1").rglob("*")) == before
     assert "thesis.tex" in caplog.text
@@ -270,7 +279,7 @@ def test_a_run_with_a_file_of_others_stays_whole(tmp_path: Path, caplog: pytest.
 def test_what_a_killed_run_did_not_remove_is_removed_by_the_next(tmp_path: Path) -> None:
     finish_in_turn(tmp_path, "1", "2")
     os.rename(tmp_path / "runs" / "1", tmp_path / "runs" / f".1.{'a' * 32}.removed")
-    ids.remove_old(str(tmp_path), 1)
+    ids.move_current(str(tmp_path), "2", 1)
     assert names(tmp_path) == ["2"]
 
 
@@ -283,6 +292,6 @@ def test_runs_that_cannot_be_removed_are_a_warning(
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(os, "rename", refuse)
-    ids.remove_old(str(tmp_path), 1)
+    ids.move_current(str(tmp_path), "2", 1)
     assert names(tmp_path) == ["1", "2"]
     assert "earlier runs were not removed (Input/output error)" in caplog.text

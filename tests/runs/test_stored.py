@@ -92,6 +92,16 @@ def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog
     assert "runs/3/: is kept, as no run wrote runs/3/embeddings/thesis.tex" in caplog.text
 
 
+def test_publishing_an_earlier_run_removes_all_but_the_newest_on_request(output: str) -> None:
+    for run_id in "123":
+        publish_as(output, run_id, keep_runs=0)
+        time.sleep(1.1)  # the resolution of the store's clock
+    assert ids.move_current(output, "1") == "3"
+    assert runs_in(output) == set("123")
+    assert ids.move_current(output, "1", 1) == "1"
+    assert runs_in(output) == set("13")
+
+
 @pytest.mark.parametrize("name", ["thesis.tex", "runs/1/thesis.tex", "embeddings/part-00000.parquet"])
 def test_a_directory_with_files_of_others_is_refused(output: str, name: str) -> None:
     ObjectStore(output).write(name, b"years of work")
