@@ -65,9 +65,11 @@ def _cut(rows: pa.RecordBatch, most_bytes: int) -> Batches:
 
 def _order(rows: pa.RecordBatch, keys: list[str]) -> npt.NDArray[np.intp]:
     """Return the places of the rows in their order."""
-    order = np.arange(len(rows))
-    same = np.ones(max(len(rows) - 1, 0), bool)  # whether a row and the next one are equal in all keys so far
-    for key in keys:
+    values = _numbers(rows.column(keys[0]))
+    order = _places(values)
+    values = values[order]
+    same = values[1:] == values[:-1]  # whether a row and the next one are equal in all keys so far
+    for key in keys[1:]:
         at = np.flatnonzero(np.append(same, False) | np.append(False, same))  # only these are still to be sorted
         if not at.size:
             break
@@ -83,7 +85,7 @@ def _order(rows: pa.RecordBatch, keys: list[str]) -> npt.NDArray[np.intp]:
 def _order_in_runs(run: Int64Array, values: Int64Array) -> npt.NDArray[np.intp]:
     """Return the order by run, which rises, and then by value; any order of those that are equal in both."""
     if run[0] == run[-1]:
-        return np.argsort(values)
+        return _places(values)
     least = int(values.min())
     span = int(values.max()) - least + 1
     if (int(run[-1]) + 1) * span >= 1 << 63:
@@ -96,6 +98,18 @@ def _order_in_runs(run: Int64Array, values: Int64Array) -> npt.NDArray[np.intp]:
     numbers = numbers << place | np.arange(run.size)
     numbers.sort()
     return numbers & (1 << place) - 1
+
+
+def _places(values: Int64Array) -> npt.NDArray[np.intp]:
+    """Return the order by value; any order of those that are equal."""
+    # With its place in its lowest bits a number is sorted in half of the time of its place. What these bits hide are
+    # mostly equal hashes.
+    place = values.size.bit_length()
+    numbers = values & -1 << place | np.arange(values.size)
+    numbers.sort()
+    order = numbers & (1 << place) - 1
+    found = values[order]
+    return order if (found[1:] >= found[:-1]).all() else np.argsort(values)
 
 
 def _numbers(values: pa.Array) -> Int64Array:
