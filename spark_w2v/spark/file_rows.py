@@ -1,10 +1,11 @@
 """Files of each format → rows with columns, or lines with what was found in them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
+import pyspark
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
 PARSED, NOT_JSON = "parsed json", "not json"
-PARTITION = re.compile("/[^/=]+=[^/]*/")  # in the path of a file: a directory that is a value of a column
+PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
 
 def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
@@ -30,53 +31,84 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
         ConfigError: Spark has no reader of the format.
     """
     c = corpus_config
-    reader = _reader(session, found, bool(c.where or c.group_by or c.order_by or c.weight))
+    # Directories such as day=2026-01-31 are values of a column. Spark then refuses files beside such directories, which
+    # are no mistake where nobody asks for the column.
+    roots = _roots_of_partitions(found) if c.where or c.group_by or c.order_by or c.weight else []
+    if roots:
+        rows = _rows(_reader(session, found, recursive=False), roots, c)
+        there = {_plain(path) for path in rows.inputFiles()}
+        if all(_plain(file.path) in there for file in found.files):
+            return rows
+    # Where Spark finds no columns in the names of directories, it would read the files next to each root alone.
+    return _rows(_reader(session, found, recursive=True), found.paths, c)
+
+
+def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
+    c = corpus_config
     match c.format:
         case "jsonl":
-            return reader.option("columnNameOfCorruptRecord", CORRUPT).json(found.paths)
+            return reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths)
         case "csv":
-            return _csv(reader, found, c)
+            return _csv(reader, paths, c)
         case "avro":
             try:
-                return reader.format("avro").load(found.paths)
+                return reader.format("avro").load(paths)
             except Exception as error:
                 if "Failed to find data source: avro" not in str(error):
                     raise
                 refuse(
                     'corpus.format: Spark has no reader of "avro"; add it with --packages '
-                    f"org.apache.spark:spark-avro_2.13:{session.version}, or convert the files to Parquet."
+                    f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}, or convert the files to Parquet."
                 )
         case kind:
-            return reader.format(kind).load(found.paths)
+            return reader.format(kind).load(paths)
 
 
 def file_lines(session: "SparkSession", found: Inputs) -> "DataFrame":
     """The lines of files, in the column `value`."""
-    return _reader(session, found, False).text(found.paths)
+    return _reader(session, found, recursive=True).text(found.paths)
 
 
-def _reader(session: "SparkSession", found: Inputs, with_partitions: bool) -> "DataFrameReader":
-    """A reader of files.
-
-    Args:
-        with_partitions: directories such as day=2026-01-31 are values of a column. Spark then refuses files beside
-            such directories, which are no mistake where nobody asks for the column.
-    """
-    partitioned = with_partitions and any(PARTITION.search(unquote(file.path)) for file in found.files)
-    return session.read.options(**found.options).option("recursiveFileLookup", not partitioned)
+def _reader(session: "SparkSession", found: Inputs, *, recursive: bool) -> "DataFrameReader":
+    return session.read.options(**found.options).option("recursiveFileLookup", recursive)
 
 
-def _csv(reader: "DataFrameReader", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
+def _roots_of_partitions(found: Inputs) -> list[str]:
+    """Paths for Spark's readers if directories below them are values of a column, none of them inside of another."""
+    roots = {_plain(re.sub(r"\\(.)", r"\1", path)): path for path in found.paths}
+
+    def above(path: str) -> Iterator[str]:
+        while (cut := path.rfind("/")) > 0:
+            path = path[:cut]
+            yield path
+
+    def has_columns(path: str) -> bool:
+        return any(not roots.keys().isdisjoint(above(path[: at.end()])) for at in PARTITION.finditer(path))
+
+    if not any(has_columns(_plain(file.path)) for file in found.files):
+        return []
+    return [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
+
+
+def _plain(uri: str) -> str:
+    """A path or URI as plain text, whatever it was written like."""
+    return re.sub("^file:/+", "file:/", unquote(uri)).rstrip("/")
+
+
+def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of CSV; the words stay as they are written, also where they look like numbers."""
     c = corpus_config
     # By name, and not by place in the line: the columns of two files may differ in their order.
     reader = reader.option("header", True).option("enforceSchema", False)
     reader = reader.option("escape", '"')  # a quote in quotes is doubled, as everybody but Spark writes it
     typed = bool(c.where or c.order_by)  # of text, "10" would be before "9"
-    fields = reader.option("inferSchema", typed).csv(found.paths).schema.fields
-    as_text = [T.StructField(field.name, T.StringType()) if field.name == c.column else field for field in fields]
+    fields = reader.option("inferSchema", typed).csv(paths).schema.fields
+    # Nor are the sessions 007 and 7 the same one.
+    texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
+    texts -= {name.strip() for name in c.order_by.split(",")}
+    as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
-    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(found.paths)
+    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)
 
 
 def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":

@@ -209,6 +209,37 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
 
 
+def test_a_directory_that_looks_like_a_value_above_the_input_hides_no_file(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    root = tmp_path / "env=prod" / "events"
+    for number, folder in enumerate((root, root / "a", root / "a" / "b")):
+        folder.mkdir(parents=True, exist_ok=True)
+        pq.write_table(pa.table({"s": [number], "t": [1], "item": [number]}), folder / f"{number}.parquet")
+    assert sorted(sentences(read(spark, root, **OF_EVENTS))) == ["0", "1", "2"]
+    assert sorted(sentences(read(spark, root / "a", **OF_EVENTS))) == ["1", "2"]
+
+
+@pytest.mark.parametrize("twice", [("", ""), ("", "day=1"), ("day=1", "day=1/0.parquet")])
+def test_events_of_directories_that_are_values_are_read_once(
+    spark: "SparkSession", tmp_path: Path, twice: tuple[str, str]
+) -> None:
+    for day in (1, 2):
+        (tmp_path / f"day={day}").mkdir()
+        pq.write_table(pa.table({"s": [day], "t": [1], "item": [day]}), tmp_path / f"day={day}" / "0.parquet")
+    paths = [str(tmp_path / name) for name in twice]
+    found = corpus.read(spark, paths, settings(**OF_EVENTS))
+    assert sorted(sentences(found)) == (["1", "2"] if "" in twice else ["1"])
+    if "" in twice:
+        assert sentences(corpus.read(spark, paths, settings(**OF_EVENTS, where="day = 2"))) == ["2"]
+
+
+def test_sessions_of_csv_are_the_same_only_if_they_are_written_so(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("s,t,item\n007,1,a\n7,2,b\n7,10,c\n")
+    keys = {**OF_EVENTS, "format": "csv"}
+    assert sorted(sentences(read(spark, tmp_path, **keys))) == ["a", "b c"]
+
+
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
