@@ -40,6 +40,7 @@ class Connection:
         self.sock, self.address, self.deadline = sock, address, deadline
         self.dial = dial  # of a connection that we make
         self.source = dial.source if dial else None  # None until it is known
+        self.is_proved = False  # knows the secret, as a client
         self.is_open = False  # proved itself, and known to the part
         self.is_connecting = False
         self.out: deque[memoryview] = deque()

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import hmac
 import os
+import random
 import selectors
 import socket
 import threading
@@ -20,7 +21,9 @@ from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import DRIVER, KINDS, Message, ProtocolError
 
 HANDSHAKE = 10.0  # seconds in which a new connection has to prove itself and identify itself
-PENDING = 128  # new connections at a time; of more, the oldest are dropped
+# New connections at a time beside one of each task, all of which may come at once; of more, the oldest without the
+# secret are dropped.
+PENDING = 128
 FIRST = 4096  # bytes of a first message at most
 SHARE = 16 << 20  # bytes that one connection may move before the others are served
 CHUNK = 1 << 20  # bytes handed to the kernel at a time
@@ -142,22 +145,24 @@ class Node:
             connection.events = wanted
 
     def _accept(self, events: int) -> None:
+        assert self._part is not None
         for _ in range(PENDING):
             try:
                 sock, address = self._listener.accept()
             except BlockingIOError:
-                return
+                break
             except OSError:  # out of descriptors: stop accepting, and try again in a moment
                 self._selector.unregister(self._listener)
                 self._paused_until = time.monotonic() + RETRY
-                return
+                break
             connection = self._adopt(sock, f"{address[0]}:{address[1]}", None)
             connection.server_nonce = os.urandom(NONCE)
             connection.out.append(memoryview(connection.server_nonce))
             connection.expect(bytearray(NONCE + PROOF), lambda c=connection: self._check_client(c))  # type: ignore[misc]
             self._watch(connection)
-            while len(self._pending) > PENDING:
-                self._drop(self._pending[0], "came with too many others")
+        strangers = [other for other in self._pending if other.dial is None and not other.is_proved]
+        for connection in strangers[: max(0, len(strangers) - PENDING - self._part.plan.tasks)]:
+            self._drop(connection, "came with too many others")
 
     def _adopt(self, sock: socket.socket, address: str, dial: Dial | None) -> Connection:
         sock.setblocking(False)
@@ -200,7 +205,8 @@ class Node:
         # listener, and will find none.
         if reason == os.strerror(errno.ECONNREFUSED):
             dial.until = min(dial.until, now + REFUSED)
-        dial.due, dial.reason = now + RETRY, reason
+        # Not all at the same moment, where many tasks find the driver busy.
+        dial.due, dial.reason = now + RETRY * random.uniform(0.5, 1.5), reason
         self._dials.append(dial)
 
     def _drop(self, connection: Connection, reason: str) -> None:
@@ -297,6 +303,7 @@ class Node:
         client = answer[:NONCE]
         if not hmac.compare_digest(answer[NONCE:], proof(self._secret, b"client", connection.server_nonce, client)):
             raise ProtocolError("no proof of the secret")
+        connection.is_proved = True
         connection.out.append(memoryview(proof(self._secret, b"server", connection.server_nonce, client)))
         self._next_header(connection)
 

@@ -19,7 +19,7 @@ import numpy as np
 import pyspark.sql.functions as F
 from pyspark import Broadcast, InheritableThread, SparkContext
 
-from spark_w2v.errors import DivergedError, SparkLostError
+from spark_w2v.errors import DivergedError, SparkLostError, StorageError
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import Node
@@ -90,18 +90,32 @@ class FileStore:
     Args:
         before: parameters that the attempt starts from.
         make: creates the parameters of the end of a sweep.
+        first: first sweep whose parameters come back. Its files are made at once, before anything is trained: the disk
+            may be full, and some file systems take minutes, in which the exchange could not send heartbeats.
+
+    Raises:
+        StorageError: the files of the first sweep cannot be made.
     """
 
-    def __init__(self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles]) -> None:
+    def __init__(
+        self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles], first: int
+    ) -> None:
         self._blocks, self._before, self._make = blocks, before, make
-        self._after: dict[int, ParameterFiles] = {}
+        self._after = {first: make(first)}
+        self.failure: StorageError | None = None  # of a later sweep
 
     def read(self, kind: bytes, block: int) -> Float32Array:
         return self._blocks.of(self._before.center if kind == CENTER else self._before.context, block)
 
     def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
         if sweep not in self._after:
-            self._after[sweep] = self._make(sweep)
+            try:
+                if self.failure is None:
+                    self._after[sweep] = self._make(sweep)
+            except StorageError as error:
+                self.failure = error
+            if self.failure is not None:
+                raise OSError(str(self.failure))  # ends the connection, and with it the attempt
         after = self._after[sweep]
         return self._blocks.of(after.center if kind == CENTER else after.context, block)
 
@@ -157,6 +171,7 @@ class BlockEpoch:
         Raises:
             SparkLostError: spark.task.maxFailures attempts failed.
             DivergedError: parameters are not finite or too large, or a loss is not finite.
+            StorageError: there is no room for the parameters that come back.
         """
         most = int(self._context.getConf().get("spark.task.maxFailures", "4") or 4)
         first, failures = "", 0
@@ -198,8 +213,13 @@ class BlockEpoch:
         )  # fmt: skip
         bind, host = driver_host(self._context)
         secret = os.urandom(32)
-        node = Node(secret, listen(bind, self.exchange.ports))
-        store = FileStore(blocks, parameters, self.make)
+        listener = listen(bind, self.exchange.ports)
+        try:
+            store = FileStore(blocks, parameters, self.make, next(filter(exchange.is_kept, exchange.sweeps)))
+        except BaseException:
+            listener.close()
+            raise
+        node = Node(secret, listener)
         part = DriverPart(exchange, store)
         spec = TaskSpec(
             exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
@@ -296,6 +316,8 @@ class BlockEpoch:
             if is_over:
                 job.wait(part.plan.timeout)
                 return
+            if store.failure is not None:
+                raise store.failure
             if failure is not None:
                 raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
             if job.ended:

@@ -150,7 +150,7 @@ def file_pairs(records: Iterable[Record], directory: str) -> Iterator[Record]:
     at = 0
     with open(path, "wb") as file:
         for record in records:
-            record.pairs.tofile(file)
+            file.write(record.pairs.data)  # tofile() does not say that the disk is full
             file.flush()
             yield replace(record, pairs=record.pairs[:0], path=path, at=at)
             at += record.pairs.nbytes
@@ -284,14 +284,14 @@ class Spool:
         self._waiting.clear()
         self._waits = 0
         self._index_run(ends, self._bytes, "")
-        ordered.tofile(self._file)
+        self._file.write(ordered.data)
         self._bytes += ordered.nbytes
         self._index.flush()
         self._file.flush()
 
     def _index_run(self, ends: Int64Array, at: int, source: str) -> None:
         """Add a run to the index: where each strip begins in its file, in pairs, and where the last one ends."""
-        (np.concatenate([[0], ends]) + at // self._dtype.itemsize).tofile(self._index)
+        self._index.write((np.concatenate([[0], ends]) + at // self._dtype.itemsize).data)
         self._sources.append(source)
 
     def _places_of(self, buckets: range) -> Int64Array:

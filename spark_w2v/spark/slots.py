@@ -107,6 +107,7 @@ def is_local(context: SparkContext) -> bool:
 def driver_host(context: SparkContext) -> tuple[str, str]:
     """The address that the driver's part listens on, and the one that tasks connect to."""
     conf = context.getConf()
-    host = conf.get("spark.driver.host", "127.0.0.1") or "127.0.0.1"
-    bind = conf.get("spark.driver.bindAddress", host) or host
-    return (host if bind in WILDCARDS else bind), host
+    # Spark writes addresses of IPv6 in brackets.
+    host = (conf.get("spark.driver.host", "") or "127.0.0.1").strip("[]")
+    bind = conf.get("spark.driver.bindAddress", "") or host
+    return (host if bind in WILDCARDS else bind.strip("[]")), host

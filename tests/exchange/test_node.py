@@ -91,14 +91,18 @@ def let_in(port: int, secret: bytes = SECRET) -> socket.socket:
     """Return a connection that has proved that it knows the secret."""
     sock = connect(port)
     try:
-        server, client = sock.recv(NONCE, socket.MSG_WAITALL), os.urandom(NONCE)
-        sock.sendall(client + proof(secret, b"client", server, client))
-        if sock.recv(PROOF, socket.MSG_WAITALL) != proof(secret, b"server", server, client):
-            raise ConnectionError("not let in")
+        prove(sock, secret)
     except ConnectionError:
         sock.close()
         raise
     return sock
+
+
+def prove(sock: socket.socket, secret: bytes = SECRET) -> None:
+    server, client = sock.recv(NONCE, socket.MSG_WAITALL), os.urandom(NONCE)
+    sock.sendall(client + proof(secret, b"client", server, client))
+    if sock.recv(PROOF, socket.MSG_WAITALL) != proof(secret, b"server", server, client):
+        raise ConnectionError("not let in")
 
 
 def is_closed(sock: socket.socket) -> bool:
@@ -196,9 +200,28 @@ def test_a_crowd_that_says_nothing_does_not_keep_a_task_out() -> None:
     running.node.start = lambda part: None  # type: ignore[method-assign]
     assert running.wait() is None
     running.assert_right()
-    assert running.node.refused >= len(crowd) - PENDING
+    assert running.node.refused >= len(crowd) - PENDING - running.part.plan.tasks
     for sock in crowd:
         sock.close()
+
+
+def test_more_tasks_than_strangers_are_let_in_may_come_at_once() -> None:
+    tasks = 2 * PENDING
+    driver = DriverPart(plan_of(blocks=tasks, tasks=tasks, rows=1), None)  # type: ignore[arg-type]
+    listener = listen(HOST, (0, 0))
+    socks = [connect(listener.getsockname()[1]) for _ in range(tasks)]  # all of them wait before the first is served
+    node = Node(SECRET, listener)
+    node.start(driver)
+    for task, sock in enumerate(socks):
+        prove(sock)
+        first = Message.of(JOIN, task=task, host=HOST, port=1)
+        sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+    with driver.changed:
+        assert driver.changed.wait_for(lambda: driver.tasks_joined == tasks, 30)
+    assert node.refused == 0
+    for sock in socks:
+        sock.close()
+    node.close()
 
 
 def test_a_listener_without_the_secret_gets_no_parameters() -> None:

@@ -1,5 +1,6 @@
 """Pairs on their way: drawn, cut by task, spooled, and read bucket by bucket; each once, whoever gets it."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -159,4 +160,16 @@ def test_a_task_without_a_pair_has_empty_buckets(tmp_path: Path) -> None:
     spool.flush()
     assert spool.bucket(3).size == spool.count(range(4)) == 0
     assert (spool.words, spool.draw_seconds) == (7, 0.5)
+    spool.close()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is always full")
+def test_a_full_local_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = Spool(4, PairCodec(3, 1), str(tmp_path))
+    spool._file.close()
+    with open("/dev/full", "wb", buffering=0) as full:
+        monkeypatch.setattr(spool, "_file", full)
+        spool.add(Record(0, 7, 0.5, np.full(4, 25_000, np.uint16), np.zeros(100_000, np.uint32)))
+        with pytest.raises(OSError, match="No space left on device"):
+            spool.flush()
     spool.close()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.errors import DivergedError, NoPairsError
+from spark_w2v.errors import DivergedError, NoPairsError, StorageError
+from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.kernel import SgdParams, expected_center_pairs, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
@@ -117,6 +118,26 @@ def test_a_training_leaves_one_directory_of_parameters_and_none_when_it_is_broke
         pass
     progress.close()  # type: ignore[attr-defined]
     assert [training.state.parameters.directory] == list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("sweep", [0, 1])
+def test_a_disk_without_room_for_the_parameters_ends_the_run_at_once(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: int
+) -> None:
+    create, made_so_far = ParameterFiles.create, []
+
+    def fill_up(directory: Path, *shape: int) -> ParameterFiles:
+        made_so_far.append(directory)
+        if len(made_so_far) > 1 + sweep:  # those that the run begins with come first
+            raise StorageError(f"{directory}: the disk is full")
+        return create(directory, *shape)
+
+    training = made(spark, tmp_path, replace(SETTINGS, slices=2), snapshots=True)
+    monkeypatch.setattr(ParameterFiles, "create", fill_up)
+    made_so_far.append(tmp_path)
+    with pytest.raises(StorageError, match="the disk is full"):
+        list(training.run())
+    assert len(made_so_far) == 2 + sweep, "no attempt is repeated"
 
 
 def test_bytes_through_the_driver_are_two_models_an_epoch_however_many_blocks(
