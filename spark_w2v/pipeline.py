@@ -20,6 +20,7 @@ from spark_w2v.skipgram.schedule import (
     auto_sweeps,
     expected_pairs,
     kept_words,
+    largest_bucket,
     most_partitions,
     why_no_more,
     window_contexts,
@@ -259,7 +260,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
     """
     settings, scheme, partitions = resolved.settings, resolved.scheme, resolved.partitions
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
-    load = float(kept_words(vocabulary.counts, settings.vocabulary.subsample).sum())
+    loads = kept_words(vocabulary.counts, settings.vocabulary.subsample)
+    load = float(loads.sum())
     if t.window == "sentence":
         kept = load / max(int(vocabulary.counts.sum()), 1)
         window, most_contexts = 0, t.max_contexts
@@ -281,7 +283,10 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
     snapshots = settings.output.checkpoint == "sweep"
     segment_pairs = min(SEGMENT_WORDS, load) * contexts if most_contexts else 0.0
-    need = memory.needed(len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs)
+    need = memory.needed(
+        len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs,
+        largest_bucket(pairs, partitions, loads),
+    )  # fmt: skip
     memory.check(need, memory.given_by(session))
     checkpoints = settings.output.checkpoint != "none"
     memory.check_disk(need.model, checkpoints, folder)

@@ -147,6 +147,20 @@ def kept_share(counts: Int64Array, subsample: float) -> Float32Array:
     return keep_probability(counts, total, frequent_share(subsample, total))
 
 
+def largest_bucket(pairs: float, partitions: int, loads: Float64Array) -> float:
+    """Return the expected pairs of an epoch in the largest bucket.
+
+    Blocks carry the same load, except that a word is in one block, which carries all of its load.
+
+    Args:
+        pairs: of an epoch.
+        partitions: B.
+        loads: (V,) expected occurrences of each word.
+    """
+    heaviest = float(loads.max(initial=0.0))
+    return pairs / (min(partitions, loads.sum() / heaviest) if heaviest else partitions) ** 2
+
+
 def rate_shares(trained: Int64Array, settled_after: int) -> Float32Array | None:
     """Return the (V,) share of the learning rate that each word has: sqrt(s / (s + n)).
 

@@ -5,6 +5,7 @@ has its own secret and its own listener, so that no process of an earlier attemp
 """
 
 import contextlib
+import json
 import logging
 import os
 import shutil
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 log = logging.getLogger("spark_w2v")
-
 
 REPORT_EVERY = 0.5  # seconds between reports of progress
 CHECK_SLOTS_EVERY = 5.0  # seconds between checks, while no task has connected
@@ -90,11 +90,8 @@ class FileStore:
     Args:
         before: parameters that the attempt starts from.
         make: creates the parameters of the end of a sweep.
-        first: first sweep whose parameters come back. Its files are made at once, before anything is trained: the disk
-            may be full, and some file systems take minutes, in which the exchange could not send heartbeats.
-
-    Raises:
-        StorageError: the files of the first sweep cannot be made.
+        first: first sweep whose parameters come back. Its files are made at once, which may raise StorageError, and on
+            some file systems takes minutes, in which the exchange could send no heartbeats.
     """
 
     def __init__(
@@ -349,8 +346,6 @@ class _Job:
         self._thread.start()
 
     def _run(self) -> None:
-        import json
-
         try:
             self._context.setJobGroup(self._group, self._description)
             for row in self._frame.collect():

@@ -14,6 +14,7 @@ from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.exchange.plan import AHEAD
 from spark_w2v.skipgram.schedule import MOST_PAIRS
 from spark_w2v.spark.buckets import LARGEST_CHUNK, SPOOL_BYTES
+from spark_w2v.spark.slots import slots
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -27,6 +28,7 @@ CHUNKS = 96 << 20
 # Models on the driver's disk at a time: the parameters that are trained on, and those that replace them, or in the end
 # the output. A checkpoint is one more.
 MODELS_ON_DISK = 2
+LARGEST_RECORD = (1 << 31) - (1 << 20)  # that PySpark hands over, pickled
 # Share of spark.executor.memory that YARN and Kubernetes leave to Python; the first that is set counts. In cluster mode
 # on Kubernetes Spark sets the second to 0.4 itself.
 OVERHEAD_FACTORS = ("spark.executor.memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor")
@@ -41,12 +43,14 @@ class Need:
         driver: the driver's Python process.
         heap: the driver's JVM, through which the words pass, and with `replicas` the model.
         task: one Python worker.
+        record: the largest record that passes through Spark, with `replicas`: a part of the model.
     """
 
     model: int
     driver: int
     heap: int
     task: int
+    record: int = 0
 
 
 def needed(
@@ -58,6 +62,7 @@ def needed(
     tasks: int,
     snapshots: bool = False,
     segment_pairs: float = 0.0,
+    largest: float | None = None,
 ) -> Need:
     """Return the memory that a run needs.
 
@@ -69,10 +74,12 @@ def needed(
         tasks: T, tasks that train at the same time.
         snapshots: whether parameters of `blocks` come back after each sweep.
         segment_pairs: expected number of a segment, where there are more than a window has.
+        largest: expected number in the largest bucket of an epoch; None for that of a mean one.
     """
     # A segment's pairs are there in parts, together, and on their way to the chunk.
     segment = max(SEGMENT, int(24 * segment_pairs))
     model = 2 * words * dimensions * 4
+    record = 0
     if scheme == "blocks":
         # Words, counts and the row of each word. The model is in files, and blocks go from these to the sockets.
         driver = PYTHON + CHUNKS + 150 * words
@@ -84,16 +91,18 @@ def needed(
         blocks = 2 * own + (4 * AHEAD if tasks > 1 else 0) + (2 * own if snapshots else 0)
         # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, together with its context's row and an
         # eighth of a group; and a center's last two groups may have one pair each.
-        bucket = int(min(pairs / partitions**2, MOST_PAIRS) * (18 if words > partitions << 16 else 12))
+        most = min(pairs / partitions**2 if largest is None else largest, MOST_PAIRS)
+        bucket = int(most * (18 if words > partitions << 16 else 12))
         task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
     else:
         # The whole model is sent to the replicas, and comes back.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
         task = PYTHON + segment + 3 * model + 150 * words + LARGEST_CHUNK * 18
+        record = (model + 16 * words) // partitions
     # A task that draws pairs holds a chunk of them twice while it sorts.
     task = max(task, PYTHON + segment + 32 * words + LARGEST_CHUNK * 20)
-    return Need(model, driver, heap, task)
+    return Need(model, driver, heap, task, record)
 
 
 @dataclass(frozen=True)
@@ -126,6 +135,11 @@ def check(need: Need, given: Given) -> None:
     """
     model = f"the model is 2 x words x dimensions x 4 bytes = {format_bytes(need.model)}"
     less = "or lower training.dimensions, or raise vocabulary.min_count"
+    if need.record > LARGEST_RECORD:
+        raise NotEnoughMemoryError(
+            f"{model}; with the scheme replicas {format_bytes(need.record)} of it would be one record, and a record of "
+            f'Spark has {format_bytes(LARGEST_RECORD)} at most. Set training.scheme to "blocks", {less}.'
+        )
     if need.heap > given.heap:
         raise NotEnoughMemoryError(
             f"{model}; training needs {format_bytes(need.heap)} in the driver's JVM, and spark.driver.memory gives it "
@@ -218,8 +232,9 @@ def given_by(context: "SparkContext") -> Given:
 
     heap, master = int(jvm.java.lang.Runtime.getRuntime().maxMemory()), conf.get("spark.master", "")
     if master.startswith("local"):
-        return Given(heap, available(), context.defaultParallelism)
-    cores, machine = int(conf.get("spark.executor.cores", "1")), available()
+        return Given(heap, available(), slots(context)[0])
+    cores = max(1, int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1")))
+    machine = available()
     of_results = conf.get("spark.driver.maxResultSize", "1g")  # bytes where it names no unit
     results = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(of_results)) or None
     for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):

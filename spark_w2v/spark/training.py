@@ -32,6 +32,7 @@ from spark_w2v.skipgram.schedule import (
     expected_pairs,
     kept_share,
     kept_words,
+    largest_bucket,
     learning_rate,
     rate_shares,
 )
@@ -99,7 +100,7 @@ class Training:
         self._run_spec = RunSpec(sampler, noise[order], load[order].astype(np.float32), s.negatives, s.damping)
         self._pairs = expected_pairs(load.sum(), s.expected_contexts)
         if s.scheme == "blocks":
-            bucket = self._pairs / s.partitions**2
+            bucket = largest_bucket(self._pairs, s.partitions, load)
             self.settings = replace(s, slices=max(s.slices, math.ceil(bucket / MOST_PAIRS)))
         self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)

@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.skipgram.schedule import expected_pairs, kept_words
+from spark_w2v.skipgram.schedule import expected_pairs, kept_words, largest_bucket
 from spark_w2v.spark.memory import Given, Need, check, check_disk, given_by, needed
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
@@ -51,6 +51,24 @@ def test_replicas_are_held_three_times_by_python_and_twice_by_the_jvm() -> None:
 
 def test_a_bucket_of_any_corpus_is_bounded() -> None:
     assert needed(50_000, 100, 2, "blocks", 1e10, 2).task == needed(50_000, 100, 2, "blocks", 1e15, 2).task < GB
+
+
+def test_a_word_with_more_than_the_load_of_a_block_makes_a_larger_bucket() -> None:
+    even, one = np.ones(1000), np.array([1000.0] + [1.0] * 1000)
+    assert largest_bucket(6400.0, 8, even) == 100
+    assert largest_bucket(6400.0, 8, one) == pytest.approx(6400 / 4, rel=0.01)
+    assert largest_bucket(6400.0, 1, one) == 6400
+    assert largest_bucket(0.0, 8, np.zeros(3)) == 0
+    mean, large = (needed(5_000_000, 100, 64, "blocks", 1e9, 64, largest=largest).task for largest in (None, 1 << 24))
+    assert large > mean
+
+
+def test_a_model_that_is_too_large_for_a_record_is_refused() -> None:
+    need = needed(1_000_000, 300, 1, "replicas", 1e9, 1)
+    with pytest.raises(NotEnoughMemoryError, match=r"2\.4 GB of it would be one record"):
+        check(need, Given(1 << 40))
+    check(needed(1_000_000, 300, 2, "replicas", 1e9, 2), Given(1 << 40))
+    check(needed(1_000_000, 300, 1, "blocks", 1e9, 1), Given(1 << 40))
 
 
 NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
