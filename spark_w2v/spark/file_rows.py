@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spark_w2v.config import Corpus
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
-PARSED, NOT_JSON = "parsed json", "not json"
+PARSED, LINE, NOT_JSON = "parsed json", "line", "not json"
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
 
@@ -116,17 +116,21 @@ def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":
     # As variant, because as string a number or an object would pass for text.
     wanted = list(dict.fromkeys(top for name in names if name for top in (name, name.partition(".")[0])))
     fields = [T.StructField(name, T.VariantType()) for name in wanted]
-    schema = T.StructType([*fields, T.StructField(NOT_JSON, T.StringType())])
-    return lines.withColumn(PARSED, F.from_json("value", schema, {"columnNameOfCorruptRecord": NOT_JSON}))
+    schema = T.StructType([T.StructField(LINE, T.StructType(fields)), T.StructField(NOT_JSON, T.StringType())])
+    # Spark reads the first object of a line, and leaves out in silence what follows it, such as the first line of a
+    # file that was appended to one without a last line end. Inside of another object it may not follow.
+    text = F.concat(F.lit(f'{{"{LINE}":'), F.ltrim("value", F.lit("\ufeff")), F.lit("}"))
+    return lines.withColumn(PARSED, F.from_json(text, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
 
 
 def json_field(name: str) -> "Column":
     """The field of a name, or of a path such as doc.body, as variant."""
-    found = columns.column_named(PARSED).getField(name)
+    line = columns.column_named(PARSED).getField(LINE)
+    found = line.getField(name)
     first, *fields = name.split(".")
     if fields and all(re.fullmatch(r"[A-Za-z_]\w*", field, re.ASCII) for field in fields):
         path = ".".join(["$", *fields])
-        nested = F.try_variant_get(columns.column_named(PARSED).getField(first), path, "variant")
+        nested = F.try_variant_get(line.getField(first), path, "variant")
         return F.coalesce(found, nested)
     return found
 
@@ -138,4 +142,5 @@ def json_number(name: str) -> "Column":
 
 def is_malformed_json() -> "Column":
     """Whether a line is not a JSON object."""
-    return columns.column_named(PARSED).getField(NOT_JSON).isNotNull()
+    parsed = columns.column_named(PARSED)
+    return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull()

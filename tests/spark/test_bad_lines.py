@@ -132,6 +132,17 @@ def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "line", ['{"text": "a"}{"text": "b"}', '{"text": "a"} x', '{"text": "a"}, {"text": "b"}', "null"]
+)
+def test_what_follows_the_object_of_a_json_line_is_not_left_out_in_silence(
+    spark: "SparkSession", tmp_path: Path, line: str
+) -> None:
+    (tmp_path / "a.jsonl").write_text(f'\ufeff{{"text": "one"}}\n{line}\n{{"text": "}} two {{"}}  \n')
+    found = tallied(spark, tmp_path, format="jsonl")
+    assert found == {"lines": 3, "words": 2, "sentences": 2, "lines_with_words": 2, "malformed_lines": 1}
+
+
 def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n\n{"body": "y"}')
     found = vocabulary.counters(corpus.read(spark, [str(tmp_path)], config.Corpus(format="jsonl")))
