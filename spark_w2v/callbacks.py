@@ -62,6 +62,7 @@ class EpochCallbacks:
         where = f"after epoch {metrics['epoch']}"
         self._stop_early(metrics)
         for callback in self._callbacks:
-            if callback(metrics) and self.reason is None:
+            # A copy: the metrics go to run.json and to the summary, whatever a callback does to its own.
+            if callback(dict(metrics)) and self.reason is None:
                 self.reason = f"{where}: a callback asked for it"
         return self.reason is not None

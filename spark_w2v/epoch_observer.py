@@ -68,25 +68,28 @@ class EpochObserver:
     def on_progress(self, training: Training, progress: Progress) -> bool:
         """Show and keep the progress; return whether the run should end."""
         self._line.progress(progress.done, pipeline.progress_text(progress, self._epochs))
-        ended = progress.metrics is not None
-        stops = False
         if progress.metrics is not None:
             self.last = progress.metrics
             self._run.append_metrics(self.last)
-            for writer in (self._curves, self._mlflow):
-                if writer is not None:
-                    writer.add(self.last)
-            log.info(pipeline.epoch_line(progress, self._epochs), extra={"fields": self.last})
-            self._said = time.monotonic()
-            stops = self._callbacks(self.last) and progress.done < 1
-            if stops:
-                log.info("the training ends %s", self.stopped)
         elif not self._line.is_shown and time.monotonic() - self._said >= SILENCE:
             self._said = time.monotonic()
             log.info("%.0f %% of the training: %s", 100 * progress.done, pipeline.progress_text(progress, self._epochs))
-        wanted = self._checkpoint == "sweep" or (self._checkpoint == "epoch" and ended)
+        wanted = self._checkpoint == "sweep" or (self._checkpoint == "epoch" and progress.metrics is not None)
         if progress.is_saved and progress.done < 1 and wanted:
             self._run.save_checkpoint(training.state.position(), training.state.parameters)
+        # After the checkpoint, as a callback is the user's code and may fail.
+        return progress.metrics is not None and self._on_epoch(progress, progress.metrics)
+
+    def _on_epoch(self, progress: Progress, metrics: dict[str, Any]) -> bool:
+        """Show the metrics of an epoch, and call the callbacks; return whether the run should end."""
+        for writer in (self._curves, self._mlflow):
+            if writer is not None:
+                writer.add(metrics)
+        log.info(pipeline.epoch_line(progress, self._epochs), extra={"fields": metrics})
+        self._said = time.monotonic()
+        stops = self._callbacks(metrics) and progress.done < 1
+        if stops:
+            log.info("the training ends %s", self.stopped)
         return stops
 
     def publish(self, output: Path | None) -> None:

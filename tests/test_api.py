@@ -192,6 +192,28 @@ def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
         assert (vectors(output) == vectors(tmp_path / "whole")).all()
 
 
+def test_a_callback_that_fails_costs_no_epoch_and_changes_no_metrics(
+    spark: SparkSession, corpus: Path, tmp_path: Path
+) -> None:
+    def fail(metrics: Any) -> None:
+        metrics["mine"] = object()  # which JSON has no form for
+        if metrics["epoch"] == 2:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, callbacks=[fail])
+    seen: list[int] = []
+
+    def see(metrics: Any) -> None:
+        seen.append(metrics["epoch"])
+        metrics["mine"] = object()
+
+    model = spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, resume=True, callbacks=[see])
+    assert seen == [3, 4]
+    assert [metrics["epoch"] for metrics in model.summary.epochs] == [1, 2, 3, 4]
+    assert "mine" not in json.loads((tmp_path / "out" / "run.json").read_text())["last_epoch"]
+
+
 def test_progress_is_shown_on_request_and_not_into_a_pipe(
     spark: SparkSession, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

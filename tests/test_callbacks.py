@@ -45,6 +45,14 @@ def test_every_callback_is_called_and_one_that_returns_true_ends_the_run() -> No
     assert callbacks.reason == "after epoch 2: a callback asked for it"
 
 
+def test_what_a_callback_does_to_its_metrics_stays_with_it() -> None:
+    seen: list[Any] = []
+    callbacks: list[Any] = [lambda metrics: metrics.clear(), lambda metrics: seen.append(dict(metrics))]
+    metrics = {"epoch": 1, "held_out_loss": 1.0}
+    EpochCallbacks(settings(), callbacks)(metrics)
+    assert seen == [metrics] == [{"epoch": 1, "held_out_loss": 1.0}]
+
+
 def test_a_resumed_run_ends_where_it_would_have() -> None:
     earlier = [{"epoch": epoch, "held_out_loss": 3.0} for epoch in (1, 2, 3)]
     whole = EpochCallbacks(settings(patience=2), [])
