@@ -82,6 +82,8 @@ class TrainingRun:
     def _check_place(self) -> Output:
         """Where the run writes to, checked before any work is done."""
         request = self._request
+        if not request.publish and request.run_id is None:
+            raise UserError("publish: False is for runs with a run_id; give one, or leave publish out.")
         place = output_of(
             request.output, request.run_id, move_pointer=request.publish, keep_runs=request.settings.output.keep_runs
         )

@@ -123,6 +123,12 @@ def test_a_mistake_is_an_error_of_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_run_without_an_id_cannot_be_held_back(corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="publish: False is for runs with a run_id"):
+        spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, publish=False)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_finished_output_is_not_replaced_unless_told(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
     spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
     with pytest.raises((UserError, BusyError)):
