@@ -59,10 +59,13 @@ class LocalOutput(NamedTuple):
         replaced = self.working / "replaced"
         if not exists(replaced):
             return
-        if self.entries() is None:
+        entries = self.entries()
+        if not entries:
             log.warning("%s: moved back, as a run died while it replaced it", self.output)
+            if entries is not None:  # somebody made it meanwhile
+                os.rmdir(self.target)
             os.rename(replaced, self.target)
-        else:
+        elif FINISHED.issubset(entries):
             self.discard(replaced)
 
     def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:

@@ -135,17 +135,31 @@ for number in range(int(sys.argv[2]), 1 << 30):
     assert os.listdir(tmp_path) == ["out"]
 
 
+@pytest.mark.parametrize("is_made", [False, True])
 def test_an_output_that_a_run_had_moved_aside_when_it_died_is_moved_back(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_made: bool
 ) -> None:
     publish(tmp_path / "out", "1")
     before = tree(tmp_path)
     (tmp_path / ".out.working").mkdir()
     (tmp_path / "out").rename(tmp_path / ".out.working" / "replaced")
+    if is_made:  # empty, as by mkdir -p before the next run
+        (tmp_path / "out").mkdir()
     with pytest.raises(UserError, match="holds a finished output"):
         start(tmp_path / "out")
     assert "moved back" in caplog.text
     assert tree(tmp_path) == before
+
+
+def test_an_output_that_was_moved_aside_is_kept_while_something_else_is_in_its_place(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    (tmp_path / ".out.working").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.working" / "replaced")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").touch()
+    output_of(str(tmp_path / "out")).recover()
+    assert (tmp_path / ".out.working" / "replaced" / "_SUCCESS").exists()
+    assert os.listdir(tmp_path / "out") == ["notes.txt"]
 
 
 def test_a_failure_between_two_renames_leaves_the_old_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
