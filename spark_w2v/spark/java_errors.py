@@ -138,7 +138,7 @@ def translate_error(error: BaseException) -> str | None:
                     meaning = LOST_NAME
                 parts = {**parameters, "reason": reason_of(text).strip()}
                 parts["column"] = parameters.get("column", "").strip("[]").partition(",")[0]
-                return f"{path}: {meaning}".removeprefix(": ").format(**parts)
+                return _sentence(path, meaning.format(**parts))
     return _by_pattern(OTHERS, text)
 
 
@@ -154,8 +154,13 @@ def _by_pattern(meanings: Sequence[tuple[str, str]], text: str) -> str | None:
             if f'"{scheme}"' in reason:
                 hint = f"it reads that store as {sparks}, once --packages names the jars"
         path = path_text(parts.get("path") or "")
-        return f"{path}: {meaning}".removeprefix(": ").format(reason=reason, hint=hint)
+        return _sentence(path, meaning.format(reason=reason, hint=hint))
     return None
+
+
+def _sentence(path: str, meaning: str) -> str:
+    """What is wrong with a path; of none where it is empty."""
+    return f"{path}: {meaning}" if path else meaning
 
 
 def _conditions(error: BaseException) -> Iterator[tuple[str, dict[str, str]]]:

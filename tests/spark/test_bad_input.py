@@ -175,6 +175,16 @@ def test_a_truncated_gz_among_good_ones_is_named(spark: "SparkSession", tmp_path
     )
 
 
+def test_a_file_with_braces_in_its_name_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "{shop}.gz").write_text("just text\n")
+    assert f"{tmp_path}/{{shop}}.gz: cannot be read to its end (it is not gzip)" in explained(spark, tmp_path)
+
+
+def test_a_name_with_braces_that_hadoop_refuses_is_named() -> None:
+    error = ValueError("Relative path in absolute URI: {a}:b.txt")
+    assert translate_error(error) == "{a}:b.txt: Hadoop takes no colon in a name; rename it."
+
+
 def test_text_called_gz_is_named(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt.gz").write_text("just text\n")
     assert "a.txt.gz: cannot be read to its end (it is not gzip)" in explained(spark, tmp_path)
