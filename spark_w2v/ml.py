@@ -164,6 +164,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
                 on_corpus=lambda text: cleanup.callback(text.release),
                 on_progress=on_progress,
                 on_phase=clock.begin,
+                check=self.check_weights,
             )
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())

@@ -117,6 +117,7 @@ def train(
     lists: vocabularies.WordLists = vocabularies.ANY_WORD,
     files: Sequence[str] = (),
     listed: pa.Table | None = None,
+    check: Callable[[dict[str, int]], object] = lambda counters: None,
 ) -> tuple[EncodedCorpus, Training]:
     """Train on SEGMENTS: count and encode the words, then train all epochs.
 
@@ -127,7 +128,7 @@ def train(
             returns true.
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
-        lists, files, listed: see `prepare`.
+        lists, files, listed, check: see `prepare`.
 
     Returns:
         The text, and the training that has ended.
@@ -140,7 +141,7 @@ def train(
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
-    text = prepare(segments, settings, lists, files, on_phase, listed)
+    text = prepare(segments, settings, lists, files, on_phase, listed, check)
     on_corpus(text)
     for line in summary(text.facts):
         log.info(line)
@@ -169,6 +170,7 @@ def prepare(
     files: Sequence[str] = (),
     on_phase: Callable[[str], object] = lambda name: None,
     listed: pa.Table | None = None,
+    check: Callable[[dict[str, int]], object] = lambda counters: None,
 ) -> EncodedCorpus:
     """Count the words of SEGMENTS and replace them by their ids.
 
@@ -176,6 +178,7 @@ def prepare(
         lists: words that decide on the vocabulary next to their counts.
         files: paths of the files that the segments are of, in their order; none for the rows of a DataFrame.
         listed: PHRASES to join, instead of those that are to be found.
+        check: called with what was read, skipped and changed; may refuse it.
 
     Raises:
         ConfigError: too much could not be read, or no word is left.
@@ -187,6 +190,7 @@ def prepare(
     with contextlib.ExitStack() as held, contextlib.ExitStack() as cleanup:
         cleanup.callback(segments.unpersist)
         counters, bad_lines, size = check_text(segments, settings, files)
+        check(counters)
         v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
         if settings.phrases.passes or listed is not None:
             on_phase("finding phrases" if listed is None else "joining phrases")

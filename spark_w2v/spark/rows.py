@@ -66,6 +66,8 @@ def sentences_in_order(
     buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
     reason, of_line = columns.no_reason(), []
     if weight is not None:
+        # A row without a sentence, as of an outer join, often has no weight either.
+        reason = F.when(F.col("value").isNull(), COUNTERS.index("missing_lines")).otherwise(reason)
         reason = columns.with_reason_of_weight(reason, F.col("weight"))
         of_line = [F.coalesce("weight", F.lit(0)).alias("weight")]
     lines = words.select(

@@ -9,7 +9,7 @@ import pyspark.sql.types as T
 from pyspark.ml.param.shared import HasWeightCol
 
 from spark_w2v import config as configuration
-from spark_w2v.config import Config
+from spark_w2v.config import KEYS, Config
 from spark_w2v.errors import (
     ConfigError,
     DivergedError,
@@ -22,6 +22,7 @@ from spark_w2v.errors import (
 from spark_w2v.spark import columns
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
+from spark_w2v.text.weights import MOST_WEIGHT
 
 
 class TrainingParams(SkipGramParams, HasWeightCol):
@@ -41,6 +42,19 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             columns.check_weight(name, found.kind)
         return name
 
+    def check_weights(self, counters: dict[str, int]) -> None:
+        """Refuse rows of which more have a bad weight than a job may have bad lines by default.
+
+        Raises:
+            ConfigError: one sentence.
+        """
+        bad, rows = counters["bad_weight_lines"], counters["lines"]
+        if bad > KEYS["corpus.max_bad_fraction"].default * rows:
+            raise ConfigError(
+                f'{self.uid}: {bad:,} of {rows:,} rows have a bad weight in "{self.getWeightCol()}" (weightCol), '
+                f"{bad / rows:.1%}; a weight is a number from 0 to {MOST_WEIGHT:,}: give them one, or leave them out."
+            )
+
     def settings(self) -> Config:
         """Return the configuration of a job that trains as this stage does.
 
@@ -48,7 +62,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             ConfigError: a Param is out of its range.
         """
         tables: dict[str, dict[str, Any]] = {
-            # The words are ready-made; a null where a row has none is nothing that could be fixed here.
+            # The words are ready-made; a null where a row has none is nothing that could be fixed here. Of weights, see
+            # check_weights.
             "corpus": {"format": "parquet", "tokenizer": "none", "max_bad_fraction": 1.0},
             "output": {"checkpoint": "none", "report": False},
         }
@@ -101,6 +116,11 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         try:
             yield
         except NoWordsError as error:
+            if "corpus.weight" in str(error):
+                raise ConfigError(
+                    f'{self.uid}: nothing to train on: the weights in "{self.getWeightCol()}" (weightCol) come to less '
+                    "than a half for each word; give larger ones."
+                ) from error
             error.args = (
                 f'{self.uid}: nothing to train on: no row of the DataFrame has a word in "{self.getInputCol()}" '
                 "(inputCol); give another DataFrame or another column.",

@@ -50,6 +50,29 @@ def test_a_column_of_weights_that_cannot_be_is_refused(spark: SparkSession, weig
     assert str(refused.value).startswith(says)
 
 
+@pytest.mark.parametrize("good", [97, 0])
+def test_bad_weights_are_refused_where_they_are_many(spark: SparkSession, good: int) -> None:
+    rows = [(["a", "b"], 1.0)] * good + [(["a", "c"], weight) for weight in (-1.0, None, 1000.5)]
+    with pytest.raises(ConfigError) as refused:
+        fitted(spark.createDataFrame(rows, "words array<string>, w double"), weightCol="w")
+    assert str(refused.value).partition(": ")[2] == (
+        f'3 of {good + 3} rows have a bad weight in "w" (weightCol), {3 / (good + 3):.1%}; a weight is a number from 0 '
+        "to 1,000: give them one, or leave them out."
+    )
+
+
+def test_a_few_bad_weights_and_many_rows_without_words_are_skipped(spark: SparkSession) -> None:
+    rows = [(["a", "b"], 1.0)] * 100 + [(["a", "c"], -1.0)] + [(None, None)] * 50
+    model = fitted(spark.createDataFrame(rows, "words array<string>, w double"), weightCol="w")
+    assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 100, "b": 100}
+
+
+def test_weights_of_which_none_counts_are_named(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(["a", "b"], 0.0)] * 3, "words array<string>, w double")
+    with pytest.raises(ConfigError, match=r'the weights in "w" \(weightCol\) come to less than a half'):
+        fitted(frame, weightCol="w")
+
+
 def test_whole_sentences_know_no_order(spark: SparkSession, tmp_path: Path) -> None:
     # Words of a group are six words apart: a window of 2 does not see that they belong together.
     rng, rows = np.random.default_rng(1), list[tuple[list[str]]]()
