@@ -67,7 +67,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
     clock.begin("finding the neighbors")
     if options.to is not None:
-        write_directory(neighbors, options.to)
+        write_directory(neighbors, options.to, options.overwrite)
     else:
         check_table(session, options.to_table, neighbors.schema)
         write_table(neighbors, options.to_table, output.name)

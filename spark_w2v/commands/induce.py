@@ -101,7 +101,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         )  # fmt: skip
     clock.begin("writing the vectors")
     with vector_rows(session, found, vectors) as rows:
-        write_directory(rows.drop("word_id"), options.to)
+        write_directory(rows.drop("word_id"), options.to, options.overwrite)
     clock.end()
     log.info(
         "%s of %s in %s, after %s",

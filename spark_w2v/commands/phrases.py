@@ -73,7 +73,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
         segments, settings.phrases, None, cleanup, cleanup, bool(settings.corpus.weight), is_joined=False
     )
     clock.begin("writing the phrases")
-    write_directory(session.createDataFrame(joined.phrases).coalesce(1), options.to)
+    write_directory(session.createDataFrame(joined.phrases).coalesce(1), options.to, options.overwrite)
     clock.end()
     log.info(
         "%s in %s, after %s",

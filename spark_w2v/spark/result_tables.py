@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pyspark.sql.types as T
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors.exceptions.captured import CapturedException
 
-from spark_w2v.errors import UserError
+from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import check_password
 from spark_w2v.spark.java_errors import message_of
 
@@ -26,13 +28,17 @@ PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which reade
 
 
 def check_directory(session: "SparkSession", target: str, overwrite: bool) -> None:
-    """Refuse to write to a directory that holds something else, or, without `overwrite`, a finished result.
+    """Refuse to write to a directory of a run, to one that holds something else, or, without `overwrite`, anything.
 
     Raises:
         UserError: one sentence.
     """
     check_password(target)
-    path, files = _path(session, target)
+    path, files = _directory(session, target)
+    if files.exists(_below(session, path.getParent(), "run.json")):
+        raise UserError(
+            f"{target}: is inside of {path.getParent()}, which holds a run and nothing else; give another directory."
+        )
     if not files.exists(path):
         return
     if not files.getFileStatus(path).isDirectory():
@@ -43,20 +49,70 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool) -> No
             f"{target}: holds {strange[0]}, which no command of spark_w2v wrote, so it is not touched, even with "
             "--overwrite; give another directory."
         )
-    if "_SUCCESS" in names and not overwrite:
+    # A result of ours is never there without _SUCCESS, as it is made elsewhere: files without it are someone else's.
+    if names and not overwrite:
         raise UserError(f"{target}: exists already; give --overwrite to replace it, or another directory.")
 
 
-def write_directory(rows: "DataFrame", target: str) -> None:
-    """Write rows as Parquet; what was there before is removed once they are complete."""
-    path, files = _path(rows.sparkSession, target)
-    made, _ = _path(rows.sparkSession, f"{target.rstrip('/')}.{uuid.uuid4().hex[:8]}.unfinished")
+def write_directory(rows: "DataFrame", target: str, overwrite: bool) -> None:
+    """Write rows as Parquet; what was there before is removed once they are complete, and in its place.
+
+    Raises:
+        UserError: something appeared there meanwhile that check_directory refuses; the rows stay where it says.
+        StorageError: the rows are complete, and could not be put in place; they stay where it says.
+    """
+    session = rows.sparkSession
+    path, files = _directory(session, target)
+    made, former = (
+        _below(session, path.getParent(), f"{path.getName()}.{uuid.uuid4().hex[:8]}.{state}")
+        for state in ("unfinished", "replaced")
+    )
     try:
         rows.write.parquet(str(made.toString()))
-        files.delete(path, True)
-        files.rename(made, path)
-    finally:
+    except BaseException:
         files.delete(made, True)
+        raise
+    try:
+        check_directory(session, target, overwrite)  # again, as this took a while
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}; the new rows are complete in {made}.") from None
+    was_there = files.exists(path)
+    if was_there and (reason := _move(files, path, former)):
+        raise StorageError(f"{target}: could not be moved away ({reason}); the new rows are complete in {made}.")
+    if reason := _move(files, made, path):
+        left = f", and those before in {former}" if was_there and _move(files, former, path) else ""
+        raise StorageError(f"{target}: could not be made ({reason}); the new rows are complete in {made}{left}.")
+    if files.exists(inside := _below(session, path, made.getName())):  # Hadoop moves into a directory that is there
+        left = f", and those before in {former}" if was_there else ""
+        raise StorageError(f"{target}: was made by someone else; the new rows are complete in {inside}{left}.")
+    if was_there:
+        files.delete(former, True)
+
+
+def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
+    """The whole path of a directory, with its scheme and all its parents, and its file system.
+
+    Raises:
+        UserError: it is the root of a file system.
+    """
+    path, files = _path(session, target)
+    path, _ = _path(session, str(files.makeQualified(path).toString()))  # again: Hadoop makes "x/." end with a slash
+    if path.getParent() is None or path.getName() in ("", ".", ".."):
+        raise UserError(f"{target}: is the root of a file system; give a directory.")
+    return path, files
+
+
+def _below(session: "SparkSession", path: Any, name: str) -> Any:
+    jvm: Any = session.sparkContext._jvm
+    return jvm.org.apache.hadoop.fs.Path(path, name)
+
+
+def _move(files: Any, source: Any, target: Any) -> str | None:
+    """Rename a directory; why not, where it was not."""
+    try:
+        return None if files.rename(source, target) else "the file system did not rename it"
+    except (Py4JJavaError, CapturedException) as error:
+        return (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
 
 
 def _path(session: "SparkSession", target: str) -> tuple[Any, Any]:

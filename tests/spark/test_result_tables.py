@@ -1,0 +1,127 @@
+"""Directories of results: what is there is replaced by a whole one, or stays."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.spark import result_tables
+from spark_w2v.spark.result_tables import check_directory, write_directory
+
+
+def rows_of(directory: Path) -> list[int]:
+    return sorted(pq.read_table(directory)["id"].to_pylist())
+
+
+def left_in(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+class Renames:
+    """A file system of Hadoop's, of which some renames fail."""
+
+    def __init__(self, files: Any, fail: Callable[[int], bool]) -> None:
+        self._files, self._fail, self._count = files, fail, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._files, name)
+
+    def rename(self, source: Any, target: Any) -> bool:
+        self._count += 1
+        return not self._fail(self._count) and bool(self._files.rename(source, target))
+
+
+@pytest.mark.parametrize(
+    ("failing", "is_back", "said"),
+    [([1], True, "could not be moved away"), ([2], True, "could not be made"), ([2, 3], False, "and those before in")],
+)
+def test_a_rename_that_fails_loses_neither_the_new_rows_nor_those_before(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: list[int], is_back: bool, said: str
+) -> None:
+    target = tmp_path / "to"
+    write_directory(spark.range(3), str(target), False)
+    path_of = result_tables._path
+    files = Renames(path_of(spark, str(target))[1], lambda number: number in failing)
+    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    with pytest.raises(StorageError, match=said) as error:
+        write_directory(spark.range(5), str(target), True)
+    [made] = tmp_path.glob("to.*.unfinished")
+    assert f"the new rows are complete in file:{made}" in str(error.value)
+    assert rows_of(made) == [0, 1, 2, 3, 4]
+    assert rows_of(target if is_back else next(tmp_path.glob("to.*.replaced"))) == [0, 1, 2]
+    assert len(left_in(tmp_path)) == 2
+
+
+def test_what_appeared_meanwhile_is_not_removed(spark: SparkSession, tmp_path: Path) -> None:
+    target = tmp_path / "to"
+    check_directory(spark, str(target), overwrite=False)
+    write_directory(spark.range(3), str(target), False)  # another program
+    with pytest.raises(UserError, match=r"exists already; .* the new rows are complete in file:.*unfinished\.$"):
+        write_directory(spark.range(5), str(target), False)
+    (target / "mine.txt").touch()
+    with pytest.raises(UserError, match=r"holds mine\.txt"):
+        write_directory(spark.range(5), str(target), True)
+    (target / "mine.txt").unlink()
+    assert rows_of(target) == [0, 1, 2]
+
+
+def test_a_directory_that_appears_at_the_last_moment_is_told(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "to"
+
+    def make(_: int) -> bool:
+        target.mkdir()
+        (target / "mine.txt").touch()
+        return False
+
+    path_of = result_tables._path
+    files = Renames(path_of(spark, str(target))[1], make)
+    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    with pytest.raises(StorageError, match=r"was made by someone else; the new rows are complete in"):
+        write_directory(spark.range(5), str(target), False)
+    assert rows_of(next(target.glob("*.unfinished"))) == [0, 1, 2, 3, 4]
+    assert (target / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["embeddings", "embeddings/.", "new"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, name: str, overwrite: bool) -> None:
+    (tmp_path / "embeddings").mkdir()
+    (tmp_path / "embeddings" / "part-00000.parquet").touch()
+    (tmp_path / "run.json").touch()
+    with pytest.raises(UserError, match=r"is inside of .*, which holds a run"):
+        check_directory(spark, f"{tmp_path}/{name}", overwrite)
+
+
+def test_files_of_parquet_without_success_are_replaced_only_when_asked(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "part-00000.parquet").touch()
+    with pytest.raises(UserError, match="exists already; give --overwrite"):
+        check_directory(spark, str(tmp_path), overwrite=False)
+    check_directory(spark, str(tmp_path), overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["to/.", "to/", "there/../to", "to"])
+def test_any_spelling_of_a_directory_is_replaced(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "to").mkdir()  # empty
+    for count in (2, 3):
+        check_directory(spark, f"{tmp_path}/{name}", overwrite=count == 3)
+        write_directory(spark.range(count), f"{tmp_path}/{name}", count == 3)
+        assert rows_of(tmp_path / "to") == list(range(count))
+    assert left_in(tmp_path) == ["there", "to"]
+
+
+@pytest.mark.parametrize("root", ["/", "file:///", "/.", "/.."])
+def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
+    with pytest.raises(UserError, match="is the root of a file system"):
+        check_directory(spark, root, overwrite=True)
+
+
+def test_a_dot_is_the_directory_that_spark_is_in(spark: SparkSession) -> None:
+    path, _ = result_tables._directory(spark, ".")
+    assert str(path.toString()) == f"file:{Path.cwd()}"
