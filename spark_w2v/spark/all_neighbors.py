@@ -16,7 +16,7 @@ from pyspark import Broadcast
 from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
-from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.broadcasts import send, values
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -139,16 +139,6 @@ def _chunks(units: Iterable[Float32Array], size: int) -> Iterator[Float32Array]:
         yield np.concatenate(waiting)
 
 
-def _values(chunks: Sequence["Broadcast[Float32Array]"]) -> Iterator[Float32Array]:
-    """The chunks one after the other; a worker holds one at a time."""
-    for chunk in chunks:
-        yield chunk.value
-        # PySpark keeps what it unpacked, and has no name for letting go of it on a worker. With encryption there is no
-        # file to unpack again, and all chunks were unpacked before the task began.
-        if "_path" in vars(chunk):
-            vars(chunk).pop("_value", None)
-
-
 def nearest_of(
     rows: Int64Array, chunks: Sequence["Broadcast[Float32Array]"], top: int
 ) -> tuple[Int64Array, Float32Array]:
@@ -159,7 +149,7 @@ def nearest_of(
         chunks: of the unit vectors.
     """
     queries, first = list[Float32Array](), 0
-    for chunk in _values(chunks):
+    for chunk in values(chunks):
         here = rows[(rows >= first) & (rows < first + len(chunk))] - first
         if here.size:
             queries.append(chunk[here])
@@ -168,7 +158,7 @@ def nearest_of(
             break
     nearest, first = NearestRows(np.concatenate(queries), rows, top), 0
     queries.clear()
-    for chunk in _values(chunks):
+    for chunk in values(chunks):
         nearest.add(chunk, first)
         first += len(chunk)
     return nearest.result()

@@ -1,6 +1,7 @@
 """Values that are sent to the executors once."""
 
 import pickle
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pyspark import Broadcast
@@ -15,6 +16,16 @@ def send(context: "SparkContext", value: Value) -> "Broadcast[Value]":
     """Broadcast a value, which may hold arrays of any size."""
     sent: Any = _InBytes(value) if context._encryption_enabled else value
     return context.broadcast(sent)
+
+
+def values(broadcasts: Iterable["Broadcast[Value]"]) -> Iterator[Value]:
+    """The values one after the other; a worker holds one at a time."""
+    for sent in broadcasts:
+        yield sent.value
+        # PySpark keeps what it unpacked, and has no name for letting go of it on a worker. With encryption there is no
+        # file to unpack again, and all values were unpacked before the task began.
+        if "_path" in vars(sent):
+            vars(sent).pop("_value", None)
 
 
 class _InBytes:
