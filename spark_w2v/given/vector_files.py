@@ -8,11 +8,13 @@ U words, D dimensions.
 
 import gzip
 import hashlib
+import math
 import os
 import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple, NoReturn, cast
 
@@ -32,6 +34,8 @@ MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
 MOST_DIMENSIONS = 10_000  # as training.dimensions
 GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
+BOM = b"\xef\xbb\xbf"  # that programs of Windows begin UTF-8 with
+NUMBER = re.compile(rb"[+-]?(?=\.?\d)\d*(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)")  # as coordinates are written
 GIVE = "give the output of a finished run, or vectors in word2vec's text or binary format"
 
 
@@ -147,6 +151,8 @@ def _layout(path: Path) -> Layout:
     """Return how a file is written, from its first bytes."""
     longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * MOST_DIMENSIONS
     with _opened(path) as file:
+        mark = len(BOM) if _begins_with_mark(file) else 0
+        file.read(mark)
         line = file.readline(longest)
         header = re.fullmatch(rb"\s*(\d{1,18})\s+(\d{1,18})\s*", line)
         second = file.readline(longest) if header else b""
@@ -160,12 +166,18 @@ def _layout(path: Path) -> Layout:
         numbers = line.split()[1:]
         if not numbers or _numbers(line, len(numbers)) is None or not line.endswith(b"\n"):
             _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
-        return Layout(False, None, len(numbers), 0)
+        return Layout(False, None, len(numbers), mark)
     rows, dimensions = int(header[1]), int(header[2])
     if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:
         _refuse(path, f"its first line says {rows:,} words of {dimensions:,} dimensions")
     is_text = _numbers(second, dimensions) is not None or _numbers(second, len(second.split()) - 1) is not None
-    return Layout(not is_text, rows, dimensions, len(line))
+    return Layout(not is_text, rows, dimensions, mark + len(line))
+
+
+def _begins_with_mark(file: IO[bytes]) -> bool:
+    """Whether a byte-order mark is there, and not a word that is this character, as the first one of GloVe may be."""
+    begin = cast(BufferedReader, file).peek(len(BOM) + 1)[: len(BOM) + 1]
+    return begin.startswith(BOM) and not begin[len(BOM) :].isspace()
 
 
 def _numbers(line: bytes, dimensions: int) -> tuple[bytes, Float32Array] | None:
@@ -243,6 +255,9 @@ def _rows_one_by_one(path: Path, lines: list[bytes], dimensions: int, before: in
         found = _numbers(line, dimensions)
         if found is None:
             _refuse(path, f"word {before + number + 1:,} is not followed by {dimensions:,} numbers")
+        _, space, last = found[0].rpartition(b" ")
+        if space and NUMBER.fullmatch(last) and math.isfinite(float(last)):
+            _refuse(path, f"word {before + number + 1:,} is followed by more than {dimensions:,} numbers")
         words.append(found[0])
         vectors[number] = found[1]
     return words, vectors

@@ -78,6 +78,30 @@ def test_a_word_that_comes_again_or_is_not_utf8_is_left_out(tmp_path: Path) -> N
     assert center(found).tolist() == [[1], [2], [3], [4]]
 
 
+@pytest.mark.parametrize("header", ["6 2\n", ""])
+def test_words_of_glove_with_spaces_are_no_numbers(tmp_path: Path, header: str) -> None:
+    words = ["the", ". . .", "at name@domain.com", "to 2", "on ..", "a 1e999"]
+    (tmp_path / "v").write_text(header + "".join(f"{word} 0.5 -1.5\n" for word in words))
+    assert open_vectors(tmp_path / "v").words.to_pylist() == words
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+@pytest.mark.parametrize("is_zipped", [True, False])
+def test_a_byte_order_mark_is_not_a_part_of_the_first_line(tmp_path: Path, is_binary: bool, is_zipped: bool) -> None:
+    path = by_gensim(tmp_path / "v", is_binary)
+    for content in (path.read_bytes(), *(() if is_binary else (path.read_bytes().partition(b"\n")[2],))):
+        marked = b"\xef\xbb\xbf" + content
+        path.write_bytes(gzip.compress(marked) if is_zipped else marked)
+        found = open_vectors(path)
+        assert found.words.to_pylist() == ["the", "é", "new_york", "日本", "_x_"]
+        assert np.array_equal(center(found), ROWS)
+
+
+def test_a_first_word_that_is_a_byte_order_mark_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"\xef\xbb\xbf 1 2\na 3 4\n")
+    assert open_vectors(tmp_path / "v").words.to_pylist() == ["\ufeff", "a"]
+
+
 def test_the_digest_changes_with_a_word_and_with_a_number(tmp_path: Path) -> None:
     digests = set()
     for content in (b"a 1 2\nb 3 4\n", b"a 1 2\nc 3 4\n", b"a 1 2\nb 3 5\n", b"b 1 2\na 3 4\n"):
@@ -118,6 +142,9 @@ def binary(rows: int, says: str) -> bytes:
         (b"2 2\na 1 2\nb 3 x\n", "word 2 is not followed by 2 numbers"),
         (b"2 2\na 1 2\nb 3 nan\n", "the vector of word 2 is not finite"),
         (b"2 2\na 1 2\nb 3 1e99\n", "the vector of word 2 is not finite"),
+        (b"2 2\na 1 2\nb 0.5 3 4\n", "word 2 is followed by more than 2 numbers"),
+        (b"2 2\na -1e-3 1 2\nb 0 3 4\n", "word 1 is followed by more than 2 numbers"),
+        (b"a 1 2\nb c .5 3 4\n", "word 2 is followed by more than 2 numbers"),
         (b"a 1 2\nb 3\n", "word 2 is not followed by 2 numbers"),
         (binary(2, "3 2\n"), "ends after 2 words, and its first line says 3"),
         (binary(2, "1 2\n"), "goes on after the 1 words"),
