@@ -6,6 +6,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
+from io import BufferedReader
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +21,10 @@ VECTORS = ("center", "context", "sum")
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 LONGEST_WORD = 1 << 16  # bytes of a line that are looked at
-SIZES = re.compile(rb"[0-9]{1,19} [0-9]{1,19}\n")  # how a file of word2vec begins
-COUNTS = re.compile(rb"(?:\S+ [0-9]{1,19}\n){1,2}")  # and how one of counts does, by two lines: the first may be alike
+MOST_NUMBER = 32  # bytes of a number in text, with the space before it
+MOST_DIMENSIONS = 10_000  # as training.dimensions
+SIZES = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")  # how a file of word2vec begins
+COUNT = re.compile(rb"\S+ [0-9]{1,19}\n")
 
 
 class Exported(NamedTuple):
@@ -98,16 +101,61 @@ def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite
         raise UserError(f"--counts: is for the formats of word2vec, and {form} has the words in a file of its own.")
     if counts == target or os.path.dirname(counts) != os.path.dirname(target):
         raise UserError(f"{counts}: is not next to {target}; give another file in the same directory.")
-    _check(output, counts, form, overwrite, COUNTS, lines=2)
+    _check(output, counts, form, overwrite, _is_counts)
+
+
+def _is_vectors(file: BufferedReader) -> bool:
+    """Whether a file is laid out as _write_text or _write_binary lay it out, by its size, its first row and its end."""
+    header = file.readline(LONGEST_WORD)
+    sizes = SIZES.fullmatch(header)
+    if sizes is None:
+        return False
+    rows, dimensions = map(int, sizes.groups())
+    if rows < 1 or not 0 < dimensions <= MOST_DIMENSIONS:
+        return False
+    end = file.seek(-1, os.SEEK_END) + 1
+    if file.read() != b"\n":
+        return False
+    file.seek(len(header))
+    word, *numbers = file.readline(LONGEST_WORD + MOST_NUMBER * dimensions).split(b" ")
+    if word and len(numbers) == dimensions and all(map(_is_number, numbers)):
+        return True
+    file.seek(len(header))
+    found = file.read(LONGEST_WORD + 4 * dimensions + 2)
+    second = found.find(b" ") + 1 + 4 * dimensions + 1  # after the line feed
+    at_end = len(header) + second == end
+    # A row has a word of a byte at least, a space and a line feed.
+    return (
+        end - len(header) >= rows * (4 * dimensions + 3)
+        and found.find(b" ") > 0
+        and found[second - 1 : second] == b"\n"
+        and at_end == (rows == 1)
+    )
+
+
+def _is_number(text: bytes) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_counts(file: BufferedReader) -> bool:
+    return all(COUNT.fullmatch(line) for line in iter(lambda: file.readline(LONGEST_WORD), b""))
 
 
 def _check(
-    output: Path, target: Path, form: str, overwrite: bool, begins: re.Pattern[bytes] = SIZES, lines: int = 1
+    output: Path,
+    target: Path,
+    form: str,
+    overwrite: bool,
+    is_ours: Callable[[BufferedReader], bool] = _is_vectors,
 ) -> None:
     """Refuse a target before anything is read: above all one that holds what no export wrote.
 
     Args:
-        begins: the first lines of a file that may be replaced.
+        is_ours: whether a file that is not empty may be replaced.
     """
     if target == output or output in target.parents:
         raise UserError(f"{target}: is inside of {output}, which holds a run and nothing else; give another path.")
@@ -130,10 +178,10 @@ def _check(
             raise UserError(f"{target}: is {kind}, and {form} is a file; give another path.")
         elif overwrite:
             with open_file(target) as file:
-                beginning = b"".join(file.readline(LONGEST_WORD) for _ in range(lines))
-            if beginning and not begins.fullmatch(beginning):
+                may_go = not file.peek(1) or is_ours(file)
+            if not may_go:
                 raise UserError(
-                    f"{target}: does not begin as a file of word2vec does, so no export wrote it, and it is not "
+                    f"{target}: is not laid out as a file of word2vec is, so no export wrote it, and it is not "
                     "touched, even with --overwrite; give another path."
                 )
     except OSError as error:

@@ -40,11 +40,61 @@ def test_a_file_that_no_export_wrote_is_not_replaced(
     target = tmp_path / "thesis.tex"
     target.write_text("\\documentclass{book}\n")
     assert export_to(output, form, target, "--overwrite") == 2
-    assert "does not begin as a file of word2vec does" in capsys.readouterr().err
+    assert "is not laid out as a file of word2vec is" in capsys.readouterr().err
     assert target.read_text() == "\\documentclass{book}\n"
     target.write_text("")  # as mktemp leaves it
     assert export_to(output, form, target, "--overwrite") == 0
     assert load(form, target)[0] == WORDS
+
+
+LETTER = b"Dear reader, these are the notes of a year, line by line.\n" * 40
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"2026 12\nmy notes\n",
+        b"2 12\n" + LETTER,  # large enough
+        b"2 3\na 1 2\nb 3 4\n",
+        b"2 3\na 1 2 three\nb 4 5 6\n",
+        b"2 1\na\0\0\0\0\0\n",
+        b"1 1\na \0\0\0\0\nmine\n",
+        b"2 0\na\nb\n",
+        b"99999999999 99999999999\nmine\n",
+        b"2 3\n",
+    ],
+)
+@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
+def test_a_file_that_only_begins_as_an_export_is_not_replaced(
+    output: Path, tmp_path: Path, form: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "notes"
+    target.write_bytes(content)
+    assert export_to(output, form, target, "--overwrite") == 2
+    assert "is not laid out as a file of word2vec is" in capsys.readouterr().err
+    assert target.read_bytes() == content
+
+
+def test_a_file_of_which_two_lines_alone_look_like_counts_is_not_replaced(output: Path, tmp_path: Path) -> None:
+    counts = tmp_path / "counts"
+    counts.write_text("bread 2\nmilk 1\nand call home\n")
+    arguments = output, "word2vec-text", tmp_path / "to", "--counts", str(counts), "--overwrite"
+    assert export_to(*arguments) == 2
+    assert counts.read_text() == "bread 2\nmilk 1\nand call home\n"
+    counts.write_text("bread 2\nmilk 1\n")
+    assert export_to(*arguments) == 0
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33])
+@pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
+@pytest.mark.parametrize("before", ["word2vec-text", "word2vec-binary"])
+def test_an_export_of_any_size_and_of_the_other_format_of_word2vec_is_replaced(
+    tmp_path: Path, form: str, before: str, rows: int
+) -> None:
+    output = finish(tmp_path / "out", WORDS[:rows], *matrices(rows))
+    assert export_to(output, before, tmp_path / "to") == 0
+    assert export_to(output, form, tmp_path / "to", "--overwrite") == 0
+    assert load(form, tmp_path / "to")[0] == WORDS[:rows]
 
 
 @pytest.mark.parametrize("kind", STRANGERS)
