@@ -170,7 +170,10 @@ def write_table(rows: "DataFrame", name: str, run: str) -> None:
     """
     session = rows.sparkSession
     if not _is_builtin(session, name):
-        rows.writeTo(name).tableProperty(MARK, run).createOrReplace()
+        writer = rows.writeTo(name).tableProperty(MARK, run)
+        if "delta" in (session.conf.get(f"spark.sql.catalog.{_catalog(session, name)}", "") or "").lower():
+            writer = writer.using("delta")  # which takes Spark's default for Parquet otherwise, and cannot replace it
+        writer.createOrReplace()
         return
     exists = session.catalog.tableExists(name)
     directory = f"{_directory_of_tables(session, name)}/{_plain(name)}-{_plain(run)}-{uuid.uuid4().hex[:8]}"
@@ -197,10 +200,15 @@ def write_table(rows: "DataFrame", name: str, run: str) -> None:
 
 def _is_builtin(session: "SparkSession", name: str) -> bool:
     """Whether a table is, or would be, in Spark's own catalog, which cannot replace a table in one step."""
+    is_its = _catalog(session, name) == "spark_catalog"
+    return is_its and session.conf.get("spark.sql.catalog.spark_catalog", "builtin") == "builtin"
+
+
+def _catalog(session: "SparkSession", name: str) -> str:
+    """The catalog that a table is, or would be, in."""
     parts = name.split(".")
     catalogs = {str(found.name) for found in session.catalog.listCatalogs()}
-    catalog = parts[0] if len(parts) > 2 or parts[0] in catalogs else session.catalog.currentCatalog()
-    return catalog == "spark_catalog" and session.conf.get("spark.sql.catalog.spark_catalog", "builtin") == "builtin"
+    return parts[0] if len(parts) > 2 or parts[0] in catalogs else str(session.catalog.currentCatalog())
 
 
 def _properties(session: "SparkSession", name: str) -> dict[str, str]:
