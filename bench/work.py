@@ -24,6 +24,7 @@ from spark_w2v.skipgram.schedule import (
     epoch_edges,
     expected_pairs,
     kept_words,
+    largest_bucket,
     most_partitions,
     window_contexts,
 )
@@ -341,7 +342,7 @@ def work_of(
     total = float(load.sum())
     blocks = min(blocks, most_partitions("blocks", counts.size, total, contexts))
     pairs = expected_pairs(total, contexts)
-    least = math.ceil(pairs / blocks**2 / MOST_PAIRS)
+    least = math.ceil(largest_bucket(pairs, blocks, load) / MOST_PAIRS)
     count = max(sweeps or auto_sweeps(blocks, pairs), least)
     edges = [epoch_edges(epoch, blocks, count, pairs) for epoch in range(epochs)]
     assigned = assign_blocks(load, blocks)
