@@ -29,7 +29,7 @@ from spark_w2v.spark import corpus, memory
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.slots import ExchangeSettings, check_slots, check_spark, slots
+from spark_w2v.spark.slots import ExchangeSettings, allow_connections, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
@@ -285,6 +285,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
     if scheme == "blocks":
         check_slots(session, exchange)
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
+        allow_connections(tasks)
     snapshots = settings.output.checkpoint == "sweep"
     segment_pairs = min(SEGMENT_WORDS, load) * contexts if most_contexts else 0.0
     need = memory.needed(

@@ -13,6 +13,7 @@ ENCRYPTING = (
     "spark.ssl.rpc.enabled",
     "spark.io.encryption.enabled",
 )
+OTHER_FILES = 256  # that the driver has open beside its connections with tasks
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,28 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
             "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
             "standalone cluster spark.cores.max."
         )
+
+
+def allow_connections(tasks: int) -> None:
+    """Raise this process's limit of open files where the driver could not have a connection with every task.
+
+    Raises:
+        ConfigError: it may not be raised so far.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = tasks + OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise ConfigError(
+            f"the driver has a connection with each of {tasks:,} tasks, and may have {hard:,} open files; raise its "
+            f"limit to {needed:,} (ulimit -n), or lower training.partitions or exchange.tasks."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def slots(context: SparkContext) -> tuple[int, int]:
