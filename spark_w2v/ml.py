@@ -133,7 +133,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
-        self._check_columns(dataset.schema)
+        self._check_columns(dataset)
         weight = self.weight_column(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
         callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
@@ -326,7 +326,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         return [(self._words[index].as_py(), cosine) for index, cosine in found]
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        self._check_columns(dataset.schema)
+        self._check_columns(dataset)
         words = column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
         means = mean_vectors_with(self._broadcast(dataset.sparkSession.sparkContext), self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which

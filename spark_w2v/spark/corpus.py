@@ -150,17 +150,18 @@ def _table(spark: "SparkSession", name: str) -> "DataFrame":
         refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
 
 
-def read_frame(sentences: "DataFrame", column: str, max_sentence_words: int, weight: str | None = None) -> "DataFrame":
+def read_frame(
+    sentences: "DataFrame", column: str, max_sentence_words: int, weight: "Column | None" = None
+) -> "DataFrame":
     """SEGMENTS of a column of ready-made words. Counts the words; the rest is lazy, so the DataFrame is computed twice.
 
     Args:
         column: an array of strings or of whole numbers.
-        weight: column with the weights of the sentences.
+        weight: of each sentence.
     """
     rows = in_own_session(sentences)
     tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
-    of_line = None if weight is None else columns.column_named(weight)
-    ordered = sentences_in_order(rows, columns.column_named(column), weight=of_line)
+    ordered = sentences_in_order(rows, columns.column_named(column), weight=weight)
     return _cut_ordered(ordered, tokenizer, columns.id_type_of(rows.schema[column].dataType))
 
 

@@ -7,9 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, TypedDict, TypeVar
 
-import pyspark.sql.types as T
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasStepSize
+from pyspark.sql import DataFrame
 
 from spark_w2v.config import KEYS
 from spark_w2v.config.checking import nearest
@@ -222,15 +222,15 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     def check_param(self, name: str) -> None:
         """Refuse a value of a Param that the stage cannot take; a model takes any, as it does not train."""
 
-    def _check_columns(self, schema: T.StructType) -> None:
-        """Refuse a schema without the input column, or with the output column.
+    def _check_columns(self, dataset: DataFrame) -> None:
+        """Refuse a DataFrame without the input column, or with the output column.
 
         Raises:
             ConfigError: one sentence.
         """
         if not self.isDefined("inputCol"):
             raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
-        column, output = self.getInputCol(), self.getOutputCol()
+        schema, column, output = dataset.schema, self.getInputCol(), self.getOutputCol()
         if column not in schema.names:
             hint = name_hint(column, schema.names)
             raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
@@ -240,8 +240,11 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
                 f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>, or an array of '
                 "whole numbers; put a tokenizer before this stage, or give another column."
             )
-        if output in schema.names:
-            raise ConfigError(f'{self.uid}: the DataFrame has a column "{output}" already; give another outputCol.')
+        # A column with a name that Spark takes for the same would be replaced.
+        is_exact = dataset.sparkSession.conf.get("spark.sql.caseSensitive") == "true"
+        for name in schema.names:
+            if name == output or (not is_exact and name.lower() == output.lower()):
+                raise ConfigError(f'{self.uid}: the DataFrame has a column "{name}" already; give another outputCol.')
         if self.getUnknownWords() not in UNKNOWN_WORDS:
             raise ConfigError(
                 f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pyspark.sql.types as T
 from pyspark.ml.param.shared import HasWeightCol
+from pyspark.sql import Column
 
 from spark_w2v import config as configuration
 from spark_w2v.config import KEYS, Config
@@ -28,7 +29,7 @@ from spark_w2v.text.weights import MOST_WEIGHT
 class TrainingParams(SkipGramParams, HasWeightCol):
     """The Params of SkipGram, with what the configuration says of them."""
 
-    def weight_column(self, schema: T.StructType) -> str | None:
+    def weight_column(self, schema: T.StructType) -> Column | None:
         """Return the column of weights; None where all are 1.
 
         Raises:
@@ -40,7 +41,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         with self.own_words():
             found = columns.need_column(schema, name, "corpus.weight", "the DataFrame has")
             columns.check_weight(name, found.kind)
-        return name
+        return found.value
 
     def check_weights(self, counters: dict[str, int]) -> None:
         """Refuse rows of which more have a bad weight than a job may have bad lines by default.

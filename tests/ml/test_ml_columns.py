@@ -50,6 +50,23 @@ def test_a_column_of_weights_that_cannot_be_is_refused(spark: SparkSession, weig
     assert str(refused.value).startswith(says)
 
 
+def test_a_weight_may_be_a_field(spark: SparkSession) -> None:
+    rows = [(["a", "b"], {"w": 3.0}), (["b", "c"], {"w": 1.0})]
+    model = fitted(spark.createDataFrame(rows, "words array<string>, meta struct<w: double>"), weightCol="meta.w")
+    assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 3, "b": 4, "c": 1}
+
+
+def test_no_column_is_replaced_whose_name_is_the_same_to_spark(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(["a", "b"], 1)], "words array<string>, Vector int")
+    with pytest.raises(ConfigError, match='has a column "Vector" already; give another outputCol'):
+        fitted(frame)
+    spark.conf.set("spark.sql.caseSensitive", "true")
+    try:
+        assert fitted(frame).transform(frame).columns == ["words", "Vector", "vector"]
+    finally:
+        spark.conf.unset("spark.sql.caseSensitive")
+
+
 @pytest.mark.parametrize("good", [97, 0])
 def test_bad_weights_are_refused_where_they_are_many(spark: SparkSession, good: int) -> None:
     rows = [(["a", "b"], 1.0)] * good + [(["a", "c"], weight) for weight in (-1.0, None, 1000.5)]
