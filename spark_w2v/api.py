@@ -1,5 +1,6 @@
 """Training from Python: the job as a function."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from spark_w2v.callbacks import EpochCallback
 from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
-from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.spark.java_errors import lost_error, translate_error
 from spark_w2v.spark.session import own_job_group, start_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
@@ -97,12 +98,15 @@ def train(
         except UserError:
             raise
         except Exception as error:
+            if (gone := lost_error(error)) is not None:
+                raise gone from error
             if (explained := translate_error(error)) is None:
                 raise
             raise UserError(explained) from error
         finally:
             if started:
-                session.stop()
+                with contextlib.suppress(Exception):  # the JVM may be gone before us
+                    session.stop()
     return SkipGramModel.of_output(published)
 
 

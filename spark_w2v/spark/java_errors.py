@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark import SparkContext
+from pyspark.errors import PySparkException
 
 from spark_w2v.errors import ConfigError, SparkLostError, UserError
 from spark_w2v.text.messages import path_text
@@ -247,3 +248,15 @@ def lost(error: Exception) -> str | None:
         if re.search(pattern, text):
             return meaning
     return "the connection to Spark broke" if isinstance(error, Py4JNetworkError | ConnectionError) else None
+
+
+def lost_error(error: Exception) -> SparkLostError | None:
+    """The error to raise where Spark was lost; None of other errors, among them those of a callback's connections."""
+    trace, module = error.__traceback__, ""
+    while trace is not None:
+        module = trace.tb_frame.f_globals.get("__name__", "")
+        trace = trace.tb_next
+    is_sparks = isinstance(error, Py4JError | PySparkException) or module.partition(".")[0] in ("py4j", "pyspark")
+    if not is_sparks or is_interruption(error) or (reason := lost(error)) is None:
+        return None
+    return SparkLostError(reason)

@@ -219,8 +219,9 @@ def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterato
     try:
         yield
     finally:
-        for key, value in before:
-            context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+        with contextlib.suppress(Exception):  # the JVM may be gone, and what went wrong before is what counts
+            for key, value in before:
+                context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
 
 
 def own_job_group(context: "SparkContext") -> contextlib.AbstractContextManager[None]:

@@ -21,7 +21,7 @@ from spark_w2v.errors import (
     StorageError,
 )
 from spark_w2v.spark import columns
-from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.spark.java_errors import lost_error, translate_error
 from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
 from spark_w2v.text.weights import MOST_WEIGHT
 
@@ -143,6 +143,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             error.args = (sentence,)
             raise
         except Exception as error:
+            if (gone := lost_error(error)) is not None:
+                raise gone from error
             if (explained := translate_error(error)) is None:
                 raise
             raise ConfigError(f"{self.uid}: {explained}") from error

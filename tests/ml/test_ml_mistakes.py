@@ -1,11 +1,13 @@
 """Mistakes are said in the names of the Params."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 
-from spark_w2v import SkipGram, pipeline
+from spark_w2v import SkipGram, pipeline, train
 from spark_w2v.errors import (
     ConfigError,
     DivergedError,
@@ -15,6 +17,7 @@ from spark_w2v.errors import (
     StorageError,
 )
 from spark_w2v.spark import memory
+from spark_w2v.spark.java_errors import lost_error
 from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.estimator import OPTIONS, planted_sentences, speaks_of_the_job
 
@@ -78,6 +81,26 @@ def test_what_is_said_of_memory_is_said_in_params(
         SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
     assert "vectorSize" in str(refused.value)
     assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_a_lost_spark_is_an_error_of_its_own(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def gone(*arguments: Any) -> Any:
+        raise Py4JNetworkError("Answer from Java side is empty")
+
+    monkeypatch.setattr(pipeline, "prepare", gone)
+    # As where the JVM is gone.
+    monkeypatch.setattr(spark.sparkContext, "setLocalProperty", gone)
+    frame = spark.createDataFrame([(["a", "b"],)], "text array<string>")
+    with pytest.raises(SparkLostError, match="Spark is gone"):
+        SkipGram(**{**OPTIONS, "inputCol": "text"}).fit(frame)
+    with pytest.raises(SparkLostError, match="Spark is gone"):
+        train(frame, tmp_path / "out", config={"corpus": {"tokenizer": "none"}})
+
+
+def test_a_connection_of_a_callback_is_not_sparks() -> None:
+    assert lost_error(ConnectionRefusedError("no such server")) is None
 
 
 def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
