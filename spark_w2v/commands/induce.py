@@ -169,7 +169,7 @@ def _vectors(
             known.center[part.words] = part.center  # in a file, so that memory holds one part
             found.append(part.words)
         rows = np.concatenate(found)
-        vectors = np.array(known.center[rows])
+        vectors = np.asarray(known.center[rows])  # a copy already, which stays when the file is gone
     v = text.vocabulary
     ids = None if v.ids is None else v.ids.take(rows)
     return Vocabulary(v.words.take(rows), v.counts[rows], v.total_words, v.distinct_words, ids), vectors
