@@ -10,7 +10,7 @@ import csv
 import math
 import warnings
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,8 @@ ROWS = 1 << 14  # normalised, or compared in pairs, at a time
 # Questions and words that meet in one matrix product: 512 x 4,096 x 4 bytes = 8 MB a matrix, of which there are ten.
 QUESTIONS, WORDS = 512, 4096
 NEIGHBOURHOODS = 1 << 13  # compared at a time
+
+Lines = Iterable[str | None]
 
 
 class AnalogyIndex(NamedTuple):
@@ -91,8 +93,11 @@ def _figure(value: float | None) -> str:
 # Word similarity
 
 
-def similarity(space: AnalogyIndex, path: Path) -> Similarity:
+def similarity(space: AnalogyIndex, path: Path, lines: Lines | None = None) -> Similarity:
     """Correlation of cosines with the judgements of a file in the layout of WordSim-353, SimLex-999 or MEN.
+
+    Args:
+        lines: of the file, as read_lines gave them; None to read it.
 
     Raises:
         UserError: for a file that cannot be read or has no pair.
@@ -100,7 +105,7 @@ def similarity(space: AnalogyIndex, path: Path) -> Similarity:
     ids, gold = array("q"), array("d")
     pairs = bad_lines = 0
     missing: dict[str, None] = {}
-    for found in _pairs(path):
+    for found in _pairs(_lines(path) if lines is None else lines):
         if found is None:
             bad_lines += 1
             continue
@@ -135,10 +140,10 @@ def _correlations(gold: Float64Array, cosines: Float32Array) -> tuple[float | No
     return spearman, pearson
 
 
-def _pairs(path: Path) -> Iterator[tuple[str, str, float] | None]:
+def _pairs(lines: Lines) -> Iterator[tuple[str, str, float] | None]:
     """Word, word, judgement; None for a line of another layout. A first line without a number is a heading."""
     is_first = True
-    for line in _lines(path):
+    for line in lines:
         if line is None:
             yield None
         elif line.strip() and not line.startswith("#"):
@@ -188,8 +193,11 @@ def _number(text: str) -> float | None:
 # Analogies
 
 
-def analogies(space: AnalogyIndex, path: Path) -> Analogies:
+def analogies(space: AnalogyIndex, path: Path, lines: Lines | None = None) -> Analogies:
     """Answer a file in the layout of questions-words.txt among the R most frequent words.
+
+    Args:
+        lines: as similarity has them.
 
     Raises:
         UserError: for a file that cannot be read or has no question.
@@ -207,7 +215,7 @@ def analogies(space: AnalogyIndex, path: Path) -> Analogies:
             tallies[section] += [0, 1, *is_right]
         asked.clear()
 
-    for line in _lines(path):
+    for line in _lines(path) if lines is None else lines:
         words = [word.strip() for word in _fields(line or "", 4)]
         if line is not None and line.startswith(":"):
             names.append(line.lstrip(": ").strip())
@@ -312,6 +320,15 @@ def neighbourhood_drift(here: AnalogyIndex, there: AnalogyIndex, among: int, sho
 
 
 # Files
+
+
+def read_lines(path: Path) -> list[str | None]:
+    """Return the lines of a file for several runs, as a pipe can be read but once; None where one is no line of these.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    return list(_lines(path))
 
 
 def _lines(path: Path) -> Iterator[str | None]:

@@ -5,13 +5,14 @@ With --fail-below it is the gate between training and publishing: another exit c
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from spark_w2v.analysis import evaluation, report
-from spark_w2v.analysis.evaluation import RESTRICT, AnalogyIndex
+from spark_w2v.analysis.evaluation import RESTRICT, AnalogyIndex, Lines
 from spark_w2v.analysis.evaluation_results import Analogies, Evaluation, NeighbourhoodDrift, Scores, Similarity
 from spark_w2v.command_line import (
     EXIT_CODES,
@@ -31,6 +32,8 @@ from spark_w2v.runs.places import is_local
 AMONG, SHOW = 10_000, 20
 MOST = 10**9
 WORSE = 3  # exit code
+
+Result = TypeVar("Result", Similarity, Analogies)
 
 
 @with_exit_codes
@@ -81,8 +84,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     outputs = [directory_of(path) for path in runs]
     target = None if options.json is None else report.target_of(options.json, *outputs)
     spaces = [evaluation.space(read(output), options.restrict) for output in outputs]
-    pairs = [[evaluation.similarity(space, Path(file)) for space in spaces] for file in options.pairs]
-    analogies = [[evaluation.analogies(space, Path(file)) for space in spaces] for file in options.analogies]
+    pairs = [_of_each(evaluation.similarity, Path(file), spaces) for file in options.pairs]
+    analogies = [_of_each(evaluation.analogies, Path(file), spaces) for file in options.analogies]
     moves = (
         evaluation.neighbourhood_drift(spaces[0], spaces[1], among=options.among, show=SHOW)
         if len(spaces) == 2
@@ -123,6 +126,14 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     for sentence in unusable:
         print_error(program, sentence)
     return worse or (USERS_MISTAKE if unusable else 0)
+
+
+def _of_each(
+    score: Callable[[AnalogyIndex, Path, Lines | None], Result], path: Path, spaces: Sequence[AnalogyIndex]
+) -> list[Result]:
+    """The results of each run on a file, which is read once, as it may be a pipe."""
+    lines = evaluation.read_lines(path) if len(spaces) > 1 else None
+    return [score(space, path, lines) for space in spaces]
 
 
 def _unusable(result: Similarity | Analogies) -> str | None:

@@ -1,5 +1,6 @@
 """The gate that a worse run does not pass."""
 
+import os
 from pathlib import Path
 
 import msgspec
@@ -86,3 +87,20 @@ def test_a_score_of_the_other_that_is_not_above_0_demands_nothing(files: tuple[s
     assert evaluation.worse(this, msgspec.structs.replace(this, spearman=0.1), 0.95) == [
         "f: Spearman is not computable, below 0.95 of 0.1000."
     ]
+
+
+def test_files_that_are_pipes_are_read_once_for_both_runs(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = []
+    for file in files:
+        reader, writer = os.pipe()
+        os.write(writer, Path(file).read_bytes())
+        os.close(writer)
+        ends.append(reader)
+    try:
+        assert gate(output, output, (f"/dev/fd/{ends[0]}", f"/dev/fd/{ends[1]}"), "1") == 0
+    finally:
+        for reader in ends:
+            os.close(reader)
+    assert capsys.readouterr().out.endswith("\nno score is below 1 of the other's\n")
