@@ -17,6 +17,8 @@ from rapidfuzz.process import cdist
 from spark_w2v.skipgram.nearest_rows import NearestRows
 from spark_w2v.types import Float32Array, Int64Array
 
+ROWS = 1 << 14  # divided at a time
+
 
 def word_id(words: pa.StringArray, word: str) -> int | None:
     """The id of a word; None where it has no vector."""
@@ -30,7 +32,12 @@ def word_id(words: pa.StringArray, word: str) -> int | None:
 def unit_vectors(vectors: Float32Array) -> Float32Array:
     """(V, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
     lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))
-    return np.asarray(vectors / np.maximum(lengths, 1e-30)[:, None], np.float32)
+    lengths = np.maximum(lengths, 1e-30)[:, None]
+    units = np.empty(vectors.shape, np.float32)
+    for start in range(0, len(vectors), ROWS):  # as the quotients have 64 bits before they are rounded
+        rows = slice(start, start + ROWS)
+        units[rows] = vectors[rows] / lengths[rows]
+    return units
 
 
 def nearest(units: Float32Array, direction: NDArray[Any], excluded: Sequence[int], top: int) -> list[tuple[int, float]]:

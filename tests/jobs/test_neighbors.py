@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -274,3 +275,18 @@ def test_json_of_words_that_a_terminal_would_obey_is_json(output: Path, capsys: 
 def test_json_without_an_answer_says_so_and_exits_with_2(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert neighbors.main([str(output), "kign", "--json"]) == 2
     assert json.loads(capsys.readouterr().out) == {"answers": [], "unknown": {"kign": ["king"]}}
+
+
+def test_unit_vectors_are_made_some_rows_at_a_time_and_to_the_bit() -> None:
+    vectors = np.random.default_rng(4).normal(size=(100_000, 30)).astype(np.float32)
+    vectors[7] = 0
+    lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))
+    expected = (vectors / np.maximum(lengths, 1e-30)[:, None]).astype(np.float32)
+    tracemalloc.start()
+    try:
+        found = unit_vectors(vectors)
+        most = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found.tobytes() == expected.tobytes()
+    assert most < 2 * vectors.nbytes  # the result, lengths, and some rows of 64 bits
