@@ -49,8 +49,9 @@ demo: .venv/.archived ## Train on 2 million words of State of the Union addresse
 	@echo "Next: ask for words of your own with '$(BIN)/python jobs/neighbors.py $(DEMO) WORD ...'," \
 	    "or train on your own text: README.md shows how."
 
+# Without those of `make check`.
 test: .venv/.installed-dev .venv/.archived ## Run the fast tests (ARGS="-k name" for some of them)
-	@$(JAVA) $(BIN)/python -m pytest $(TWO) -m "not slow and not cluster" $(ARGS)
+	@$(JAVA) $(BIN)/python -m pytest $(TWO) -m "not slow and not cluster" --ignore=tests/test_layers.py $(ARGS)
 
 test-all: .venv/.installed-dev .venv/.archived .venv/.installed-tutorials build/airflow-venv/.installed ## Run all tests, those of minutes and those on a standalone cluster too
 	@scripts/get_chromium
@@ -73,7 +74,7 @@ check: .venv/.installed-dev ## Lint, format, types, import direction
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --quiet tests/test_layers.py
+	$(BIN)/python -m pytest --quiet --numprocesses=2 tests/test_layers.py
 
 # Some machines set these to hold NumPy's BLAS back.
 bench: .venv/.installed-bench .venv/.archived ## Measure what the README says (SIZE=quick or SIZE=full)

@@ -35,7 +35,8 @@ def watched(command: list[object], corpus: Path, output: Path, width: int, **mor
     return record([*command, *given], width, {**FAST_JVM, "PYTHONPATH": str(ROOT)}, more)
 
 
-@pytest.mark.parametrize(("command", "width"), [(COMMAND, 80), pytest.param(SUBMIT, 140, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "width"), [(COMMAND, 80), (SUBMIT, 140)])
 def test_a_run_moves_every_two_seconds_and_fits_the_terminal(
     command: list[object], width: int, corpus: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -101,6 +101,7 @@ def test_the_text_is_cut_as_that_of_the_run(
     assert run(output, "--input", tmp_path / "upper.txt", "--words", words, "--to", tmp_path / "to", *cased) == 2
 
 
+@pytest.mark.slow
 def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path, tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(text.read_text().replace("quince", "red quince"))
     (tmp_path / "words").write_text("red_quince\nquince\n")

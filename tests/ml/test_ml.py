@@ -288,7 +288,7 @@ def left_by_spark(spark: SparkSession) -> set[Path]:
     return {path for path in directory.rglob("*") if "blockmgr" not in str(path)}
 
 
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
 def test_fit_leaves_no_file_in_sparks_temporary_directory(
     spark: SparkSession, sentences: DataFrame, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:

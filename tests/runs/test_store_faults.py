@@ -115,6 +115,7 @@ def kill_and_go_on(bucket: str, tmp_path: Path, proxy: Proxy, kills: int, chance
         assert list((other.directory / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_on_another_host_goes_on_where_a_killed_one_was(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     kill_and_go_on(bucket, tmp_path, proxy, 3, random.Random(1))
 
@@ -217,6 +218,7 @@ def faulty_runs(bucket: str, tmp_path: Path, proxy: Proxy, faults: int, chance: 
         assert left_of_runs(output) == [], (kind, moment)
 
 
+@pytest.mark.slow
 def test_faults_of_a_store_end_a_run_well_or_with_75(bucket: str, tmp_path: Path, proxy: Proxy) -> None:
     faulty_runs(bucket, tmp_path, proxy, 2, random.Random(3))
 
@@ -229,7 +231,7 @@ def test_many_faults_of_a_store_end_a_run_well_or_with_75(
     faulty_runs(bucket, tmp_path, proxy, FAULT_COUNT, chance)
 
 
-@pytest.mark.parametrize("kind", ["503", pytest.param("cut", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("503", "cut")])
 def test_a_store_that_is_gone_for_good_ends_a_run_in_a_few_times_of_a_request(
     bucket: str, tmp_path: Path, proxy: Proxy, kind: str
 ) -> None:

@@ -222,6 +222,7 @@ def test_a_corpus_without_words_because_of_the_configuration_says_so(
     assert words in checked(spark, tmp_path, **keys)
 
 
+@pytest.mark.slow
 def test_names_that_spark_or_the_job_uses_itself_are_names_like_others(spark: "SparkSession", tmp_path: Path) -> None:
     names = ["_metadata", "value", "start", "reason", "parsed", "path_hash"]
     pq.write_table(pa.table({name: [f"in {name}"] for name in ["text", *names]}), tmp_path / "a.parquet")
