@@ -36,8 +36,8 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
     roots = _roots_of_partitions(found) if c.where or c.group_by or c.order_by or c.weight else []
     if roots:
         rows = _rows(_reader(session, found, recursive=False), roots, c)
-        there = {_plain(path) for path in rows.inputFiles()}
-        if all(_plain(file.path) in there for file in found.files):
+        there = {_plain(unquote(uri)) for uri in rows.inputFiles()}
+        if all(_plain(unquote(file.path)) in there for file in found.files):
             return rows
     # Where Spark finds no columns in the names of directories, it would read the files next to each root alone.
     return _rows(_reader(session, found, recursive=True), found.paths, c)
@@ -85,14 +85,14 @@ def _roots_of_partitions(found: Inputs) -> list[str]:
     def has_columns(path: str) -> bool:
         return any(not roots.keys().isdisjoint(above(path[: at.end()])) for at in PARTITION.finditer(path))
 
-    if not any(has_columns(_plain(file.path)) for file in found.files):
+    if not any(has_columns(_plain(unquote(file.path))) for file in found.files):
         return []
     return [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
 
 
-def _plain(uri: str) -> str:
-    """A path or URI as plain text, whatever it was written like."""
-    return re.sub("^file:/+", "file:/", unquote(uri)).rstrip("/")
+def _plain(path: str) -> str:
+    """A path as text, the same one for all ways to begin it with a scheme."""
+    return re.sub("^file:/+", "file:/", path).rstrip("/")
 
 
 def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":

@@ -220,6 +220,13 @@ def test_a_directory_that_looks_like_a_value_above_the_input_hides_no_file(
     assert sorted(sentences(read(spark, root / "a", **OF_EVENTS))) == ["1", "2"]
 
 
+def test_directories_that_are_values_may_be_below_any_name(spark: "SparkSession", tmp_path: Path) -> None:
+    root = tmp_path / "100%41 é"
+    (root / "day=1").mkdir(parents=True)
+    pq.write_table(pa.table({"s": [1], "t": [1], "item": [7]}), root / "day=1" / "0.parquet")
+    assert sentences(read(spark, root, **OF_EVENTS, where="day = 1")) == ["7"]
+
+
 @pytest.mark.parametrize("twice", [("", ""), ("", "day=1"), ("day=1", "day=1/0.parquet")])
 def test_events_of_directories_that_are_values_are_read_once(
     spark: "SparkSession", tmp_path: Path, twice: tuple[str, str]
