@@ -88,6 +88,7 @@ def test_vectors_that_are_none_are_refused_before_spark_starts(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_phrases_are_joined_saved_and_used_again(spark: SparkSession, tmp_path: Path) -> None:
     planted_corpus(tmp_path / "text.txt", 1500)
     joint = (tmp_path / "text.txt").read_text().replace("apple", "big apple")

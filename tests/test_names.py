@@ -33,7 +33,11 @@ def train(locale: dict[str, str], *arguments: str | Path) -> "subprocess.Complet
 
 @pytest.mark.parametrize(
     ("locale", "option"),
-    [({}, ["--output", "ö"]), ({"LC_ALL": "C"}, ["--output", "out", "--init", "日"]), ({"LANG": "POSIX"}, ["ä"])],
+    [
+        ({}, ["--output", "ö"]),
+        ({"LC_ALL": "C"}, ["--output", "out", "--init", "日"]),
+        pytest.param({"LANG": "POSIX"}, ["ä"], marks=pytest.mark.slow),
+    ],
 )
 def test_an_argument_that_java_lost_is_refused_before_spark_starts(
     java_home: str, tmp_path: Path, locale: dict[str, str], option: list[str]
@@ -61,7 +65,14 @@ def test_files_that_java_cannot_name_are_refused(java_home: str, tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
-@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}, {"LANG": "POSIX"}])
+@pytest.mark.parametrize(
+    "locale",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        {"LC_ALL": "C"},
+        pytest.param({"LANG": "POSIX"}, marks=pytest.mark.slow),
+    ],
+)
 def test_commands_without_spark_read_names_and_words_in_every_locale(tmp_path: Path, locale: dict[str, str]) -> None:
     output = tmp_path / "ö"
     words = ["größe", "日本", "caf\u0065\u0301"]

@@ -90,7 +90,7 @@ def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any,
     assert train_here(spark, [*arguments, "--overwrite", "--set=corpus.where=sesion < 10"]) == 2
 
 
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
 def test_weights_pass_through_both_schemes(spark: SparkSession, events: Any, tmp_path: Path, scheme: str) -> None:
     training = {"scheme": scheme, "partitions": 1 if scheme == "blocks" else 2}
     corpus = {"format": "parquet", "weight": "weight"}

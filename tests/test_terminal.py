@@ -57,6 +57,7 @@ def test_a_run_moves_every_two_seconds_and_fits_the_terminal(
     assert left == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_run_with_130_and_one_sentence(corpus: Path, tmp_path: Path) -> None:
     seen = watched(
         [*COMMAND, "--set", "training.epochs=100000"], corpus, tmp_path / "out", 80, **{"reading the text": b"\x03"}

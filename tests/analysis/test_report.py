@@ -177,6 +177,7 @@ def test_words_of_all_the_same_vector_are_laid_out() -> None:
         assert len(data_of(page(run_of([f"w{i}" for i in range(50)], vectors)))["places"]) == 100
 
 
+@pytest.mark.slow
 def test_the_map_keeps_groups_together_and_is_the_same_twice() -> None:
     rng = np.random.default_rng(3)
     group = np.repeat(np.arange(40), 33)  # 1,320 words: some find their places beside others

@@ -350,6 +350,7 @@ def test_a_seed_is_any_number_of_64_bits_as_in_mllib(seed: int) -> None:
     assert stage.settings().training.seed == seed % 2**64
 
 
+@pytest.mark.slow
 def test_a_negative_seed_trains_and_is_another_one(spark: SparkSession) -> None:
     frame = spark.createDataFrame(planted_sentences(100), "words array<string>")
     options = {**OPTIONS, "maxIter": 1}

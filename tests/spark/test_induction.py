@@ -89,6 +89,7 @@ def test_they_are_those_of_one_process_with_the_whole_text(
         assert np.allclose(both, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_they_are_the_same_for_any_partitioning_and_any_number_of_passes(
     encoded: "tuple[DataFrame, Vocabulary]",
     model: Model,

@@ -196,7 +196,11 @@ def peak_of_rows(_: Any) -> list[int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
     ("scheme", "snapshots"),
-    [("blocks", False), ("blocks", True), pytest.param("replicas", False, marks=pytest.mark.slow)],
+    [
+        pytest.param("blocks", False, marks=pytest.mark.slow),
+        ("blocks", True),
+        pytest.param("replicas", False, marks=pytest.mark.slow),
+    ],
 )
 def test_a_tasks_peak_stays_below_the_formula_and_is_not_far_from_it(
     spark: SparkSession, scheme: str, snapshots: bool, tmp_path: Path

@@ -58,7 +58,7 @@ def found(segments: "DataFrame", listed: pa.Table | None = None, weighted: bool 
 
 
 @pytest.mark.parametrize("score", ["default", "npmi"])
-@pytest.mark.parametrize("min_count", [1, 5])
+@pytest.mark.parametrize("min_count", [1, pytest.param(5, marks=pytest.mark.slow)])
 def test_phrases_and_scores_are_those_of_gensim(segments: "DataFrame", score: str, min_count: int) -> None:
     gensim = Phrases(TEXT, min_count=min_count, threshold=THRESHOLDS[score], scoring=score)
     with found(segments, score=score, min_count=min_count, threshold=THRESHOLDS[score]) as joined:

@@ -264,7 +264,7 @@ def test_vectors_that_grow_without_bound_stop_the_run(spark: SparkSession, tmp_p
         list(training.run())
 
 
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
+@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
 def test_a_text_that_teaches_nothing_does_not_pass_for_a_run_that_diverged(
     spark: SparkSession, tmp_path: Path, scheme: str
 ) -> None:
