@@ -118,6 +118,7 @@ def train(
     files: Sequence[str] = (),
     listed: pa.Table | None = None,
     check: Callable[[dict[str, int]], object] = lambda counters: None,
+    averages: bool = False,
 ) -> tuple[EncodedCorpus, Training]:
     """Train on SEGMENTS: count and encode the words, then train all epochs.
 
@@ -129,6 +130,7 @@ def train(
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
         lists, files, listed, check: see `prepare`.
+        averages: whether on_training keeps the vectors that the training begins with, for `Training.average`.
 
     Returns:
         The text, and the training that has ended.
@@ -147,7 +149,7 @@ def train(
         log.info(line)
     for line in warnings(text.facts):
         log.warning(line)
-    training = build_training(text, resolved, folder)
+    training = build_training(text, resolved, folder, averages)
     if on_training(text, training):
         return text, training
     on_phase("training")
@@ -252,11 +254,12 @@ def _digest(vocabulary: Vocabulary) -> str:
     return digest.hexdigest()[:16]
 
 
-def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) -> Training:
+def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool = False) -> Training:
     """Return the training of a text, ready to run.
 
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
+        averages: whether it keeps the vectors that it begins with.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
@@ -293,12 +296,12 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
         largest_bucket(pairs, partitions, loads),
     )  # fmt: skip
     memory.check(need, memory.given_by(session))
-    checkpoints = settings.output.checkpoint != "none"
-    memory.check_disk(need.model, checkpoints, folder)
+    kept = (settings.output.checkpoint != "none") + averages
+    memory.check_disk(need.model, kept, folder)
     log.info(
         "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
         memory.format_bytes(need.driver), memory.format_bytes(need.heap), memory.format_bytes(need.task),
-        memory.format_bytes(memory.disk_bytes(need.model, checkpoints)),
+        memory.format_bytes(memory.disk_bytes(need.model, kept)),
     )  # fmt: skip
     sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     slices = sweeps if scheme == "blocks" else t.syncs_per_epoch
@@ -323,7 +326,6 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path) 
             held_out_words=t.held_out_words,
             shrinks=t.shrink_window,
             last_learning_rate=t.last_learning_rate,
-            settled_after=t.settled_after,
         ),
         folder,
         snapshots,

@@ -198,6 +198,36 @@ def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
         assert (vectors(output) == vectors(tmp_path / "whole")).all()
 
 
+def test_a_run_with_given_vectors_is_averaged_with_them_once_wherever_it_died(
+    spark: SparkSession, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    short, first = changed(epochs=2), tmp_path / "first"
+    spark_w2v.train(corpus, first, config=short)
+    caplog.set_level("INFO")
+    spark_w2v.train(corpus, tmp_path / "whole", config=short, init=first)
+    facts = json.loads((tmp_path / "whole" / "run.json").read_text())
+    losses = facts["last_epoch"]["held_out_loss"], facts["init"]["held_out_loss_averaged"]
+    assert losses[0] != losses[1]
+    assert f"held out {losses[1]:.4f} instead of {losses[0]:.4f}" in caplog.text
+    assert (vectors(tmp_path / "whole") != vectors(first)).any()
+
+    class StopError(Exception):
+        pass
+
+    def die(metrics: Mapping[str, Any]) -> None:
+        raise StopError
+
+    with pytest.raises(StopError):
+        spark_w2v.train(corpus, tmp_path / "early", config=short, init=first, callbacks=[die])
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("spark_w2v.runs.run.Run.publish", lambda *_: (_ for _ in ()).throw(StopError()))
+        with pytest.raises(StopError):
+            spark_w2v.train(corpus, tmp_path / "late", config=short, init=first)
+    for name in ("early", "late"):
+        spark_w2v.train(corpus, tmp_path / name, config=short, init=first, resume=True)
+        assert (vectors(tmp_path / name) == vectors(tmp_path / "whole")).all()
+
+
 def test_a_callback_that_fails_costs_no_epoch_and_changes_no_metrics(
     spark: SparkSession, corpus: Path, tmp_path: Path
 ) -> None:

@@ -167,7 +167,7 @@ def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_train
     expected = {word: 5 * counts.get(word, 0) + count for word, count in today.items()}
     assert trained_of(tmp_path / "second") == expected
     results = {bits(tmp_path / "second")}
-    for number, change in enumerate(("vocabulary.induce=false", "training.settled_after=0")):
+    for number, change in enumerate(("vocabulary.induce=false", "training.average_with_init=false")):
         output = tmp_path / f"{number}"
         assert train_here(spark, [*second, "--output", str(output), "--set", change]) == 0
         assert facts_of(output)["init"]["induced"] == (0 if "induce" in change else 2)

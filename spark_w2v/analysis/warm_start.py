@@ -105,8 +105,8 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
         digest.update(f"\0{some}".encode() if start else some.encode())
     if found.trained is None:
         log.warning(
-            "%s: is of a version that did not count what its vectors were trained on, so all its words begin with the "
-            "whole learning rate; lower training.learning_rate to keep them",
+            "%s: is of a version that did not count what its vectors were trained on, so they are not averaged with "
+            "those of this run; lower training.learning_rate to keep them",
             place,
         )
     else:

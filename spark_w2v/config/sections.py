@@ -97,17 +97,15 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ),
         ),
     ] = 0.0
-    settled_after: Annotated[
-        int,
+    average_with_init: Annotated[
+        bool,
         Meta(
-            ge=0,
-            le=1_000_000_000,
             description=(
-                "With --init, the learning rate of a word falls with the n occurrences that its vectors were trained "
-                "on before: learning_rate * sqrt(settled_after / (settled_after + n)). 0: all words have one rate."
+                "With --init, average the vectors of known words with those that they began with, by the occurrences "
+                "that both were trained on."
             ),
         ),
-    ] = 50
+    ] = True
     syncs_per_epoch: Annotated[
         int, Meta(ge=1, le=100_000, description="Averages of the replicas per epoch. Not used by blocks.")
     ] = 1

@@ -21,6 +21,7 @@ from spark_w2v.storage import files
 from spark_w2v.types import Float32Array, Int32Array
 
 NAMES = ("center", "context")
+ROWS = 4096  # that are averaged at a time: 16 MB of 1,000 dimensions
 # Names in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had NumPy arrays.
 WRITTEN = re.compile(r"(?:center|context)\.(?:f32|npy)|manifest\.json")
 
@@ -124,6 +125,21 @@ class ByWord:
         """Return (n, D) rows of these words, a copy."""
         rows: Float32Array = self.matrix[self.places[word_ids]]
         return rows
+
+
+def fill_average(made: ParameterFiles, now: ParameterFiles, before: ParameterFiles, shares: Float32Array) -> None:
+    """Write before + share * (now - before) to new parameters.
+
+    Args:
+        shares: (V,) of each row; a row whose share is 1 is that of `now` to the last bit.
+    """
+    for name in NAMES:
+        old, new, target = (getattr(of, name) for of in (before, now, made))
+        for start in range(0, shares.size, ROWS):
+            rows = slice(start, start + ROWS)
+            target[rows] = new[rows]
+            some = start + np.flatnonzero(shares[rows] < 1)
+            target[some] = old[some] + shares[some, None] * (new[some] - old[some])
 
 
 def paths(directory: Path) -> list[Path]:

@@ -26,7 +26,6 @@ FARTHEST = np.float32(4.0)
 # docs/measurements.md.
 SMOOTHING = np.float32(2.0)
 HALF = np.float32(0.5)
-WHOLE = np.float32(1)
 # (GROUP + 1, GROUP), indexed by the length of a group: 1/2 for the contexts that it has, else 0.
 HALF_PRESENT = HALF * (np.arange(GROUP) < np.arange(GROUP + 1)[:, None])
 
@@ -83,17 +82,14 @@ def loss_stride(part: Part) -> int:
     return min(max(LOSS_STRIDE, len(part.groups) // part.size // LOSSES), LONGEST_LOSS_STRIDE)
 
 
-def step_sizes(
-    updates: Float32Array, rate: float, damping: float, shares: Float32Array | np.float32 = WHOLE
-) -> Float32Array:
+def step_sizes(updates: Float32Array, rate: float, damping: float) -> Float32Array:
     """Return the factor of each row's summed gradient: an implicit step, at most FARTHEST mean gradients.
 
     Args:
         updates: n of each row in a batch.
         rate, damping: a and kappa of a / (1 + a * kappa * n).
-        shares: of the rate that each row has.
     """
-    implicit = np.float32(rate) * shares / (1 + np.float32(rate * damping) * shares * updates)
+    implicit = np.float32(rate) / (1 + np.float32(rate * damping) * updates)
     sizes: Float32Array = np.minimum(implicit, FARTHEST / updates)
     return sizes
 
@@ -140,7 +136,6 @@ def train_pairs(
     params: SgdParams,
     rng: np.random.Generator,
     count_updates: bool = False,
-    shares: tuple[Float32Array, Float32Array] | None = None,
     center_pairs: Float32Array | None = None,
 ) -> TrainStats:
     """Train on every pair once, in place.
@@ -155,7 +150,6 @@ def train_pairs(
         codec: of these numbers.
         noise: of the context rows.
         count_updates: whether to return the updates of each row.
-        shares: (Rc,), (Ro,) of the learning rate that each row has; None for the whole rate.
         center_pairs: (Rc,) expected pairs of each center in the sweep, with all context blocks; None where the context
             rows are the whole vocabulary.
     """
@@ -195,10 +189,9 @@ def train_pairs(
         of_noise = np.take(amounts, center)
         held: Float32Array = own + part.share * (of_center.astype(np.float32) - own)
         held *= 1 + np.float32(part.amount) * of_noise
-        center_shares, context_shares = (WHOLE, WHOLE) if shares is None else (shares[0][center], shares[1])
-        center_rate = step_sizes(held, rate, params.damping, center_shares)
+        center_rate = step_sizes(held, rate, params.damping)
         expected: Float32Array = np.float32(1) + part.share * context_updates
-        context_rate = step_sizes(expected, rate, params.damping, context_shares)
+        context_rate = step_sizes(expected, rate, params.damping)
         positive_rate = np.take(context_rate, context, mode="clip")
         half_present = np.take(HALF_PRESENT[:, :width], length, axis=0)
         # The last set may be short: it is filled with center row 0 at weight 0.

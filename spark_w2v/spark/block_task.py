@@ -176,12 +176,8 @@ class _Worker:
         ready = time.monotonic()
         params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)
-        of_row = self._run_spec.rate_shares
-        shares = None if of_row is None else (self._blocks.of(of_row, center), self._blocks.of(of_row, context))
         rows = bucket.center, bucket.context
-        stats = train_pairs(
-            *rows, pairs, self._codec, self._noise[context], params, rng, shares=shares, center_pairs=center_pairs
-        )
+        stats = train_pairs(*rows, pairs, self._codec, self._noise[context], params, rng, center_pairs=center_pairs)
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in self._node.received.items() if source != DRIVER]

@@ -52,7 +52,6 @@ class RunSpec:
         noise: (V,) probability of each row as a noise word, in block order.
         load: (V,) expected occurrences of each row in an epoch, after subsampling, in block order.
         negatives, damping: as in kernel.SgdParams.
-        rate_shares: (V,) share of the learning rate that each row has, in block order; None for the whole rate.
     """
 
     sampler: PairSampler
@@ -60,7 +59,6 @@ class RunSpec:
     load: Float32Array
     negatives: int
     damping: float
-    rate_shares: Float32Array | None = None
 
 
 @cache

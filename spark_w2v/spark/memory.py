@@ -26,7 +26,7 @@ SEGMENT = 64 << 20  # a segment of text while its pairs are drawn
 # while Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures the sum.
 CHUNKS = 96 << 20
 # Models on the driver's disk at a time: the parameters that are trained on, and those that replace them, or in the end
-# the output. A checkpoint is one more.
+# the output. A checkpoint is one more, and so are the vectors that a run begins with and is averaged with.
 MODELS_ON_DISK = 2
 LARGEST_RECORD = (1 << 31) - (1 << 20)  # that PySpark hands over, pickled
 # Share of spark.executor.memory that YARN and Kubernetes leave to Python; the first that is set counts. In cluster mode
@@ -189,22 +189,22 @@ def check_task(need: int, given: Given, less: str) -> None:
         )
 
 
-def disk_bytes(model: int, checkpoints: bool) -> int:
+def disk_bytes(model: int, kept: int) -> int:
     """Return the most bytes that a run takes on the driver's disk.
 
     Args:
         model: bytes of the model.
-        checkpoints: whether any are kept.
+        kept: models that stay there next to those that are trained: a checkpoint, the vectors that the run begins with.
     """
-    return (MODELS_ON_DISK + checkpoints) * model
+    return (MODELS_ON_DISK + kept) * model
 
 
-def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
+def check_disk(model: int, kept: int, folder: Path) -> None:
     """Refuse a run whose parameters do not fit on the disk.
 
     Args:
         model: bytes of the model.
-        checkpoints: whether any are kept.
+        kept: models that stay there next to those that are trained: a checkpoint, the vectors that the run begins with.
         folder: for the parameters; files that are in it already count as free, as they are replaced.
 
     Raises:
@@ -212,7 +212,7 @@ def check_disk(model: int, checkpoints: bool, folder: Path) -> None:
     """
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free + sum(path.stat().st_size for path in folder.rglob("*.f32"))
-    need = disk_bytes(model, checkpoints)
+    need = disk_bytes(model, kept)
     if need > free:
         raise StorageError(
             f"{folder}: the model is 2 x words x dimensions x 4 bytes = {format_bytes(model)}, of which this disk must "

@@ -244,11 +244,9 @@ class ReplicaTask:
         rng = generator(self._run_spec.sampler.seed, KERNEL, *self._place, self._chunks)
         self._chunks += 1
         ready = time.monotonic()
-        of_row = self._run_spec.rate_shares
         stats: TrainStats = train_pairs(
-            self.center, self.context, pairs, codec, self._noise, params, rng, count_updates=True,
-            shares=None if of_row is None else (of_row, of_row),
-        )  # fmt: skip
+            self.center, self.context, pairs, codec, self._noise, params, rng, count_updates=True
+        )
         self.center_updates += stats.center_updates
         self.context_updates += stats.context_updates
         ended = time.monotonic()

@@ -20,7 +20,7 @@ from pyspark import Broadcast, SparkContext
 
 from spark_w2v.errors import DivergedError, NoPairsError
 from spark_w2v.exchange.driver import DIVERGED
-from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
 from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
@@ -34,7 +34,7 @@ from spark_w2v.skipgram.schedule import (
     kept_words,
     largest_bucket,
     learning_rate,
-    rate_shares,
+    share_of_run,
 )
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.broadcasts import send
@@ -106,6 +106,7 @@ class Training:
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(sampler, noise)
         self._trained_before = np.zeros(self.counts.size, np.int64)
+        self._initial: ParameterFiles | None = None
         self._most_given = 0.0  # largest loss of an epoch of a run with given vectors
         parameters = self._create("initial")
         initialise(parameters.center, s.seed, self._places)
@@ -160,16 +161,19 @@ class Training:
         loss = self.held_out_loss()
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
 
-    def lower_rates(self, trained: Int64Array) -> None:
-        """Lower the learning rate of words whose vectors were trained before.
-
-        Args:
-            trained: (V,) occurrences that they were trained on.
-        """
+    def keep_initial(self, trained: Int64Array, averages: bool) -> None:
+        """Take the vectors as trained before, on so many occurrences of each word (V,), and keep them for `average`."""
         self._trained_before = trained
-        shares = rate_shares(trained, self.settings.settled_after)
-        if shares is not None:
-            self._run_spec = replace(self._run_spec, rate_shares=shares[self.blocks.order])
+        self._initial = self.state.parameters if averages else None
+
+    def average(self) -> None:
+        """Average the result with the vectors that are kept, each word by what both were trained on."""
+        if (before := self._initial) is not None:
+            shares = share_of_run(self._trained_before, self.trained() - self._trained_before)
+            with self._new_parameters("average") as made:
+                fill_average(made, self.state.parameters, before, shares[self.blocks.order])
+            before.remove()
+            self._initial = None
 
     def trained(self) -> Int64Array:
         """Return (V,) occurrences that the vectors of each word were trained on, expected, over all finished epochs."""
@@ -208,13 +212,9 @@ class Training:
         return ParameterFiles.create(directory, self.counts.size, self.settings.dimensions)
 
     @contextmanager
-    def _new_parameters(self, epoch: int, number: int) -> Iterator[ParameterFiles]:
-        """Create parameters of zeros, to be filled; they replace those of the state unless an error is raised.
-
-        Args:
-            epoch, number: epoch and sync to train next.
-        """
-        made = self._create(f"{epoch}-{number}")
+    def _new_parameters(self, name: str) -> Iterator[ParameterFiles]:
+        """Create parameters of zeros, to be filled; they replace those of the state unless an error is raised."""
+        made = self._create(name)
         try:
             yield made
         except BaseException:
@@ -223,9 +223,9 @@ class Training:
         self._take(made)
 
     def _take(self, parameters: ParameterFiles) -> None:
-        """Replace the state's parameters by these. The former ones are removed unless they are a checkpoint."""
+        """Replace the state's parameters by these. The former ones are removed unless a checkpoint or kept."""
         former, self.state.parameters = self.state.parameters, parameters
-        if former.is_temporary:
+        if former.is_temporary and former is not self._initial:
             former.remove()
 
     def run(self) -> Iterator[Progress]:
@@ -372,7 +372,7 @@ class Training:
                 raise DivergedError(DIVERGED)
             if (found := next((part.divergence for part in parts if part.divergence), None)) is not None:
                 raise DivergedError(found)
-            with self._new_parameters(epoch, number + 1) as new:
+            with self._new_parameters(f"{epoch}-{number + 1}") as new:
                 for part in parts:
                     rows = row_range(self.counts.size, part.part, s.partitions)
                     new.center[rows], new.context[rows] = part.center, part.context

@@ -29,7 +29,6 @@ class Settings:
     contexts: float | None = None  # of a center, expected; None for those of a window
     shrinks: bool = True  # whether the reach of a center is drawn, and not always the window
     last_learning_rate: float = 0.0
-    settled_after: int = 0
 
     @property
     def rates(self) -> tuple[float, float]:

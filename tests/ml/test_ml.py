@@ -173,7 +173,11 @@ def test_the_job_gives_the_same_bits_on_files_that_hold_the_rows_in_this_order(
 
 def test_every_key_of_training_and_vocabulary_is_a_param() -> None:
     keys = {path for path in KEYS if path.startswith(("training.", "vocabulary."))}
-    of_init = {"vocabulary.keep_missing", "vocabulary.induce", "training.settled_after"}  # which the Estimator has not
+    of_init = {
+        "vocabulary.keep_missing",
+        "vocabulary.induce",
+        "training.average_with_init",
+    }  # which the Estimator has not
     of_files = {"vocabulary.words", "vocabulary.stop_words"}  # a pipeline has its StopWordsRemover
     assert keys - set(KEY_OF.values()) == of_init | of_files
     stage = SkipGram(inputCol="words")

@@ -122,31 +122,6 @@ def test_the_learning_rate_falls_from_the_first_to_the_last(
     np.testing.assert_allclose(rates, 0.2 - 0.1 * np.arange(10)[::-1] / 10, atol=1e-6)
 
 
-def test_each_row_takes_its_share_of_a_step() -> None:
-    task, params = some_task(12), constant(RATE, damping=0.1)  # one batch
-    rng = np.random.default_rng(4)
-    shares = tuple(rng.choice([0, 0.25, 1], len(rows)).astype(np.float32) for rows in (task[0], task[1]))
-    whole, less = train(task, params), train(task, params, shares=(shares[0], shares[1]))
-    assert any((share == 0.25).any() for share in shares)
-    for before, of_whole, of_less, share in zip(task[:2], whole[:2], less[:2], shares, strict=True):
-        assert np.array_equal(of_less[share == 1], of_whole[share == 1])
-        assert np.array_equal(of_less[share == 0], before[share == 0])
-        # The implicit step of a smaller rate is damped less.
-        steps = np.abs(of_less - before)[share == 0.25], np.abs(of_whole - before)[share == 0.25]
-        assert (steps[0] >= 0.25 * steps[1] - 1e-6).all()
-        assert (steps[0] <= 0.3 * steps[1] + 1e-6).all()
-
-
-def test_shares_of_one_are_the_whole_rate_and_equal_ones_another_rate() -> None:
-    task, params = some_task(500), SgdParams(3, 0.1, 0.2, 0.1)
-    shares = [tuple(np.full(len(rows), share, np.float32) for rows in (task[0], task[1])) for share in (1.0, 0.5)]
-    for one, other in zip(train(task, params)[:2], train(task, params, shares=shares[0])[:2], strict=True):  # type: ignore[arg-type]
-        assert np.array_equal(one, other)
-    half = train(task, SgdParams(3, 0.1, 0.1, 0.05))
-    for one, other in zip(half[:2], train(task, params, shares=shares[1])[:2], strict=True):  # type: ignore[arg-type]
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
 def test_noise_of_a_block_is_a_part_of_the_whole_and_only_its_ratios_count() -> None:
     task, params = some_task(500), SgdParams(3, 0.1, RATE, RATE)
     part = task._replace(noise=task.noise / 32)

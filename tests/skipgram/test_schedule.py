@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.schedule import LEAST_BUCKET, Ring, auto_sweeps, done_before, epoch_edges
+from spark_w2v.skipgram.schedule import LEAST_BUCKET, Ring, auto_sweeps, done_before, epoch_edges, share_of_run
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 MANY = 1e12  # pairs
@@ -96,3 +96,11 @@ def test_a_sweep_goes_round_the_ring_in_its_own_direction() -> None:
     assert [ring.context_of(number, 0) for number in range(6)] == [1, 2, 0, 1, 0, 2]
     drawn = {Ring.draw(3, 8, np.random.default_rng(seed)).directions for seed in range(4)}
     assert {direction for directions in drawn for direction in directions} == {1, -1}
+
+
+def test_a_run_counts_for_what_it_taught_next_to_what_was_known() -> None:
+    shares = share_of_run(np.array([0, 200, 800, 2**40, 2**40, 0]), np.array([0, 0, 200, 0, 2**40, 7]))
+    assert shares.dtype == np.float32
+    expected = [1, 200 / 400, 400 / 1200, 200 / (200 + 2**40), (200 + 2**40) / (200 + 2**41), 1]
+    np.testing.assert_allclose(shares, expected, rtol=1e-6)
+    assert shares[0] == shares[-1] == 1

@@ -15,7 +15,6 @@ from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import learning_rate
 from spark_w2v.spark import block_task, buckets
 from spark_w2v.spark.block_task import TaskSpec, own_host
-from spark_w2v.types import Float32Array
 
 
 @pytest.mark.parametrize(
@@ -36,23 +35,23 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
 
 
 def train_buckets(
-    monkeypatch: pytest.MonkeyPatch, rounds: list[int], rate_shares: Float32Array | None = None, context: int = 0
-) -> list[tuple[SgdParams, set[int], Any, Any]]:
+    monkeypatch: pytest.MonkeyPatch, rounds: list[int], context: int = 0
+) -> list[tuple[SgdParams, set[int], Any]]:
     """Train buckets without pairs in a task of two blocks.
 
     Returns:
-        Parameters, threads of the BLAS, shares and expected pairs of the centers of each call.
+        Parameters, threads of the BLAS and expected pairs of the centers of each call.
     """
-    seen: list[tuple[SgdParams, set[int], Any, Any]] = []
+    seen: list[tuple[SgdParams, set[int], Any]] = []
 
-    def train_pairs(*arguments: Any, shares: Any, center_pairs: Any) -> TrainStats:
+    def train_pairs(*arguments: Any, center_pairs: Any) -> TrainStats:
         threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
-        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, shares, center_pairs))
+        seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, center_pairs))
         return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
 
     monkeypatch.setattr(block_task, "train_pairs", train_pairs)
     plan: Any = SimpleNamespace(
-        sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1), rate_shares=rate_shares,
+        sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1),
         negatives=2, damping=0.1,
         noise=np.array([0.2, 0.3, 0.1, 0.1, 0.2, 0.1]), load=np.array([4, 3, 1, 6, 1, 1], np.float32),
     )  # fmt: skip
@@ -80,13 +79,6 @@ def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(mon
 def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     ((_, threads, *_),) = train_buckets(monkeypatch, [0])
     assert threads == {1}
-
-
-def test_the_rows_of_a_bucket_get_their_shares_of_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    ((*_, shares, _),) = train_buckets(monkeypatch, [0], np.arange(6, dtype=np.float32), context=1)
-    assert [share.tolist() for share in shares] == [[0, 1, 2], [3, 4, 5]]
-    ((*_, shares, _),) = train_buckets(monkeypatch, [0])
-    assert shares is None
 
 
 def test_pairs_of_a_sweep_are_expected_of_the_centers_that_occur(monkeypatch: pytest.MonkeyPatch) -> None:

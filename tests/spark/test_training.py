@@ -22,6 +22,7 @@ from spark_w2v.skipgram.schedule import (
     kept_words,
     learning_rate,
     most_partitions,
+    share_of_run,
     why_no_more,
 )
 from spark_w2v.spark.replicas import Replicas
@@ -354,33 +355,38 @@ def test_a_window_that_does_not_shrink_has_more_pairs(spark: SparkSession, tmp_p
     assert 1.2 < pairs[1] / pairs[0] < 2
 
 
-@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_words_that_were_trained_before_have_lower_rates(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
-    settings = replace(SETTINGS, scheme=scheme, settled_after=50)
-    fresh, again = (made(spark, tmp_path / name, settings) for name in ("fresh", "again"))
-    before = np.zeros(WORDS, np.int64)
-    before[::2] = 2**50
-    again.lower_rates(before)
+@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
+def test_what_a_run_begins_with_is_averaged_with_its_result(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+    settings = replace(SETTINGS, scheme=scheme)
+    alone, again = (made(spark, tmp_path / name, settings) for name in ("alone", "again"))
     start = [matrix[:] for matrix in again.vectors()]
-    for training in (fresh, again):
+    before = np.zeros(WORDS, np.int64)
+    before[::2] = 1000
+    again.keep_initial(before, True)
+    for training in (alone, again):
         assert training.trained().tolist() == (before if training is again else 0 * before).tolist()
         for _ in training.run():
             pass
-    for matrix, other, begun in zip(again.vectors(), fresh.vectors(), start, strict=True):
-        moved, freely = (np.linalg.norm(one[:] - begun, axis=1) for one in (matrix, other))
-        assert moved[::2].max() < 1e-4 * freely[::2].mean()
-        assert moved[1::2].mean() > 1000 * moved[::2].max()
-    counts = kept_words(again.counts, settings.subsample)
-    assert again.trained().tolist() == (before + np.rint(settings.epochs * counts).astype(np.int64)).tolist()
+    trained = np.rint(settings.epochs * kept_words(again.counts, settings.subsample)).astype(np.int64)
+    assert again.trained().tolist() == (before + trained).tolist()
+    again.average()
+    shares = share_of_run(before, trained)
+    assert shares[::2].max() < 1
+    for matrix, other, begun in zip(again.vectors(), alone.vectors(), start, strict=True):
+        assert np.array_equal(matrix[:][1::2], other[:][1::2])
+        expected = begun + shares[:, None] * (other[:] - begun)
+        np.testing.assert_allclose(matrix[:][::2], expected[::2], atol=1e-6)
+    left = [path.name for path in (tmp_path / "again").iterdir()]
+    assert len(left) == 1, left
+    assert left[0].startswith(".average-")
 
 
-def test_one_rate_for_all_words_is_that_of_a_run_that_begins_at_random(
-    run: tuple[Any, Any], spark: SparkSession, tmp_path: Path
-) -> None:
+def test_no_average_without_vectors_that_are_kept(run: tuple[Any, Any], spark: SparkSession, tmp_path: Path) -> None:
     training = made(spark, tmp_path, SETTINGS)
-    training.lower_rates(np.full(WORDS, 1000))
+    training.keep_initial(np.full(WORDS, 1000), False)
     for _ in training.run():
         pass
+    training.average()
     assert np.array_equal(training.vectors()[0][:], run[0].vectors()[0][:])
 
 

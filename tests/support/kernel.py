@@ -69,7 +69,6 @@ def train(
     task: Task,
     params: SgdParams,
     seed: int = 0,
-    shares: tuple[Float32Array, Float32Array] | None = None,
     center_pairs: Float32Array | None = None,
 ) -> tuple[Float32Array, Float32Array, TrainStats]:
     """Train on copies of the rows and return them; the task stays as it is."""
@@ -82,7 +81,6 @@ def train(
         params,
         np.random.default_rng(seed),
         count_updates=True,
-        shares=shares,
         center_pairs=center_pairs,
     )
     return center_rows, context_rows, done
