@@ -3,7 +3,8 @@
 The text is cut in eight parts. The first night trains on the first part; each of the others on its part alone, with
 --init of the night before. Next to them, trainings on all parts so far. The new words of a night are those that the
 training on all parts so far has, and the one of the night before has not; a word that the nights have no vector of has
-no right neighbor. What a word's neighbors are is said by a training on all eight parts with another seed.
+no right neighbor. Where there are such words, those that both have vectors of are compared, too. What a word's
+neighbors are is said by a training on all eight parts with another seed.
 
 All are the job in local mode.
 """
@@ -28,6 +29,7 @@ NIGHTS = 8
 FIRST_COMPARED = 3
 AMONG = (3_000, 30_000)  # most frequent words that a word's neighbors are looked for among
 NEAR = 10
+AT_A_TIME = 512  # words whose neighbors are looked for at a time
 EPOCHS = 5  # of a full training
 SETTINGS: dict[str, object] = {"training.partitions": 2, "training.dimensions": 100, "training.epochs": EPOCHS}
 
@@ -45,15 +47,16 @@ class Vectors:
     def near(self, asked: Sequence[str], among: Sequence[str]) -> list[set[str]]:
         """Return the nearest words of each that is asked, among some; none of a word without a vector."""
         candidates = self.units[[self.place[word] for word in among]]
-        found: list[set[str]] = []
-        for word in asked:
-            if word not in self.place:
-                found.append(set())
-                continue
-            cosines = candidates @ self.units[self.place[word]]
-            best = np.argsort(-cosines, kind="stable")[: NEAR + 1]
-            found.append(set([among[row] for row in best.tolist() if among[row] != word][:NEAR]))
-        return found
+        found: dict[str, set[str]] = {}
+        having = [word for word in asked if word in self.place]
+        for start in range(0, len(having), AT_A_TIME):
+            some = having[start : start + AT_A_TIME]
+            cosines = self.units[[self.place[word] for word in some]] @ candidates.T
+            best = np.argpartition(-cosines, NEAR + 1, axis=1)[:, : NEAR + 1]
+            for word, rows, of_word in zip(some, best, cosines, strict=True):
+                nearest = rows[np.argsort(-of_word[rows], kind="stable")].tolist()
+                found[word] = set([among[row] for row in nearest if among[row] != word][:NEAR])
+        return [found.get(word, set()) for word in asked]
 
 
 def shared(found: list[set[str]], truth: list[set[str]]) -> float:
@@ -120,12 +123,17 @@ def main() -> int:
                     scores(tonight, shared_words, full.counts), scores(full, shared_words, full.counts)
                 )
                 new = [word for word in full.words if word not in before.place and word in truth.place]
-                facts |= {"new_words": len(new), "without_vector": sum(word not in tonight.place for word in new)}
+                having = [place for place, word in enumerate(new) if word in tonight.place]
+                facts |= {"new_words": len(new), "without_vector": len(new) - len(having)}
                 for most in AMONG:
                     among = [word for word in truth.words if word in tonight.place and word in full.place][:most]
-                    near = truth.near(new, among)
-                    nights, whole = shared(tonight.near(new, among), near), shared(full.near(new, among), near)
+                    near, of_nights, of_full = (vectors.near(new, among) for vectors in (truth, tonight, full))
+                    nights, whole = shared(of_nights, near), shared(of_full, near)
                     facts[f"neighbors_of_{most}"] = {"nights": nights, "full": whole, "ratio": round(nights / whole, 3)}
+                    if len(having) < len(new):
+                        found, other, right = ([of[place] for place in having] for of in (of_nights, of_full, near))
+                        ratio = round(shared(found, right) / shared(other, right), 3)
+                        facts[f"neighbors_of_{most}"]["ratio_of_words_with_vectors"] = ratio
             print(json.dumps(facts), flush=True)
     return 0
 
