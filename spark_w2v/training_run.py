@@ -277,7 +277,7 @@ class TrainingRun:
         """Return what run.json says."""
         self.clock.begin("writing the vectors")
         phases = self.clock.so_far()
-        others = (STARTING, "training", "writing the vectors")
+        others = (STARTING, "training", "averaging", "writing the vectors")
         return {
             "status": "finished",
             "started": self._start.isoformat(timespec="seconds"),

@@ -369,6 +369,7 @@ def test_what_a_run_begins_with_is_averaged_with_its_result(spark: SparkSession,
             pass
     trained = np.rint(settings.epochs * kept_words(again.counts, settings.subsample)).astype(np.int64)
     assert again.trained().tolist() == (before + trained).tolist()
+    assert len(list((tmp_path / "again").glob(".initial-*"))) == 1, "on the disk for as long as it is needed"
     again.average()
     shares = share_of_run(before, trained)
     assert shares[::2].max() < 1
