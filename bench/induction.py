@@ -5,7 +5,7 @@ their occurrences out of the text; then each way gives them vectors, which are c
 
     induced     jobs/induce.py
     mean        the mean of the vectors of the words around, weighted as in jobs/induce.py
-    random      a warm start on that text at one rate for all words, where new words begin with random vectors
+    random      a warm start on that text without an average, where new words begin with random vectors
     warm start  the same, where they begin with induced vectors
 
 All are the job in local mode.

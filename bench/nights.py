@@ -52,7 +52,7 @@ class Vectors:
         for start in range(0, len(having), AT_A_TIME):
             some = having[start : start + AT_A_TIME]
             cosines = self.units[[self.place[word] for word in some]] @ candidates.T
-            best = np.argpartition(-cosines, NEAR + 1, axis=1)[:, : NEAR + 1]
+            best = np.argpartition(-cosines, min(NEAR + 1, len(among) - 1), axis=1)[:, : NEAR + 1]
             for word, rows, of_word in zip(some, best, cosines, strict=True):
                 nearest = rows[np.argsort(-of_word[rows], kind="stable")].tolist()
                 found[word] = set([among[row] for row in nearest if among[row] != word][:NEAR])
@@ -130,7 +130,7 @@ def main() -> int:
                     near, of_nights, of_full = (vectors.near(new, among) for vectors in (truth, tonight, full))
                     nights, whole = shared(of_nights, near), shared(of_full, near)
                     facts[f"neighbors_of_{most}"] = {"nights": nights, "full": whole, "ratio": round(nights / whole, 3)}
-                    if len(having) < len(new):
+                    if 0 < len(having) < len(new):
                         found, other, right = ([of[place] for place in having] for of in (of_nights, of_full, near))
                         ratio = round(shared(found, right) / shared(other, right), 3)
                         facts[f"neighbors_of_{most}"]["ratio_of_words_with_vectors"] = ratio

@@ -130,7 +130,7 @@ def train(
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
         lists, files, listed, check: see `prepare`.
-        averages: whether on_training keeps the vectors that the training begins with, for `Training.average`.
+        averages: of Training.
 
     Returns:
         The text, and the training that has ended.
@@ -259,7 +259,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
 
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
-        averages: whether it keeps the vectors that it begins with.
+        averages: of Training.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
@@ -330,6 +330,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
         folder,
         snapshots,
         exchange,
+        averages,
     )
 
 

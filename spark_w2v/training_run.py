@@ -154,7 +154,7 @@ class TrainingRun:
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init
                 if earlier is not None:
-                    init = self._start_from(training, earlier, text, averages)
+                    init = self._start_from(training, earlier, text)
                 if (checkpoint := run.load_checkpoint()) is not None:
                     position, parameters = checkpoint
                     training.resume(position, parameters)
@@ -162,7 +162,13 @@ class TrainingRun:
                 return observer.begin(training.state.epoch)
 
             texts: list[pipeline.EncodedCorpus] = []
-            averages = settings.training.average_with_init and earlier is not None and earlier.trained is not None
+            averages = earlier is not None and settings.training.average_with_init
+            if averages and earlier is not None and earlier.trained is None:
+                says = (
+                    "%s does not say what its vectors were trained on, so they are not averaged with those of this run"
+                )
+                log.info(says, request.init)
+                averages = False
             known = earlier.known if earlier is not None and settings.vocabulary.keep_missing else None
             try:
                 text, training = pipeline.train(
@@ -178,7 +184,7 @@ class TrainingRun:
                     listed=self._phrases,
                     files=[] if found is None else [file.path for file in found.files],
                 )
-                if init is not None and averages:
+                if init is not None and training.averages:
                     self._average(training, init)
                 run_facts = self._facts(session, found, resolved, text, training, init, observer)
                 if request.run_id is not None and request.publish and isinstance(place, LocalOutput):
@@ -202,14 +208,12 @@ class TrainingRun:
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
 
-    def _start_from(
-        self, training: Training, earlier: PreviousModel, text: pipeline.EncodedCorpus, averages: bool
-    ) -> dict[str, Any]:
+    def _start_from(self, training: Training, earlier: PreviousModel, text: pipeline.EncodedCorpus) -> dict[str, Any]:
         """Begin the training with the vectors of an earlier run; return what run.json says of it."""
         path = str(self._request.init)
         initial = warm_start.begin(earlier, text.vocabulary)
         training.start_from(initial.rows)
-        training.keep_initial(initial.trained, averages)
+        training.count_before(initial.trained)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
@@ -224,11 +228,11 @@ class TrainingRun:
     def _average(self, training: Training, init: dict[str, Any]) -> None:
         """Average what the run has made with what it began with, and add to what run.json says of it."""
         self.clock.begin("averaging")
-        last = training.held_out_loss()
+        before = training.held_out_loss()
         training.average()
-        init["held_out_loss_averaged"] = training.held_out_loss()
-        losses = pipeline.shown_loss(last), pipeline.shown_loss(init["held_out_loss_averaged"])
-        log.info("averaged with the vectors of %s: held out %s instead of %s", init["path"], losses[1], losses[0])
+        init["held_out_loss_averaged"] = after = training.held_out_loss()
+        losses = "" if after is None or before is None else f": held out {after:.4f} instead of {before:.4f}"
+        log.info("averaged with the vectors of %s%s", init["path"], losses, extra={"fields": {"init": init}})
 
     def _write_table(self, session: "SparkSession", vocabulary: Vocabulary, training: Training) -> None:
         """Write the table before the output is published: a run that fails here can be resumed."""

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 import spark_w2v
 from spark_w2v.errors import BusyError, ConfigError, UserError
 from spark_w2v.runs import embeddings
+from spark_w2v.spark import memory
 from tests.support.training_job import planted_corpus, train_here
 
 CONFIG: dict[str, dict[str, Any]] = {
@@ -199,12 +200,19 @@ def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
 
 
 def test_a_run_with_given_vectors_is_averaged_with_them_once_wherever_it_died(
-    spark: SparkSession, corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    spark: SparkSession,
+    corpus: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     short, first = changed(epochs=2), tmp_path / "first"
+    kept: list[int] = []
+    monkeypatch.setattr(memory, "check_disk", lambda model, models, folder: kept.append(models))
     spark_w2v.train(corpus, first, config=short)
     caplog.set_level("INFO")
     spark_w2v.train(corpus, tmp_path / "whole", config=short, init=first)
+    assert kept == [1, 2], "a checkpoint, and what it began with"
     facts = json.loads((tmp_path / "whole" / "run.json").read_text())
     losses = facts["last_epoch"]["held_out_loss"], facts["init"]["held_out_loss_averaged"]
     assert losses[0] != losses[1]

@@ -115,8 +115,9 @@ def test_phrases_are_joined_saved_and_used_again(spark: SparkSession, tmp_path: 
 
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_a_run_begins_with_vectors_that_gensim_wrote(
-    spark: SparkSession, text: Path, tmp_path: Path, is_binary: bool
+    spark: SparkSession, text: Path, tmp_path: Path, is_binary: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     fruit, tools, _ = (group.split() for group in GROUPS)
     vectors = KeyedVectors(16)
     rows = np.random.default_rng(1).normal(size=(len(fruit) + len(tools) + 1, 16)).astype(np.float32)
@@ -126,6 +127,7 @@ def test_a_run_begins_with_vectors_that_gensim_wrote(
     small = [part for change in changes for part in ("--set", change)]
     arguments = ["--input", str(text), "--output", f"{tmp_path}/out", *SETTINGS, *small, "--init", f"{tmp_path}/v.bin"]
     assert train_here(spark, arguments) == 0
+    assert "v.bin does not say what its vectors were trained on, so they are not averaged" in caplog.text
     found = embeddings.read(tmp_path / "out")
     place = {word: row for row, word in enumerate(found.words.to_pylist())}
     assert len(place) == 16

@@ -234,7 +234,8 @@ def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     fingerprint = run.get("fingerprint")
     paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
-    return {name: run[name] for name in names if name in run} | {"input": paths}
+    averaged = (run.get("init") or {}).get("held_out_loss_averaged")
+    return {name: run[name] for name in names if name in run} | {"input": paths, "held_out_loss_averaged": averaged}
 
 
 def _meanings() -> dict[str, dict[str, str]]:

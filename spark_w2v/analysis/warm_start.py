@@ -103,13 +103,7 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())
-    if found.trained is None:
-        log.warning(
-            "%s: is of a version that did not count what its vectors were trained on, so they are not averaged with "
-            "those of this run; lower training.learning_rate to keep them",
-            place,
-        )
-    else:
+    if found.trained is not None:
         digest.update(np.ascontiguousarray(found.trained, "<i8").data)
     return PreviousModel(
         found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16], found.trained

@@ -101,8 +101,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         Meta(
             description=(
-                "With --init, average the vectors of known words with those that they began with, by the occurrences "
-                "that both were trained on."
+                "With --init, average the vectors of known words with their initial ones, by the occurrences that both "
+                "were trained on (docs/training.md)."
             ),
         ),
     ] = True

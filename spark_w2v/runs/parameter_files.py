@@ -21,7 +21,7 @@ from spark_w2v.storage import files
 from spark_w2v.types import Float32Array, Int32Array
 
 NAMES = ("center", "context")
-ROWS = 4096  # that are averaged at a time: 16 MB of 1,000 dimensions
+AVERAGED = 1 << 20  # floats that are averaged at a time: four arrays of 4 MB
 # Names in a directory of parameters: these, and the manifest of a checkpoint. Earlier versions had NumPy arrays.
 WRITTEN = re.compile(r"(?:center|context)\.(?:f32|npy)|manifest\.json")
 
@@ -135,8 +135,9 @@ def fill_average(made: ParameterFiles, now: ParameterFiles, before: ParameterFil
     """
     for name in NAMES:
         old, new, target = (getattr(of, name) for of in (before, now, made))
-        for start in range(0, shares.size, ROWS):
-            rows = slice(start, start + ROWS)
+        step = max(1, AVERAGED // old.shape[1])
+        for start in range(0, shares.size, step):
+            rows = slice(start, start + step)
             target[rows] = new[rows]
             some = start + np.flatnonzero(shares[rows] < 1)
             target[some] = old[some] + shares[some, None] * (new[some] - old[some])

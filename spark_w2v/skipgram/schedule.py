@@ -112,9 +112,9 @@ SMALLEST_BLOCK = 256  # words: with fewer, a word is its own noise too often, an
 # Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
 # and twice the cores gain nothing.
 SMALLEST_BUCKET = 2_000
-# Occurrences, over all epochs, that the vectors of a run count for next to those that it began with: a word that was
-# trained on less before is changed for the most part. Measured in docs/measurements.md, "A week of nights".
-LEAST_TRAINED = 200
+# Occurrences that a run counts for beyond those that it trained on: vectors that were trained on few before are mostly
+# noise. Measured in docs/measurements.md, "A week of nights".
+EXTRA_OCCURRENCES = 200
 SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothing that the average would keep
 MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
 
@@ -165,17 +165,16 @@ def largest_bucket(pairs: float, partitions: int, loads: Float64Array) -> float:
 
 
 def share_of_run(before: Int64Array, here: Int64Array) -> Float32Array:
-    """Return the (V,) share of a run in the average of each word's vectors with those that it began with.
+    """Return the (V,) share of a run's vectors in their average with the initial ones: (e + n) / (e + n + b).
 
-    (c + n) / (c + n + b), c = LEAST_TRAINED: as a running mean, in which vectors that were trained on little weigh less
-    than what the run made of them.
+    e is EXTRA_OCCURRENCES.
 
     Args:
-        before: (V,) b, occurrences that the vectors of each word were trained on before; with 0 the share is 1.
-        here: (V,) n, the same in this run.
+        before: (V,) b, occurrences that the initial vectors of each word were trained on, over all epochs.
+        here: (V,) n, those of this run.
     """
-    ours = LEAST_TRAINED + here.astype(np.float64)
-    return (ours / (ours + before)).astype(np.float32)
+    run = EXTRA_OCCURRENCES + here.astype(np.float64)
+    return (run / (run + before)).astype(np.float32)
 
 
 def most_partitions(scheme: str, vocabulary: int, load: float, contexts: float) -> int:

@@ -67,9 +67,8 @@ MOST_GIVEN_LOSS = 2.0
 class Training:
     """One run of training.
 
-    Every state has its own parameters, in a new directory. The directory of the previous state is removed when the new
-    state is complete, unless it was made a checkpoint meanwhile: then the run owns it. The directory of the last state
-    stays; the caller reads and removes it.
+    Every state has its own parameters, in a new directory, which is removed when the next state is complete, unless the
+    run made it a checkpoint, or `average` needs it. That of the last state stays; the caller removes it.
 
     Args:
         encoded: ENCODED, persisted by the caller.
@@ -77,6 +76,7 @@ class Training:
         folder: for this training alone, created if missing; the caller removes what is left in it.
         snapshots: whether there is a new state after each sweep of `blocks`, not only after each epoch.
         exchange: how the processes of `blocks` reach each other.
+        averages: whether the parameters that the training starts from are kept on the disk, for `average`.
     """
 
     encoded: "DataFrame"
@@ -85,6 +85,7 @@ class Training:
     folder: Path
     snapshots: bool = False
     exchange: ExchangeSettings = field(default_factory=ExchangeSettings)
+    averages: bool = False
     blocks: Blocks = field(init=False)
     state: State = field(init=False)
 
@@ -161,13 +162,13 @@ class Training:
         loss = self.held_out_loss()
         self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
 
-    def keep_initial(self, trained: Int64Array, averages: bool) -> None:
-        """Take the vectors as trained before, on so many occurrences of each word (V,), and keep them for `average`."""
+    def count_before(self, trained: Int64Array) -> None:
+        """Say on how many occurrences of each word, (V,), the initial vectors were trained."""
         self._trained_before = trained
-        self._initial = self.state.parameters if averages else None
+        self._initial = self.state.parameters if self.averages else None
 
     def average(self) -> None:
-        """Average the result with the vectors that are kept, each word by what both were trained on."""
+        """Average the result with the initial vectors, if these are kept; see `share_of_run`."""
         if (before := self._initial) is not None:
             shares = share_of_run(self._trained_before, self.trained() - self._trained_before)
             with self._new_parameters("average") as made:
@@ -223,7 +224,7 @@ class Training:
         self._take(made)
 
     def _take(self, parameters: ParameterFiles) -> None:
-        """Replace the state's parameters by these. The former ones are removed unless a checkpoint or kept."""
+        """Replace the state's parameters by these. A checkpoint and what `average` needs stay on the disk."""
         former, self.state.parameters = self.state.parameters, parameters
         if former.is_temporary and former is not self._initial:
             former.remove()

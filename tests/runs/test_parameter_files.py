@@ -99,7 +99,7 @@ import numpy as np, pyarrow as pa
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.analysis import warm_start
 from spark_w2v.runs import embedding_writer
-from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
 from spark_w2v.runs.run import open_run, output_of
 from spark_w2v.spark.vocabulary import Vocabulary
 
@@ -141,6 +141,9 @@ for ids, center, context in warm_start.begin(earlier, vocabulary).rows:
 for one, other in ((made.center, parameters.center), (made.context, parameters.context)):
     assert all((one[a : a + 1000] == other[a : a + 1000]).all() for a in range(0, words, 1000))
 assert made.center.any()
+average = ParameterFiles.create(Path(sys.argv[1]) / "average", words, dimensions)
+fill_average(average, made, made, np.full(words, 0.5, np.float32))
+assert (average.center[-1000:] == made.center[-1000:]).all()
 print(peak)
 """
 

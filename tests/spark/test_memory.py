@@ -111,23 +111,25 @@ def test_parameters_that_do_not_fit_on_the_disk_are_refused_with_the_numbers(
 ) -> None:
     folder = tmp_path / "made" / "later"
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 96 * GB, 3 * GB))
-    check_disk(GB, True, folder)
-    check_disk(GB + GB // 2, False, folder)
+    check_disk(GB, 1, folder)
+    check_disk(GB + GB // 2, 0, folder)
     with pytest.raises(StorageError) as refused:
-        check_disk(2 * GB, True, folder)
+        check_disk(2 * GB, 1, folder)
     for words in (str(folder), "2.1 GB", "room for 3, 6.4 GB", "room for 3.2 GB"):
         assert words in str(refused.value)
     with pytest.raises(StorageError, match=r"room for 2, 4\.3 GB"):
-        check_disk(2 * GB, False, folder)
+        check_disk(2 * GB, 0, folder)
+    with pytest.raises(StorageError, match=r"room for 4, 4\.3 GB"):
+        check_disk(GB, 2, folder)
     assert not folder.exists()
 
 
 def test_a_checkpoint_that_is_replaced_counts_as_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda path: Usage(99 * GB, 99 * GB, 0))
     ParameterFiles.create(tmp_path / "00000000", 1000, 100)
-    check_disk(400_000, False, tmp_path)
+    check_disk(400_000, 0, tmp_path)
     with pytest.raises(StorageError):
-        check_disk(400_001, False, tmp_path)
+        check_disk(400_001, 0, tmp_path)
 
 
 def test_a_local_spark_says_what_it_gives(spark: SparkSession) -> None:
