@@ -157,6 +157,13 @@ def test_a_page_of_the_longest_words_metrics_and_evaluation_stays_under_2_mb() -
     assert [len(data["run"][name]) for name in ("phases", "versions")] == [report.LIST, report.LIST]
 
 
+def test_the_page_knows_the_loss_of_the_averaged_vectors() -> None:
+    words, vectors = ["a", "b"], np.eye(2)
+    for init, loss in (({"held_out_loss_averaged": 2.5}, 2.5), ({"held_out_loss": 3.0}, None), (None, None)):
+        assert data_of(page(run_of(words, vectors, init=init)))["run"]["held_out_loss_averaged"] == loss
+    assert "run.held_out_loss_averaged ?? last.held_out_loss" in page(run_of(words, vectors))
+
+
 def test_the_page_explains_every_key_of_the_configuration() -> None:
     meanings = data_of(page(random_run(3, 2)))["meanings"]
     assert meanings["training"]["negatives"] == KEYS["training.negatives"].description
