@@ -162,13 +162,9 @@ class TrainingRun:
                 return observer.begin(training.state.epoch)
 
             texts: list[pipeline.EncodedCorpus] = []
-            averages = earlier is not None and settings.training.average_with_init
-            if averages and earlier is not None and earlier.trained is None:
-                says = (
-                    "%s does not say what its vectors were trained on, so they are not averaged with those of this run"
-                )
-                log.info(says, request.init)
-                averages = False
+            averages = settings.training.average_with_init and earlier is not None and earlier.trained is not None
+            if earlier is not None and earlier.trained is None:
+                log.info("%s does not say what its vectors were trained on, so they are not averaged", request.init)
             known = earlier.known if earlier is not None and settings.vocabulary.keep_missing else None
             try:
                 text, training = pipeline.train(
