@@ -1,10 +1,11 @@
 """A week of nights: python -m bench.nights --corpus PATH ... [--set KEY=VALUE ...].
 
-The text is cut in eight parts. The first night trains on the first part; each of the others on its part alone, with
+The text is cut in sixteen parts. The first night trains on the first part; each of the others on its part alone, with
 --init of the night before. Next to them, trainings on all parts so far. The new words of a night are those that the
 training on all parts so far has, and the one of the night before has not; a word that the nights have no vector of has
-no right neighbor. Where there are such words, those that both have vectors of are compared, too. What a word's
-neighbors are is said by a training on all eight parts with another seed.
+no right neighbor. What a word's neighbors are is said by a training on all sixteen parts with another seed, of which
+the eight nights read half: on the same text, trainings share neighbors that rest on a few sentences and that more text
+would not confirm. For the same reason, new words that occur often enough in the whole text are compared apart.
 
 All are the job in local mode.
 """
@@ -25,13 +26,15 @@ from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embeddings import Embeddings
 
-NIGHTS = 8
+NIGHTS, PARTS = 8, 16
 FIRST_COMPARED = 3
 AMONG = (3_000, 30_000)  # most frequent words that a word's neighbors are looked for among
 NEAR = 10
+OFTEN = 20  # occurrences in the whole text of a word whose neighbors are known well
 AT_A_TIME = 512  # words whose neighbors are looked for at a time
 EPOCHS = 5  # of a full training
 SETTINGS: dict[str, object] = {"training.partitions": 2, "training.dimensions": 100, "training.epochs": EPOCHS}
+OF_NIGHTS: dict[str, object] = {"vocabulary.rare_windows": 1_000_000}
 
 
 class Vectors:
@@ -89,9 +92,9 @@ def main() -> int:
         folder.mkdir(exist_ok=True)
         written = text.write(options.corpus or text.default_corpus(), "", None, folder / "text.txt")
         lines = written.path.read_text().splitlines(keepends=True)
-        parts = [folder / f"part-{number}.txt" for number in range(NIGHTS)]
+        parts = [folder / f"part-{number}.txt" for number in range(PARTS)]
         for number, part in enumerate(parts):
-            part.write_text("".join(lines[number * len(lines) // NIGHTS : (number + 1) * len(lines) // NIGHTS]))
+            part.write_text("".join(lines[number * len(lines) // PARTS : (number + 1) * len(lines) // PARTS]))
 
         def train(name: str, inputs: Sequence[Path], settings: dict[str, object], more: Sequence[str] = ()) -> Vectors:
             output = folder / name
@@ -106,9 +109,9 @@ def main() -> int:
 
         truth = train("truth", parts, {"training.seed": 2})
         given: dict[str, object] = dict(one.split("=", 1) for one in options.set)
-        nightly = {"vocabulary.keep_missing": "true", **given}
+        nightly = {**OF_NIGHTS, "vocabulary.keep_missing": "true", **given}
         tag = "-".join(["night", *(f"{key}={value}" for key, value in given.items())]).replace("/", "_")
-        tonight, full = train(f"{tag}-1", parts[:1], given), train("full-1", parts[:1], {})
+        tonight, full = train(f"{tag}-1", parts[:1], {**OF_NIGHTS, **given}), train("full-1", parts[:1], {})
         known, first = set(full.words), scores(tonight, set(full.words), full.counts)
         print(json.dumps({"night": 1, "words": len(tonight.words), **first}), flush=True)
         for night in range(2, options.nights + 1):
@@ -123,17 +126,17 @@ def main() -> int:
                     scores(tonight, shared_words, full.counts), scores(full, shared_words, full.counts)
                 )
                 new = [word for word in full.words if word not in before.place and word in truth.place]
-                having = [place for place, word in enumerate(new) if word in tonight.place]
-                facts |= {"new_words": len(new), "without_vector": len(new) - len(having)}
+                often = [place for place, word in enumerate(new) if truth.counts[word] >= OFTEN]
+                without = sum(word not in tonight.place for word in new)
+                facts |= {"new_words": len(new), "without_vector": without, "of_them_often": len(often)}
                 for most in AMONG:
                     among = [word for word in truth.words if word in tonight.place and word in full.place][:most]
                     near, of_nights, of_full = (vectors.near(new, among) for vectors in (truth, tonight, full))
-                    nights, whole = shared(of_nights, near), shared(of_full, near)
-                    facts[f"neighbors_of_{most}"] = {"nights": nights, "full": whole, "ratio": round(nights / whole, 3)}
-                    if 0 < len(having) < len(new):
-                        found, other, right = ([of[place] for place in having] for of in (of_nights, of_full, near))
-                        ratio = round(shared(found, right) / shared(other, right), 3)
-                        facts[f"neighbors_of_{most}"]["ratio_of_words_with_vectors"] = ratio
+                    for name, places in (("", range(len(new))), ("_of_frequent", often)):
+                        right, nights, whole = ([of[place] for place in places] for of in (near, of_nights, of_full))
+                        found, other = shared(nights, right), shared(whole, right)
+                        ratio = {"nights": found, "full": other, "ratio": round(found / other, 3)}
+                        facts[f"neighbors{name}_among_{most}"] = ratio
             print(json.dumps(facts), flush=True)
     return 0
 

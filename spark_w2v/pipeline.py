@@ -25,7 +25,7 @@ from spark_w2v.skipgram.schedule import (
     why_no_more,
     window_contexts,
 )
-from spark_w2v.spark import corpus, memory
+from spark_w2v.spark import corpus, memory, rare_windows
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.phrases import with_phrases
@@ -37,6 +37,7 @@ from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import BadLine, check_counters
 from spark_w2v.text.encoding import Vocabulary, ids_of
 from spark_w2v.text.messages import MOST_SHOWN, counted
+from spark_w2v.text.rare_windows import window_counts
 from spark_w2v.text.summary import shown, summary, warnings
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 
@@ -57,6 +58,7 @@ class EncodedCorpus:
         facts: what was read, skipped and changed, JSON-able.
         held: gives back what Spark holds, also what `encoded` is computed from again where a part of it was lost.
         phrases: PHRASES that were joined; None where none were asked for.
+        windows: WINDOWS of rare words, for a later run; None where none were asked for.
     """
 
     vocabulary: Vocabulary
@@ -64,6 +66,7 @@ class EncodedCorpus:
     facts: dict[str, Any]
     held: contextlib.ExitStack
     phrases: pa.Table | None = None
+    windows: pa.Table | None = None
 
     def release(self) -> None:
         """Give back what Spark holds of it; nothing can be trained on it then."""
@@ -119,6 +122,7 @@ def train(
     listed: pa.Table | None = None,
     check: Callable[[dict[str, int]], object] = lambda counters: None,
     averages: bool = False,
+    windows: pa.Table | None = None,
 ) -> tuple[EncodedCorpus, Training]:
     """Train on SEGMENTS: count and encode the words, then train all epochs.
 
@@ -129,7 +133,7 @@ def train(
             returns true.
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
-        lists, files, listed, check: see `prepare`.
+        lists, files, listed, check, windows: see `prepare`.
         averages: of Training.
 
     Returns:
@@ -143,7 +147,7 @@ def train(
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
-    text = prepare(segments, settings, lists, files, on_phase, listed, check)
+    text = prepare(segments, settings, lists, files, on_phase, listed, check, windows)
     on_corpus(text)
     for line in summary(text.facts):
         log.info(line)
@@ -173,6 +177,7 @@ def prepare(
     on_phase: Callable[[str], object] = lambda name: None,
     listed: pa.Table | None = None,
     check: Callable[[dict[str, int]], object] = lambda counters: None,
+    windows: pa.Table | None = None,
 ) -> EncodedCorpus:
     """Count the words of SEGMENTS and replace them by their ids.
 
@@ -181,6 +186,7 @@ def prepare(
         files: paths of the files that the segments are of, in their order; none for the rows of a DataFrame.
         listed: PHRASES to join, instead of those that are to be found.
         check: called with what was read, skipped and changed; may refuse it.
+        windows: WINDOWS of rare words that an earlier run kept.
 
     Raises:
         ConfigError: too much could not be read, or no word is left.
@@ -201,7 +207,8 @@ def prepare(
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
         of_words = size if joined is None else None  # phrases that are joined are more words, and longer ones
-        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, of_words)
+        earlier = None if windows is None else window_counts(windows, is_weighted)
+        vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, of_words, earlier)
         if (id_type := id_type_of(segments)) is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
@@ -221,13 +228,27 @@ def prepare(
             facts["weighted_words"] = vocabulary.total_words
         words = send(segments.sparkSession.sparkContext, vocabulary.words)
         held.callback(words.destroy)
-        encoded = vocabularies.encode(segments, words).persist(ENCODED_LEVEL)
+        encoded, still_rare = vocabularies.encode(segments, words), None
+        if windows is not None:
+            frequent, still_rare = rare_windows.split(windows, vocabulary, lists.stop)
+            encoded = rare_windows.with_windows(encoded, frequent, vocabulary, is_weighted)
+            facts |= rare_windows.facts_of(windows, frequent)
+        encoded = encoded.persist(ENCODED_LEVEL)
         held.callback(encoded.unpersist)
         describe("vocabulary", "vocabulary: turning words into ids")
         on_phase("turning words into ids")
         encoded.count()
+        kept = None
+        if v.rare_windows:
+            describe("vocabulary", "vocabulary: finding the windows of rare words")
+            on_phase("finding rare words")
+            reach = rare_windows.reach_of(settings.training.window)
+            kept, kept_facts = rare_windows.collect_windows(
+                segments, encoded, vocabulary, lists.stop, reach, v.rare_windows, still_rare
+            )
+            facts |= kept_facts
         phrases = None if joined is None else joined.phrases
-        return EncodedCorpus(vocabulary, encoded, facts, held.pop_all(), phrases)
+        return EncodedCorpus(vocabulary, encoded, facts, held.pop_all(), phrases, kept)
 
 
 def check_text(
@@ -295,6 +316,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs,
         largest_bucket(pairs, partitions, loads),
     )  # fmt: skip
+    if text.windows is not None:  # which stay there until they are written
+        need = replace(need, driver=need.driver + text.windows.nbytes)
     memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages
     memory.check_disk(need.model, kept, folder)

@@ -21,6 +21,7 @@ from spark_w2v.analysis.warm_start import PreviousModel
 from spark_w2v.epoch_observer import EpochObserver
 from spark_w2v.errors import NoPairsError, UserError
 from spark_w2v.given.phrase_lists import write_phrases
+from spark_w2v.given.rare_windows import write_windows
 from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
@@ -178,6 +179,7 @@ class TrainingRun:
                     lists=replace(self._lists, known=known),
                     averages=averages,
                     listed=self._phrases,
+                    windows=None if earlier is None else earlier.windows,
                     files=[] if found is None else [file.path for file in found.files],
                 )
                 if init is not None and training.averages:
@@ -333,6 +335,8 @@ class TrainingRun:
             )
             if text.phrases is not None:
                 write_phrases(directory, text.phrases)
+            if text.windows is not None:
+                write_windows(directory, text.windows)
             if settings.output.report:
                 self.clock.begin("drawing the report")
                 facts = {**run_facts, "fingerprint": {"input": self._request.paths}}

@@ -156,6 +156,16 @@ def write(tmp_path: Path) -> Write:
             "earlier run; leave one of them out.",
         ),
         (
+            "[vocabulary]\nrare_windows = 9\nmax_words = 100\n",
+            "vocabulary.rare_windows = 9 keeps words until they occur vocabulary.min_count times, and "
+            "vocabulary.max_words = 100 leaves out such words, too; leave one of them out.",
+        ),
+        (
+            '[vocabulary]\nrare_windows = 9\nwords = "w.txt"\n',
+            "vocabulary.rare_windows = 9 keeps words until they occur vocabulary.min_count times, and "
+            'vocabulary.words = "w.txt" leaves out such words, too; leave one of them out.',
+        ),
+        (
             "[training]\nlast_learning_rate = 0.1\n",
             "training.last_learning_rate = 0.1 is above training.learning_rate = 0.05, and the rate falls; give at "
             "most that.",

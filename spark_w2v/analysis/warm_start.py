@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
+from spark_w2v.given.rare_windows import read_windows
 from spark_w2v.given.vector_files import open_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import directory_of
@@ -37,6 +38,7 @@ class PreviousModel(NamedTuple):
         chunks: iterates over its center and context vectors, (n, D) each, which are read when they are needed.
         digest: of all.
         trained: (U,) occurrences that the vectors were trained on; None where that is not known.
+        windows: WINDOWS of rare words; None where none were kept.
     """
 
     words: pa.StringArray
@@ -44,6 +46,7 @@ class PreviousModel(NamedTuple):
     chunks: Callable[[], Iterator[tuple[Float32Array, ...]]]
     digest: str
     trained: Int64Array | None = None
+    windows: pa.Table | None = None
 
     @property
     def known(self) -> pa.StringArray:
@@ -105,8 +108,17 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
         digest.update(f"\0{some}".encode() if start else some.encode())
     if found.trained is not None:
         digest.update(np.ascontiguousarray(found.trained, "<i8").data)
+    windows = read_windows(path)
+    if windows is not None:
+        for batch in windows.to_batches(WORDS):
+            digest.update("\0".join(map(str, batch.to_pylist())).encode())
     return PreviousModel(
-        found.words, found.dimensions, lambda: found.chunks("center", "context"), digest.hexdigest()[:16], found.trained
+        found.words,
+        found.dimensions,
+        lambda: found.chunks("center", "context"),
+        digest.hexdigest()[:16],
+        found.trained,
+        windows,
     )
 
 

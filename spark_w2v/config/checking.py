@@ -118,6 +118,14 @@ def _contradictions_of_words(config: Config) -> Iterator[tuple[str, str]]:
             f"vocabulary.words = {as_toml(config.vocabulary.words)} gives no other word a vector, and "
             "vocabulary.keep_missing keeps those of an earlier run; leave one of them out.",
         )
+    for name in ("words", "max_words"):
+        if config.vocabulary.rare_windows and (value := getattr(config.vocabulary, name)):
+            yield (
+                "vocabulary.rare_windows",
+                f"vocabulary.rare_windows = {config.vocabulary.rare_windows} keeps words until they occur "
+                f"vocabulary.min_count times, and vocabulary.{name} = {as_toml(value)} leaves out such words, too; "
+                "leave one of them out.",
+            )
     if training.last_learning_rate > training.learning_rate:
         yield (
             "training.last_learning_rate",

@@ -8,6 +8,7 @@ from msgspec import Meta
 LARGEST_INT = 2**31 - 1  # word ids and positions are int32
 
 MOST_PASSES, MOST_PHRASES = 8, 50_000_000  # of phrases, also of a list that is given
+MOST_WINDOWS = 10_000_000  # of rare words, also of an earlier run
 
 
 class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -223,6 +224,18 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ),
         ),
     ] = True
+    rare_windows: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=MOST_WINDOWS,
+            description=(
+                "Occurrences of words below min_count that the output keeps, with the words around them, for the next "
+                "run with --init. It counts them too, and trains on them where a word then has min_count occurrences. "
+                "0 keeps none."
+            ),
+        ),
+    ] = 0
     words: Annotated[
         str,
         Meta(

@@ -7,7 +7,7 @@ from spark_w2v.runs import parameter_files
 # Files of an output, also of jobs/report.py, as files.strangers takes them. Parts of earlier versions had no tag.
 OUTPUT = re.compile(
     r"_SUCCESS|run\.json|metrics\.jsonl|report\.html|\.report\.html\.[0-9a-f]{8}"
-    r"|(?:embeddings|context|vocabulary|phrases)/(?:part-[0-9]{5}(?:-[0-9a-f]{16})?\.parquet)?"
+    r"|(?:embeddings|context|vocabulary|phrases|rare_windows)/(?:part-[0-9]{5}(?:-[0-9a-f]{16})?\.parquet)?"
 )
 # Likewise into a working directory.
 WORKING = re.compile(

@@ -63,6 +63,7 @@ def count_words(
     lists: WordLists = ANY_WORD,
     weighted: bool = False,
     size: int | None = None,
+    earlier: pa.Table | None = None,
 ) -> Vocabulary:
     """The vocabulary of SEGMENTS.
 
@@ -72,6 +73,7 @@ def count_words(
         max_words: words to keep, the most frequent first; 0 keeps all.
         weighted: the sentences have weights; a count is the sum of those of its word, rounded.
         size: of the words of the segments, as read_totals returns it; None where it is not known.
+        earlier: `word` and `count` of other occurrences, which are added.
 
     Raises:
         ConfigError: no word is left.
@@ -85,6 +87,9 @@ def count_words(
         .repartitionById(buckets, F.col("bucket"))
         .mapInArrow(lambda records: add_records(records, weighted), "word string, count long")
     )
+    if earlier is not None:
+        added = counted.union(segments.sparkSession.createDataFrame(earlier))
+        counted = added.groupBy("word").agg(F.sum("count").alias("count"))
     known = lists.known
     if known is not None and lists.stop is not None:
         known = known.filter(pc.invert(pc.is_in(known, value_set=lists.stop.cast(known.type))))

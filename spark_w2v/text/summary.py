@@ -28,6 +28,17 @@ def summary(facts: dict[str, Any]) -> list[str]:
             f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, as the text does not have "
             f"them, such as {names}"
         )
+    if "earlier_windows" in facts:
+        windows, words = counted(facts["earlier_windows"], "window"), counted(facts["earlier_rare_words"], "word")
+        lines.append(
+            f"rare words: {windows} of {words} of the earlier run count, too; "
+            f"{counted(facts['no_longer_rare_words'], 'word')} now in the vocabulary, trained on "
+            f"{counted(facts['trained_windows'], 'window')} more"
+        )
+    if "kept_windows" in facts:
+        windows, words = counted(facts["kept_windows"], "window"), counted(facts["kept_rare_words"], "word")
+        left_out = f", {facts['dropped_windows']:,} left out" if facts["dropped_windows"] else ""
+        lines.append(f"rare words: {windows} of {words} kept for the next run{left_out}")
     return lines
 
 

@@ -1,0 +1,194 @@
+"""Windows of rare words: what stands around words that have no vector yet, kept until they occur often enough.
+
+W windows.
+"""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of
+from spark_w2v.text.records import Batches
+from spark_w2v.text.spellings import word_hashes, words_of
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
+from spark_w2v.text.weights import BITS, UNITS, loads_of
+from spark_w2v.types import BoolArray, Int32Array, Int64Array
+
+# One row for each occurrence.
+WINDOWS = pa.schema(
+    [
+        pa.field("word", pa.string(), nullable=False),
+        # The word, between those to its left and right that have vectors, in text order.
+        pa.field("sentence", pa.list_(pa.field("element", pa.string(), nullable=False)), nullable=False),
+        pa.field("weight", pa.int32(), nullable=False),  # of the sentence in the text, in units (weights.py)
+    ]
+)
+OWN = -1  # place of the rare word itself in a window of ids
+ALL_HASHES = 1 << 32
+
+
+@dataclass(frozen=True)
+class Rare:
+    """Which words are rare, and how much of the text around them is kept.
+
+    Args:
+        words: large_string, those that have vectors.
+        stop: words that never get one, large_string.
+        reach: words with vectors to either side.
+        hashes: of 2^32, those whose words are kept: a word is kept with all of its windows, or not at all, in whatever
+            text it is.
+    """
+
+    words: pa.Array
+    stop: pa.Array
+    reach: int
+    hashes: int = ALL_HASHES
+
+    def look_up(self, batch: pa.RecordBatch) -> tuple[pa.StringArray, Int64Array, Int32Array, BoolArray]:
+        """Return words of rows of SEGMENTS, where those of each row begin, their ids or -1, and which are rare."""
+        spellings, begins = words_of(batch)
+        large = spellings.cast(self.words.type)
+        id_of = pc.fill_null(pc.index_in(large, value_set=self.words), -1).to_numpy()
+        is_rare = (id_of < 0) & ~booleans(pc.is_in(large, value_set=self.stop))
+        if self.hashes < ALL_HASHES:
+            is_rare &= word_hashes(spellings).astype(np.uint64) % np.uint64(ALL_HASHES) < np.uint64(self.hashes)
+        return spellings, begins, id_of, is_rare
+
+
+def count_rare(batches: Batches, rare: Rare) -> Batches:
+    """Yield the occurrences of rare words in some rows of SEGMENTS."""
+    for batch in batches:
+        _, begins, _, is_rare = rare.look_up(batch)
+        codes = batch.column("codes")
+        found = [
+            int(np.count_nonzero(is_rare[begin:end][np.frombuffer(codes[row].as_buffer(), "<i4")]))
+            for row, (begin, end) in enumerate(itertools.pairwise(begins))
+        ]
+        yield pa.RecordBatch.from_pydict({"windows": pa.array([sum(found)], pa.int64())})
+
+
+def find_windows(batches: Batches, rare: Rare) -> Batches:
+    """Yield the windows of each row of SEGMENTS that has some: its place, and `rows`, an Arrow stream with ids."""
+    for batch in batches:
+        spellings, begins, id_of, is_rare = rare.look_up(batch)
+        columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
+        kept, streams = [], []
+        for row, (begin, end) in enumerate(itertools.pairwise(begins)):
+            codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
+            places, offsets, ids = windows_of(codes, lengths, id_of[begin:end], is_rare[begin:end], rare.reach)
+            if not places.size:
+                continue
+            of_sentence = np.searchsorted(np.cumsum(lengths), places, side="right")
+            found = pa.RecordBatch.from_pydict(
+                {
+                    "word": spellings.slice(begin, end - begin).take(pa.array(codes[places])),
+                    "sentence": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(ids, pa.int32())),
+                    "weight": weights[of_sentence] if weights.size else np.full(places.size, UNITS, np.int32),
+                }
+            )
+            sink = pa.BufferOutputStream()
+            with pa.ipc.new_stream(sink, found.schema) as writer:
+                writer.write_batch(found)
+            kept.append(row)
+            streams.append(sink.getvalue().to_pybytes())
+        taken = batch.select(["file", "start", "segment"]).take(pa.array(kept, pa.int32()))
+        yield taken.append_column("rows", pa.array(streams, pa.binary()))
+
+
+def windows_of(
+    codes: Int32Array, lengths: Int32Array, id_of: Int32Array, is_rare: BoolArray, reach: int
+) -> tuple[Int64Array, Int64Array, Int32Array]:
+    """Find the windows of one segment.
+
+    Args:
+        codes: (N,) every word, as an index into id_of and is_rare.
+        lengths: (S,) words of each sentence.
+        id_of: word id, or -1.
+        is_rare: whether a word is rare; none of those with an id is.
+        reach: words with an id to either side, of the same sentence, at most.
+
+    Returns:
+        (W,) places of rare words in the text, (W + 1,) where the windows begin, and the ids in them, OWN for the rare
+        word itself.
+    """
+    places = np.flatnonzero(is_rare[codes])
+    ids = id_of[codes]
+    known_before = offsets_of(ids >= 0)
+    known = ids[ids >= 0]
+    ends = np.cumsum(lengths)
+    sentence = np.searchsorted(ends, places, side="right")
+    middle = known_before[places]
+    first = np.maximum(middle - reach, known_before[ends[sentence] - lengths[sentence]])
+    last = np.minimum(middle + reach, known_before[ends[sentence]])
+    before, offsets = middle - first, offsets_of(last - first + 1)
+    number = np.arange(offsets[-1]) - np.repeat(offsets[:-1], np.diff(offsets))  # of a word within its window
+    # The rare word is none of `known`, so those behind it are one place earlier there.
+    at = np.repeat(first, np.diff(offsets)) + number - (number > np.repeat(before, np.diff(offsets)))
+    own = offsets[:-1] + before
+    found = np.take(known, at, mode="clip") if known.size else np.full(at.size, OWN, np.int32)
+    found[own] = OWN
+    return places, offsets, found.astype(np.int32)
+
+
+def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
+    """Return WINDOWS, in text order, of what find_windows yielded.
+
+    Args:
+        words: those that have vectors.
+    """
+    tables = [WINDOWS.empty_table()]
+    ordered = records.sort_by([("file", "ascending"), ("start", "ascending"), ("segment", "ascending")])
+    for record in ordered["rows"]:
+        with pa.ipc.open_stream(record.as_buffer()) as stream:
+            found = stream.read_all().combine_chunks().to_batches()[0]
+        ids = found.column("sentence").values
+        own = pc.equal(ids, OWN)
+        spelled = words.take(pc.if_else(own, None, ids)).cast(pa.string())
+        spelled = pc.replace_with_mask(spelled, own, found.column("word"))
+        sentences = pa.ListArray.from_arrays(
+            found.column("sentence").offsets, spelled, type=WINDOWS.field("sentence").type
+        )
+        tables.append(pa.Table.from_arrays([found.column("word"), sentences, found.column("weight")], schema=WINDOWS))
+    return pa.concat_tables(tables)
+
+
+def window_counts(windows: pa.Table, weighted: bool) -> pa.Table:
+    """Return each word of WINDOWS once, `word`, with the occurrences that its windows stand for, `count`."""
+    if not weighted:
+        windows = windows.set_column(2, "weight", pa.array(np.full(len(windows), UNITS, np.int64)))
+    summed = windows.group_by("word", use_threads=False).aggregate([("weight", "sum")])
+    counts = summed["weight_sum"].to_numpy() + UNITS // 2 >> BITS
+    return pa.table({"word": summed["word"], "count": counts})
+
+
+def encode_windows(windows: pa.Table, words: pa.Array, weighted: bool) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield ids, sentence lengths and weights of some windows at a time, as a row of ENCODED has them.
+
+    Args:
+        words: of the vocabulary.
+        weighted: whether the corpus has weights.
+    """
+    for begin in range(0, len(windows), SEGMENT_WORDS):
+        some = windows.slice(begin, SEGMENT_WORDS).combine_chunks()
+        offsets, spelled = flatten_lists(some["sentence"].combine_chunks())
+        ids = pc.fill_null(pc.index_in(spelled.cast(words.type), value_set=words), -1).to_numpy()
+        units = some["weight"].to_numpy().astype(np.int32)
+        known = offsets_of(ids >= 0)[offsets]
+        lengths = np.diff(known)
+        loads = offsets_of(loads_of(lengths, units) if weighted else lengths)
+        ids = ids[ids >= 0]
+        first = 0
+        while first < lengths.size:
+            last = max(first + 1, int(np.searchsorted(loads, loads[first] + SEGMENT_WORDS, side="right")) - 1)
+            there = lengths[first:last] > 0
+            if there.any():
+                yield (
+                    ids[known[first] : known[last]].astype("<i4").tobytes(),
+                    lengths[first:last][there].astype("<i4").tobytes(),
+                    units[first:last][there].astype("<i4").tobytes() if weighted else b"",
+                )
+            first = last

@@ -1,0 +1,133 @@
+"""Which windows of rare words a run keeps, whatever the partitioning, and how much of them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from spark_w2v import config
+from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.spark import corpus, rare_windows, vocabulary
+from spark_w2v.spark.memory import Given
+from spark_w2v.spark.rare_windows import collect_windows, split, with_windows
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.rare_windows import WINDOWS
+from spark_w2v.text.weights import UNITS
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+Collect = Callable[..., tuple[pa.Table, dict[str, Any]]]
+
+
+class Text:
+    """A text of Zipf's words; those with 5 occurrences or more are its vocabulary."""
+
+    def __init__(self, spark: "SparkSession", folder: Path) -> None:
+        rng = np.random.default_rng(1)
+        self.lines = []
+        for name in "ab":
+            drawn = rng.zipf(1.5, size=3000) % 3000
+            lines = [[f"w{word}" for word in drawn[at : at + 30]] for at in range(0, 3000, 30)]
+            (folder / f"{name}.txt").write_text("\n".join(map(" ".join, lines)))
+            self.lines += lines
+        self.segments = corpus.read(spark, [str(folder)], config.Corpus())
+        self.vocabulary = vocabulary.count_words(self.segments, min_count=5)
+        known = set(self.vocabulary.words.to_pylist())
+        self.rare = [word for line in self.lines for word in line if word not in known]
+
+    def collect(self, most: int, partitions: int = 2, **more: Any) -> tuple[pa.Table, dict[str, Any]]:
+        divided = self.segments.repartition(partitions).persist()
+        words = divided.sparkSession.sparkContext.broadcast(self.vocabulary.words)
+        encoded = vocabulary.encode(divided, words)
+        given = {"stop": None, "reach": 3, "earlier": None, **more}
+        try:
+            return collect_windows(divided, encoded, self.vocabulary, most=most, **given)
+        finally:
+            divided.unpersist()
+
+
+@pytest.fixture(scope="module")
+def text(spark: "SparkSession", tmp_path_factory: pytest.TempPathFactory) -> Text:
+    return Text(spark, tmp_path_factory.mktemp("text"))
+
+
+def windows_of(words: list[str]) -> pa.Table:
+    rows = [{"word": word, "sentence": ["w1", word, "gone"], "weight": UNITS} for word in words]
+    return pa.Table.from_pylist(rows, schema=WINDOWS)
+
+
+@pytest.mark.parametrize("most", [1_000_000, 400])
+def test_windows_do_not_depend_on_partitioning(text: Text, most: int) -> None:
+    assert len(text.rare) > 500
+    (one, facts), (other, other_facts) = text.collect(most, 1), text.collect(most, 5)
+    assert one.equals(other)
+    assert facts == other_facts
+    assert facts["kept_windows"] + facts["dropped_windows"] == len(text.rare)
+    kept = [word for word in text.rare if word in set(one["word"].to_pylist())]
+    if most > len(text.rare):
+        assert kept == text.rare, "all of them, in the order of the text"
+        assert facts["dropped_windows"] == 0
+    else:
+        assert one["word"].to_pylist() == kept[-most:], "some words, with all their windows"
+        assert 0.7 * most < len(one) <= most
+
+
+def test_the_oldest_windows_leave_first(text: Text) -> None:
+    earlier = windows_of([f"old{number}" for number in range(10)])
+    kept, facts = text.collect(len(text.rare) + 4, earlier=earlier)
+    assert kept["word"].to_pylist() == [*(f"old{number}" for number in range(6, 10)), *text.rare]
+    assert facts["dropped_windows"] == 6
+    assert kept["sentence"][0].as_py() == ["w1", "old6", "gone"]
+
+
+def test_stop_words_are_not_rare(text: Text) -> None:
+    stop = text.rare[0]
+    kept, facts = text.collect(1_000_000, stop=pa.array([stop]))
+    assert kept["word"].to_pylist() == [word for word in text.rare if word != stop]
+    assert facts["dropped_windows"] == 0
+
+
+def test_windows_are_divided_by_the_new_vocabulary() -> None:
+    words = Vocabulary(pa.array(["w1", "b"], pa.large_string()), np.array([9, 5]), 14, 2)
+    known, rare = split(windows_of(["a", "b", "c", "b"]), words, pa.array(["c"]))
+    assert known["word"].to_pylist() == ["b", "b"]
+    assert rare["word"].to_pylist() == ["a"]
+
+
+def test_windows_of_frequent_words_are_sentences_of_the_text(text: Text) -> None:
+    words = text.segments.sparkSession.sparkContext.broadcast(text.vocabulary.words)
+    encoded = vocabulary.encode(text.segments, words)
+    frequent = text.vocabulary.words[3].as_py()
+
+    def rows(some: "DataFrame") -> list[Any]:
+        return sorted(some.collect())
+
+    known = text.vocabulary.words.to_pylist()
+    added = rows(with_windows(encoded, windows_of([frequent]), text.vocabulary, weighted=False))
+    *others, (*place, ids, lengths, weights) = added
+    assert others == rows(encoded)
+    assert place == [rare_windows.FILE, 0, 0]
+    assert [known[number] for number in np.frombuffer(ids, "<i4")] == ["w1", frequent]
+    assert (np.frombuffer(lengths, "<i4").tolist(), weights) == ([2], b"")
+    assert rows(with_windows(encoded, windows_of([]), text.vocabulary, weighted=False)) == others
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Given(1 << 10), "spark.driver.memory is 0 MB"),
+        (Given(1 << 40, machine=200 << 20), "the driver's machine has 42 MB"),
+        (Given(1 << 40, results=1000), "spark.driver.maxResultSize is 0 MB"),
+    ],
+)
+def test_windows_that_do_not_fit_are_refused(
+    text: Text, monkeypatch: pytest.MonkeyPatch, given: Given, says: str
+) -> None:
+    monkeypatch.setattr(rare_windows, "given_by", lambda context: given)
+    monkeypatch.setattr(rare_windows, "WINDOW_BYTES", 1 << 20)
+    with pytest.raises(NotEnoughMemoryError, match=f"vocabulary.rare_windows: .* and {says}; lower"):
+        text.collect(1_000_000)

@@ -1,0 +1,118 @@
+"""Nights in which a rare word becomes frequent enough: it is counted and trained on with all of its occurrences."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.runs import embeddings
+from tests.support.training_job import ONE, SMALL, planted_corpus, train_here
+
+SETTINGS = [*SMALL, *ONE]
+for change in ("output.report=false", "vocabulary.keep_missing=true", "training.held_out_words=0"):
+    SETTINGS += ["--set", change]
+KEEPS = ["--set", "vocabulary.rare_windows=100"]
+KIWIS = ["apple lemon kiwi pear", "plum kiwi", "kiwi cherry the quince"]
+
+
+def text_of(path: Path, seed: int, *lines: str) -> Path:
+    planted_corpus(path, 300, seed)
+    with path.open("a") as file:
+        file.writelines(f"{line}\n" for line in lines)
+    return path
+
+
+def corpus_of(output: Path) -> Any:
+    return json.loads((output / "run.json").read_text())["corpus"]
+
+
+def words_of_epoch(output: Path) -> int:
+    return int(json.loads((output / "metrics.jsonl").read_text().splitlines()[-1])["words"])
+
+
+def windows_of(output: Path) -> list[tuple[str, list[str]]]:
+    return [(row["word"], row["sentence"]) for row in pq.read_table(output / "rare_windows").to_pylist()]
+
+
+def counts_of(output: Path) -> dict[str, int]:
+    found = embeddings.read(output)
+    return dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
+
+
+def night(session: SparkSession, text: Path, output: Path, earlier: Path | None, *more: str) -> None:
+    init: list[str | Path] = [] if earlier is None else ["--init", earlier]
+    assert train_here(session, ["--input", text, "--output", output, *init, *SETTINGS, *more]) == 0
+
+
+def test_a_rare_word_waits_until_it_is_frequent(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    first, second, third = (tmp_path / name for name in ("first", "second", "third"))
+    night(spark, text_of(tmp_path / "1.txt", 1, *KIWIS), first, None, *KEEPS)
+    assert windows_of(first) == [
+        ("lemon", ["apple", "lemon", "pear"]),
+        ("kiwi", ["apple", "kiwi", "pear"]),
+        ("kiwi", ["plum", "kiwi"]),
+        ("kiwi", ["kiwi", "cherry", "quince"]),
+        ("the", ["cherry", "the", "quince"]),
+    ]
+    assert "kiwi" not in counts_of(first)
+    assert "rare words: 5 windows of 3 words kept for the next run" in caplog.text
+
+    tonight = text_of(tmp_path / "2.txt", 2, "kiwi saw", "kiwi lemon oboe")
+    night(spark, tonight, second, first, *KEEPS)
+    assert counts_of(second)["kiwi"] == 5
+    assert windows_of(second) == [
+        ("lemon", ["apple", "lemon", "pear"]),
+        ("the", ["cherry", "the", "quince"]),
+        ("lemon", ["kiwi", "lemon", "oboe"]),
+    ]
+    facts = corpus_of(second)
+    assert {name: facts[name] for name in facts if "rare" in name or "windows" in name} == {
+        "earlier_windows": 5, "earlier_rare_words": 3, "trained_windows": 3, "no_longer_rare_words": 1,
+        "kept_windows": 3, "kept_rare_words": 2, "dropped_windows": 0,
+    }  # fmt: skip
+    assert (
+        "rare words: 5 windows of 3 words of the earlier run count, too; 1 word now in the vocabulary, trained on 3 "
+        "windows more"
+    ) in caplog.text
+
+    # Without the windows, the same night has no kiwi.
+    shutil.copytree(first, tmp_path / "bare")
+    shutil.rmtree(tmp_path / "bare" / "rare_windows")
+    night(spark, tonight, tmp_path / "without", tmp_path / "bare")
+    assert "kiwi" not in counts_of(tmp_path / "without")
+    assert not (tmp_path / "without" / "rare_windows").exists()
+    kiwis = 2 + sum(len(sentence) for word, sentence in windows_of(first) if word == "kiwi")
+    assert words_of_epoch(second) - words_of_epoch(tmp_path / "without") == kiwis
+    digests = [
+        json.loads((tmp_path / name / "run.json").read_text())["init"]["digest"] for name in ("second", "without")
+    ]
+    assert digests[0] != digests[1], "a run is not resumed with other windows"
+
+    # Windows are used also by a run that keeps none.
+    night(spark, text_of(tmp_path / "3.txt", 3, "lemon pear"), third, second, "--set", "vocabulary.min_count=3")
+    assert counts_of(third)["lemon"] == 3
+    assert "the" not in counts_of(third)
+    assert not (third / "rare_windows").exists()
+    # An output with windows is one of ours, and can be replaced.
+    night(spark, tmp_path / "1.txt", first, None, "--overwrite")
+    assert not (first / "rare_windows").exists()
+
+
+def test_weights_count_in_windows_as_in_the_text(spark: SparkSession, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": line, "w": 1}) for line in text_of(tmp_path / "text", 1).read_text().splitlines()]
+    jsonl = ["--set", "corpus.format=jsonl", "--set", "corpus.weight=w"]
+    heavy = [json.dumps({"text": "kiwi apple", "w": 2.5}), json.dumps({"text": "lemon pear", "w": 0.25})]
+    (tmp_path / "1.jsonl").write_text("\n".join([*rows, heavy[0], heavy[1]]))
+    (tmp_path / "2.jsonl").write_text("\n".join([*rows, heavy[0], heavy[1]]))
+    night(spark, tmp_path / "1.jsonl", tmp_path / "first", None, *KEEPS, *jsonl)
+    assert pq.read_table(tmp_path / "first" / "rare_windows")["weight"].to_pylist() == [5 << 15, 1 << 14]
+    night(spark, tmp_path / "2.jsonl", tmp_path / "second", tmp_path / "first", *KEEPS, *jsonl)
+    assert counts_of(tmp_path / "second")["kiwi"] == 6, "2.5 is rounded for each night"
+    assert windows_of(tmp_path / "second") == [("lemon", ["lemon", "pear"])] * 2
