@@ -40,6 +40,7 @@ from spark_w2v.text.messages import MOST_SHOWN, counted
 from spark_w2v.text.rare_windows import window_counts
 from spark_w2v.text.summary import shown, summary, warnings
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
+from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
     from spark_w2v.config import Config
@@ -57,6 +58,7 @@ class EncodedCorpus:
         encoded: ENCODED, persisted; the caller releases it.
         facts: what was read, skipped and changed, JSON-able.
         held: gives back what Spark holds, also what `encoded` is computed from again where a part of it was lost.
+        added: (V,) occurrences of the words in `encoded` that their counts do not have: around words that were rare.
         phrases: PHRASES that were joined; None where none were asked for.
         windows: WINDOWS of rare words, for a later run; None where none were asked for.
     """
@@ -65,8 +67,15 @@ class EncodedCorpus:
     encoded: "DataFrame"
     facts: dict[str, Any]
     held: contextlib.ExitStack
+    added: Int64Array
     phrases: pa.Table | None = None
     windows: pa.Table | None = None
+
+    @property
+    def counts(self) -> Int64Array:
+        """(V,) occurrences of each word in `encoded`."""
+        counts: Int64Array = self.vocabulary.counts + self.added
+        return counts
 
     def release(self) -> None:
         """Give back what Spark holds of it; nothing can be trained on it then."""
@@ -207,9 +216,13 @@ def prepare(
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
         of_words = size if joined is None else None  # phrases that are joined are more words, and longer ones
-        earlier = None if windows is None else window_counts(windows, is_weighted)
+        id_type, earlier = id_type_of(segments), None
+        if windows is not None:
+            if id_type is not None:
+                rare_windows.check_ids(windows, id_type)
+            earlier = window_counts(windows, is_weighted)
         vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, of_words, earlier)
-        if (id_type := id_type_of(segments)) is not None:
+        if id_type is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
             **counters,
@@ -228,11 +241,13 @@ def prepare(
             facts["weighted_words"] = vocabulary.total_words
         words = send(segments.sparkSession.sparkContext, vocabulary.words)
         held.callback(words.destroy)
-        encoded, still_rare = vocabularies.encode(segments, words), None
+        encoded, added, still_rare = vocabularies.encode(segments, words), np.zeros(len(vocabulary), np.int64), None
         if windows is not None:
-            frequent, still_rare = rare_windows.split(windows, vocabulary, lists.stop)
-            encoded = rare_windows.with_windows(encoded, frequent, vocabulary, is_weighted)
-            facts |= rare_windows.facts_of(windows, frequent)
+            encoded, added, still_rare, about = rare_windows.with_windows(
+                encoded, windows, vocabulary, lists.stop, is_weighted
+            )
+            facts |= about
+            facts["kept_words"] -= about["trained_occurrences"]  # which are not of the text
         encoded = encoded.persist(ENCODED_LEVEL)
         held.callback(encoded.unpersist)
         describe("vocabulary", "vocabulary: turning words into ids")
@@ -242,13 +257,12 @@ def prepare(
         if v.rare_windows:
             describe("vocabulary", "vocabulary: finding the windows of rare words")
             on_phase("finding rare words")
-            reach = rare_windows.reach_of(settings.training.window)
-            kept, kept_facts = rare_windows.collect_windows(
-                segments, encoded, vocabulary, lists.stop, reach, v.rare_windows, still_rare
+            kept, about = rare_windows.collect_windows(
+                segments, encoded, vocabulary, lists.stop, settings.training.window, v.rare_windows, still_rare
             )
-            facts |= kept_facts
+            facts |= about
         phrases = None if joined is None else joined.phrases
-        return EncodedCorpus(vocabulary, encoded, facts, held.pop_all(), phrases, kept)
+        return EncodedCorpus(vocabulary, encoded, facts, held.pop_all(), added, phrases, kept)
 
 
 def check_text(
@@ -288,15 +302,15 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
     """
     settings, scheme, partitions = resolved.settings, resolved.scheme, resolved.partitions
     encoded, vocabulary, t = text.encoded, text.vocabulary, settings.training
-    loads = kept_words(vocabulary.counts, settings.vocabulary.subsample)
+    loads = kept_words(text.counts, settings.vocabulary.subsample)
     load = float(loads.sum())
     if t.window == "sentence":
-        kept = load / max(int(vocabulary.counts.sum()), 1)
+        kept = load / max(int(text.counts.sum()), 1)
         window, most_contexts = 0, t.max_contexts
         contexts = vocabularies.contexts_of_sentences(encoded, kept, most_contexts)
     else:
         window, most_contexts, contexts = t.window, 0, window_contexts(t.window, t.shrink_window)
-    present = int(np.count_nonzero(vocabulary.counts))
+    present = int(np.count_nonzero(text.counts))
     if (most := most_partitions(scheme, present, load, contexts)) < partitions:
         why = why_no_more(scheme, present, load, contexts)
         used = f"{counted(most, scheme.removesuffix('s'))} {'is' if most == 1 else 'are'} used"
@@ -316,8 +330,6 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs,
         largest_bucket(pairs, partitions, loads),
     )  # fmt: skip
-    if text.windows is not None:  # which stay there until they are written
-        need = replace(need, driver=need.driver + text.windows.nbytes)
     memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages
     memory.check_disk(need.model, kept, folder)
@@ -330,7 +342,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
     slices = sweeps if scheme == "blocks" else t.syncs_per_epoch
     return Training(
         encoded,
-        vocabulary.counts,
+        text.counts,
         Settings(
             scheme=scheme,
             partitions=partitions,

@@ -78,7 +78,7 @@ class TrainingRun:
 
     def _read_init(self) -> PreviousModel:
         request = self._request
-        return warm_start.read(str(request.init), request.settings.training.dimensions)
+        return warm_start.read(str(request.init), request.settings.training.dimensions, with_windows=True)
 
     def _check_place(self) -> Output:
         """Where the run writes to, checked before any work is done."""

@@ -1,15 +1,18 @@
 """Nights in which a rare word becomes frequent enough: it is counted and trained on with all of its occurrences."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs import embeddings
+from spark_w2v.text.weights import UNITS
 from tests.support.training_job import ONE, SMALL, planted_corpus, train_here
 
 SETTINGS = [*SMALL, *ONE]
@@ -41,6 +44,11 @@ def windows_of(output: Path) -> list[tuple[str, list[str]]]:
 def counts_of(output: Path) -> dict[str, int]:
     found = embeddings.read(output)
     return dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
+
+
+def trained_of(output: Path) -> dict[str, int]:
+    trained = pq.read_table(output / "context", columns=["trained"])["trained"].to_pylist()
+    return dict(zip(embeddings.read(output).words.to_pylist(), trained, strict=True))
 
 
 def night(session: SparkSession, text: Path, output: Path, earlier: Path | None, *more: str) -> None:
@@ -82,6 +90,16 @@ def test_a_rare_word_waits_until_it_is_frequent(
         "windows more"
     ) in caplog.text
 
+    # Words around a rare one are trained on once more.
+    once_more = {
+        word: trained_of(second)[word] - 5 * (counts_of(first)[word] + count)
+        for word, count in counts_of(second).items()
+        if word != "kiwi"
+    }
+    assert {word: more for word, more in once_more.items() if more} == dict.fromkeys(
+        ("apple", "pear", "plum", "cherry", "quince"), 5
+    )
+    assert trained_of(second)["kiwi"] == 5 * 5
     # Without the windows, the same night has no kiwi.
     shutil.copytree(first, tmp_path / "bare")
     shutil.rmtree(tmp_path / "bare" / "rare_windows")
@@ -108,11 +126,43 @@ def test_a_rare_word_waits_until_it_is_frequent(
 def test_weights_count_in_windows_as_in_the_text(spark: SparkSession, tmp_path: Path) -> None:
     rows = [json.dumps({"text": line, "w": 1}) for line in text_of(tmp_path / "text", 1).read_text().splitlines()]
     jsonl = ["--set", "corpus.format=jsonl", "--set", "corpus.weight=w"]
-    heavy = [json.dumps({"text": "kiwi apple", "w": 2.5}), json.dumps({"text": "lemon pear", "w": 0.25})]
-    (tmp_path / "1.jsonl").write_text("\n".join([*rows, heavy[0], heavy[1]]))
-    (tmp_path / "2.jsonl").write_text("\n".join([*rows, heavy[0], heavy[1]]))
+    for name, weight in (("1", 2.3), ("2", 2.3)):
+        more = [{"text": "kiwi apple", "w": weight}, {"text": "lemon pear", "w": 0.25}, {"text": "never pear", "w": 0}]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join([*rows, *map(json.dumps, more)]))
     night(spark, tmp_path / "1.jsonl", tmp_path / "first", None, *KEEPS, *jsonl)
-    assert pq.read_table(tmp_path / "first" / "rare_windows")["weight"].to_pylist() == [5 << 15, 1 << 14]
+    windows = pq.read_table(tmp_path / "first" / "rare_windows")
+    assert list(zip(*windows.select(["word", "weight"]).to_pydict().values(), strict=True)) == [
+        ("kiwi", round(2.3 * UNITS)), ("lemon", UNITS // 4),
+    ]  # fmt: skip
     night(spark, tmp_path / "2.jsonl", tmp_path / "second", tmp_path / "first", *KEEPS, *jsonl)
-    assert counts_of(tmp_path / "second")["kiwi"] == 6, "2.5 is rounded for each night"
+    assert counts_of(tmp_path / "second")["kiwi"] == 5, "4.6, which is rounded once"
     assert windows_of(tmp_path / "second") == [("lemon", ["lemon", "pear"])] * 2
+
+
+def test_a_text_without_words_is_refused_whatever_the_windows(
+    spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    night(spark, text_of(tmp_path / "1.txt", 1, *KIWIS), tmp_path / "first", None, *KEEPS)
+    (tmp_path / "2.txt").write_text("\n\n")
+    second: list[str | Path] = ["--output", tmp_path / "second", "--init", tmp_path / "first", *SETTINGS]
+    for more in ("vocabulary.keep_missing=true", "vocabulary.min_count=1"):
+        assert train_here(spark, ["--input", tmp_path / "2.txt", *second, "--set", more]) == 2
+        assert "the corpus has no words: every line is blank" in capfd.readouterr().err
+
+
+def test_windows_of_words_that_are_no_numbers_are_refused(
+    spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    none = ["--set", "corpus.tokenizer=none", "--set", "corpus.format=parquet", "--set", "corpus.column=w"]
+    numbers = [[number % 9, number % 7] for number in range(200)]
+    strings = [[*map(str, row), f"x{at}"] for at, row in enumerate(numbers)]
+    for name, rows in (("numbers", numbers), ("strings", strings)):
+        pq.write_table(pa.table({"w": pa.array(rows)}), tmp_path / f"{name}.parquet")
+    night(spark, tmp_path / "strings.parquet", tmp_path / "first", None, *KEEPS, *none)
+    second: list[str | Path] = ["--output", tmp_path / "second", "--init", tmp_path / "first", *SETTINGS, *none]
+    assert train_here(spark, ["--input", tmp_path / "numbers.parquet", *second]) == 2
+    assert re.search(
+        r'--init: the rare words of the earlier run have "x\d+", which is not a number of the type bigint, as those of '
+        "the column are; remove rare_windows/ of that output, or read the column as strings.",
+        capfd.readouterr().err,
+    )

@@ -22,6 +22,7 @@ from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
+from spark_w2v.text.rare_windows import digest_windows
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
@@ -38,7 +39,7 @@ class PreviousModel(NamedTuple):
         chunks: iterates over its center and context vectors, (n, D) each, which are read when they are needed.
         digest: of all.
         trained: (U,) occurrences that the vectors were trained on; None where that is not known.
-        windows: WINDOWS of rare words; None where none were kept.
+        windows: WINDOWS of rare words; None where none were kept, or they are not wanted.
     """
 
     words: pa.StringArray
@@ -78,7 +79,7 @@ def locate(place: str) -> Path:
     return directory_of(place)
 
 
-def read(place: str, dimensions: int | None = None) -> PreviousModel:
+def read(place: str, dimensions: int | None = None, with_windows: bool = False) -> PreviousModel:
     """Read a finished run or a file of vectors: all its words, and its vectors once, a batch at a time.
 
     The context vectors of a file, which has none, are zeros, as those of an untrained model.
@@ -86,6 +87,7 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
     Args:
         place: of the output, or of a file of this host.
         dimensions: D of the new run; None where any will do.
+        with_windows: whether the windows of rare words are read, too.
 
     Raises:
         OutputError: it is neither, or its vectors have another length.
@@ -108,10 +110,9 @@ def read(place: str, dimensions: int | None = None) -> PreviousModel:
         digest.update(f"\0{some}".encode() if start else some.encode())
     if found.trained is not None:
         digest.update(np.ascontiguousarray(found.trained, "<i8").data)
-    windows = read_windows(path)
+    windows = read_windows(path) if with_windows else None
     if windows is not None:
-        for batch in windows.to_batches(WORDS):
-            digest.update("\0".join(map(str, batch.to_pylist())).encode())
+        digest.update(digest_windows(windows))
     return PreviousModel(
         found.words,
         found.dimensions,

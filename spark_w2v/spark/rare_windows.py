@@ -1,9 +1,9 @@
 """SEGMENTS → windows of rare words, for a later run, and windows of an earlier run → rows of ENCODED."""
 
-from contextlib import ExitStack
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyspark.sql.functions as F
@@ -11,8 +11,9 @@ import pyspark.sql.functions as F
 from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.induction import WIDE_WINDOW
-from spark_w2v.spark.memory import PYTHON, Given, format_bytes, given_by
-from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
+from spark_w2v.spark.memory import Given, format_bytes, given_by
+from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW, WINDOWS_FILE
+from spark_w2v.text.encoding import ids_of
 from spark_w2v.text.rare_windows import (
     ALL_HASHES,
     WINDOWS,
@@ -21,22 +22,85 @@ from spark_w2v.text.rare_windows import (
     count_rare,
     encode_windows,
     find_windows,
+    is_below,
+    newest_words,
+    window_counts,
 )
+from spark_w2v.text.weights import BITS, UNITS
+from spark_w2v.text.word_counts import rounded_counts
+from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
-    from pyspark import Broadcast, SparkContext
     from pyspark.sql import DataFrame
 
     from spark_w2v.text.encoding import Vocabulary
 
-FILE = 2**31 - 1  # number that windows of an earlier run have in ENCODED; no text has so many files
-WINDOW_BYTES, WORD_BYTES = 64, 12  # of a window as it is kept: the rare word, offsets and weight; and another word
+# Of a window as it is kept: offsets and weight; each of its words.
+WINDOW_BYTES, WORD_BYTES = 64, 12
 RECORDS = "file int, start bigint, segment int, rows binary"
 
 
-def reach_of(window: int | str) -> int:
-    """Return the words with vectors to either side of a rare one that are kept; of training.window."""
-    return window if isinstance(window, int) else WIDE_WINDOW
+class Trained(NamedTuple):
+    """A text in word ids with the windows of an earlier run whose words are no longer rare.
+
+    Args:
+        encoded: ENCODED.
+        added: (V,) occurrences of each word in the windows that its count does not have: as a word around a rare one.
+        still_rare: WINDOWS of words that have no vector yet.
+        facts: JSON-able.
+    """
+
+    encoded: "DataFrame"
+    added: Int64Array
+    still_rare: pa.Table
+    facts: dict[str, Any]
+
+
+def check_ids(windows: pa.Table, id_type: str) -> None:
+    """Refuse windows of words that are no whole numbers of a type.
+
+    Raises:
+        ConfigError: there are such words.
+    """
+    ids_of(
+        windows["word"].unique(),
+        id_type,
+        "--init: the rare words of the earlier run",
+        "remove rare_windows/ of that output",
+    )
+
+
+def with_windows(
+    encoded: "DataFrame", windows: pa.Table, vocabulary: "Vocabulary", stop: pa.Array | None, weighted: bool
+) -> Trained:
+    """Add the windows of an earlier run to ENCODED, as sentences, if their words are in the vocabulary now.
+
+    Args:
+        windows: WINDOWS.
+        stop: words that get no vector, and are not rare.
+        weighted: whether the corpus has weights.
+    """
+    frequent, still_rare = split(windows, vocabulary, stop)
+    rows, units = [], np.zeros(len(vocabulary), np.int64)
+    for number, row in enumerate(encode_windows(frequent, vocabulary.words, weighted)):
+        ids, lengths, weights = (np.frombuffer(column, "<i4") for column in row)
+        of_word = np.repeat(weights, lengths) if weighted else np.full(ids.size, UNITS)
+        units += np.bincount(ids, of_word, len(vocabulary)).astype(np.int64)
+        rows.append(pa.table([[value] for value in (WINDOWS_FILE, 0, number, *row)], schema=ENCODED_ARROW))
+    own = window_counts(frequent, weighted)
+    places = pc.index_in(own["word"].cast(vocabulary.words.type), value_set=vocabulary.words).to_numpy()
+    units[places] -= own["count"].to_numpy() * (1 if weighted else UNITS)
+    if rows:
+        # A chunk for each row, which Spark sends to the tasks one by one.
+        encoded = encoded.union(encoded.sparkSession.createDataFrame(pa.concat_tables(rows), ENCODED))
+    facts = {
+        "earlier_windows": len(windows),
+        "earlier_rare_words": len(windows["word"].unique()),
+        "trained_windows": len(frequent),
+        "trained_occurrences": int(rounded_counts(own, weighted)["count"].to_numpy().sum()),
+        "no_longer_rare_words": len(own),
+    }
+    return Trained(encoded, units + UNITS // 2 >> BITS, still_rare, facts)
 
 
 def split(windows: pa.Table, vocabulary: "Vocabulary", stop: pa.Array | None) -> tuple[pa.Table, pa.Table]:
@@ -49,44 +113,25 @@ def split(windows: pa.Table, vocabulary: "Vocabulary", stop: pa.Array | None) ->
     return windows.filter(is_known), windows.filter(is_rare)
 
 
-def with_windows(encoded: "DataFrame", windows: pa.Table, vocabulary: "Vocabulary", weighted: bool) -> "DataFrame":
-    """Return ENCODED and WINDOWS, which are sentences of their own."""
-    rows = [
-        (FILE, 0, number, *columns)
-        for number, columns in enumerate(encode_windows(windows, vocabulary.words, weighted))
-    ]
-    columns = list(zip(*rows, strict=True)) or [()] * len(ENCODED_ARROW)
-    table = pa.table([pa.array(c, f.type) for c, f in zip(columns, ENCODED_ARROW, strict=True)], schema=ENCODED_ARROW)
-    return encoded.union(encoded.sparkSession.createDataFrame(table, ENCODED))
-
-
-def facts_of(windows: pa.Table, frequent: pa.Table) -> dict[str, Any]:
-    """Return what run.json says of the WINDOWS of an earlier run, and of those whose words have vectors now."""
-    return {
-        "earlier_windows": len(windows),
-        "earlier_rare_words": len(windows["word"].unique()),
-        "trained_windows": len(frequent),
-        "no_longer_rare_words": len(frequent["word"].unique()),
-    }
-
-
 def collect_windows(
     segments: "DataFrame",
     encoded: "DataFrame",
     vocabulary: "Vocabulary",
     stop: pa.Array | None,
-    reach: int,
+    window: int | str,
     most: int,
     earlier: pa.Table | None,
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Find the windows of rare words, and add them to those of an earlier run.
 
+    A word is kept with all of its windows or with none. Where the text has more than half of the most that are kept,
+    words are left out by their hashes, until it has that many. Then the words leave that have not occurred for longest.
+
     Args:
         segments, encoded: SEGMENTS and ENCODED of the same text, persisted by the caller.
         stop: words that get no vector and are not rare.
-        reach: words with vectors to either side.
-        most: windows that are kept. Where the text alone has more, those of some words are found; which ones follows
-            from their hashes. Then the oldest are left out.
+        window: training.window.
+        most: windows that are kept.
         earlier: WINDOWS of an earlier run, of words that are still rare.
 
     Returns:
@@ -97,22 +142,30 @@ def collect_windows(
     """
     earlier = WINDOWS.empty_table() if earlier is None else earlier
     context, none = segments.sparkSession.sparkContext, pa.array([], vocabulary.words.type)
+    reach = min(window, WIDE_WINDOW) if isinstance(window, int) else WIDE_WINDOW
     rare = Rare(vocabulary.words, none if stop is None else stop.cast(vocabulary.words.type), reach)
     columns = segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights")
     # Words without a vector; stop words are among them.
-    found = _words(segments, "codes") - _words(encoded.where(F.col("file") != FILE), "ids")
-    with ExitStack() as sent:
-        if found > most:
-            found = _count(columns, rare, sent)
-            rare = replace(rare, hashes=min(ALL_HASHES, ALL_HASHES * most // max(found, 1)))
-        _check_memory(min(most, found) + min(most, len(earlier)), reach, given_by(context))
-        to_find = _send(context, rare, sent)
+    found = chosen = _words(segments, "codes") - _words(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
+    if found > most // 2:
+        found = chosen = _count(columns, rare)
+        # In a corpus with weights rare words may occur any number of times, so one of them may be too many.
+        while chosen > (most if rare.hashes < ALL_HASHES else most // 2):
+            rare = replace(rare, hashes=rare.hashes * (most // 2) // chosen)
+            chosen = _count(columns, rare)
+    _check_memory(chosen + len(earlier), reach, given_by(context))
+    to_find = send(context, rare)
+    try:
         records = columns.mapInArrow(lambda batches: find_windows(batches, to_find.value), RECORDS).toArrow()
+    finally:
+        to_find.destroy()
     fresh = assemble(records, vocabulary.words)
-    if rare.hashes == ALL_HASHES:
+    if rare.hashes < ALL_HASHES:
+        below = is_below(earlier["word"].combine_chunks(), rare.hashes)
+        kept = newest_words(pa.concat_tables([earlier.filter(pa.array(below)), fresh]), most)
+    else:
         found = len(fresh)
-    every = pa.concat_tables([earlier, fresh])
-    kept = every.slice(max(0, len(every) - most))
+        kept = newest_words(pa.concat_tables([earlier, fresh]), most)
     facts = {
         "kept_windows": len(kept),
         "kept_rare_words": len(kept["word"].unique()),
@@ -127,30 +180,27 @@ def _words(rows: "DataFrame", column: str) -> int:
     return int(row["bytes"]) // 4
 
 
-def _count(columns: "DataFrame", rare: Rare, sent: ExitStack) -> int:
-    which = _send(columns.sparkSession.sparkContext, rare, sent)
-    counted = columns.mapInArrow(lambda batches: count_rare(batches, which.value), "windows bigint")
-    row = counted.agg(F.coalesce(F.sum("windows"), F.lit(0)).alias("windows")).first()
+def _count(columns: "DataFrame", rare: Rare) -> int:
+    which = send(columns.sparkSession.sparkContext, rare)
+    try:
+        counted = columns.mapInArrow(lambda batches: count_rare(batches, which.value), "windows bigint")
+        row = counted.agg(F.coalesce(F.sum("windows"), F.lit(0)).alias("windows")).first()
+    finally:
+        which.destroy()
     assert row is not None, "an aggregate without groups has one row"
     return int(row["windows"])
-
-
-def _send(context: "SparkContext", rare: Rare, sent: ExitStack) -> "Broadcast[Rare]":
-    broadcast = send(context, rare)
-    sent.callback(broadcast.destroy)
-    return broadcast
 
 
 def _check_memory(windows: int, reach: int, given: Given) -> None:
     need = windows * (WINDOW_BYTES + 2 * reach * WORD_BYTES)
     limits = {
-        "the driver's machine has": None if given.machine is None else given.machine - PYTHON,
-        "spark.driver.memory is": given.heap // 2,
-        "spark.driver.maxResultSize is": given.results,
+        "the driver's machine has {} left": given.machine,
+        "half of spark.driver.memory is {}": given.heap // 2,
+        "spark.driver.maxResultSize is {}": given.results,
     }
     for says, limit in limits.items():
         if limit is not None and need > limit:
             raise NotEnoughMemoryError(
-                f"vocabulary.rare_windows: {windows:,} windows of rare words take up to {format_bytes(need)} on the "
-                f"driver, and {says} {format_bytes(limit)}; lower vocabulary.rare_windows."
+                f"vocabulary.rare_windows: {windows:,} windows of rare words may take {format_bytes(need)} on the "
+                f"driver, and {says.format(format_bytes(limit))}; raise it, or lower vocabulary.rare_windows."
             )

@@ -62,7 +62,8 @@ def id_type_of(segments: DataFrame) -> str | None:
 
 
 # SEGMENTS in word ids: what is left of each sentence without the words outside the vocabulary. Pieces without words are
-# not in it.
+# not in it. Windows of an earlier run are sentences of it too, under a number that no file of the text has.
+WINDOWS_FILE = 2**31 - 1
 ENCODED = T.StructType(
     [
         T.StructField("file", T.IntegerType()),

@@ -21,7 +21,14 @@ from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
 from spark_w2v.text.messages import some
-from spark_w2v.text.word_counts import WORD_BYTES, add_records, buckets_of, count_records
+from spark_w2v.text.word_counts import (
+    WORD_BYTES,
+    add_records,
+    buckets_of,
+    count_records,
+    records_of,
+    rounded_counts,
+)
 from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
@@ -73,23 +80,24 @@ def count_words(
         max_words: words to keep, the most frequent first; 0 keeps all.
         weighted: the sentences have weights; a count is the sum of those of its word, rounded.
         size: of the words of the segments, as read_totals returns it; None where it is not known.
-        earlier: `word` and `count` of other occurrences, which are added.
+        earlier: `word` and `count` of the windows of an earlier run, as window_counts returns them, which are added.
 
     Raises:
         ConfigError: no word is left.
     """
     if size is None:
         size = read_totals(segments)[1]
-    buckets = buckets_of(size, slots(segments.sparkSession.sparkContext)[0])
-    counted = (
-        segments.select("words", "ends", "counts")
-        .mapInArrow(lambda batches: count_records(batches, buckets), "bucket int, rows binary")
-        .repartitionById(buckets, F.col("bucket"))
-        .mapInArrow(lambda records: add_records(records, weighted), "word string, count long")
+    of_windows = 0 if earlier is None else earlier["word"].nbytes + WORD_BYTES * len(earlier)
+    buckets = buckets_of(size + of_windows, slots(segments.sparkSession.sparkContext)[0])
+    columns, kind = segments.select("words", "ends", "counts"), "bucket int, rows binary"
+    records, in_windows = columns.mapInArrow(lambda batches: count_records(batches, buckets), kind), 0
+    if earlier is not None and len(earlier):
+        packed = pa.Table.from_batches(records_of(earlier, buckets))
+        records = records.union(segments.sparkSession.createDataFrame(packed))
+        in_windows = int(rounded_counts(earlier, weighted)["count"].to_numpy().sum())
+    counted = records.repartitionById(buckets, F.col("bucket")).mapInArrow(
+        lambda records: add_records(records, weighted), "word string, count long"
     )
-    if earlier is not None:
-        added = counted.union(segments.sparkSession.createDataFrame(earlier))
-        counted = added.groupBy("word").agg(F.sum("count").alias("count"))
     known = lists.known
     if known is not None and lists.stop is not None:
         known = known.filter(pc.invert(pc.is_in(known, value_set=lists.stop.cast(known.type))))
@@ -113,11 +121,11 @@ def count_words(
         if seen_allowed is not seen:  # to observe a million words takes a second
             allowed = allowed.observe(seen_allowed, *numbers)
         kept = allowed.where(F.col("count") >= min_count).select("word", "count").toArrow()
-        total, distinct = seen.get["total"] or 0, seen.get["distinct"]
-        if not len(kept) and (known is None or not total):
+        total, distinct = max(0, (seen.get["total"] or 0) - in_windows), seen.get["distinct"]
+        if not total or (not len(kept) and known is None):
             if total and not seen_allowed.get["distinct"]:
                 _refuse_lists(lists)
-            _refuse_empty(total, distinct, seen_allowed.get["most"] or 0, min_count)
+            _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()

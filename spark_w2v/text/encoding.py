@@ -47,8 +47,16 @@ def id_type_name(kind: pa.DataType | None) -> str | None:
     return next((name for name, of_id in ID_TYPES.items() if of_id == kind), None)
 
 
-def ids_of(words: pa.Array, id_type: str) -> pa.Array:
+def ids_of(
+    words: pa.Array,
+    id_type: str,
+    of: str = "vocabulary.keep_missing: the words of the earlier run",
+    change: str = "leave keep_missing out",
+) -> pa.Array:
     """Return words, which are whole numbers in decimal, as numbers of a type.
+
+    Args:
+        of, change: what the words are, and what a user may change, for a message.
 
     Raises:
         ConfigError: a word is none, as it may be one of another corpus.
@@ -58,8 +66,8 @@ def ids_of(words: pa.Array, id_type: str) -> pa.Array:
     except pa.ArrowInvalid as error:
         found = re.search("'(.*)'", str(error))
         refuse(
-            f'vocabulary.keep_missing: the word "{found[1] if found else ""}" of the earlier run is not a number of '
-            f"the column's type, {id_type}; leave keep_missing out, or read the column as strings."
+            f'{of} have "{found[1] if found else ""}", which is not a number of the type {id_type}, as those of the '
+            f"column are; {change}, or read the column as strings."
         )
 
 

@@ -3,6 +3,7 @@
 W windows.
 """
 
+import hashlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of
+from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of, string_bytes, string_offsets
 from spark_w2v.text.records import Batches
 from spark_w2v.text.spellings import word_hashes, words_of
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
-from spark_w2v.text.weights import BITS, UNITS, loads_of
+from spark_w2v.text.weights import UNITS, loads_of
 from spark_w2v.types import BoolArray, Int32Array, Int64Array
 
 # One row for each occurrence.
@@ -29,6 +30,7 @@ WINDOWS = pa.schema(
 )
 OWN = -1  # place of the rare word itself in a window of ids
 ALL_HASHES = 1 << 32
+DIGESTED = 1 << 16  # windows that go into the digest at a time
 
 
 @dataclass(frozen=True)
@@ -55,20 +57,34 @@ class Rare:
         id_of = pc.fill_null(pc.index_in(large, value_set=self.words), -1).to_numpy()
         is_rare = (id_of < 0) & ~booleans(pc.is_in(large, value_set=self.stop))
         if self.hashes < ALL_HASHES:
-            is_rare &= word_hashes(spellings).astype(np.uint64) % np.uint64(ALL_HASHES) < np.uint64(self.hashes)
+            is_rare &= is_below(spellings, self.hashes)
         return spellings, begins, id_of, is_rare
 
 
+def is_below(words: pa.StringArray, hashes: int) -> BoolArray:
+    """Return which words have a hash that is below a limit, of 2^32."""
+    below: BoolArray = word_hashes(words).view(np.uint64) % np.uint64(ALL_HASHES) < np.uint64(hashes)
+    return below
+
+
+def _rare_places(codes: Int32Array, lengths: Int32Array, weights: Int32Array, is_rare: BoolArray) -> Int64Array:
+    """Return the places of rare words in a segment, in sentences that have a weight."""
+    there = is_rare[codes]
+    if weights.size:
+        there &= np.repeat(weights > 0, lengths)
+    return np.flatnonzero(there)
+
+
 def count_rare(batches: Batches, rare: Rare) -> Batches:
-    """Yield the occurrences of rare words in some rows of SEGMENTS."""
+    """Yield the windows that find_windows would find in some rows of SEGMENTS."""
     for batch in batches:
         _, begins, _, is_rare = rare.look_up(batch)
-        codes = batch.column("codes")
-        found = [
-            int(np.count_nonzero(is_rare[begin:end][np.frombuffer(codes[row].as_buffer(), "<i4")]))
-            for row, (begin, end) in enumerate(itertools.pairwise(begins))
-        ]
-        yield pa.RecordBatch.from_pydict({"windows": pa.array([sum(found)], pa.int64())})
+        columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
+        found = 0
+        for row, (begin, end) in enumerate(itertools.pairwise(begins)):
+            codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
+            found += _rare_places(codes, lengths, weights, is_rare[begin:end]).size
+        yield pa.RecordBatch.from_pydict({"windows": pa.array([found], pa.int64())})
 
 
 def find_windows(batches: Batches, rare: Rare) -> Batches:
@@ -79,9 +95,10 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
         kept, streams = [], []
         for row, (begin, end) in enumerate(itertools.pairwise(begins)):
             codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
-            places, offsets, ids = windows_of(codes, lengths, id_of[begin:end], is_rare[begin:end], rare.reach)
+            places = _rare_places(codes, lengths, weights, is_rare[begin:end])
             if not places.size:
                 continue
+            offsets, ids = windows_at(places, id_of[begin:end][codes], lengths, rare.reach)
             of_sentence = np.searchsorted(np.cumsum(lengths), places, side="right")
             found = pa.RecordBatch.from_pydict(
                 {
@@ -99,24 +116,18 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
         yield taken.append_column("rows", pa.array(streams, pa.binary()))
 
 
-def windows_of(
-    codes: Int32Array, lengths: Int32Array, id_of: Int32Array, is_rare: BoolArray, reach: int
-) -> tuple[Int64Array, Int64Array, Int32Array]:
-    """Find the windows of one segment.
+def windows_at(places: Int64Array, ids: Int32Array, lengths: Int32Array, reach: int) -> tuple[Int64Array, Int32Array]:
+    """Return the windows of rare words of one segment.
 
     Args:
-        codes: (N,) every word, as an index into id_of and is_rare.
+        places: (W,) of the rare words in the text.
+        ids: (N,) of every word of the text, or -1, as a rare one has.
         lengths: (S,) words of each sentence.
-        id_of: word id, or -1.
-        is_rare: whether a word is rare; none of those with an id is.
         reach: words with an id to either side, of the same sentence, at most.
 
     Returns:
-        (W,) places of rare words in the text, (W + 1,) where the windows begin, and the ids in them, OWN for the rare
-        word itself.
+        (W + 1,) where the windows begin, and the ids in them, OWN for the rare word itself.
     """
-    places = np.flatnonzero(is_rare[codes])
-    ids = id_of[codes]
     known_before = offsets_of(ids >= 0)
     known = ids[ids >= 0]
     ends = np.cumsum(lengths)
@@ -131,7 +142,7 @@ def windows_of(
     own = offsets[:-1] + before
     found = np.take(known, at, mode="clip") if known.size else np.full(at.size, OWN, np.int32)
     found[own] = OWN
-    return places, offsets, found.astype(np.int32)
+    return offsets, found.astype(np.int32)
 
 
 def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
@@ -141,9 +152,10 @@ def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
         words: those that have vectors.
     """
     tables = [WINDOWS.empty_table()]
-    ordered = records.sort_by([("file", "ascending"), ("start", "ascending"), ("segment", "ascending")])
-    for record in ordered["rows"]:
-        with pa.ipc.open_stream(record.as_buffer()) as stream:
+    # Not sort_by, which would copy all rows to one array of at most 2 GB.
+    order = [("file", "ascending"), ("start", "ascending"), ("segment", "ascending")]
+    for place in pc.sort_indices(records.drop_columns("rows"), order).to_pylist():
+        with pa.ipc.open_stream(records["rows"][place].as_buffer()) as stream:
             found = stream.read_all().combine_chunks().to_batches()[0]
         ids = found.column("sentence").values
         own = pc.equal(ids, OWN)
@@ -156,13 +168,44 @@ def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
     return pa.concat_tables(tables)
 
 
+def newest_words(windows: pa.Table, most: int) -> pa.Table:
+    """Return the WINDOWS of the words that occurred last, as many words as have no more than some windows in all.
+
+    Args:
+        windows: the oldest first.
+        most: windows.
+    """
+    if len(windows) <= most:
+        return windows
+    of_word = windows["word"].dictionary_encode().combine_chunks().indices.to_numpy()
+    last = np.zeros(of_word.max() + 1, np.int64)
+    np.maximum.at(last, of_word, np.arange(of_word.size))
+    newest = np.argsort(-last)
+    fit = np.cumsum(np.bincount(of_word)[newest]) <= most
+    is_kept = np.zeros(last.size, np.bool_)
+    is_kept[newest[fit]] = True
+    return windows.filter(pa.array(is_kept[of_word]))
+
+
 def window_counts(windows: pa.Table, weighted: bool) -> pa.Table:
-    """Return each word of WINDOWS once, `word`, with the occurrences that its windows stand for, `count`."""
-    if not weighted:
-        windows = windows.set_column(2, "weight", pa.array(np.full(len(windows), UNITS, np.int64)))
-    summed = windows.group_by("word", use_threads=False).aggregate([("weight", "sum")])
-    counts = summed["weight_sum"].to_numpy() + UNITS // 2 >> BITS
-    return pa.table({"word": summed["word"], "count": counts})
+    """Return each word of WINDOWS once, `word`, with its windows, or with their weights, in units: `count`."""
+    of_word = windows.select(["word", "weight"]).group_by("word", use_threads=False)
+    counts = of_word.aggregate([("weight", "sum" if weighted else "count")])
+    return pa.table({"word": counts["word"], "count": counts.column(1).cast(pa.int64())})
+
+
+def digest_windows(windows: pa.Table) -> bytes:
+    """Return a digest of WINDOWS, however they are divided in Arrow's memory."""
+    digest = hashlib.sha256()
+    for start in range(0, len(windows), DIGESTED):
+        some = windows.slice(start, DIGESTED).combine_chunks()
+        offsets, spelled = flatten_lists(some["sentence"].combine_chunks())
+        digest.update(offsets.tobytes())
+        for words in (some["word"].combine_chunks(), spelled):
+            digest.update(np.diff(string_offsets(words)).tobytes())
+            digest.update(string_bytes(words).tobytes())
+        digest.update(some["weight"].to_numpy().tobytes())
+    return digest.digest()
 
 
 def encode_windows(windows: pa.Table, words: pa.Array, weighted: bool) -> Iterator[tuple[bytes, bytes, bytes]]:

@@ -15,9 +15,10 @@ def summary(facts: dict[str, Any]) -> list[str]:
     """
     words = facts.get("weighted_words", facts["words"])
     weighted = f" ({words:,} with their weights)" if "weighted_words" in facts else ""
+    of_windows = " with the rare words of the earlier run" if facts.get("earlier_windows") else ""
     lines = [
         f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}{weighted}, "
-        f"{facts['distinct_words']:,} distinct",
+        f"{facts['distinct_words']:,} distinct{of_windows}",
         f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
         f"({facts['kept_words'] / max(facts.get('joined_words', words), 1):.1%} of the text)",
         *skipped(facts),

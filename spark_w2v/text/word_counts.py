@@ -34,6 +34,12 @@ def count_records(batches: Batches, buckets: int) -> Batches:
     return pack_rows(_added(batches), buckets)
 
 
+def records_of(counts: pa.Table, buckets: int) -> Batches:
+    """Yield counts that are there already, `word` and `count`, as count_records does those of segments."""
+    slices = (counts.slice(start, ROWS) for start in range(0, len(counts), ROWS))
+    return pack_rows((batch for some in slices for batch in _with_hashes([some])), buckets)
+
+
 def _added(batches: Batches) -> Batches:
     waiting: list[pa.Table] = []
     waits = 0
@@ -73,7 +79,11 @@ def add_records(records: Batches, weighted: bool) -> Batches:
     if not found:
         return
     counts = _summed(pa.Table.from_batches(found).select(["word", "count"]))
-    if weighted:
-        rounded = counts["count"].to_numpy() + UNITS // 2 >> BITS
-        counts = counts.set_column(1, "count", pa.array(rounded))
-    yield from counts.to_batches(ROWS)
+    yield from rounded_counts(counts, weighted).to_batches(ROWS)
+
+
+def rounded_counts(counts: pa.Table, weighted: bool) -> pa.Table:
+    """Return `word` and `count` with sums of weights, in units, as whole occurrences; others are whole already."""
+    if not weighted:
+        return counts
+    return counts.set_column(1, "count", pa.array(counts["count"].to_numpy() + UNITS // 2 >> BITS))

@@ -13,8 +13,9 @@ from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.spark import corpus, rare_windows, vocabulary
 from spark_w2v.spark.memory import Given
 from spark_w2v.spark.rare_windows import collect_windows, split, with_windows
+from spark_w2v.spark.tables import WINDOWS_FILE
 from spark_w2v.text.encoding import Vocabulary
-from spark_w2v.text.rare_windows import WINDOWS
+from spark_w2v.text.rare_windows import WINDOWS, newest_words
 from spark_w2v.text.weights import UNITS
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class Text:
         divided = self.segments.repartition(partitions).persist()
         words = divided.sparkSession.sparkContext.broadcast(self.vocabulary.words)
         encoded = vocabulary.encode(divided, words)
-        given = {"stop": None, "reach": 3, "earlier": None, **more}
+        given = {"stop": None, "window": 3, "earlier": None, **more}
         try:
             return collect_windows(divided, encoded, self.vocabulary, most=most, **given)
         finally:
@@ -66,22 +67,33 @@ def test_windows_do_not_depend_on_partitioning(text: Text, most: int) -> None:
     (one, facts), (other, other_facts) = text.collect(most, 1), text.collect(most, 5)
     assert one.equals(other)
     assert facts == other_facts
+    assert facts["kept_windows"] == len(one)
     assert facts["kept_windows"] + facts["dropped_windows"] == len(text.rare)
-    kept = [word for word in text.rare if word in set(one["word"].to_pylist())]
-    if most > len(text.rare):
-        assert kept == text.rare, "all of them, in the order of the text"
-        assert facts["dropped_windows"] == 0
-    else:
-        assert one["word"].to_pylist() == kept[-most:], "some words, with all their windows"
-        assert 0.7 * most < len(one) <= most
+    chosen = set(one["word"].to_pylist())
+    assert one["word"].to_pylist() == [word for word in text.rare if word in chosen], "in the order of the text"
+    assert (len(one) == len(text.rare)) == (most > len(text.rare))
+    assert len(one) <= most
+    assert len(one) > 0.4 * min(most, len(text.rare))
 
 
-def test_the_oldest_windows_leave_first(text: Text) -> None:
-    earlier = windows_of([f"old{number}" for number in range(10)])
-    kept, facts = text.collect(len(text.rare) + 4, earlier=earlier)
-    assert kept["word"].to_pylist() == [*(f"old{number}" for number in range(6, 10)), *text.rare]
-    assert facts["dropped_windows"] == 6
-    assert kept["sentence"][0].as_py() == ["w1", "old6", "gone"]
+def test_words_that_have_not_occurred_for_longest_leave_first(text: Text) -> None:
+    earlier = windows_of(["old", "once", "old", text.rare[0], "late"])
+    kept, facts = text.collect(2 * len(text.rare), earlier=earlier)
+    assert kept["word"].to_pylist() == ["old", "once", "old", text.rare[0], "late", *text.rare]
+    assert kept["sentence"][0].as_py() == ["w1", "old", "gone"]
+    few = newest_words(windows_of(["old", "once", "old", "again", "late", "again"]), 4)
+    assert few["word"].to_pylist() == ["again", "late", "again"], "a word with all of its windows"
+    assert facts["dropped_windows"] == 0
+
+
+def test_a_full_night_leaves_room_for_the_nights_before(text: Text) -> None:
+    names = [f"old{number}" for number in range(400)]
+    kept, facts = text.collect(400, earlier=windows_of(names))
+    words = kept["word"].to_pylist()
+    of_before = [word for word in words if word in names]
+    assert 100 < len(of_before) < 300, "those whose hashes are below the limit of the night"
+    assert 150 < len(words) - len(of_before) < 250
+    assert facts["dropped_windows"] == len(names) + len(text.rare) - len(words)
 
 
 def test_stop_words_are_not_rare(text: Text) -> None:
@@ -107,20 +119,26 @@ def test_windows_of_frequent_words_are_sentences_of_the_text(text: Text) -> None
         return sorted(some.collect())
 
     known = text.vocabulary.words.to_pylist()
-    added = rows(with_windows(encoded, windows_of([frequent]), text.vocabulary, weighted=False))
-    *others, (*place, ids, lengths, weights) = added
+    windows = pa.concat_tables([windows_of([frequent]), windows_of(["still"])])
+    made = with_windows(encoded, windows, text.vocabulary, pa.array(["stop"]), weighted=False)
+    *others, (*place, ids, lengths, weights) = rows(made.encoded)
     assert others == rows(encoded)
-    assert place == [rare_windows.FILE, 0, 0]
+    assert place == [WINDOWS_FILE, 0, 0]
     assert [known[number] for number in np.frombuffer(ids, "<i4")] == ["w1", frequent]
     assert (np.frombuffer(lengths, "<i4").tolist(), weights) == ([2], b"")
-    assert rows(with_windows(encoded, windows_of([]), text.vocabulary, weighted=False)) == others
+    # The count of the word that was rare has its windows already.
+    assert {known[place]: made.added[place] for place in np.flatnonzero(made.added)} == {"w1": 1}
+    assert made.still_rare["word"].to_pylist() == ["still"]
+    none = with_windows(encoded, windows_of([]), text.vocabulary, None, weighted=False)
+    assert rows(none.encoded) == others
+    assert not none.added.any()
 
 
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (Given(1 << 10), "spark.driver.memory is 0 MB"),
-        (Given(1 << 40, machine=200 << 20), "the driver's machine has 42 MB"),
+        (Given(1 << 10), "half of spark.driver.memory is 0 MB"),
+        (Given(1 << 40, machine=200 << 20), "the driver's machine has 210 MB left"),
         (Given(1 << 40, results=1000), "spark.driver.maxResultSize is 0 MB"),
     ],
 )
@@ -129,5 +147,5 @@ def test_windows_that_do_not_fit_are_refused(
 ) -> None:
     monkeypatch.setattr(rare_windows, "given_by", lambda context: given)
     monkeypatch.setattr(rare_windows, "WINDOW_BYTES", 1 << 20)
-    with pytest.raises(NotEnoughMemoryError, match=f"vocabulary.rare_windows: .* and {says}; lower"):
+    with pytest.raises(NotEnoughMemoryError, match=f"vocabulary.rare_windows: .* and {says}; raise it, or lower"):
         text.collect(1_000_000)

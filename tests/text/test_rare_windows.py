@@ -15,8 +15,10 @@ from spark_w2v.text.rare_windows import (
     Rare,
     assemble,
     count_rare,
+    digest_windows,
     encode_windows,
     find_windows,
+    newest_words,
     window_counts,
 )
 from spark_w2v.text.spellings import packed_words
@@ -35,7 +37,7 @@ def batch_of(text: list[list[list[str]]], weight: int = 0) -> pa.RecordBatch:
         distinct = list(dict.fromkeys(word for sentence in sentences for word in sentence))
         words, ends = packed_words(pa.array(distinct, pa.string()))
         codes = [distinct.index(word) for sentence in sentences for word in sentence]
-        weights = [weight + place for place in range(len(sentences))] if weight else []
+        weights = [weight * place for place in range(len(sentences))] if weight else []
         rows.append(
             {"file": 0, "start": 0, "segment": len(text) - number, "words": words, "ends": ends}
             | {"codes": np.array(codes, "<i4").tobytes(), "weights": np.array(weights, "<i4").tobytes()}
@@ -60,10 +62,10 @@ def expected(text: list[list[list[str]]], reach: int, weight: int) -> list[dict[
     for sentences in reversed(text):
         for number, sentence in enumerate(sentences):
             for place, word in enumerate(sentence):
-                if word not in KNOWN + STOP:
+                if word not in KNOWN + STOP and (number or not weight):
                     before = [other for other in sentence[:place] if other in KNOWN][-reach:]
                     after = [other for other in sentence[place + 1 :] if other in KNOWN][:reach]
-                    units = weight + number if weight else UNITS
+                    units = weight * number if weight else UNITS
                     windows.append({"word": word, "sentence": [*before, word, *after], "weight": units})
     return windows
 
@@ -105,11 +107,35 @@ def windows_from(rows: list[tuple[str, list[str], int]]) -> pa.Table:
 @examples
 @given(WINDOWS_OF, st.booleans())
 def test_windows_count_as_their_sentences_would(rows: list[tuple[str, list[str], int]], weighted: bool) -> None:
-    counts = {row["word"]: row["count"] for row in window_counts(windows_from(rows), weighted).to_pylist()}
+    windows = windows_from(rows)
+    counts = {row["word"]: row["count"] for row in window_counts(windows, weighted).to_pylist()}
     sums: dict[str, int] = {}
     for word, _, units in rows:
-        sums[word] = sums.get(word, 0) + (units if weighted else UNITS)
-    assert counts == {word: (units + UNITS // 2) // UNITS for word, units in sums.items()}
+        sums[word] = sums.get(word, 0) + (units if weighted else 1)
+    assert counts == sums
+
+
+@examples
+@given(WINDOWS_OF, WINDOWS_OF)
+def test_a_digest_is_that_of_the_windows_and_not_of_their_chunks(
+    rows: list[tuple[str, list[str], int]], others: list[tuple[str, list[str], int]]
+) -> None:
+    windows, other = windows_from(rows), windows_from(others)
+    assert digest_windows(windows) == digest_windows(windows.combine_chunks())
+    assert (digest_windows(windows) == digest_windows(other)) == windows.equals(other)
+
+
+@examples
+@given(WINDOWS_OF, st.integers(0, 12))
+def test_the_words_that_occurred_last_are_kept_whole(rows: list[tuple[str, list[str], int]], most: int) -> None:
+    windows = windows_from(rows)
+    words = windows["word"].to_pylist()
+    kept: set[str] = set()
+    for word in sorted(set(words), key=lambda word: -max(at for at, other in enumerate(words) if other == word)):
+        if sum(words.count(one) for one in {*kept, word}) > most:
+            break
+        kept.add(word)
+    assert newest_words(windows, most).to_pylist() == [row for row in windows.to_pylist() if row["word"] in kept]
 
 
 @examples
