@@ -72,7 +72,7 @@ class Training:
 
     Args:
         encoded: ENCODED, persisted by the caller.
-        counts: (V,) occurrences of each word; 0 for a word that is never trained on and keeps its vectors.
+        counts: (V,) occurrences in `encoded`; 0 for a word that is never trained on and keeps its vectors.
         folder: for this training alone, created if missing; the caller removes what is left in it.
         snapshots: whether there is a new state after each sweep of `blocks`, not only after each epoch.
         exchange: how the processes of `blocks` reach each other.

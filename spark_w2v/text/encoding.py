@@ -28,9 +28,11 @@ class Vocabulary:
     """The V words that get a vector; a word's id is its position."""
 
     words: pa.Array  # (V,) large_string, unique
-    counts: Int64Array  # (V,) occurrences in the corpus, descending; 0 for words of an earlier run that do not occur
+    # (V,) occurrences in the corpus, and in its windows of earlier runs where a word was rare there; descending; 0 for
+    # words of an earlier run that do not occur.
+    counts: Int64Array
     total_words: int  # words of the corpus, repeated ones included
-    distinct_words: int  # distinct words of the corpus, including those without a vector
+    distinct_words: int  # of the corpus and of the windows of an earlier run, including those without a vector
     ids: pa.Array | None = None  # (V,) the words as whole numbers, where the column of the corpus has such
 
     def __len__(self) -> int:

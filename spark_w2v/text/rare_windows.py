@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of, string_bytes, string_offsets
+from spark_w2v.text.encoding import together
 from spark_w2v.text.records import Batches
 from spark_w2v.text.spellings import word_hashes, words_of
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
@@ -28,7 +29,10 @@ WINDOWS = pa.schema(
         pa.field("weight", pa.int32(), nullable=False),  # of the sentence in the text, in units (weights.py)
     ]
 )
-OWN = -1  # place of the rare word itself in a window of ids
+# The same with the ids of the words that have vectors.
+FOUND = pa.schema([("word", pa.string()), ("sentence", pa.list_(pa.int32())), ("weight", pa.int32())])
+OWN = -1  # id of the rare word itself there
+AT_A_TIME = 1 << 14  # windows that a task finds at a time
 ALL_HASHES = 1 << 32
 DIGESTED = 1 << 16  # windows that go into the digest at a time
 
@@ -77,7 +81,7 @@ def _rare_places(codes: Int32Array, lengths: Int32Array, weights: Int32Array, is
 
 def count_rare(batches: Batches, rare: Rare) -> Batches:
     """Yield the windows that find_windows would find in some rows of SEGMENTS."""
-    for batch in batches:
+    for batch in together(batches, len(rare.words)):
         _, begins, _, is_rare = rare.look_up(batch)
         columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
         found = 0
@@ -89,7 +93,7 @@ def count_rare(batches: Batches, rare: Rare) -> Batches:
 
 def find_windows(batches: Batches, rare: Rare) -> Batches:
     """Yield the windows of each row of SEGMENTS that has some: its place, and `rows`, an Arrow stream with ids."""
-    for batch in batches:
+    for batch in together(batches, len(rare.words)):
         spellings, begins, id_of, is_rare = rare.look_up(batch)
         columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
         kept, streams = [], []
@@ -98,18 +102,18 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
             places = _rare_places(codes, lengths, weights, is_rare[begin:end])
             if not places.size:
                 continue
-            offsets, ids = windows_at(places, id_of[begin:end][codes], lengths, rare.reach)
-            of_sentence = np.searchsorted(np.cumsum(lengths), places, side="right")
-            found = pa.RecordBatch.from_pydict(
-                {
-                    "word": spellings.slice(begin, end - begin).take(pa.array(codes[places])),
-                    "sentence": pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(ids, pa.int32())),
-                    "weight": weights[of_sentence] if weights.size else np.full(places.size, UNITS, np.int32),
-                }
-            )
             sink = pa.BufferOutputStream()
-            with pa.ipc.new_stream(sink, found.schema) as writer:
-                writer.write_batch(found)
+            with pa.ipc.new_stream(sink, FOUND) as writer:
+                for first in range(0, places.size, AT_A_TIME):
+                    some = places[first : first + AT_A_TIME]
+                    offsets, ids = windows_at(some, id_of[begin:end][codes], lengths, rare.reach)
+                    of_sentence = np.searchsorted(np.cumsum(lengths), some, side="right")
+                    columns_of = [
+                        spellings.slice(begin, end - begin).take(pa.array(codes[some])),
+                        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(ids, pa.int32())),
+                        pa.array(weights[of_sentence] if weights.size else np.full(some.size, UNITS, np.int32)),
+                    ]
+                    writer.write_batch(pa.RecordBatch.from_arrays(columns_of, schema=FOUND))
             kept.append(row)
             streams.append(sink.getvalue().to_pybytes())
         taken = batch.select(["file", "start", "segment"]).take(pa.array(kept, pa.int32()))

@@ -1,5 +1,7 @@
 """Windows of rare words are found, counted and encoded as plain Python does it."""
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -74,7 +76,10 @@ def expected(text: list[list[list[str]]], reach: int, weight: int) -> list[dict[
 @given(TEXT, st.integers(1, 4), st.sampled_from([0, 70_000]))
 def test_a_window_has_the_known_words_around_a_rare_one(text: list[list[list[str]]], reach: int, weight: int) -> None:
     batch, which = batch_of(text, weight), rare(reach)
-    found, windows = found_in(batch, which), expected(text, reach, weight)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rare_windows, "AT_A_TIME", 3)
+        found = found_in(batch, which)
+    windows = expected(text, reach, weight)
     found.validate(full=True)
     assert found.schema.equals(WINDOWS)
     assert found.to_pylist() == windows
@@ -163,3 +168,35 @@ def test_windows_are_encoded_as_sentences_of_known_words(
         loads = np.frombuffer(some_lengths, "<i4") * np.maximum(-(-weights.astype(np.int64) // UNITS), 1)
         assert loads.sum() <= most or len(some_lengths) == 4
         assert some_ids
+
+
+PEAK = """
+import re
+from pathlib import Path
+import numpy as np
+import pyarrow as pa
+from spark_w2v.text.rare_windows import Rare, find_windows
+from spark_w2v.text.spellings import packed_words
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
+
+def words_of(kind):
+    return pa.array([f"{kind}{number:09}" for number in range(SEGMENT_WORDS // 2)])
+
+words, ends = packed_words(pa.concat_arrays([words_of("a"), words_of("b")]))
+codes = np.arange(SEGMENT_WORDS, dtype="<i4").reshape(2, -1).T.tobytes()  # every other word is rare
+columns = {"words": words, "ends": ends, "codes": codes, "lengths": np.full(250, 1000, "<i4").tobytes(), "weights": b""}
+batch = pa.RecordBatch.from_pydict(
+    {"file": pa.array([0], pa.int32()), "start": pa.array([0], pa.int64()), "segment": pa.array([0], pa.int32())}
+    | {name: pa.array([value], pa.binary()) for name, value in columns.items()}
+)
+rare = Rare(words_of("a").cast(pa.large_string()), pa.array([], pa.large_string()), 25)
+for _ in find_windows(iter([batch] * 3), rare):
+    pass
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) << 10)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_task_takes_no_more_memory_than_is_said_where_every_other_word_is_rare() -> None:
+    done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
+    assert 160 << 20 < int(done.stdout) < 384 << 20  # of docs/how-it-works.md
