@@ -1,10 +1,10 @@
 """A week of nights: python -m bench.nights --corpus PATH ... [--set KEY=VALUE ...].
 
-The text is cut in sixteen parts. The first night trains on the first part; each of the others on its part alone, with
+The text is cut in parts, by default sixteen. The first night trains on the first part; each of the others on its part alone, with
 --init of the night before. Next to them, trainings on all parts so far. The new words of a night are those that the
 training on all parts so far has, and the one of the night before has not; a word that the nights have no vector of has
-no right neighbor. What a word's neighbors are is said by a training on all sixteen parts with another seed, of which
-the eight nights read half: on the same text, trainings share neighbors that rest on a few sentences and that more text
+no right neighbor. What a word's neighbors are is said by a training on all parts with another seed. Eight nights read
+half of sixteen: on the same text, trainings share neighbors that rest on a few sentences and that more text
 would not confirm. For the same reason, new words that occur often enough in the whole text are compared apart.
 
 All are the job in local mode.
@@ -26,7 +26,7 @@ from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embeddings import Embeddings
 
-NIGHTS, PARTS = 8, 16
+NIGHTS, PARTS = 8, 16  # parts of the text, by default
 FIRST_COMPARED = 3
 AMONG = (3_000, 30_000)  # most frequent words that a word's neighbors are looked for among
 NEAR = 10
@@ -82,7 +82,8 @@ def ratios(found: dict[str, Any], of: dict[str, Any]) -> dict[str, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.nights", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="text, plain or .gz")
-    parser.add_argument("--nights", type=int, default=NIGHTS, help="how many of the eight")
+    parser.add_argument("--nights", type=int, default=NIGHTS, help="how many, at most --parts")
+    parser.add_argument("--parts", type=int, default=PARTS, help="of the text; each night reads one")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="outputs stay there, and are used again")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of all nights")
     options = parser.parse_args()
@@ -92,9 +93,11 @@ def main() -> int:
         folder.mkdir(exist_ok=True)
         written = text.write(options.corpus or text.default_corpus(), "", None, folder / "text.txt")
         lines = written.path.read_text().splitlines(keepends=True)
-        parts = [folder / f"part-{number}.txt" for number in range(PARTS)]
+        parts = [folder / f"part-{number}.txt" for number in range(options.parts)]
         for number, part in enumerate(parts):
-            part.write_text("".join(lines[number * len(lines) // PARTS : (number + 1) * len(lines) // PARTS]))
+            part.write_text(
+                "".join(lines[number * len(lines) // options.parts : (number + 1) * len(lines) // options.parts])
+            )
 
         def train(name: str, inputs: Sequence[Path], settings: dict[str, object], more: Sequence[str] = ()) -> Vectors:
             output = folder / name
