@@ -1,10 +1,10 @@
 """A week of nights: python -m bench.nights --corpus PATH ... [--set KEY=VALUE ...].
 
-The text is cut in parts, by default sixteen. The first night trains on the first part; each of the others on its part alone, with
---init of the night before. Next to them, trainings on all parts so far. The new words of a night are those that the
-training on all parts so far has, and the one of the night before has not; a word that the nights have no vector of has
-no right neighbor. What a word's neighbors are is said by a training on all parts with another seed. Eight nights read
-half of sixteen: on the same text, trainings share neighbors that rest on a few sentences and that more text
+The text is cut in parts, by default sixteen. The first night trains on the first part; each of the others on its part
+alone, with --init of the night before. Next to them, trainings on all parts so far. The new words of a night are those
+that the training on all parts so far has, and the one of the night before has not; a word that the nights have no
+vector of has no right neighbor. What a word's neighbors are is said by a training on all parts with another seed. Eight
+nights read half of sixteen: on the same text, trainings share neighbors that rest on a few sentences and that more text
 would not confirm. For the same reason, new words that occur often enough in the whole text are compared apart.
 
 All are the job in local mode.
