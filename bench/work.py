@@ -29,7 +29,7 @@ from spark_w2v.skipgram.schedule import (
     window_contexts,
 )
 from spark_w2v.spark.buckets import chunk_size
-from spark_w2v.spark.session import split_bytes
+from spark_w2v.spark.session import SPLIT_BYTES
 from spark_w2v.types import Float64Array, Int64Array
 
 BYTES_PER_WORD = 6  # of text
@@ -251,8 +251,7 @@ class Work:
     @property
     def draws(self) -> int:
         """Tasks that draw an epoch's pairs, one for each segment of text."""
-        size = int(self.words * BYTES_PER_WORD)
-        return math.ceil(size / split_bytes(size))
+        return math.ceil(self.words * BYTES_PER_WORD / SPLIT_BYTES)
 
     @property
     def draw_span(self) -> float:

@@ -26,7 +26,7 @@ from spark_w2v.spark.file_rows import (
 from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
 from spark_w2v.spark.java_errors import message_of, reason_of, text_of, translate_error
 from spark_w2v.spark.rows import OrderedLines, events_in_order, sentences_in_order
-from spark_w2v.spark.session import in_own_session, reading_session, split_bytes
+from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
@@ -83,9 +83,7 @@ def read(
     check_tokenizer(corpus_config)
     session = reading_session(spark)
     found = list_files(spark, paths, corpus_config.format) if found is None else found
-    split = split_bytes(found.bytes)
-    session.conf.set("spark.sql.files.maxPartitionBytes", split)
-    session.conf.set("spark.sql.files.openCostInBytes", min(found.open_bytes, split))
+    session.conf.set("spark.sql.files.openCostInBytes", min(found.open_bytes, SPLIT_BYTES))
     if corpus_config.group_by:
         return _explained(lambda: _of_rows(file_rows(session, found, corpus_config), corpus_config, FILES_HAVE))
     lines, id_type = _explained(lambda: _lines(session, found, corpus_config))

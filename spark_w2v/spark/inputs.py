@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
 
-# What a file counts beyond its bytes when tasks are filled up to session.split_bytes: at most 256 files per task.
+# What a file counts beyond its bytes when tasks are filled up to corpus.SPLIT_BYTES: at most 256 files per task.
 OPEN_BYTES = 64 << 10
 
 
@@ -59,11 +59,6 @@ class Inputs(NamedTuple):
     paths: list[str]
     options: dict[str, str]
     skipped: dict[str, list[str]]
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all files as tasks are filled up with them."""
-        return sum(file.bytes for file in self.files) + len(self.files) * self.open_bytes
 
     @property
     def open_bytes(self) -> int:

@@ -24,9 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_w2v")
 
-# Bytes of a split, for files that can be split, up to SPLITS of them; with more text as many bytes as that takes, up to
-# the most. They follow from the files alone, and are part of a segment's identity, as SEGMENT_WORDS is.
-SPLITS, SPLIT_BYTES, MOST_SPLIT_BYTES = 1024, 4 << 20, 16 << 20
+# Splits of this many bytes, for files that can be split. Part of a segment's identity, as SEGMENT_WORDS is.
+SPLIT_BYTES = 16 << 20
 
 SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 
@@ -34,11 +33,6 @@ SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
 
 LISTING_TASKS = 16  # at most, that list files given one by one
-
-
-def split_bytes(size: int) -> int:
-    """Return the bytes of a split of files that have so many in all."""
-    return min(max(SPLIT_BYTES, size // SPLITS), MOST_SPLIT_BYTES)
 
 
 def reading_session(spark: "SparkSession") -> "SparkSession":

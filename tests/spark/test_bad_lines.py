@@ -193,7 +193,8 @@ def test_what_is_probably_wrong_with_bad_lines_is_said(
 def test_bad_lines_are_named_by_file_and_line(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "SPLIT_BYTES", 1000)
+    for module in (session, corpus):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 1000)
     lines = [b"fine and dandy" for _ in range(500)]
     for number in (3, 200, 400, 499):
         lines[number - 1] = b"caf\xe9"

@@ -66,7 +66,8 @@ def test_pieces_do_not_depend_on_cores_or_on_settings_of_the_session(
     lines = [f"{number} " + "word " * (number % 13) for number in range(1000)]
     (tmp_path / "a.txt").write_text("\n".join(lines))
     (tmp_path / "b.txt").write_text("\n".join(lines[:10]))
-    monkeypatch.setattr(session, "SPLIT_BYTES", 10_000)
+    for module in (session, corpus):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 10_000)
     expected = read_rows(spark, tmp_path)
     assert len({row[:2] for row in expected if row[0] == 0}) > 2
     settings = {
@@ -124,5 +125,6 @@ def test_where_a_file_is_split_does_not_depend_on_the_number_of_cores(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "a.txt").write_text("one two three\n" * 300_000)  # 4.2 MB, which two cores would have in halves
-    monkeypatch.setattr(session, "SPLIT_BYTES", 3 << 20)
+    for module in (session, corpus):
+        monkeypatch.setattr(module, "SPLIT_BYTES", 3 << 20)
     assert sorted({row[1] for row in read_rows(spark, tmp_path)}) == [0, 3 << 20]
