@@ -38,6 +38,7 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_every_block_of_the_api_page_runs_and_prints_what_it_says(
     spark: SparkSession, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
