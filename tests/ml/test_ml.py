@@ -176,6 +176,7 @@ def test_every_key_of_training_and_vocabulary_is_a_param() -> None:
     of_init = {
         "vocabulary.keep_missing",
         "vocabulary.induce",
+        "vocabulary.rare_windows",
         "training.average_with_init",
     }  # which the Estimator has not
     of_files = {"vocabulary.words", "vocabulary.stop_words"}  # a pipeline has its StopWordsRemover
