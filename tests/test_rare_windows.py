@@ -81,6 +81,8 @@ def test_a_rare_word_waits_until_it_is_frequent(
         ("lemon", ["kiwi", "lemon", "oboe"]),
     ]
     facts = corpus_of(second)
+    assert facts["kept_words"] == sum(counts_of(second).values()) - 3, "words of the text alone"
+    assert facts["words"] - facts["kept_words"] == 1, "lemon"
     assert {name: facts[name] for name in facts if "rare" in name or "windows" in name} == {
         "earlier_windows": 5, "earlier_rare_words": 3, "trained_windows": 3, "no_longer_rare_words": 1,
         "kept_windows": 3, "kept_rare_words": 2, "dropped_windows": 0,
