@@ -124,8 +124,9 @@ def collect_windows(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Find the windows of rare words, and add them to those of an earlier run.
 
-    A word is kept with all of its windows or with none. Where the text has more than half of the most that are kept,
-    words are left out by their hashes, until it has that many. Then the words leave that have not occurred for longest.
+    A word is kept with all of its windows or with none. Where the text has more than the windows of earlier runs leave
+    room for, which is half of the most at least, words are left out by their hashes, until it has that many. Then the
+    words leave that have not occurred for longest.
 
     Args:
         segments, encoded: SEGMENTS and ENCODED of the same text, persisted by the caller.
@@ -147,11 +148,12 @@ def collect_windows(
     columns = segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights")
     # Words without a vector; stop words are among them.
     found = chosen = _words(segments, "codes") - _words(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
-    if found > most // 2:
+    room = most - min(len(earlier), most // 2)
+    if found > room:
         found = chosen = _count(columns, rare)
         # In a corpus with weights rare words may occur any number of times, so one of them may be too many.
-        while chosen > (most if rare.hashes < ALL_HASHES else most // 2):
-            rare = replace(rare, hashes=rare.hashes * (most // 2) // chosen)
+        while chosen > (most if rare.hashes < ALL_HASHES else room):
+            rare = replace(rare, hashes=rare.hashes * room // chosen)
             chosen = _count(columns, rare)
     _check_memory(chosen + len(earlier), reach, given_by(context))
     to_find = send(context, rare)
