@@ -102,16 +102,15 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
             places = _rare_places(codes, lengths, weights, is_rare[begin:end])
             if not places.size:
                 continue
-            sink = pa.BufferOutputStream()
+            ids, sink = id_of[begin:end][codes], pa.BufferOutputStream()
             with pa.ipc.new_stream(sink, FOUND) as writer:
                 for first in range(0, places.size, AT_A_TIME):
                     some = places[first : first + AT_A_TIME]
-                    offsets, ids = windows_at(some, id_of[begin:end][codes], lengths, rare.reach)
-                    of_sentence = np.searchsorted(np.cumsum(lengths), some, side="right")
+                    sentence, offsets, found = windows_at(some, ids, lengths, rare.reach)
                     columns_of = [
                         spellings.slice(begin, end - begin).take(pa.array(codes[some])),
-                        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(ids, pa.int32())),
-                        pa.array(weights[of_sentence] if weights.size else np.full(some.size, UNITS, np.int32)),
+                        pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(found, pa.int32())),
+                        pa.array(weights[sentence] if weights.size else np.full(some.size, UNITS, np.int32)),
                     ]
                     writer.write_batch(pa.RecordBatch.from_arrays(columns_of, schema=FOUND))
             kept.append(row)
@@ -120,7 +119,9 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
         yield taken.append_column("rows", pa.array(streams, pa.binary()))
 
 
-def windows_at(places: Int64Array, ids: Int32Array, lengths: Int32Array, reach: int) -> tuple[Int64Array, Int32Array]:
+def windows_at(
+    places: Int64Array, ids: Int32Array, lengths: Int32Array, reach: int
+) -> tuple[Int64Array, Int64Array, Int32Array]:
     """Return the windows of rare words of one segment.
 
     Args:
@@ -130,7 +131,8 @@ def windows_at(places: Int64Array, ids: Int32Array, lengths: Int32Array, reach: 
         reach: words with an id to either side, of the same sentence, at most.
 
     Returns:
-        (W + 1,) where the windows begin, and the ids in them, OWN for the rare word itself.
+        (W,) the sentence of each window, (W + 1,) where the windows begin, and the ids in them, OWN for the rare word
+        itself.
     """
     known_before = offsets_of(ids >= 0)
     known = ids[ids >= 0]
@@ -146,7 +148,7 @@ def windows_at(places: Int64Array, ids: Int32Array, lengths: Int32Array, reach: 
     own = offsets[:-1] + before
     found = np.take(known, at, mode="clip") if known.size else np.full(at.size, OWN, np.int32)
     found[own] = OWN
-    return offsets, found.astype(np.int32)
+    return sentence, offsets, found.astype(np.int32)
 
 
 def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
