@@ -8,7 +8,10 @@ try:
 except ImportError:  # spark-submit puts the script's directory on the path, not the checkout
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from spark_w2v.job import train
+from spark_w2v.spark.workers import leave_out_archives
 
 if __name__ == "__main__":
+    leave_out_archives()  # before PySpark is imported
+    from spark_w2v.job import train
+
     sys.exit(train())

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 
 # Rows that reach Python at a time, unless they have more bytes than MOST_BYTES says.
 BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
+
+SLOTS_PATIENCE, SLOTS_PAUSE = 60.0, 0.2  # seconds to wait for executors, and between two looks
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
@@ -172,7 +175,7 @@ def start_session() -> SparkSession:
     for key, value in defaults.for_master(defaults.default_settings(), master).items():
         if key not in given and not defaults.is_of_driver(key):
             builder = builder.config(key, value)
-    if (is_local := defaults.is_local(master)) and "spark.python.daemon.module" not in given:
+    if defaults.is_local(master) and "spark.python.daemon.module" not in given:
         builder = builder.config("spark.python.daemon.module", workers.__name__)
         # Unlike a task, the daemon knows nothing of --py-files.
         ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
@@ -200,16 +203,29 @@ def start_session() -> SparkSession:
     defaults.set_log_file(given)
     for name in LOGGERS_OF_QUERIES:  # by PySpark's own function, as they are loggers of its own class
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)
-    if is_local and session.sparkContext.defaultParallelism > 1:
-        threading.Thread(target=_start_worker, args=(session,), name="start a worker", daemon=True).start()
+    threading.Thread(target=_start_workers, args=(session,), name="start workers", daemon=True).start()
     return session
 
 
-def _start_worker(session: SparkSession) -> None:
-    """Have Spark start the process that all Python workers are forked from, while the driver lists the input."""
+def _start_workers(session: SparkSession) -> None:
+    """Have Spark start its Python workers while the driver lists the input, and have them load our modules.
+
+    In local mode it is one process, which all of them are forked from. Executors that come later than the first ones
+    start theirs with their first task.
+    """
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
-        session.sparkContext.setJobGroup("workers", "starting a Python worker")
-        session.range(1, numPartitions=1).mapInArrow(lambda batches: batches, "id long").collect()
+        context = session.sparkContext
+        deadline = time.monotonic() + SLOTS_PATIENCE
+        while not (count := slots(context)[0]):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(SLOTS_PAUSE)
+        if defaults.is_local(context.master):
+            if count == 1:
+                return  # the listing would wait for it
+            count = 1
+        context.setJobGroup("workers", "starting Python workers")
+        session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
 
 
 @contextlib.contextmanager

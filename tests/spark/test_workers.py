@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import IO
 
 import psutil
+import py4j  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyspark
 import pytest
+from pyspark.sql import SparkSession
 
 from spark_w2v.spark import workers
 
@@ -29,6 +33,13 @@ def directory() -> Iterator[Path]:
     """Short, because the path of a Unix domain socket has 107 bytes at most, and pytest's may not leave enough."""
     with tempfile.TemporaryDirectory(prefix="w2v-") as name:
         yield Path(name)
+
+
+def is_alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def last_words(daemon: str, directory: Path, look: Callable[[psutil.Process], object] = lambda worker: None) -> str:
@@ -57,7 +68,7 @@ def last_words(daemon: str, directory: Path, look: Callable[[psutil.Process], ob
                 worker = psutil.Process(number(stream))
                 look(worker)
         deadline = time.monotonic() + 60
-        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+        while is_alive(worker):
             assert time.monotonic() < deadline
             time.sleep(0.01)
     finally:
@@ -78,3 +89,42 @@ def test_workers_are_forked_with_our_modules_loaded(directory: Path) -> None:
     loaded: list[str] = []
     last_words(workers.__name__, directory, lambda worker: loaded.extend(file.path for file in worker.memory_maps()))
     assert any("_sparsetools" in path for path in loaded)
+
+
+def test_workers_take_pyspark_from_where_it_has_bytecode(spark: SparkSession) -> None:
+    def place(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import py4j
+        import pyspark
+
+        for _ in batches:
+            yield pa.RecordBatch.from_pydict({"place": [pyspark.__file__, py4j.__file__]})
+
+    rows = spark.range(1, numPartitions=1).mapInArrow(place, "place string").collect()
+    assert [row["place"] for row in rows] == [pyspark.__file__, py4j.__file__]
+    assert ".zip" not in pyspark.__file__
+
+
+def path_without_archives(monkeypatch: pytest.MonkeyPatch, home: Path, path: list[str]) -> list[str]:
+    monkeypatch.setenv("SPARK_HOME", str(home))
+    monkeypatch.setattr(sys, "path", path)
+    workers.leave_out_archives()
+    return sys.path
+
+
+def test_archives_are_left_out_where_pip_installed_spark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "pyspark"
+    archives = [str(home / "python" / "lib" / name) for name in ("pyspark.zip", "py4j-0.1-src.zip")]
+    (tmp_path / "py4j").mkdir()
+    assert path_without_archives(monkeypatch, home, [*archives, "mine", str(tmp_path)]) == ["mine", str(tmp_path)]
+
+
+@pytest.mark.parametrize("has_py4j", [True, False])
+def test_archives_stay_where_spark_is_not_the_installed_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_py4j: bool
+) -> None:
+    """Another version may be installed; or PySpark alone, without what it needs."""
+    home = tmp_path / ("spark" if has_py4j else "pyspark")
+    archive = str(home / "python" / "lib" / "pyspark.zip")
+    if has_py4j:
+        (tmp_path / "py4j").mkdir()
+    assert path_without_archives(monkeypatch, home, [archive, str(tmp_path)]) == [archive, str(tmp_path)]
