@@ -29,7 +29,7 @@ from spark_w2v.spark import corpus, memory, rare_windows
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.slots import ExchangeSettings, allow_connections, check_slots, check_spark, slots
+from spark_w2v.spark.slots import ExchangeSettings, allow_connections, check_slots, check_spark, settled_slots, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
@@ -106,9 +106,8 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
     Raises:
         ConfigError: Spark's settings do not go with the scheme.
     """
-    partitions = settings.training.partitions
-    if partitions == "auto":
-        partitions = session.sparkContext.defaultParallelism
+    wanted = settings.training.partitions
+    partitions = settled_slots(session.sparkContext) if wanted == "auto" else wanted
     scheme: str = settings.training.scheme
     if scheme == "auto":
         scheme = "blocks" if partitions > 1 else "replicas"
@@ -274,8 +273,7 @@ def check_text(
         ConfigError: too much could not be read.
     """
     counters, size = vocabularies.read_totals(segments)
-    # Events are read in an order of their own, in which a bad one has no place in a file.
-    bad_lines = corpus.bad_lines(segments, counters, [] if settings.corpus.group_by else files)
+    bad_lines = corpus.bad_lines(segments, counters, files, settings.corpus)
     check_counters(counters, settings.corpus, bad_lines)
     return counters, bad_lines, size
 

@@ -125,6 +125,7 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
             sections = {name: found[name] for name in ("corpus", "vocabulary", "training")}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
+        sections["corpus"].pop("where", None)  # the rows that the run was to read, which need not be those of this text
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
     settings = configuration.from_dict(sections, str(output), overrides)
@@ -165,6 +166,7 @@ def _vectors(
             window,
             training.shrink_window,
             training.seed,
+            "give fewer words with --words",
         ):
             known.center[part.words] = part.center  # in a file, so that memory holds one part
             found.append(part.words)

@@ -45,7 +45,7 @@ def local_path(output: str) -> Path:
             )
         path = unquote(output[5:] if not output[5:].startswith("//") else parts.path)
     if not path or "\0" in path:
-        raise UserError(f"--output {output!r}: is not a path; give a directory.")
+        raise UserError(f"{output!r} is not a path; give one.")
     if not path.isascii() and re.search("[\ud800-\udfff]", path):  # halves of surrogates: bytes that were no UTF-8
         raise UserError(f"{output!r}: is no UTF-8, which Parquet's writer needs; give another path.")
     try:

@@ -163,13 +163,18 @@ def check_order(names: str, found: Sequence[FoundColumn]) -> None:
 def where(rows: "DataFrame", condition: str) -> "DataFrame":
     """The rows that meet a condition in SQL; all where it is empty.
 
+    A line that is no row has no value to compare. It stays where that leaves the condition open, to be counted as bad.
+
     Raises:
         ConfigError: what Spark says of the condition.
     """
     if not condition:
         return rows
+    meets = F.expr(condition)
+    if CORRUPT in rows.schema.names:
+        meets = F.coalesce(meets, column_named(CORRUPT).isNotNull())
     try:
-        return rows.where(F.expr(condition))
+        return rows.where(meets)
     except Exception as error:
         message = message_of(error)
         if message is None:

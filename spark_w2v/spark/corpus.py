@@ -134,7 +134,7 @@ def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Cor
     def segments() -> "DataFrame":
         rows = _table(spark, names[0])
         for name in names[1:]:
-            rows = rows.unionByName(_table(spark, name))
+            rows = _joint(rows, _table(spark, name), names[0], name)
         return _of_rows(in_own_session(rows), corpus_config, f"{some(names)} has")
 
     return _explained(segments)
@@ -148,6 +148,20 @@ def _table(spark: "SparkSession", name: str) -> "DataFrame":
         if reason is None:
             raise
         refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
+
+
+def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str) -> "DataFrame":
+    """The rows of the first tables, and those of a further one.
+
+    Raises:
+        ConfigError: they have other columns.
+    """
+    try:
+        return rows.unionByName(others)
+    except Exception as error:
+        if (reason := message_of(error)) is None:
+            raise
+        refuse(f"{name}: has other columns than {first} ({reason}); give --input views with the same columns.")
 
 
 def read_frame(
@@ -338,8 +352,13 @@ def _schemas(session: "SparkSession", files: Sequence[File], kind: str) -> Itera
         yield file.path, reader.format(kind).load(escape_glob(unquote(file.path))).schema
 
 
-def bad_lines(segments: "DataFrame", counters: dict[str, int], files: Sequence[str]) -> dict[str, list[BadLine]]:
+def bad_lines(
+    segments: "DataFrame", counters: dict[str, int], files: Sequence[str], corpus_config: "Corpus"
+) -> dict[str, list[BadLine]]:
     """The first bad lines of each kind of which there are any; of SEGMENTS that are persisted."""
+    if corpus_config.group_by:
+        files = []  # events are read in an order of their own, in which a bad one has no place in a file
+    first = 2 if corpus_config.format == "csv" else 1  # after the names of the columns
     found: dict[str, list[Any]] = {}
     bad = segments.select("file", "start", F.inline("bad"))
     for name in BAD_LINES:
@@ -353,6 +372,8 @@ def bad_lines(segments: "DataFrame", counters: dict[str, int], files: Sequence[s
 
     def bad_line(row: Any) -> BadLine:
         before = sum(s["lines"] for s in splits if s["file"] == row["file"] and s["start"] < row["start"])
-        return BadLine(files[row["file"]], before + row["line"] + 1, bytes(row["beginning"]))
+        # Which lines a condition has left out, nobody knows.
+        line = None if corpus_config.where else before + row["line"] + first
+        return BadLine(files[row["file"]], line, bytes(row["beginning"]))
 
     return {name: [bad_line(row) for row in rows] for name, rows in found.items()}

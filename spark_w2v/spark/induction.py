@@ -71,6 +71,7 @@ def induce(
     window: int,
     shrinks: bool,
     seed: int,
+    fewer: str = "leave new words at random (vocabulary.induce = false), or rare ones out (vocabulary.min_count)",
 ) -> Iterator[Induced]:
     """Yield vectors of the words that have none and occur, a part of them at a time.
 
@@ -83,6 +84,7 @@ def induce(
         window: largest reach; 0 for the whole sentence.
         shrinks: whether a reach is drawn, and not always the window.
         seed: draws the words that the map is fitted on.
+        fewer: what a user can do to have fewer new words.
 
     Raises:
         ValueError: `why_none` has a reason.
@@ -94,7 +96,7 @@ def induce(
         raise ValueError(reason)
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     given = given_by(encoded.sparkSession.sparkContext)
-    check_task(task_bytes(len(counts), dimensions), given, "leave new words at random (vocabulary.induce = false)")
+    check_task(task_bytes(len(counts), dimensions), given, f"{fewer}, or take fewer tasks at a time")
     columns = dimensions + 1
     encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
@@ -120,9 +122,8 @@ def induce(
     every = np.concatenate([fit, new])
     if (passes := -(-every.size // size)) >= MANY_PASSES:
         log.warning(
-            "%s get vectors from their contexts, in %d passes over the text; vocabulary.induce = false lets them begin "
-            "at random, vocabulary.min_count leaves rare ones out",
-            counted(new.size, "new word"), passes,
+            "%s get vectors from their contexts, in %d passes over the text; to have fewer, %s",
+            counted(new.size, "new word"), passes, fewer,
         )  # fmt: skip
     of_fit: list[Int64Array] = []
     matrix = None

@@ -43,13 +43,21 @@ HADOOP = (
     ),
     (
         r"Can not create a Path from an? (empty|null) string",
-        "--input: an empty path; give a file, a directory or a glob.",
+        "an empty path; give a file, a directory or a glob.",
     ),
     (
         r"(?P<reason>No FileSystem for scheme \"[^\"]+\"|Class \S+FileSystem\S* not found)",
         "Spark has no such file system ({reason}); {hint}.",
     ),
 )
+
+# Conditions of values that an expression of the user's cannot have.
+UNCOMPUTED = (
+    "ARITHMETIC_OVERFLOW", "BINARY_ARITHMETIC_OVERFLOW", "CANNOT_PARSE_DECIMAL", "CANNOT_PARSE_TIMESTAMP",
+    "CAST_OVERFLOW", "DATETIME_OVERFLOW", "DIVIDE_BY_ZERO", "ELEMENT_AT_BY_INDEX_ZERO", "INTERVAL_ARITHMETIC_OVERFLOW",
+    "INTERVAL_DIVIDED_BY_ZERO", "INVALID_ARRAY_INDEX", "INVALID_FRACTION_OF_SECOND", "NUMERIC_VALUE_OUT_OF_RANGE",
+    "REMAINDER_BY_ZERO", "SCALAR_SUBQUERY_TOO_MANY_ROWS", "USER_RAISED_EXCEPTION",
+)  # fmt: skip
 
 # Spark's error conditions, by the beginning of their names, and their meaning; the first that fits counts. The braces
 # take the parameters of the message.
@@ -69,7 +77,7 @@ CONDITIONS = (
     ),
     (
         "COLUMN_ALREADY_EXISTS",
-        "corpus.column: the Parquet files have two columns {columnName}, as Spark reads names; rename one.",
+        "--input: the files have two columns {columnName}, as Spark reads names; rename one.",
     ),
     (
         "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH",
@@ -80,8 +88,12 @@ CONDITIONS = (
     ("FAILED_READ_FILE", "cannot be read to its end ({reason}); replace it, or leave it out of --input."),
     (
         "CAST_INVALID_INPUT",
-        "corpus.where: the value {expression} is {sourceType}, which cannot be read as {targetType}; compare it with a "
-        "value of its own type, or use try_cast.",
+        "the value {expression} is {sourceType}, which cannot be read as {targetType}; in corpus.where, or in the view "
+        "that is read, compare it with a value of its own type, or use try_cast.",
+    ),
+    *(
+        (condition, "Spark cannot compute a value ({message}); change corpus.where, or the view that is read.")
+        for condition in UNCOMPUTED
     ),
     ("TABLE_OR_VIEW_NOT_FOUND", "the catalog has no {relationName}"),
     (
@@ -179,7 +191,7 @@ def _conditions(error: BaseException) -> Iterator[tuple[str, dict[str, str]]]:
             if (condition := utils.getCondition(exception)) is not None:
                 parameters = {str(key): str(value) for key, value in utils.getMessageParameters(exception).items()}
                 first = str(exception.getMessage()).strip().partition("\n")[0]
-                message = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", first)
+                message = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", first).rstrip(".")
                 yield str(condition), {**parameters, "message": message}
         exception = exception.getCause()
 

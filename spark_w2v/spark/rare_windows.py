@@ -149,7 +149,7 @@ def collect_windows(
     # Words without a vector; stop words are among them.
     found = chosen = _words(segments, "codes") - _words(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
     room = most - min(len(earlier), most // 2)
-    if found > room:
+    if found > room or stop is not None:
         found = chosen = _count(columns, rare)
         # In a corpus with weights rare words may occur any number of times, so one of them may be too many.
         while chosen > (most if rare.hashes < ALL_HASHES else room):

@@ -148,10 +148,11 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
         return
     if MARK not in _properties(session, name):
         raise UserError(f"{name}: is a table that spark_w2v did not write, so it is not replaced; give another name.")
-    if schema is not None and _is_builtin(session, name):
+    if schema is not None:
         found = {field.name: field.dataType.simpleString() for field in session.table(name).schema}
         wanted = {field.name: field.dataType.simpleString() for field in schema}
-        if found != wanted:
+        # Another catalog replaces the columns too, and may have other types than Spark.
+        if found != wanted if _is_builtin(session, name) else found.keys() != wanted.keys():
             raise UserError(
                 f"{name}: has the columns {_listed(found)}, and these rows {_listed(wanted)}; drop the table, or give "
                 "another name."

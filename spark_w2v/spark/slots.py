@@ -1,5 +1,7 @@
 """Resources of Spark that an epoch uses: executors, task slots, addresses."""
 
+import math
+import time
 from dataclasses import dataclass
 
 from pyspark import SparkContext
@@ -13,6 +15,8 @@ ENCRYPTING = (
     "spark.ssl.rpc.enabled",
     "spark.io.encryption.enabled",
 )
+# Seconds from the start of a session in which executors may be on their way, without another one, between two looks.
+STARTING, SETTLED, PAUSE = 60.0, 5.0, 0.2
 OTHER_FILES = 256  # that the driver has open beside its connections with tasks
 
 
@@ -100,6 +104,27 @@ def slots(context: SparkContext) -> tuple[int, int]:
     scala = context._jsc.sc()
     count = int(scala.maxNumConcurrentTasks(scala.resourceProfileManager().defaultResourceProfile()))
     return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
+
+
+def settled_slots(context: SparkContext) -> int:
+    """How many tasks Spark can run at the same time, at least 1, once the executors that it starts with are there.
+
+    In the first minute of a session it waits until there are as many as the settings ask for, or until no more have
+    come for SETTLED seconds.
+    """
+    conf = context.getConf()
+    cores = [conf.get("spark.cores.max"), conf.get("spark.executor.instances")]
+    of_each = int(conf.get("spark.executor.cores", "1") or 1)
+    wanted = int(cores[0]) if cores[0] else int(cores[1]) * of_each if cores[1] else math.inf
+    wanted //= int(conf.get("spark.task.cpus", "1") or 1)
+    count, since = slots(context)[0], time.monotonic()
+    while not is_local(context) and time.time() - context.startTime / 1000 < STARTING:
+        if count and (count >= wanted or time.monotonic() - since >= SETTLED):
+            break
+        time.sleep(PAUSE)
+        if (now := slots(context)[0]) != count:
+            count, since = now, time.monotonic()
+    return max(1, count)
 
 
 def running_tasks(context: SparkContext) -> int:

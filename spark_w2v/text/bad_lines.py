@@ -16,11 +16,11 @@ class BadLine(NamedTuple):
     """A line that could not be read, or not as it is."""
 
     file: str
-    line: int  # from 1
+    line: int | None  # from 1; None where it is not known
     beginning: bytes
 
     def __str__(self) -> str:
-        return f"{path_text(self.file)}:{self.line}"
+        return path_text(self.file) if self.line is None else f"{path_text(self.file)}:{self.line}"
 
 
 def check_counters(
@@ -65,6 +65,11 @@ def check_counters(
 
 def _refuse_wordless(counters: dict[str, int], corpus_config: "Corpus") -> None:
     """Refuse a corpus without words, where the configuration is the reason."""
+    if not counters["lines"] and corpus_config.where:
+        refuse(
+            f"corpus.where: no row meets the condition '{corpus_config.where}'; change it, or wait until such rows are "
+            "there."
+        )
     if counters["long_words"]:
         refuse(
             f"the corpus has no words: all {counters['long_words']:,} are longer than corpus.max_word_length "

@@ -7,8 +7,9 @@ line, in hex. Moments:
     reading, vocabulary, pairs    tasks of the number-th job of this kind: each waits with its work done and nothing of
                                   it handed over
     round                         likewise: of `replicas` tasks of the number-th sync; of `blocks` tasks that have
-                                  trained their first bucket of the number-th round, counted from the first round of the
-                                  run. The thread that trains waits; the exchange goes on
+                                  trained all buckets of earlier rounds and one of the number-th, counted from the first
+                                  round of the run: with one of an earlier round left, others might not come so far.
+                                  The thread that trains waits; the exchange goes on
     rows                          the driver, before the number-th block of parameters comes back; its exchange waits
     sweep                         the driver, when all parameters of the end of the number-th sweep have come back
     checkpoint, publication       the driver, before the number-th change that it makes to files there; in the middle of
@@ -111,7 +112,8 @@ def hold_training(train: Callable[..., Iterator[Any]], before: int) -> Callable[
             def descend_and_wait(*arguments: Any, **options: Any) -> Any:
                 walk = train_pairs(*arguments, **options)
                 time.sleep(pause)
-                if (number := before + bucket.number + 1) in left:
+                earliest = before + min(self._part._next.values()) + 1
+                for number in sorted(number for number in left if number <= earliest):
                     left.remove(number)
                     wait_here(directory, "round", number, **facts)
                 return walk

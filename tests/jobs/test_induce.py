@@ -2,17 +2,20 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.commands import induce as command
 from spark_w2v.runs import embeddings
+from spark_w2v.spark import induction
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
 
 NEW = {"quince": 0, "lathe": 1, "harp": 2}  # groups of words that the run does not see
@@ -99,6 +102,35 @@ def test_the_text_is_cut_as_that_of_the_run(
     assert groups_of(tmp_path / "to", output) == NEW
     cased = ["--set", "corpus.lower_case=false", "--overwrite"]
     assert run(output, "--input", tmp_path / "upper.txt", "--words", words, "--to", tmp_path / "to", *cased) == 2
+
+
+def test_rows_that_the_run_left_out_are_read(
+    run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path
+) -> None:
+    """The text of induce.py is another one, of other days."""
+    shutil.copytree(output, tmp_path / "run")
+    found = json.loads((tmp_path / "run" / "run.json").read_text())
+    found["configuration"]["corpus"] |= {"format": "parquet", "where": "day = 1"}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(found))
+    lines = text.read_text().splitlines()
+    pq.write_table(pa.table({"text": lines, "day": [2] * len(lines)}), tmp_path / "days.parquet")
+    rest = ["--words", words, "--to", tmp_path / "to"]
+    assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest) == 0
+    assert groups_of(tmp_path / "to", output) == NEW
+    assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest, "--set", "corpus.where=day = 1") == 2
+
+
+def test_many_words_are_advised_on_in_terms_of_the_command(
+    run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(induction, "MANY_PASSES", 1)
+    with caplog.at_level(logging.WARNING):
+        assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 0
+    assert (
+        "3 new words get vectors from their contexts, in 1 passes over the text; to have fewer, give fewer words with"
+        " --words" in caplog.text
+    )
 
 
 @pytest.mark.slow

@@ -119,7 +119,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(output: Path) -> None:
         (["OUT/embeddings", "king"], "has no _SUCCESS"),
         (["s3://bucket/out?key=1", "king"], "takes no options after a question mark"),
         (["file://far/out", "king"], "names the host far"),
-        (["", "king"], "is not a path"),
+        (["", "king"], ": '' is not a path; give one."),
     ],
 )
 def test_a_mistake_costs_one_sentence_and_exit_code_2(

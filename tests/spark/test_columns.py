@@ -12,6 +12,7 @@ from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
+from tests.support.bad_input import checked, explained
 from tests.support.segments import sentences, weighted_sentences
 
 if TYPE_CHECKING:
@@ -93,7 +94,46 @@ def test_a_condition_that_fails_on_a_value_is_explained(spark: "SparkSession", s
     segments = read(spark, stored / "parquet", format="parquet", column="doc.body", where="doc.body > 3")
     with pytest.raises(Exception, match="CAST_INVALID_INPUT") as error:
         segments.collect()
-    assert str(translate_error(error.value)).startswith("corpus.where: the value 'a b c' is \"STRING\", which cannot")
+    assert str(translate_error(error.value)).startswith("the value 'a b c' is \"STRING\", which cannot be read as")
+
+
+@pytest.mark.parametrize(
+    ("condition", "reason"),
+    [
+        ("1 / (k - k) > 0", "Division by zero"),
+        ("k % (k - k) > 0", "Remainder by zero"),
+        ("k + 2147483647 > 0", "overflow"),
+        ("ids[9] = 1", "The index 9 is out of bounds"),
+        ("to_timestamp(doc.body, 'y') = now()", "Text 'a b c' could not be parsed"),
+        ("cast(1e30 * k as int) > 0", "due to an overflow"),
+        ("raise_error(doc.body) is null", "a b c"),
+    ],
+)
+def test_a_condition_that_cannot_be_computed_is_explained(
+    spark: "SparkSession", stored: Path, condition: str, reason: str
+) -> None:
+    found = explained(spark, stored / "parquet", format="parquet", column="doc.body", where=condition)
+    assert found.startswith("Spark cannot compute a value (")
+    assert reason in found
+    assert found.endswith("); change corpus.where, or the view that is read.")
+
+
+def test_a_condition_that_no_row_meets_is_named(spark: "SparkSession", stored: Path) -> None:
+    found = checked(spark, stored / "parquet", format="parquet", column="doc.body", where="k > 1000")
+    assert found == (
+        "corpus.where: no row meets the condition 'k > 1000'; change it, or wait until such rows are there."
+    )
+
+
+def test_bad_rows_of_csv_are_named_by_their_lines_and_found_with_a_condition(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("day,text\n1,a b\n,x,y\n2,c d\n1,e,f,g\n")
+    keys = {"format": "csv", "column": "text"}
+    assert f"the first are {tmp_path}/a.csv:3, {tmp_path}/a.csv:5; " in checked(spark, tmp_path, **keys)
+    found = checked(spark, tmp_path, **keys, where="day = 2")
+    assert found.startswith("1 of 2 lines are bad (1 malformed lines), 50.0%; ")
+    assert f"the first are {tmp_path}/a.csv; " in found
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -227,5 +267,11 @@ def test_a_table_or_view_is_read_by_its_name(spark: "SparkSession") -> None:
         assert str(refused.value) == (
             f"{name}: cannot be read as a table ({reason}); give --input the names of tables."
         )
+    for columns in ("1 as x", "2 as k, doc, ids, w, events, array(day) as day", "*, 1 as one"):
+        spark.sql(f"select {columns} from texts").createOrReplaceTempView("others")
+        with pytest.raises(ConfigError) as refused:
+            corpus.read_tables(spark, ["texts", "others"], keys)
+        assert str(refused.value).startswith("others: has other columns than texts (")
+        assert str(refused.value).endswith("); give --input views with the same columns.")
     with pytest.raises(ConfigError, match='texts has no column "body"; '):
         corpus.read_tables(spark, ["texts"], settings(format="table", column="body"))

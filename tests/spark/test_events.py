@@ -209,6 +209,14 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
 
 
+def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "SparkSession", tmp_path: Path) -> None:
+    lines = ['{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad"]
+    (tmp_path / "a.json").write_text("\n".join(lines))
+    segments = read(spark, tmp_path, **{**OF_EVENTS, "format": "jsonl", "where": "day = 1"})
+    assert sentences(segments) == ["a"]
+    assert counted(segments) == {"malformed_lines": 2}
+
+
 def test_a_directory_that_looks_like_a_value_above_the_input_hides_no_file(
     spark: "SparkSession", tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """Which windows of rare words a run keeps, whatever the partitioning, and how much of them."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -102,6 +103,17 @@ def test_stop_words_are_not_rare(text: Text) -> None:
     kept, facts = text.collect(1_000_000, stop=pa.array([stop]))
     assert kept["word"].to_pylist() == [word for word in text.rare if word != stop]
     assert facts["dropped_windows"] == 0
+
+
+def test_stop_words_need_no_memory(text: Text, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rare_windows, "WINDOW_BYTES", 1 << 10)
+    monkeypatch.setattr(rare_windows, "given_by", lambda context: Given(2 * len(text.rare) * (1100)))
+    some = text.vocabulary.words.slice(0, 40)
+    words = dataclasses.replace(
+        text.vocabulary, words=text.vocabulary.words.slice(40), counts=text.vocabulary.counts[40:]
+    )
+    monkeypatch.setattr(text, "vocabulary", words)
+    assert len(text.collect(1_000_000, stop=some)[0]) == len(text.rare)
 
 
 def test_windows_are_divided_by_the_new_vocabulary() -> None:

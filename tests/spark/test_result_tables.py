@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.spark import result_tables
-from spark_w2v.spark.result_tables import check_directory, write_directory
+from spark_w2v.spark.result_tables import MARK, check_directory, check_table, write_directory
 
 
 def rows_of(directory: Path) -> list[int]:
@@ -125,3 +125,37 @@ def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
 def test_a_dot_is_the_directory_that_spark_is_in(spark: SparkSession) -> None:
     path, _ = result_tables._directory(spark, ".")
     assert str(path.toString()) == f"file:{Path.cwd()}"
+
+
+@pytest.mark.parametrize(
+    ("is_builtin", "columns", "is_refused"),
+    [
+        (True, "word string, count bigint", False),
+        (True, "word string, count int", True),
+        (False, "word string, count int", False),  # a catalog of its own has its own types
+        (False, "word string, neighbor string", True),
+    ],
+)
+def test_a_table_with_other_columns_is_not_replaced(
+    spark: SparkSession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    is_builtin: bool,
+    columns: str,
+    is_refused: bool,
+) -> None:
+    """A table of neighbors must not take the place of the vectors by mistake."""
+    monkeypatch.setattr(result_tables, "_is_builtin", lambda session, name: is_builtin)
+    spark.sql(
+        f"create table replaced (word string, count bigint) using parquet location '{tmp_path}/rows' "
+        f"tblproperties ('{MARK}' = 'a')"
+    )
+    try:
+        schema = spark.createDataFrame([], columns).schema
+        if is_refused:
+            with pytest.raises(UserError, match="replaced: has the columns word string, count bigint, and these rows"):
+                check_table(spark, "replaced", schema)
+        else:
+            check_table(spark, "replaced", schema)
+    finally:
+        spark.sql("drop table replaced")

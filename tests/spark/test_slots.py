@@ -2,8 +2,15 @@
 
 import subprocess
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v import pipeline
+from spark_w2v.config import from_dict
+from spark_w2v.spark import slots
 
 LIMITS = """
 import resource
@@ -28,3 +35,48 @@ def test_the_limit_of_open_files_is_raised_or_the_run_refused() -> None:
     assert (
         "the driver has a connection with each of 4,096 tasks, and may have 4,096 open files; raise its limit" in last
     )
+
+
+def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not spark.default.parallelism, which clusters set to what suits their shuffles."""
+    monkeypatch.setattr(slots, "slots", lambda context: (5, 1))
+    assert pipeline.resolve(spark, from_dict({})).partitions == 5
+    monkeypatch.setattr(slots, "slots", lambda context: (0, 1))
+    assert pipeline.resolve(spark, from_dict({})).partitions == 1
+
+
+class Clock:
+    """Executors come at some seconds after the start of a session, which began `age` seconds ago."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, come: dict[float, int], age: float, **conf: str) -> None:
+        self.now = 0.0
+        conf = {f"spark.{key.replace('_', '.')}": value for key, value in conf.items()}
+        self.context: Any = SimpleNamespace(master="spark://m", startTime=-1000 * age, getConf=lambda: conf)
+        monkeypatch.setattr(
+            slots, "time", SimpleNamespace(sleep=self.sleep, time=lambda: self.now, monotonic=lambda: self.now)
+        )
+        there = lambda context: (sum(count for at, count in come.items() if at <= self.now), 1)  # noqa: E731
+        monkeypatch.setattr(slots, "slots", there)
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize(
+    ("come", "age", "conf", "found", "after"),
+    [
+        ({3: 2, 6: 2, 9: 4}, 0, {}, 8, 14),
+        ({3: 2, 6: 2, 9: 4}, 0, {"cores_max": "4"}, 4, 6),
+        ({3: 2, 6: 2}, 0, {"cores_max": "8"}, 4, 11),
+        ({3: 2, 6: 2}, 0, {"executor_instances": "2", "executor_cores": "4", "task_cpus": "2"}, 4, 6),
+        ({3: 2, 6: 2}, 55, {}, 2, 5),  # a session whose executors are there or do not come
+        ({0: 3, 1: 1}, 60, {}, 3, 0),
+        ({}, 0, {}, 1, 60),
+    ],
+)
+def test_executors_that_are_on_their_way_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch, come: dict[float, int], age: float, conf: dict[str, str], found: int, after: float
+) -> None:
+    clock = Clock(monkeypatch, come, age, **conf)
+    assert slots.settled_slots(clock.context) == found
+    assert clock.now == pytest.approx(after, abs=0.5)
