@@ -47,7 +47,7 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     c = corpus_config
     match c.format:
         case "jsonl":
-            return reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths)
+            return _json(reader, paths)
         case "csv":
             return _csv(reader, paths, c)
         case "avro":
@@ -95,6 +95,20 @@ def _plain(path: str) -> str:
     return re.sub("^file:/+", "file:/", path).rstrip("/")
 
 
+def _json(reader: "DataFrameReader", paths: list[str]) -> "DataFrame":
+    """Rows of JSON lines; Spark's own reader leaves out what follows the first object of a line."""
+    lines = reader.text(paths)
+    directories = lines.columns[1:]  # what they stand for
+    inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths).schema
+    fields = [field for field in inferred if field.name not in (*directories, CORRUPT)]
+    line = columns.column_named(PARSED).getField(LINE)
+    return _parsed(lines.where(F.col("value").rlike(r"\S")), fields).select(
+        *(line.getField(field.name).alias(field.name) for field in fields),
+        *map(columns.column_named, directories),
+        F.when(is_malformed_json(), F.col("value")).alias(CORRUPT),
+    )
+
+
 def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of CSV; the words stay as they are written, also where they look like numbers."""
     c = corpus_config
@@ -115,8 +129,12 @@ def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":
     """Lines with the fields of these names, or paths, parsed for the functions below."""
     # As variant, because as string a number or an object would pass for text.
     wanted = list(dict.fromkeys(top for name in names if name for top in (name, name.partition(".")[0])))
-    fields = [T.StructField(name, T.VariantType()) for name in wanted]
-    schema = T.StructType([T.StructField(LINE, T.StructType(fields)), T.StructField(NOT_JSON, T.StringType())])
+    return _parsed(lines, [T.StructField(name, T.VariantType()) for name in wanted])
+
+
+def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
+    """Lines with a column PARSED: these fields of the object in `value`, and what is no object."""
+    schema = T.StructType([T.StructField(LINE, T.StructType(list(fields))), T.StructField(NOT_JSON, T.StringType())])
     # Spark reads the first object of a line, and leaves out in silence what follows it, such as the first line of a
     # file that was appended to one without a last line end. Inside of another object it may not follow.
     text = F.concat(F.lit(f'{{"{LINE}":'), F.ltrim("value", F.lit("\ufeff")), F.lit("}"))

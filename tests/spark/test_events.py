@@ -210,11 +210,27 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
 
 
 def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "SparkSession", tmp_path: Path) -> None:
-    lines = ['{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad"]
+    lines = [
+        '{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad", "5",
+        '{"s":1,"t":3,"item":"c","day":1}{"s":1,"t":4,"item":"d","day":1}', '[{"s":1,"t":5,"item":"e","day":1}]',
+        "null", "", " \t",
+    ]  # fmt: skip
     (tmp_path / "a.json").write_text("\n".join(lines))
     segments = read(spark, tmp_path, **{**OF_EVENTS, "format": "jsonl", "where": "day = 1"})
     assert sentences(segments) == ["a"]
-    assert counted(segments) == {"malformed_lines": 2}
+    assert counted(segments) == {"malformed_lines": 6}
+
+
+def test_fields_of_json_and_directories_may_have_any_name(spark: "SparkSession", tmp_path: Path) -> None:
+    for day in (1, 2):
+        (tmp_path / f"a day={day}").mkdir()
+        lines = [f'{{"value":1,"line":{t},"not json":"{t}{day}","a.b":{{"c":{t}}}}}' for t in (2, 1)]
+        (tmp_path / f"a day={day}" / "a.json").write_text("\n".join(lines))
+    keys = {
+        "format": "jsonl", "tokenizer": "none", "column": "not json", "group_by": "value, a day", "order_by": "line",
+        "where": "`a.b`.c > 0",
+    }  # fmt: skip
+    assert sorted(sentences(read(spark, tmp_path, **keys))) == ["11 21", "12 22"]
 
 
 def test_a_directory_that_looks_like_a_value_above_the_input_hides_no_file(
