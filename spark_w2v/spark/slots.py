@@ -116,7 +116,7 @@ def settled_slots(context: SparkContext) -> int:
     cores = [conf.get("spark.cores.max"), conf.get("spark.executor.instances")]
     of_each = int(conf.get("spark.executor.cores", "1") or 1)
     wanted = int(cores[0]) if cores[0] else int(cores[1]) * of_each if cores[1] else math.inf
-    wanted //= int(conf.get("spark.task.cpus", "1") or 1)
+    wanted /= int(conf.get("spark.task.cpus", "1") or 1)
     count, since = slots(context)[0], time.monotonic()
     while not is_local(context) and time.time() - context.startTime / 1000 < STARTING:
         if count and (count >= wanted or time.monotonic() - since >= SETTLED):
