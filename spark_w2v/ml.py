@@ -305,6 +305,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             raise ConfigError(f"num is {num}; it must be at least 1.")
         excluded: list[int] = []
         direction: NDArray[Any]
+        if self._id_type is not None and isinstance(word, int | np.integer):
+            word = str(word)
         if isinstance(word, str):
             index = neighbors.word_id(self._words, word)
             if index is None:

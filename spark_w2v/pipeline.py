@@ -29,7 +29,7 @@ from spark_w2v.spark import corpus, memory, rare_windows
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.slots import ExchangeSettings, allow_connections, check_slots, check_spark, settled_slots, slots
+from spark_w2v.spark.slots import ExchangeSettings, allow_connections, auto_partitions, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
@@ -105,14 +105,16 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
 
     Raises:
         ConfigError: Spark's settings do not go with the scheme.
+        SparkLostError: there are no executors to count.
     """
     wanted = settings.training.partitions
-    partitions = settled_slots(session.sparkContext) if wanted == "auto" else wanted
+    exchange = exchange_of(settings)
+    partitions = auto_partitions(session.sparkContext, exchange) if wanted == "auto" else wanted
     scheme: str = settings.training.scheme
     if scheme == "auto":
         scheme = "blocks" if partitions > 1 else "replicas"
     if scheme == "blocks":
-        check_spark(session.sparkContext, exchange_of(settings))
+        check_spark(session.sparkContext, exchange)
     return ResolvedConfig(settings, partitions, scheme)
 
 

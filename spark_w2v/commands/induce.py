@@ -122,10 +122,12 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
         place = f"{output}/run.json"
         try:
             found = json.loads(Path(place).read_text(encoding="utf-8"))["configuration"]
-            sections = {name: found[name] for name in ("corpus", "vocabulary", "training")}
+            sections = {name: dict(found[name]) for name in ("corpus", "vocabulary", "training")}
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
-        sections["corpus"].pop("where", None)  # the rows that the run was to read, which need not be those of this text
+        # It chose the rows that the run was to read, which need not be those of this text.
+        if (where := sections["corpus"].pop("where", "")) and not any("corpus.where" in key for key in overrides):
+            log.warning("corpus.where of the run (%s) is not applied; --set corpus.where=... applies one", where)
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
     settings = configuration.from_dict(sections, str(output), overrides)

@@ -51,6 +51,7 @@ HADOOP = (
     ),
 )
 
+WHERE_COMPUTED = "in corpus.where, or in the view or DataFrame that is read"
 # Conditions of values that an expression of the user's cannot have.
 UNCOMPUTED = (
     "ARITHMETIC_OVERFLOW", "BINARY_ARITHMETIC_OVERFLOW", "CANNOT_PARSE_DECIMAL", "CANNOT_PARSE_TIMESTAMP",
@@ -88,11 +89,11 @@ CONDITIONS = (
     ("FAILED_READ_FILE", "cannot be read to its end ({reason}); replace it, or leave it out of --input."),
     (
         "CAST_INVALID_INPUT",
-        "the value {expression} is {sourceType}, which cannot be read as {targetType}; in corpus.where, or in the view "
-        "that is read, compare it with a value of its own type, or use try_cast.",
+        f"the value {{expression}} is {{sourceType}}, which cannot be read as {{targetType}}; {WHERE_COMPUTED}, "
+        "compare it with a value of its own type, or use try_cast.",
     ),
     *(
-        (condition, "Spark cannot compute a value ({message}); change corpus.where, or the view that is read.")
+        (condition, f"Spark cannot compute a value ({{message}}); {WHERE_COMPUTED}, change the expression.")
         for condition in UNCOMPUTED
     ),
     ("TABLE_OR_VIEW_NOT_FOUND", "the catalog has no {relationName}"),

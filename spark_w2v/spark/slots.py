@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pyspark import SparkContext
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, SparkLostError
 from spark_w2v.spark.block_task import WILDCARDS
 
 ENCRYPTING = (
@@ -106,8 +106,24 @@ def slots(context: SparkContext) -> tuple[int, int]:
     return count, max(1, int(scala.getExecutorMemoryStatus().size()) - 1)  # the driver is among them
 
 
+def auto_partitions(context: SparkContext, exchange: ExchangeSettings) -> int:
+    """How many partitions a training has where its configuration leaves that to Spark's slots.
+
+    Raises:
+        ConfigError: with dynamic allocation there need not be any yet.
+        SparkLostError: there are no executors.
+    """
+    if not (count := settled_slots(context)):
+        check_spark(context, exchange)
+        raise SparkLostError(
+            'Spark has no executor yet, and training.partitions = "auto" is the number of their slots; give a number, '
+            "or start again when the cluster has room"
+        )
+    return count
+
+
 def settled_slots(context: SparkContext) -> int:
-    """How many tasks Spark can run at the same time, at least 1, once the executors that it starts with are there.
+    """How many tasks Spark can run at the same time, once the executors that it starts with are there; 0 of none.
 
     In the first minute of a session it waits until there are as many as the settings ask for, or until no more have
     come for SETTLED seconds.
@@ -124,7 +140,7 @@ def settled_slots(context: SparkContext) -> int:
         time.sleep(PAUSE)
         if (now := slots(context)[0]) != count:
             count, since = now, time.monotonic()
-    return max(1, count)
+    return count
 
 
 def running_tasks(context: SparkContext) -> int:

@@ -21,7 +21,7 @@ from spark_w2v.errors import (
     StorageError,
 )
 from spark_w2v.spark import columns
-from spark_w2v.spark.java_errors import lost_error, translate_error
+from spark_w2v.spark.java_errors import WHERE_COMPUTED, lost_error, translate_error
 from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
 from spark_w2v.text.weights import MOST_WEIGHT
 
@@ -147,4 +147,5 @@ class TrainingParams(SkipGramParams, HasWeightCol):
                 raise gone from error
             if (explained := translate_error(error)) is None:
                 raise
+            explained = explained.replace(WHERE_COMPUTED, "in the DataFrame")
             raise ConfigError(f"{self.uid}: {explained}") from error

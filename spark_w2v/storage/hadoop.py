@@ -1,5 +1,6 @@
 """Directories of the file systems that Hadoop knows, through the JVM of the running Spark session."""
 
+import contextlib
 import re
 import uuid
 from collections.abc import Callable, Iterable
@@ -61,15 +62,28 @@ class HadoopStore:
 
     def write(self, name: str, content: bytes) -> None:
         """As Store.write."""
-        temporary = self._temporary(name)
 
-        def write() -> None:
+        def write(temporary: Any) -> None:
             stream = self._files.create(temporary, True)
             stream.write(content)
             stream.close()
-            self._move(temporary, name)
 
-        self._tried("be written", write, name)
+        self._put(name, write)
+
+    def _put(self, name: str, fill: Callable[[Any], object]) -> None:
+        """Make a file under another name, and move it; nothing of it stays where that fails."""
+        temporary = self._temporary(name)
+
+        def put() -> None:
+            try:
+                fill(temporary)
+                self._move(temporary, name)
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    self._files.delete(temporary, False)
+                raise
+
+        self._tried("be written", put, name)
 
     def create(self, name: str, content: bytes) -> bool:
         """As Store.create."""
@@ -124,14 +138,8 @@ class HadoopStore:
 
     def upload(self, name: str, path: Path) -> None:
         """As Store.upload."""
-        temporary = self._temporary(name)
         local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
-
-        def upload() -> None:
-            self._files.copyFromLocalFile(False, True, local, temporary)
-            self._move(temporary, name)
-
-        self._tried("be written", upload, name)
+        self._put(name, lambda temporary: self._files.copyFromLocalFile(False, True, local, temporary))
 
     def download(self, name: str, path: Path) -> None:
         """As Store.download."""

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from spark_w2v.text.counters import BAD_LINES
-from spark_w2v.text.messages import name_hint, path_text, refuse
+from spark_w2v.text.messages import counted, name_hint, path_text, refuse
 
 if TYPE_CHECKING:
     # Executors import this module, and need neither the configuration nor msgspec.
@@ -46,6 +46,16 @@ def check_counters(
         hint = name_hint(corpus_config.column, names) if names else "give the name of the field that holds the text."
         hint = hint.replace("it has", "they have")
         refuse(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
+    if corpus_config.where:
+        # Of rows that the condition leaves out nobody knows the number, and lines that are no rows are of all of them.
+        unread = bad.pop("malformed_lines", 0)
+        lines, total = lines - unread, total - unread
+        if not lines:
+            refuse(
+                f"corpus.where: no row meets the condition '{corpus_config.where}'"
+                + (f", and {counted(unread, 'line')} cannot be read as rows" if unread else "")
+                + "; change it, or wait until such rows are there."
+            )
     if total > corpus_config.max_bad_fraction * lines:
         reasons = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in bad.items())
         named = {name: ", ".join(map(str, bad_lines[name])) for name in bad if bad_lines.get(name)}
@@ -65,11 +75,6 @@ def check_counters(
 
 def _refuse_wordless(counters: dict[str, int], corpus_config: "Corpus") -> None:
     """Refuse a corpus without words, where the configuration is the reason."""
-    if not counters["lines"] and corpus_config.where:
-        refuse(
-            f"corpus.where: no row meets the condition '{corpus_config.where}'; change it, or wait until such rows are "
-            "there."
-        )
     if counters["long_words"]:
         refuse(
             f"the corpus has no words: all {counters['long_words']:,} are longer than corpus.max_word_length "

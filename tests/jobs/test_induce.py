@@ -105,8 +105,9 @@ def test_the_text_is_cut_as_that_of_the_run(
 
 
 def test_rows_that_the_run_left_out_are_read(
-    run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path
-) -> None:
+    run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
     """The text of induce.py is another one, of other days."""
     shutil.copytree(output, tmp_path / "run")
     found = json.loads((tmp_path / "run" / "run.json").read_text())
@@ -115,7 +116,9 @@ def test_rows_that_the_run_left_out_are_read(
     lines = text.read_text().splitlines()
     pq.write_table(pa.table({"text": lines, "day": [2] * len(lines)}), tmp_path / "days.parquet")
     rest = ["--words", words, "--to", tmp_path / "to"]
-    assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest) == 0
+    with caplog.at_level(logging.WARNING):
+        assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest) == 0
+    assert "corpus.where of the run (day = 1) is not applied; --set corpus.where=... applies one" in caplog.text
     assert groups_of(tmp_path / "to", output) == NEW
     assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest, "--set", "corpus.where=day = 1") == 2
 

@@ -131,6 +131,7 @@ def test_numbers_as_words_come_back_as_numbers(spark: SparkSession, tmp_path: Pa
         ]  # fmt: skip
         assert all(str(row.id) == row.word for row in vectors.collect())
         assert one.findSynonyms("3", 2).schema.names == ["word", "id", "similarity"]
+        assert one.findSynonymsArray(3, 2) == one.findSynonymsArray(np.int64(3), 2) == one.findSynonymsArray("3", 2)
         assert one.getVocabulary().schema.names == ["word", "id", "count"]
     # A join back needs no cast.
     catalogue = spark.createDataFrame([(n, f"item {n}") for n in range(20)], "id bigint, name string")
@@ -145,3 +146,10 @@ def _loaded(model: SkipGramModel, path: Path) -> SkipGramModel:
     loaded = SkipGramModel.load(str(path))
     assert isinstance(loaded, SkipGramModel)
     return loaded
+
+
+def test_an_expression_that_fails_is_looked_for_in_the_dataframe(spark: SparkSession) -> None:
+    frame = spark.range(9).selectExpr("array(string(1 / (id - 5)), 'b') as words")
+    with pytest.raises(ConfigError, match=r"^SkipGram_\w+: Spark cannot compute a value \(Division by zero.*\); in the "
+                       r"DataFrame, change the expression\.$"):  # fmt: skip
+        fitted(frame)

@@ -12,7 +12,7 @@ from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
-from tests.support.bad_input import checked, explained
+from tests.support.bad_input import checked, explained, prepared
 from tests.support.segments import sentences, weighted_sentences
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def test_a_condition_that_cannot_be_computed_is_explained(
     found = explained(spark, stored / "parquet", format="parquet", column="doc.body", where=condition)
     assert found.startswith("Spark cannot compute a value (")
     assert reason in found
-    assert found.endswith("); change corpus.where, or the view that is read.")
+    assert found.endswith("); in corpus.where, or in the view or DataFrame that is read, change the expression.")
 
 
 def test_a_condition_that_no_row_meets_is_named(spark: "SparkSession", stored: Path) -> None:
@@ -131,8 +131,18 @@ def test_bad_rows_of_csv_are_named_by_their_lines_and_found_with_a_condition(
     (tmp_path / "a.csv").write_text("day,text\n1,a b\n,x,y\n2,c d\n1,e,f,g\n")
     keys = {"format": "csv", "column": "text"}
     assert f"the first are {tmp_path}/a.csv:3, {tmp_path}/a.csv:5; " in checked(spark, tmp_path, **keys)
-    found = checked(spark, tmp_path, **keys, where="day = 2")
-    assert found.startswith("1 of 2 lines are bad (1 malformed lines), 50.0%; ")
+    # A condition leaves out the good rows of other days, and not all lines that are none.
+    assert counted(read(spark, tmp_path, **keys, where="day = 2")) == {"malformed_lines": 1}
+    prepared(spark, tmp_path, **keys, where="day = 2")
+    assert "where: no row meets the condition 'day = 3', and 1 line cannot be read as rows; change it" in checked(
+        spark, tmp_path, **keys, where="day = 3"
+    )
+
+
+def test_with_a_condition_a_bad_row_is_named_by_its_file(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("day,text,w\n1,a b,1\n2,c d,x\n2,e f,1\n")
+    found = checked(spark, tmp_path, format="csv", column="text", weight="w", where="day = 2")
+    assert found.startswith("1 of 2 lines are bad (1 bad weight lines), 50.0%; ")
     assert f"the first are {tmp_path}/a.csv; " in found
 
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v import pipeline
 from spark_w2v.config import from_dict
+from spark_w2v.errors import ConfigError, SparkLostError
 from spark_w2v.spark import slots
 
 LIMITS = """
@@ -42,7 +43,13 @@ def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypa
     monkeypatch.setattr(slots, "slots", lambda context: (5, 1))
     assert pipeline.resolve(spark, from_dict({})).partitions == 5
     monkeypatch.setattr(slots, "slots", lambda context: (0, 1))
-    assert pipeline.resolve(spark, from_dict({})).partitions == 1
+    with pytest.raises(SparkLostError, match="Spark has no executor yet"):
+        pipeline.resolve(spark, from_dict({}))
+    dynamic = SimpleNamespace(get=lambda key, default: "true" if "dynamicAllocation" in key else default)
+    monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda context: dynamic)
+    monkeypatch.setattr(slots, "settled_slots", lambda context: 0)
+    with pytest.raises(ConfigError, match=r"spark\.dynamicAllocation\.enabled is true"):
+        pipeline.resolve(spark, from_dict({}))
 
 
 class Clock:
@@ -71,7 +78,7 @@ class Clock:
         ({3: 2, 6: 2}, 0, {"executor_instances": "2", "executor_cores": "4", "task_cpus": "2"}, 4, 6),
         ({3: 2, 6: 2}, 55, {}, 2, 5),  # a session whose executors are there or do not come
         ({0: 3, 1: 1}, 60, {}, 3, 0),
-        ({}, 0, {}, 1, 60),
+        ({}, 0, {}, 0, 60),
     ],
 )
 def test_executors_that_are_on_their_way_are_waited_for(

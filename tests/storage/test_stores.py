@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -163,3 +164,25 @@ def test_a_scheme_says_which_store_it_is(spark: SparkSession) -> None:
         open_store("out")
     with pytest.raises(UserError, match="nosuch"):
         open_store("nosuch://host/out")
+
+
+def test_of_a_file_that_cannot_be_written_nothing_stays(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HadoopStore(f"{tmp_path.as_uri()}/deep")
+    store.write("before", b"1")
+
+    def fail(temporary: Any, name: str) -> None:
+        assert len(list((tmp_path / "deep").iterdir())) > 2, "it is there"
+        raise OSError("the quota is used up")
+
+    monkeypatch.setattr(store, "_move", fail)
+    (tmp_path / "from").write_bytes(b"2")
+    steps: list[Callable[[], object]] = [
+        lambda: store.write("after", b"2"),
+        lambda: store.upload("after", tmp_path / "from"),
+    ]
+    for step in steps:
+        with pytest.raises(OSError, match="quota"):
+            step()
+    assert {path.name for path in (tmp_path / "deep").iterdir()} - {".before.crc"} == {"before"}

@@ -20,18 +20,19 @@ def tallied(spark: "SparkSession", path: Path, **keys: Any) -> dict[str, int]:
     return {name: count for name, count in vocabulary.counters(segments).items() if count}
 
 
+def prepared(spark: "SparkSession", path: Path, **keys: Any) -> None:
+    """Read files, and check what could not be read."""
+    session = spark.newSession()
+    settings = config.from_dict({"corpus": keys, "vocabulary": {"min_count": 1}})
+    found = corpus.list_files(session, [str(path)], settings.corpus.format)
+    segments = corpus.read(session, [str(path)], settings.corpus, found)
+    pipeline.prepare(segments, settings, files=[file.path for file in found.files]).release()
+
+
 def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
     """Return the message on files of which too much could not be read, or that have no words."""
-    session = spark.newSession()
-    settings = config.from_dict({"corpus": keys})
-    found = corpus.list_files(session, [str(path)], settings.corpus.format)
-
-    def prepare() -> None:
-        segments = corpus.read(session, [str(path)], settings.corpus, found)
-        pipeline.prepare(segments, settings, files=[file.path for file in found.files])
-
     with pytest.raises(ConfigError) as error:
-        prepare()
+        prepared(spark, path, **keys)
     sentence = str(error.value)
     assert "\n" not in sentence
     assert sentence.endswith((".", "?"))
