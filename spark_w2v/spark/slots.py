@@ -116,8 +116,8 @@ def auto_partitions(context: SparkContext, exchange: ExchangeSettings) -> int:
     if not (count := settled_slots(context)):
         check_spark(context, exchange)
         raise SparkLostError(
-            'Spark has no executor yet, and training.partitions = "auto" is the number of their slots; give a number, '
-            "or start again when the cluster has room"
+            'Spark has no executors, whose slots training.partitions = "auto" is the number of: give a number, or give '
+            "the cluster room for them"
         )
     return count
 

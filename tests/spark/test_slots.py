@@ -43,7 +43,7 @@ def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypa
     monkeypatch.setattr(slots, "slots", lambda context: (5, 1))
     assert pipeline.resolve(spark, from_dict({})).partitions == 5
     monkeypatch.setattr(slots, "slots", lambda context: (0, 1))
-    with pytest.raises(SparkLostError, match="Spark has no executor yet"):
+    with pytest.raises(SparkLostError, match="Spark has no executors"):
         pipeline.resolve(spark, from_dict({}))
     dynamic = SimpleNamespace(get=lambda key, default: "true" if "dynamicAllocation" in key else default)
     monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda context: dynamic)
