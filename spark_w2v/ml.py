@@ -287,7 +287,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         """Return word, similarity: the nearest words, nearest first; similarity is the cosine.
 
         Args:
-            word: a word, which is not among its synonyms; or a vector: one of pyspark.ml.linalg, a list or an array.
+            word: a word, which is not among its synonyms, or a number where words are numbers; or a vector: one of
+                pyspark.ml.linalg, a list or an array.
             num: rows at most.
 
         Raises:

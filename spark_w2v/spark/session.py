@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession as SparkSession  # for those who may not im
 import spark_w2v
 from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
-from spark_w2v.spark.slots import slots
+from spark_w2v.spark.slots import PAUSE, STARTING, is_local, slots
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -32,8 +32,6 @@ SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 
 # Rows that reach Python at a time, unless they have more bytes than MOST_BYTES says.
 BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
-
-SLOTS_PATIENCE, SLOTS_PAUSE = 60.0, 0.2  # seconds to wait for executors, and between two looks
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
@@ -215,12 +213,12 @@ def _start_workers(session: SparkSession) -> None:
     """
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
         context = session.sparkContext
-        deadline = time.monotonic() + SLOTS_PATIENCE
+        deadline = time.monotonic() + STARTING
         while not (count := slots(context)[0]):
             if time.monotonic() > deadline:
                 return
-            time.sleep(SLOTS_PAUSE)
-        if defaults.is_local(context.master):
+            time.sleep(PAUSE)
+        if is_local(context):
             if count == 1:
                 return  # the listing would wait for it
             count = 1

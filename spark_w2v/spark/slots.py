@@ -123,15 +123,15 @@ def auto_partitions(context: SparkContext, exchange: ExchangeSettings) -> int:
 
 
 def settled_slots(context: SparkContext) -> int:
-    """How many tasks Spark can run at the same time, once the executors that it starts with are there; 0 of none.
+    """How many tasks Spark can run at the same time, once its executors are there; 0 if there are none.
 
     In the first minute of a session it waits until there are as many as the settings ask for, or until no more have
     come for SETTLED seconds.
     """
     conf = context.getConf()
-    cores = [conf.get("spark.cores.max"), conf.get("spark.executor.instances")]
+    cores, executors = conf.get("spark.cores.max"), conf.get("spark.executor.instances")
     of_each = int(conf.get("spark.executor.cores", "1") or 1)
-    wanted = int(cores[0]) if cores[0] else int(cores[1]) * of_each if cores[1] else math.inf
+    wanted = int(cores) if cores else int(executors) * of_each if executors else math.inf
     wanted /= int(conf.get("spark.task.cpus", "1") or 1)
     count, since = slots(context)[0], time.monotonic()
     while not is_local(context) and time.time() - context.startTime / 1000 < STARTING:

@@ -1,8 +1,9 @@
-"""Python workers that end without a word when the JVM lets go of them: what Spark starts as `python -m` in local mode.
+"""The start and the end of Python workers: in local mode, Spark starts them as `python -m` of this module.
 
-A worker that waits for its next task wakes up when the JVM closes its socket, and answers that this was unexpected.
-Over TCP the answer is lost in silence. Over a Unix domain socket it fails, and pyspark.daemon prints a traceback: a
-whole one when a worker was idle for a minute, its first line when the session ends, as it is killed while it prints.
+They end without a word when the JVM lets go of them. A worker that waits for its next task wakes up when the JVM closes
+its socket, and answers that this was unexpected. Over TCP the answer is lost in silence. Over a Unix domain socket it
+fails, and pyspark.daemon prints a traceback: a whole one when a worker was idle for a minute, its first line when the
+session ends, as it is killed while it prints.
 """
 
 import os

@@ -104,6 +104,7 @@ def test_a_condition_that_fails_on_a_value_is_explained(spark: "SparkSession", s
         ("k % (k - k) > 0", "Remainder by zero"),
         ("k + 2147483647 > 0", "overflow"),
         ("ids[9] = 1", "The index 9 is out of bounds"),
+        ("element_at(ids, 0) = 1", "The index 0 is invalid"),
         ("to_timestamp(doc.body, 'y') = now()", "Text 'a b c' could not be parsed"),
         ("cast(1e30 * k as int) > 0", "due to an overflow"),
         ("raise_error(doc.body) is null", "a b c"),

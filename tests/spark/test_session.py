@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v.spark import defaults, session
+from spark_w2v.spark import session
 from tests.support.training_job import submit
 
 
@@ -58,9 +58,9 @@ def test_a_local_session_starts_a_python_worker(spark: SparkSession, monkeypatch
 def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the first executors are there."""
     counts = iter([0, 0, 2])
-    monkeypatch.setattr(session, "SLOTS_PAUSE", 0.0)
+    monkeypatch.setattr(session, "PAUSE", 0.0)
     monkeypatch.setattr(session, "slots", lambda context: (next(counts), 1))
-    monkeypatch.setattr(defaults, "is_local", lambda master: False)
+    monkeypatch.setattr(session, "is_local", lambda context: False)
     tracker = spark.sparkContext.statusTracker()
     before = set(tracker.getJobIdsForGroup("workers"))
     with session.restored_properties(spark.sparkContext, ("spark.jobGroup.id", "spark.job.description")):

@@ -128,3 +128,20 @@ def test_archives_stay_where_spark_is_not_the_installed_package(
     if has_py4j:
         (tmp_path / "py4j").mkdir()
     assert path_without_archives(monkeypatch, home, [archive, str(tmp_path)]) == [archive, str(tmp_path)]
+
+
+def test_the_job_takes_pyspark_from_where_it_has_bytecode() -> None:
+    """As spark-submit starts it, with Spark's archives first on the path."""
+    home = Path(pyspark.__file__).parent
+    archives = [str(path) for path in (home / "python" / "lib").glob("*.zip")]
+    assert archives
+    program = (
+        "import runpy, sys\nsys.argv = ['train.py', '--help']\n"
+        "try: runpy.run_path('jobs/train.py', run_name='__main__')\n"
+        "except SystemExit: print(sys.modules['pyspark'].__file__)"
+    )
+    environment = {**os.environ, "SPARK_HOME": str(home), "PYTHONPATH": os.pathsep.join(archives)}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == pyspark.__file__
