@@ -20,7 +20,7 @@ from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.runs.embeddings import facts, open_embeddings, read, read_context
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
-from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from tests.support.embeddings import FACTS, ROOT, bits, finish, parameters, small_pieces
 
 
@@ -157,12 +157,14 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # bytes; Linux counts in kB
 
 embedding_writer.ROW_GROUP_BYTES = 2 << 20
-rows, dimensions = 50_000, 600
+rows, dimensions = 100_000, 600
 words, counts = pa.array(map(str, range(rows))), np.ones(rows, np.int64)
 matrix = np.random.default_rng(1).random((rows, dimensions), np.float32)
 output, size = Path(sys.argv[1]), matrix.nbytes
-small = matrix[:9]
-embedding_writer.write(output / "first", words[:9], counts[:9], small, small, {})  # what libraries load once
+# What libraries load once, and what the allocators of the threads take, up to 80 MB with huge pages.
+few = 5000
+small = matrix[:few]
+embedding_writer.write(output / "first", words[:few], counts[:few], small, small, {})
 before = peak()
 embedding_writer.write(output / "out", words, counts, matrix, matrix, {})
 written = peak()
@@ -276,7 +278,7 @@ def test_a_reader_that_goes_on_while_runs_are_published_never_mixes_two(
     def publish(number: int) -> None:
         words = pa.array([f"{number} {i}" for i in range(rows)])
         matrix = np.full((rows, 6), number, np.float32)
-        with open_run(output_of(str(tmp_path / "out")), overwrite=True, resume=False, fingerprint={}) as run:
+        with Run(output_of(str(tmp_path / "out")), overwrite=True, resume=False, fingerprint={}) as run:
             run.publish(lambda d: write(d, words, np.full(rows, number), matrix, matrix, {"number": number}), {})
 
     publish(0)
