@@ -4,23 +4,20 @@ B blocks, T tasks, S sweeps. A failed attempt is repeated from the last complete
 has its own secret and its own listener, so that no process of an earlier attempt can reach it.
 """
 
-import contextlib
-import json
 import logging
 import os
 import shutil
 import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyspark.sql.functions as F
-from pyspark import Broadcast, InheritableThread, SparkContext
+from pyspark import Broadcast, SparkContext
 
-from spark_w2v.errors import DivergedError, SparkLostError, StorageError
+from spark_w2v.errors import DivergedError, SparkLostError
 from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import Node
@@ -31,6 +28,7 @@ from spark_w2v.skipgram.sampling import RING, generator
 from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
+from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
@@ -87,37 +85,44 @@ Event = EpochProgress | SweepEnded
 class FileStore:
     """Mapped files that the driver's part of the exchange reads rows from and writes rows to.
 
+    Making a file takes minutes on some file systems, in which the exchange could send no heartbeats. So files are there
+    before rows of their sweep may come, which are those of two sweeps.
+
     Args:
         before: parameters that the attempt starts from.
-        make: creates the parameters of the end of a sweep.
-        first: first sweep whose parameters come back. Its files are made at once, which may raise StorageError, and on
-            some file systems takes minutes, in which the exchange could send no heartbeats.
+        make: creates the parameters of the end of a sweep; may raise StorageError.
+        kept: sweeps whose parameters come back.
     """
 
     def __init__(
-        self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles], first: int
+        self, blocks: Blocks, before: ParameterFiles, make: Callable[[int], ParameterFiles], kept: Iterable[int]
     ) -> None:
-        self._blocks, self._before, self._make = blocks, before, make
-        self._after = {first: make(first)}
-        self.failure: StorageError | None = None  # of a later sweep
+        self._blocks, self._make, self._kept = blocks, make, iter(kept)
+        self._before: ParameterFiles | None = before
+        self._after: dict[int, ParameterFiles] = {}
+        try:
+            self.make_next()
+            self.make_next()
+        except BaseException:
+            self.close()
+            raise
+
+    def make_next(self) -> None:
+        """Make the files of the next sweep, if there is one."""
+        if (sweep := next(self._kept, None)) is not None:
+            self._after[sweep] = self._make(sweep)
 
     def read(self, kind: bytes, block: int) -> Float32Array:
+        assert self._before is not None, "tasks have it before a sweep ends"
         return self._blocks.of(self._before.center if kind == CENTER else self._before.context, block)
 
     def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
-        if sweep not in self._after:
-            try:
-                if self.failure is None:
-                    self._after[sweep] = self._make(sweep)
-            except StorageError as error:
-                self.failure = error
-            if self.failure is not None:
-                raise OSError(str(self.failure))  # ends the connection, and with it the attempt
         after = self._after[sweep]
         return self._blocks.of(after.center if kind == CENTER else after.context, block)
 
     def take(self, sweep: int) -> ParameterFiles:
         """Return the parameters of a complete sweep; the caller owns them from then on."""
+        self._before = None  # a file that is removed takes its place on the disk as long as it is mapped
         return self._after.pop(sweep)
 
     def close(self) -> None:
@@ -212,22 +217,25 @@ class BlockEpoch:
         secret = os.urandom(32)
         listener = listen(bind, self.exchange.ports)
         try:
-            store = FileStore(blocks, parameters, self.make, next(filter(exchange.is_kept, exchange.sweeps)))
+            store = FileStore(blocks, parameters, self.make, filter(exchange.is_kept, exchange.sweeps))
         except BaseException:
             listener.close()
             raise
         node = Node(secret, listener)
         part = DriverPart(exchange, store)
+        del parameters
         spec = TaskSpec(
             exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
             secret,
         )  # fmt: skip
         # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
         folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
-        job = _Job(self._context, self._frame(spec, sweep, folder), f"epoch {self.epoch + 1}, attempt {number + 1}", (
+        what = (
             f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
             f"{counted(sweeps - sweep, 'sweep')}"
-        ))  # fmt: skip
+        )
+        group = f"epoch {self.epoch + 1}, attempt {number + 1}"
+        job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what)
         node.start(part)
         job.start()
         try:
@@ -284,7 +292,7 @@ class BlockEpoch:
             .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
         )
 
-    def _watch(self, part: DriverPart, job: "_Job", store: FileStore) -> Iterator[Event]:
+    def _watch(self, part: DriverPart, job: EpochJob, store: FileStore) -> Iterator[Event]:
         """Yield the events of an attempt, until it has ended."""
         next_report = next_look = 0.0
         before: dict[str, float] = {}
@@ -308,13 +316,12 @@ class BlockEpoch:
                 since = {name: value - before.get(name, 0) for name, value in work.items()}
                 before = work
                 yield SweepEnded(snapshot.sweep, files, snapshot.trained, stats, since)
+                store.make_next()
                 with part.changed:
                     part.handled(snapshot.sweep)
             if is_over:
                 job.wait(part.plan.timeout)
                 return
-            if store.failure is not None:
-                raise store.failure
             if failure is not None:
                 raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
             if job.ended:
@@ -331,64 +338,6 @@ class BlockEpoch:
                     trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
                     done = min(1.0, trained / max(total, 1))
                 yield EpochProgress(done)
-
-
-class _Job:
-    """The Spark job of an attempt, on its own thread."""
-
-    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
-        self._context, self._frame, self._group, self._description = context, frame, group, description
-        self._error: BaseException | None = None
-        self._failures: list[str] = []
-        self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._context.setJobGroup(self._group, self._description)
-            for row in self._frame.collect():
-                if (failure := json.loads(row["result"])["failure"]) is not None:
-                    self._failures.append(failure)
-        except BaseException as error:
-            self._error = error
-
-    @property
-    def ended(self) -> bool:
-        return not self._thread.is_alive()
-
-    @property
-    def failed(self) -> bool:
-        return self.ended and self._error is not None
-
-    def reason(self) -> str:
-        """Return why it ended, in one line."""
-        if self._error is not None:
-            return _reason(self._error)
-        return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
-
-    def wait(self, timeout: float) -> None:
-        """Wait until it ends by itself, at most `timeout` seconds: its tasks have been told to end."""
-        self._thread.join(timeout)
-
-    def end(self) -> None:
-        """Cancel the job if it still runs."""
-        if self._thread.is_alive():
-            with contextlib.suppress(Exception):  # the JVM may be gone
-                self._context.cancelJobGroup(self._group)
-            self._thread.join(30.0)
-
-
-def _reason(error: BaseException) -> str:
-    """Return the message of a failed job, without the stack traces."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    for line in lines:
-        for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
-            if beginning in line:
-                return line[:500]
-    named = [line for line in lines if "Error" in line or "Exception" in line]
-    return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
 
 
 def _refuse_diverged(files: ParameterFiles) -> None:

@@ -1,9 +1,10 @@
 """The driver's part, message by message."""
 
 import numpy as np
+import pytest
 
 from spark_w2v.exchange.driver import DriverPart
-from spark_w2v.exchange.plan import CENTER, CONTEXT, SWEEP, TOOK, ExchangePlan, Message
+from spark_w2v.exchange.plan import CENTER, CONTEXT, SWEEP, TOOK, ExchangePlan, Message, ProtocolError
 from spark_w2v.skipgram.schedule import Ring
 from tests.support import simulation
 
@@ -32,3 +33,16 @@ def test_rows_of_a_sweep_are_acknowledged_when_the_sweep_before_has_been_handled
         part.handled(2)
         assert acknowledged() == [0, 0, 1, 1, 2, 2]
         assert [snapshot.sweep for snapshot in part.snapshots] == [0, 1, 2]
+
+
+def test_rows_of_a_sweep_whose_files_are_not_made_yet_are_refused() -> None:
+    ring = Ring.draw(1, 4, np.random.default_rng(1))
+    plan = ExchangePlan(ring, 0, (3,), simulation.DIMENSIONS, ((0, 1),), snapshots=True, timeout=10.0)
+    part = DriverPart(plan, simulation.MemoryStore(simulation.initial(plan.rows)))
+    for sweep in (0, 1):
+        assert part.room_for(0, Message(CENTER, sweep, 0), plan.size(0)) is not None
+    with pytest.raises(ProtocolError, match="is not expected"):
+        part.room_for(0, Message(CENTER, 2, 0), plan.size(0))
+    with part.changed:
+        part.handled(0)
+    assert part.room_for(0, Message(CENTER, 2, 0), plan.size(0)) is not None

@@ -1,0 +1,69 @@
+"""The Spark job of an epoch, on its own thread, and why it ended."""
+
+import contextlib
+import json
+import threading
+from typing import TYPE_CHECKING
+
+from pyspark import InheritableThread, SparkContext
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame
+
+
+class EpochJob:
+    """The Spark job of an attempt, on its own thread."""
+
+    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
+        self._context, self._frame, self._group, self._description = context, frame, group, description
+        self._error: BaseException | None = None
+        self._failures: list[str] = []
+        self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._context.setJobGroup(self._group, self._description)
+            for row in self._frame.collect():
+                if (failure := json.loads(row["result"])["failure"]) is not None:
+                    self._failures.append(failure)
+        except BaseException as error:
+            self._error = error
+
+    @property
+    def ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    @property
+    def failed(self) -> bool:
+        return self.ended and self._error is not None
+
+    def reason(self) -> str:
+        """Return why it ended, in one line."""
+        if self._error is not None:
+            return _reason(self._error)
+        return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it ends by itself, at most `timeout` seconds: its tasks have been told to end."""
+        self._thread.join(timeout)
+
+    def end(self) -> None:
+        """Cancel the job if it still runs."""
+        if self._thread.is_alive():
+            with contextlib.suppress(Exception):  # the JVM may be gone
+                self._context.cancelJobGroup(self._group)
+            self._thread.join(30.0)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of a failed job, without the stack traces."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
+            if beginning in line:
+                return line[:500]
+    named = [line for line in lines if "Error" in line or "Exception" in line]
+    return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
