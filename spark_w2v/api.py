@@ -1,6 +1,5 @@
 """Training from Python: the job as a function."""
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
-from spark_w2v.spark.session import own_job_group, start_session
+from spark_w2v.spark.session import own_job_group, start_session, stop_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -105,8 +104,7 @@ def train(
             raise UserError(explained) from error
         finally:
             if started:
-                with contextlib.suppress(Exception):  # the JVM may be gone before us
-                    session.stop()
+                stop_session(session)
     return SkipGramModel.of_output(published)
 
 

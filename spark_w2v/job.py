@@ -25,7 +25,7 @@ from spark_w2v.errors import RefusedError, SparkLostError, UserError
 from spark_w2v.run_request import Request
 from spark_w2v.spark.hadoop_files import is_utf8
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
-from spark_w2v.spark.session import SparkSession, start_session, system_property
+from spark_w2v.spark.session import SparkSession, start_session, stop_session, system_property
 from spark_w2v.terminal import StatusLine, fitted, handler, screen, width_of
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -121,7 +121,7 @@ def session_of_job(line: StatusLine, cleanup: contextlib.ExitStack) -> SparkSess
     """Start Spark, which is stopped at the end of the command."""
     line.show(STARTING)
     session = start_session()
-    cleanup.callback(_stop_session, session)
+    cleanup.callback(stop_session, session)
     return session
 
 
@@ -137,6 +137,11 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
         help="begin with the vectors of an earlier run's output, or of a file in word2vec's text or binary format",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
+    parser.add_argument(
+        "--tolerate-changes",
+        action="store_true",
+        help="where input or configuration have changed since: begin an unfinished run again, and keep a finished one",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace a finished output, once the new one is whole")
     parser.add_argument("--tensorboard", metavar="DIR", help="write curves for TensorBoard there, after each epoch")
     parser.add_argument(
@@ -152,7 +157,7 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
         "--keep-runs",
         metavar="N",
         type=whole_number(LARGEST_INT),
-        help="once this run is published, remove all finished runs but the N newest; short for output.keep_runs",
+        help="once this run is published, remove all but the N newest runs; short for output.keep_runs",
     )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
     options = parser.parse_args(arguments)
@@ -175,6 +180,7 @@ def _request(options: argparse.Namespace) -> Request:
         options.output,
         init=options.init,
         resume=options.resume,
+        tolerates_changes=options.tolerate_changes,
         overwrite=options.overwrite,
         run_id=options.run_id,
         publish=not options.no_publish,
@@ -220,13 +226,8 @@ def _run(request: Request, line: StatusLine, cleanup: contextlib.ExitStack) -> N
     run = TrainingRun(request, line)
     run.clock.begin(STARTING)
     session = start_session()
-    cleanup.callback(_stop_session, session)
+    cleanup.callback(stop_session, session)
     run.run(session)
-
-
-def _stop_session(session: SparkSession) -> None:
-    with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
-        session.stop()
 
 
 def _check_names(arguments: Sequence[str]) -> None:

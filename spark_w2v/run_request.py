@@ -36,6 +36,7 @@ class Request:
     output: str
     init: str | None = None
     resume: bool = False
+    tolerates_changes: bool = False
     overwrite: bool = False
     run_id: str | None = None
     publish: bool = True

@@ -26,7 +26,7 @@ from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import absolute, is_local, local_path
-from spark_w2v.runs.run import Output, Run, open_run, output_of
+from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.result_tables import check_table, write_table
@@ -117,30 +117,30 @@ class TrainingRun:
         self._started = time.monotonic()
         self.clock.detail = lambda: tasks_of(session.sparkContext)
         place = self._check_place() if self._place is None else self._place
-        self._train(session, place)
+        is_new = self._train(session, place)
         if self._request.run_id is not None:
-            _move_current(self._request, place.name)
+            _move_current(self._request, place.name, is_new)
         return place.name
 
-    def _train(self, session: "SparkSession", place: Output) -> None:
+    def _train(self, session: "SparkSession", place: Output) -> bool:
+        """Train and publish; return False where that was done before."""
         request, settings = self._request, self._request.settings
         earlier = self._earlier
         if request.init is not None and earlier is None:
             earlier = self._read_init()
         resolved = pipeline.resolve(session, settings)
-        # Of a finished run with an id only the fingerprint is looked at: the same one is done, another one is refused.
-        is_done = request.run_id is not None and not request.overwrite and place.is_finished()
         request.begun = True
-        with open_run(
-            place, overwrite=request.overwrite, resume=request.resume or is_done,
+        with Run(
+            place, overwrite=request.overwrite, resume=request.resume, keeps_finished=request.run_id is not None,
             fingerprint=request.fingerprint(resolved, None if earlier is None else earlier.digest),
+            tolerates_changes=request.tolerates_changes,
         ) as run:  # fmt: skip
             found = self._list_files(session)
             if found is not None:
                 run.identify({"files": inputs.identity(found.files)})
             if run.is_published:
                 log.info("%s is finished already: nothing to do.", place.name)
-                return
+                return False
             segments = self._segments(session, found)
             if settings.output.table:
                 check_table(session, settings.output.table, vector_schema(id_type_of(segments)))
@@ -205,6 +205,7 @@ class TrainingRun:
             duration(seconds),
             extra={"fields": {"output": place.name, "seconds": round(seconds, 1)}},
         )  # fmt: skip
+        return True
 
     def _start_from(self, training: Training, earlier: PreviousModel, text: pipeline.EncodedCorpus) -> dict[str, Any]:
         """Begin the training with the vectors of an earlier run; return what run.json says of it."""
@@ -354,7 +355,7 @@ def _report(directory: Path, run: report.Finished) -> None:
         log.warning("%s was not made (%s: %s); jobs/report.py makes it", report.NAME, type(error).__name__, error)
 
 
-def _move_current(request: Request, output: str) -> None:
+def _move_current(request: Request, output: str, is_new: bool) -> None:
     """Move DIR/current to a run that has just finished; to one that had finished before, only if it was prevented.
 
     In a store a run moves the pointer while it holds the lock, or the next run does.
@@ -362,7 +363,7 @@ def _move_current(request: Request, output: str) -> None:
     directory, run_id = request.output, str(request.run_id)
     if not is_local(directory):
         log.info("%s/%s is run %s", directory, stored.CURRENT, ids.current(directory) or "none")
-    elif request.publish and ids.is_pending(output):
+    elif request.publish and (is_new or ids.is_pending(output)):
         before = ids.move_current(directory, run_id, request.settings.output.keep_runs)
         log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, run_id, before or "none")
     else:

@@ -154,8 +154,11 @@ def test_the_crontab_line_publishes_does_nothing_twice_and_is_stopped_by_its_gat
     assert cron("first") == 0, log.read_text()
     assert ids.current(str(kept)) == "first"
     before = {name: facts for name, facts in state(kept).items() if not name.startswith("evaluations")}
+    (belongings / "my-text" / "later.txt").write_text("a file that has come since\n")
     assert cron("first") == 0, log.read_text()
+    assert "stays as it is, made with other values" in log.read_text()
     assert "nothing to do" in log.read_text()
+    assert "ERROR" not in log.read_text(), "Spark is stopped while it starts its workers"
     assert {name: facts for name, facts in state(kept).items() if not name.startswith("evaluations")} == before
 
     # The next day's text has lost the court: fewer pairs can be answered.

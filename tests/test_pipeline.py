@@ -18,7 +18,7 @@ from spark_w2v import job
 from spark_w2v.commands import publish
 from spark_w2v.errors import StorageError
 from spark_w2v.runs import ids
-from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from tests.support.commands import refused_in_one_sentence
 from tests.support.training_job import ONE, SMALL, planted_corpus, state, train_here
 
@@ -140,7 +140,7 @@ def test_a_run_that_died_between_its_output_and_current_is_made_up_for(
 def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
     train: Train, kept: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with open_run(output_of(str(kept / "runs" / "2")), overwrite=False, resume=False, fingerprint={}):
+    with Run(output_of(str(kept / "runs" / "2")), overwrite=False, resume=False, fingerprint={}):
         assert train("2") == 75
         assert "another run is at work on it" in capsys.readouterr().err
         assert train("1") == 0, "other ids are nobody's business"

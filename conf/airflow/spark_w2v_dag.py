@@ -23,6 +23,7 @@ SHELL = {
     "OUTPUT": "{{ params.output }}",
     "PAIRS": "{{ params.pairs }}",
     "LIMIT": "{{ params.fail_below }}",
+    "KEEP_RUNS": "{{ params.keep_runs }}",
     "RUN_ID": RUN_ID,
 }
 
@@ -37,11 +38,14 @@ with DAG(
     params={
         "checkout": Param("/opt/spark_w2v", type="string", description="where this repository is"),
         "config": Param("/opt/spark_w2v/conf/local.toml", type="string", description="what to train"),
-        "input": Param("/data/text", type="string", description="files, a directory or a glob"),
+        "input": Param("/data/text", type="string", description="a file, a directory or a glob without {}"),
         "output": Param("/data/vectors", type="string", description="the directory of runs and current"),
         "pairs": Param("/data/pairs.tsv", type="string", description="word similarity to judge by"),
         "fail_below": Param(0.95, type="number", description="share of the current run's scores that is demanded"),
+        "keep_runs": Param(0, type="integer", description="finished runs that stay, the newest; 0 for all"),
     },
+    # Exit code 75 says that trying again may help. Operators treat all codes alike, and the others cost little.
+    default_args={"retries": 2, "retry_delay": datetime.timedelta(minutes=5)},
 ) as dag:
     prepare = BashOperator(
         task_id="prepare",
@@ -69,10 +73,9 @@ with DAG(
             RUN_ID,
             "--no-publish",
             "--resume",
+            # Text that comes in between two tries is no reason to give up.
+            "--tolerate-changes",
         ],
-        # Exit code 75 says that trying again may help. The operator treats all codes alike, and the others cost little.
-        retries=2,
-        retry_delay=datetime.timedelta(minutes=5),
     )
 
     evaluate = BashOperator(
@@ -93,7 +96,7 @@ with DAG(
 
     publish = BashOperator(
         task_id="publish",
-        bash_command='"$PYTHON" "$CHECKOUT/jobs/publish.py" "$OUTPUT" "$RUN_ID"',
+        bash_command='"$PYTHON" "$CHECKOUT/jobs/publish.py" "$OUTPUT" "$RUN_ID" --keep-runs "$KEEP_RUNS"',
         env=SHELL,
         append_env=True,
     )

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes
 from spark_w2v.config import LARGEST_INT
+from spark_w2v.runs import stored
 from spark_w2v.runs.ids import CURRENT, move_current
+from spark_w2v.runs.places import is_local
 
 
 @with_exit_codes
@@ -20,10 +22,11 @@ def main(arguments: Sequence[str] | None = None, program: str = "publish.py") ->
         metavar="N",
         type=whole_number(LARGEST_INT),
         default=0,
-        help="then remove all finished runs but the N newest and the current one",
+        help="then remove all finished runs but the N newest and the current one, and what died before those",
     )
     options = parser.parse_args(arguments)
     before = move_current(options.directory, options.run_id, options.keep_runs)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
-    print(f"{printable(options.directory)}/{CURRENT} is run {options.run_id}, {was}")
+    link = CURRENT if is_local(options.directory) else stored.CURRENT
+    print(f"{printable(options.directory)}/{link} is run {options.run_id}, {was}")
     return 0

@@ -13,26 +13,22 @@ import contextlib
 import errno
 import logging
 import os
-import re
 import shutil
-import tempfile
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.names import OUTPUT, first_of
+from spark_w2v.runs.old_runs import PENDING, RUN_ID, alone, marker_of, move_away, remove
 from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage import files
-from spark_w2v.storage.files import best_effort, fsync, reason
+from spark_w2v.storage.files import ABSENT, best_effort, fsync, reason
 
 log = logging.getLogger(__name__)
 
 CURRENT, RUNS = "current", "runs"
-REMOVED = ".removed"  # ends the names of runs that are being removed
-# Names that every file system, shell and reader accepts: Spark accepts no colon in a path, and Hadoop hides files whose
-# names begin with a dot or an underscore.
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 
 
 def check_run_id(run_id: str) -> None:
@@ -88,19 +84,45 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0) -> str | None:
         check_run_id(run_id)
         return StoredOutput(directory, keep_runs=keep_runs).move_pointer(run_id)
     output = output_of(directory, run_id)
-    if not is_finished(output):
-        raise UserError(f"{output}: has no finished run, so current is not moved there.")
     root = local_path(directory)
-    before = _linked(root)
-    if before != run_id:
-        _link(root, run_id)
-    with contextlib.suppress(OSError):
-        marker = _marker(output)
-        if marker.is_file() and not marker.stat().st_size:  # ours are empty
-            marker.unlink()
-    if keep_runs:
-        _remove_old(directory, keep_runs)
+    left = f"{directory}: earlier runs were not removed"
+    oldest = None
+    with _alone(root):
+        if not is_finished(output):
+            raise UserError(f"{output}: has no finished run, so current is not moved there.")
+        before = _linked(root)
+        if before != run_id:
+            _link(root, run_id)
+        _forget_pending(root / RUNS)
+        if keep_runs:
+            with best_effort(left):
+                oldest = move_away(root / RUNS, keep_runs, run_id)
+    if keep_runs:  # which may take minutes
+        with best_effort(left):
+            remove(root / RUNS, oldest)
     return before
+
+
+@contextlib.contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Hold a directory of runs while its link is moved; one that is not there has no runs."""
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(alone(root))
+        except OSError as error:
+            if error.errno not in ABSENT:
+                raise StorageError(f"{root}: cannot be opened now ({reason(error)}).") from None
+        yield
+
+
+def _forget_pending(runs: Path) -> None:
+    """Forget which finished runs died before they had moved current: started again, they must not move it back."""
+    with contextlib.suppress(OSError):
+        for marker in runs.glob(f".*{PENDING}"):
+            run = runs / marker.name[1 : -len(PENDING)]
+            is_ours = marker.is_file() and not marker.stat().st_size
+            if is_ours and is_finished(str(run)):
+                marker.unlink()
 
 
 def _link(root: Path, run_id: str) -> None:
@@ -118,42 +140,9 @@ def _link(root: Path, run_id: str) -> None:
         raise StorageError(f"{root / CURRENT}: could not be moved to {run_id} ({reason(error)}).") from None
 
 
-def _remove_old(directory: str, keep: int) -> None:
-    """Remove finished runs of a directory of this host except the newest and the current one; failures are warnings.
-
-    A run with a file that no run wrote stays, with a warning.
-
-    Args:
-        keep: how many stay, the current one among them if it is one of the newest.
-    """
-    root = local_path(directory) / RUNS
-    with best_effort(f"{directory}: earlier runs were not removed"):
-        for left in root.glob(f".*{REMOVED}"):
-            files.remove_written(left, OUTPUT)
-        now = _linked(root.parent)
-        found = [path for path in root.iterdir() if RUN_ID.fullmatch(path.name) and not path.is_symlink()]
-        finished = sorted(((path / "_SUCCESS").stat().st_mtime, path.name) for path in found if is_finished(str(path)))
-        for _, name in finished[:-keep]:
-            if name != now:
-                _remove(root / name)
-
-
-def _remove(run: Path) -> None:
-    """Remove a run so that no reader sees a part of it."""
-    if found := files.strangers(run, OUTPUT):
-        log.warning("%s: is kept, as no run wrote %s", run, first_of(found))
-        return
-    if files.exists(run.with_name(f".{run.name}.working")):
-        return  # a run is about to replace it
-    removed = run.with_name(f".{run.name}.{uuid.uuid4().hex}{REMOVED}")
-    os.rename(run, removed)
-    files.remove_written(removed, OUTPUT)
-    _marker(str(run)).unlink(missing_ok=True)
-
-
 def mark_pending(output: str) -> None:
     """Remember that current has yet to be moved to this run, in case its process dies before that."""
-    marker = _marker(output)
+    marker = marker_of(local_path(output))
     try:
         marker.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
@@ -162,7 +151,7 @@ def mark_pending(output: str) -> None:
 
 
 def is_pending(output: str) -> bool:
-    return _exists(_marker(output))
+    return _exists(marker_of(local_path(output)))
 
 
 def directory_of(output: str) -> Path:
@@ -195,7 +184,7 @@ def _stored_run(output: str) -> tuple[StoredOutput, str]:
 
 
 def _fetched(output: str) -> Path:
-    scratch = Path(tempfile.mkdtemp(prefix="spark_w2v-read-"))
+    scratch = scratch_directory()
     atexit.register(shutil.rmtree, scratch, ignore_errors=True)
     for _ in range(3):
         stored, run = _stored_run(output)
@@ -230,11 +219,6 @@ def holds_runs(output: str) -> bool:
         return stored.current() is None and bool(stored.runs())
     root = local_path(output)
     return _exists(root / RUNS) and _linked(root) is None
-
-
-def _marker(output: str) -> Path:
-    target = local_path(output)
-    return target.with_name(f".{target.name}.pending")
 
 
 def _linked(root: Path) -> str | None:

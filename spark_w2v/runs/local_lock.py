@@ -90,6 +90,16 @@ class LocalLock:
         self._thread.join()
 
 
+def is_taken(working: Path) -> bool:
+    """Whether a run is at work in a working directory, as far as this host can tell.
+
+    Raises:
+        StorageError: its lock cannot be read now.
+    """
+    text = _read_lock(working / "lock")
+    return text is not None and not _is_stale(working / "lock", _holder(text))
+
+
 @contextlib.contextmanager
 def _guarded(working: Path) -> Iterator[bool]:
     """Make the working directory where it is missing, and hold it while its lock is read and changed.
@@ -104,7 +114,10 @@ def _guarded(working: Path) -> Iterator[bool]:
         with contextlib.suppress(FileExistsError):
             working.mkdir()
             made = True
-        descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(working, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except FileNotFoundError:  # a run that ends removes it
+            continue
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)

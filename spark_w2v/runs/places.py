@@ -4,7 +4,7 @@ import os
 import re
 import stat
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.files import MISTAKES, reason
@@ -22,7 +22,8 @@ def check_password(path: str) -> None:
     Raises:
         UserError: it has one.
     """
-    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@]*:[^/@]*@", path):
+    # A secret may have slashes. After a host comes a number, its port.
+    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@", path):
         raise UserError(
             f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
             "configuration or to the environment."
@@ -38,12 +39,15 @@ def local_path(output: str) -> Path:
     """Return the directory of a local output: absolute, with symbolic links followed, so that links stay links."""
     path = output
     if output[:5].lower() == "file:":
-        parts = urlsplit(output)
-        if parts.netloc not in ("", "localhost"):
+        host, path = "", output[5:]
+        if path.startswith("//"):
+            host, slash, rest = path[2:].partition("/")
+            path = slash + rest  # with ? and #, which are characters of names here, as for Hadoop
+        if host not in ("", "localhost"):
             raise UserError(
-                f"{output}: names the host {parts.netloc}; a file: URI must be of this host, as in file:///data/out."
+                f"{output}: names the host {host}; a file: URI must be of this host, as in file:///data/out."
             )
-        path = unquote(output[5:] if not output[5:].startswith("//") else parts.path)
+        path = unquote(path)
     if not path or "\0" in path:
         raise UserError(f"{output!r} is not a path; give one.")
     if not path.isascii() and re.search("[\ud800-\udfff]", path):  # halves of surrogates: bytes that were no UTF-8

@@ -1,7 +1,11 @@
-"""The process that holds a lock."""
+"""The process that holds a lock, or a directory for its files."""
 
+import contextlib
+import json
 import os
+import shutil
 import socket
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping
@@ -11,6 +15,7 @@ from typing import Any
 from spark_w2v.storage.files import MISTAKES
 
 UNKNOWN = "unknown"
+SCRATCH = "spark_w2v-run-"  # begins the names of directories for files of one process
 
 
 def describe_holder() -> dict[str, Any]:
@@ -85,3 +90,16 @@ def _started(pid: int) -> str | None:
     except OSError:
         pass
     return UNKNOWN
+
+
+def scratch_directory() -> Path:
+    """Make a directory of this process in the temporary directory; those of processes that died are removed."""
+    root = Path(tempfile.gettempdir()).resolve()
+    for left in root.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            holder = json.loads((left / "holder").read_bytes())
+            if isinstance(holder, dict) and is_alive(holder) is False:
+                shutil.rmtree(left)
+    made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+    (made / "holder").write_text(json.dumps(describe_holder()))
+    return made

@@ -48,32 +48,39 @@ def output_of(output: str, run_id: str | None = None, *, move_pointer: bool = Tr
     return StoredOutput(output, run_id, move_pointer=move_pointer, keep_runs=keep_runs)
 
 
-def open_run(output: Output, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> "Run":
-    """Take an output for one run, from here until the returned context is left.
+class Run:
+    """One run, which holds its output until the context is left.
 
     Args:
         overwrite: a finished output may be replaced, once the new one is complete.
         resume: go on from the newest checkpoint of an unfinished run.
         fingerprint: what must be the same for a resumed run to have the same result; JSON-able. What is known later,
-            such as the vocabulary, is added by Run.identify.
+            such as the vocabulary, is added by identify.
+        keeps_finished: a finished output of the same fingerprint is no mistake: the run is published already.
+        tolerates_changes: of a run with another fingerprint the checkpoint is removed, and the finished output is kept.
 
     Raises:
         UserError: for an output that may not be written to, that another run is at work on, or whose checkpoint is
             of another configuration or corpus. Nothing is left behind.
         StorageError: the storage refuses now.
     """
-    output.check(overwrite=overwrite, resume=resume)
-    return Run(output, overwrite=overwrite, resume=resume, fingerprint=fingerprint)
 
-
-class Run:
-    """One run and its working directory; a context manager."""
-
-    def __init__(self, place: Output, *, overwrite: bool, resume: bool, fingerprint: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        place: Output,
+        *,
+        overwrite: bool,
+        resume: bool,
+        fingerprint: Mapping[str, Any],
+        keeps_finished: bool = False,
+        tolerates_changes: bool = False,
+    ) -> None:
+        place.check(overwrite=overwrite, resume=resume or keeps_finished)
         self.output = place.output
         self.is_published = False
         self._place = place
         self._overwrite = overwrite
+        self._tolerates_changes = tolerates_changes
         self._fingerprint: dict[str, Any] = {}
         self._checkpoint: Checkpoint | None = None
         self._stored: dict[str, Any] | None = None  # the fingerprint of what is resumed
@@ -90,7 +97,8 @@ class Run:
             raise
         try:
             with self._storage("cannot be prepared"):
-                self._begin(resume)
+                # Only now: taking the lock may have finished the publication of a run that died.
+                self._begin(resume or (keeps_finished and not overwrite and place.is_finished()))
             self.identify(fingerprint)
         except BaseException:
             self.close()
@@ -132,19 +140,28 @@ class Run:
         given = json.loads(to_json(facts))
         found = [] if self._stored is None else differences(self._stored, given)
         if found:
-            self._leaves_nothing = False
-            if self.is_published:
-                why = (
-                    "holds the finished output of another run; give --overwrite to replace it, or another directory "
-                    "or run id"
-                )
-            else:
-                why = "cannot be resumed, its checkpoint is of another run; run without --resume to start again"
-            more = f" and {len(found) - 8} more" if len(found) > 8 else ""
-            raise UserError(f"{self.output}: {why}: {', '.join(found[:8])}{more}.")
+            self._differ(", ".join(found[:8]) + (f" and {len(found) - 8} more" if len(found) > 8 else ""))
         # Or a checkpoint would lack the section that was there first, and no run could be resumed from it.
         assert not self._fingerprint.keys() & given.keys(), "a section is added once"
         self._fingerprint.update(given)
+
+    def _differ(self, values: str) -> None:
+        """Refuse a run that was begun with other values, or begin again."""
+        if self._tolerates_changes and self.is_published:
+            log.warning("%s: stays as it is, made with other values; --overwrite replaces it: %s", self.output, values)
+        elif self._tolerates_changes:
+            log.warning("%s: starts again, as its checkpoint is of another run: %s", self.output, values)
+            self._checkpoint = self._stored = None
+            with self._storage("its checkpoint could not be removed"):
+                self._remove_training()
+                self._place.forget()
+        else:
+            self._leaves_nothing = False
+            why = "cannot be resumed, its checkpoint is of another run; run without --resume to start again"
+            if self.is_published:
+                change = "give --overwrite to replace it, or another directory or run id"
+                why = f"holds the finished output of another run; {change}"
+            raise UserError(f"{self.output}: {why}: {values}.")
 
     def load_checkpoint(self) -> tuple[Position, ParameterFiles] | None:
         """Return where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
@@ -230,10 +247,10 @@ class Run:
             self._lock.stop()
             self._place.leave()
             return
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, StorageError, UserError):
             self._remove_staged()
             self._place.recover()
-        with contextlib.suppress(OSError, StorageError):  # of what cannot be listed, nothing is removed
+        with contextlib.suppress(OSError, StorageError, UserError):  # of what cannot be listed, nothing is removed
             remove_unfinished(self.parameters_folder)
             if self._leaves_nothing or not numbered(self.parameters_folder):
                 self._remove_training()

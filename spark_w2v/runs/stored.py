@@ -6,12 +6,9 @@ runs/ID/                  a finished output, never changed
 .working/checkpoints/     stored_checkpoints.py
 """
 
-import contextlib
-import json
 import logging
 import re
 import shutil
-import tempfile
 import uuid
 from pathlib import Path
 
@@ -19,18 +16,19 @@ from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
 from spark_w2v.runs.names import OUTPUT, first_of
-from spark_w2v.runs.processes import describe_holder, is_alive
+from spark_w2v.runs.old_runs import remove_stored
+from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
+from spark_w2v.runs.stored_checkpoints import NAME as CHECKPOINT
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.files import best_effort
 from spark_w2v.storage.store import Store, open_store
 
 log = logging.getLogger(__name__)
 
-CURRENT, RUNS = "CURRENT", "runs/"
+CURRENT, RUNS, CHECKPOINTS = "CURRENT", "runs/", f"{FOLDER}checkpoints/"
 POINTER = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\n?")
 RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # of runs without an id, which the next but one removes
-SCRATCH = "spark_w2v-run-"  # begins the names of directories of this host
 
 
 class StoredOutput:
@@ -129,13 +127,7 @@ class StoredOutput:
 
     def prepare(self) -> list[Path]:
         """Make the working directory, of this process alone; those of processes that died are removed."""
-        root = Path(tempfile.gettempdir()).resolve()
-        for left in root.glob(f"{SCRATCH}*"):
-            with contextlib.suppress(OSError, ValueError):
-                if is_alive(json.loads((left / "holder").read_bytes())) is False:
-                    shutil.rmtree(left)
-        self._working = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
-        (self.working / "holder").write_text(json.dumps(describe_holder()))
+        self._working = scratch_directory()
         return []
 
     def lock(self) -> StoreLock:
@@ -153,7 +145,7 @@ class StoredOutput:
             lock.stop()  # it stays, stale, for the next run, which finishes this
             self.leave()
             raise
-        folder = f"{FOLDER}checkpoints/{self._run_id or 'run'}/"
+        folder = f"{CHECKPOINTS}{self._run_id or 'run'}/"
         self._checkpoints = StoredCheckpoints(self._store, folder, lock)
         return lock
 
@@ -288,13 +280,18 @@ class StoredOutput:
             raise LostError(f"{self.output}: CURRENT was moved by another run, so it is left there.")
 
     def _remove_old(self, run: str, before: str | None) -> None:
-        """Remove runs beyond the limit, and the files of runs without an id that died."""
+        """Remove runs beyond the limit, and what was left by runs that died: without an id, or older than the limit."""
+        keep = self._keep_runs
         with best_effort(f"{self.output}: earlier runs were not removed"):
-            finished = self.runs()
-            if self._keep_runs:
-                kept: set[str | None] = {run, *finished[-self._keep_runs :]}
+            files, finished = self._store.entries(RUNS), self.runs()
+            if keep:
+                kept: set[str | None] = {run, *finished[-keep:]}
             else:
                 kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
-            names = {name.removeprefix(RUNS).partition("/")[0] for name in self._store.entries(RUNS)}
+            names = {name.removeprefix(RUNS).partition("/")[0] for name in files}
             for name in sorted(name for name in names - kept if name in finished or RUN.fullmatch(name)):
                 self.remove(name)
+            if keep and len(finished) >= keep:
+                oldest = files[f"{RUNS}{finished[-keep]}/_SUCCESS"].modified
+                for folder, written in ((RUNS, OUTPUT), (CHECKPOINTS, CHECKPOINT)):
+                    remove_stored(self._store, folder, written, oldest)

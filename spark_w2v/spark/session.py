@@ -35,6 +35,9 @@ BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
+WORKERS = "workers"  # group of the job that starts Python workers
+STOPPING = 10.0  # seconds to wait for it before Spark is stopped
+
 
 def reading_session(spark: "SparkSession") -> "SparkSession":
     session = spark.newSession()
@@ -222,8 +225,20 @@ def _start_workers(session: SparkSession) -> None:
             if count == 1:
                 return  # the listing would wait for it
             count = 1
-        context.setJobGroup("workers", "starting Python workers")
+        context.setJobGroup(WORKERS, "starting Python workers")
         session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
+
+
+def stop_session(session: SparkSession) -> None:
+    """Stop Spark, once its Python workers have started: of a task that it stops it logs a stack trace."""
+    with contextlib.suppress(Exception):  # the JVM may be gone before us, and there is nothing left to lose
+        tracker, deadline = session.sparkContext.statusTracker(), time.monotonic() + STOPPING
+        while time.monotonic() < deadline:
+            found = map(tracker.getJobInfo, tracker.getJobIdsForGroup(WORKERS))
+            if not any(job is not None and job.status == "RUNNING" for job in found):
+                break
+            time.sleep(PAUSE)
+        session.stop()
 
 
 @contextlib.contextmanager

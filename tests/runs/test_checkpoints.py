@@ -18,7 +18,7 @@ from spark_w2v.errors import ConfigError, StorageError
 from spark_w2v.runs import checkpoints
 from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from tests.support.manifests import one_checkpoint, signed
 from tests.support.runs import child, end, parameters, save, start, tree
 
@@ -71,7 +71,7 @@ def test_what_a_dead_run_left_unfinished_is_removed_by_the_next(tmp_path: Path) 
 
 def test_a_run_killed_at_any_moment_of_saving_resumes_from_what_it_had_saved(tmp_path: Path) -> None:
     program = """
-with open_run(output_of(sys.argv[1]), overwrite=False, resume=True, fingerprint={}) as run:
+with Run(output_of(sys.argv[1]), overwrite=False, resume=True, fingerprint={}) as run:
     loaded = run.load_checkpoint()
     number = loaded[0]["number"] if loaded else 0
     assert loaded is None or all((m == number).all() for m in (loaded[1].center, loaded[1].context)), loaded
@@ -97,7 +97,7 @@ with open_run(output_of(sys.argv[1]), overwrite=False, resume=True, fingerprint=
         assert (found.parameters.center == found.position["number"]).all()
         assert (found.parameters.context == found.position["number"]).all()
     assert found is not None
-    with open_run(output_of(str(tmp_path / "out")), overwrite=False, resume=True, fingerprint={}) as run:
+    with Run(output_of(str(tmp_path / "out")), overwrite=False, resume=True, fingerprint={}) as run:
         lines = (run.working / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["number"] for line in lines] == list(range(1, found.position["number"] + 1))
 

@@ -11,7 +11,7 @@ import pytest
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local
-from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.places import check_password, is_local, local_path
 from spark_w2v.runs.run import output_of
 from tests.support.runs import FINGERPRINT, child, contents, end, publish, save, start, tree, writing
 
@@ -114,7 +114,7 @@ def write(directory):
         (directory / "embeddings" / f"part-{part:05d}.parquet").write_text(str(number))
 
 for number in range(int(sys.argv[2]), 1 << 30):
-    with open_run(output_of(sys.argv[1]), overwrite=True, resume=False, fingerprint={}) as run:
+    with Run(output_of(sys.argv[1]), overwrite=True, resume=False, fingerprint={}) as run:
         made = ParameterFiles.create(run.parameters_folder / ".a.unfinished", 3, 3)
         run.save_checkpoint({"epoch": 1}, made)
         run.publish(write, {"content": str(number)})
@@ -258,6 +258,31 @@ def test_relative_paths_slashes_links_and_uris_mean_the_same_directory(
         assert contents(tmp_path / "out put") == {str(number)}
     assert (tmp_path / "link").is_symlink()
     assert set(os.listdir(tmp_path)) == {"link", "out put"}
+
+
+@pytest.mark.parametrize("name", ["v#2", "v?x=1", "v#a?b"])
+def test_characters_that_end_the_path_of_a_web_address_are_part_of_a_name(name: str) -> None:
+    assert local_path(f"file:///tmp/{name}") == local_path(f"file:/tmp/{name}") == Path("/tmp").resolve() / name
+
+
+@pytest.mark.parametrize(
+    "path", ["s3a://key:hush@bucket/text", "s3a://KEY:ab/hush+x/1@bucket", "hdfs://me:hush@host:9000/text", "s3://:h@b"]
+)
+def test_a_password_in_a_path_is_found_wherever_it_has_slashes(path: str) -> None:
+    with pytest.raises(UserError, match="has a password in it") as refused:
+        check_password(path)
+    assert "hush" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "s3://bucket/a:b@c", "hdfs://host:9000/data/x@y", "abfss://container@account.dfs.core.windows.net/a:b@c",
+        "/data/a:b@c", "user:name@host", "hdfs:///a:b@c",
+    ],
+)  # fmt: skip
+def test_a_path_without_a_password_is_none(path: str) -> None:
+    check_password(path)
 
 
 def test_only_a_scheme_other_than_file_makes_an_output_remote() -> None:

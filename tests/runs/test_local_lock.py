@@ -18,7 +18,7 @@ from tests.support.runs import CODES, child, end, faults, parameters, publish, s
 
 HOLD = """
 try:
-    run = open_run(output_of(sys.argv[1]), overwrite=False, resume=False, fingerprint={})
+    run = Run(output_of(sys.argv[1]), overwrite=False, resume=False, fingerprint={})
 except UserError as error:
     print("refused", error, flush=True)
 else:
@@ -132,6 +132,22 @@ def test_a_run_whose_lock_was_taken_over_writes_nothing_more(tmp_path: Path) -> 
         with pytest.raises(StorageError, match="another run has taken over"):
             run.publish(writing("1"), {"content": "1"})
     assert tree(tmp_path) == before
+
+
+def test_a_working_directory_that_another_run_removes_just_now_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    working, opened, really = tmp_path / ".out.working", list[str](), os.open
+
+    def removed(path: Any, *options: Any, **more: Any) -> int:
+        if Path(path) == working and not opened:
+            working.rmdir()
+        opened.append(str(path))
+        return really(path, *options, **more)
+
+    monkeypatch.setattr(os, "open", removed)
+    with start(tmp_path / "out") as run:
+        assert run.working.is_dir()
 
 
 @pytest.mark.parametrize("code", CODES)

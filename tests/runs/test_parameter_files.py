@@ -100,7 +100,7 @@ from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.analysis import warm_start
 from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
-from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from spark_w2v.spark.vocabulary import Vocabulary
 
 def anonymous():
@@ -122,7 +122,7 @@ strings, counts = pa.array(map(str, range(words))), np.ones(words, np.int64)
 vocabulary = Vocabulary(strings.cast(pa.large_string()), counts, 0, 0)
 
 def begin(resume):
-    return open_run(output_of(str(output)), overwrite=False, resume=resume, fingerprint={})
+    return Run(output_of(str(output)), overwrite=False, resume=resume, fingerprint={})
 
 with begin(False) as run:
     made = ParameterFiles.create(run.parameters_folder / ".initial.unfinished", words, dimensions)

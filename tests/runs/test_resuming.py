@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import UserError
+from spark_w2v.runs.run import Run, output_of
 from tests.support.runs import contents, publish, save, start, tree, writing
 
 
@@ -39,6 +40,35 @@ def test_resume_with_another_configuration_is_refused_with_every_difference_name
         assert difference in message
     assert "training.old was 2, is not set" in message
     assert "seed" not in message
+    assert tree(tmp_path) == before
+
+
+def test_a_run_that_tolerates_changes_begins_again_and_keeps_what_is_finished(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def begin(seed: int, files: int) -> Run:
+        place = output_of(str(tmp_path / "out"))
+        return Run(place, overwrite=False, resume=True, fingerprint={"seed": seed, "n": files}, tolerates_changes=True)
+
+    with begin(1, 1) as run:
+        run.identify({"text": 1})
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+    with begin(1, 1) as run:
+        run.identify({"text": 2})
+        assert run.load_checkpoint() is None
+        assert run.metrics() == []
+        save(run, 1)
+    assert "starts again, as its checkpoint is of another run: text was 1, is 2" in caplog.text
+    with begin(2, 1) as run:
+        run.identify({"text": 2})
+        assert run.load_checkpoint() is None
+        run.publish(writing("2"), {})
+    before = tree(tmp_path)
+    caplog.clear()
+    with begin(3, 1) as run:
+        assert run.is_published
+    assert "stays as it is, made with other values; --overwrite replaces it: seed was 2, is 3" in caplog.text
     assert tree(tmp_path) == before
 
 

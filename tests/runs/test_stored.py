@@ -1,6 +1,9 @@
 """An output in a store: whole runs and a pointer, and nothing of this host that is not the run's own."""
 
 import json
+import os
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -10,12 +13,13 @@ from typing import Any
 import pytest
 
 from spark_w2v.commands import publish as publish_job
-from spark_w2v.errors import StorageError, UserError
+from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.runs import ids, store_lock
-from spark_w2v.runs.run import Run, open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
+from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.objects import ObjectStore
-from tests.support.runs import publish, save, start, tree, writing
+from tests.support.runs import ROOT, publish, save, start, tree, writing
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +38,9 @@ def output(bucket: str, tmp_path: Path) -> str:
     return f"{bucket}/{tmp_path.name}"
 
 
-def test_no_step_of_a_run_touches_the_current_directory(output: str, tmp_path: Path, belongings: Path) -> None:
+def test_no_step_of_a_run_touches_the_current_directory(
+    output: str, tmp_path: Path, belongings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = tree(belongings)
     for run_id in "12":
         with Run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={}) as run:
@@ -44,6 +50,7 @@ def test_no_step_of_a_run_touches_the_current_directory(output: str, tmp_path: P
         assert tree(belongings) == before
     assert ids.current(output) == "2"
     assert publish_job.main([output, "1"]) == 0
+    assert capsys.readouterr().out == f"{output}/CURRENT is run 1, it was 2\n"
     assert ids.current(output) == "1"
     output_of(output).leave()
     assert tree(belongings) == before
@@ -69,7 +76,7 @@ def test_a_resumed_run_has_the_checkpoint_of_the_one_before(output: str) -> None
 
 
 def start_as(output: str, run_id: str) -> Run:
-    return open_run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
+    return Run(output_of(output, run_id), overwrite=False, resume=False, fingerprint={})
 
 
 def publish_as(output: str, run_id: str, keep_runs: int) -> None:
@@ -157,7 +164,7 @@ def test_a_run_that_is_taken_over_while_it_uploads_uploads_no_more(
     place = output_of(output, "1", move_pointer=move_pointer)
     with (
         pytest.raises(StorageError, match="another run has taken over"),
-        open_run(place, overwrite=False, resume=False, fingerprint={}) as run,
+        Run(place, overwrite=False, resume=False, fingerprint={}) as run,
     ):
         run.publish(writing("1"), {})
     assert len(uploaded) == (5 if last else 1)
@@ -192,3 +199,66 @@ def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
         with pytest.raises(StorageError, match="refused"):
             output_of(output).lock()
     assert not [thread for thread in threading.enumerate() if thread.name == "lock heartbeat"]
+
+
+def test_what_dead_runs_left_goes_with_the_runs_of_their_time(output: str) -> None:
+    store = ObjectStore(output)
+    with start_as(output, "left") as run:
+        save(run, 1)
+    store.write("runs/half/run.json", b"{}")
+    store.write("runs/mixed/run.json", b"{}")
+    store.write("runs/mixed/thesis.tex", b"years of work")
+    for run_id in "12":
+        time.sleep(1.1)  # the resolution of the store's clock
+        publish_as(output, run_id, keep_runs=3)
+    store.write("runs/young/run.json", b"{}")
+    assert runs_in(output) == {"1", "2", "half", "mixed", "young"}
+    publish_as(output, "3", keep_runs=2)
+    assert runs_in(output) == {"2", "3", "mixed", "young"}
+    assert not [name for name in store.entries() if name.startswith(f"{FOLDER}checkpoints/")]
+
+
+def test_a_run_whose_predecessor_died_while_it_published_has_nothing_to_do(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_as(output, "1", keep_runs=0)
+    store = ObjectStore(output)
+    store.delete(["runs/1/_SUCCESS", "CURRENT"])
+    dead = StoreLock(store)
+    dead.claim("1")
+    dead.stop()
+    monkeypatch.setattr(store_lock, "is_alive", lambda holder: False)
+    place = output_of(output, "1")
+    with Run(place, overwrite=False, resume=False, fingerprint={}, keeps_finished=True) as run:
+        assert run.is_published
+    assert ids.current(output) == "1"
+
+
+def test_a_store_that_forbids_deleting_at_the_end_leaves_a_published_run(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RefusedError("forbidden")
+
+    with start_as(output, "1") as run:
+        save(run, 1)
+        monkeypatch.setattr(StoredCheckpoints, "delete", refuse)
+        run.publish(writing("1"), {})
+    assert run.is_published
+    assert ids.current(output) == "1"
+    assert not run.working.exists()
+    assert not [thread for thread in threading.enumerate() if thread.name == "lock heartbeat"]
+
+
+def test_copies_of_readers_that_were_killed_are_removed_by_the_next(output: str, tmp_path: Path) -> None:
+    publish_as(output, "1", keep_runs=0)
+    program = "import os, sys; from spark_w2v.runs import ids; print(ids.directory_of(sys.argv[1])); os._exit(9)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path / "scratch")}
+    told = subprocess.run([sys.executable, "-c", program, output], env=environment, capture_output=True, text=True)
+    left = Path(told.stdout.strip())
+    assert left.is_dir()
+    for strange in ("[]", "1", "x"):
+        (tmp_path / "scratch" / f"spark_w2v-run-{strange}").mkdir()
+        (tmp_path / "scratch" / f"spark_w2v-run-{strange}" / "holder").write_text(strange)
+    assert (ids.directory_of(output) / "run.json").exists()
+    assert not left.exists()

@@ -13,7 +13,7 @@ from spark_w2v.command_line import TRY_AGAIN, leave, with_exit_codes
 from spark_w2v.errors import RefusedError
 from spark_w2v.runs import processes, store_lock
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 from spark_w2v.storage import objects
 
 WORDS, DIMENSIONS = 500, 4
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "run_without_spa
 
 def train(place: object, options: argparse.Namespace) -> int:
     """Train, save a checkpoint after each epoch but the last, publish."""
-    with open_run(
+    with Run(
         place,  # type: ignore[arg-type]
         overwrite=options.overwrite,
         resume=options.resume,

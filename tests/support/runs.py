@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import Run, open_run, output_of
+from spark_w2v.runs.run import Run, output_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
 
 
 def start(output: Path | str, *, overwrite: bool = False, resume: bool = False, **fingerprint: Any) -> Run:
-    return open_run(output_of(str(output)), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
+    return Run(output_of(str(output)), overwrite=overwrite, resume=resume, fingerprint=fingerprint or FINGERPRINT)
 
 
 def writing(content: str, parts: int = 3) -> Callable[[Path], None]:
@@ -84,7 +84,7 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
     """Start a process that runs a program after the imports that all programs need."""
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import open_run, output_of\n"
+        "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import Run, output_of\n"
         "from spark_w2v.runs.parameter_files import ParameterFiles\n"
     )
     return subprocess.Popen(
