@@ -120,8 +120,9 @@ class DriverPart(Part):
         kind, sweep, block, _ = message
         plan = self.plan
         checked_number(block, range(plan.ring.blocks))
-        incoming = self._incoming.get(sweep) if sweep <= self._handled + 2 else None
-        if incoming is None or (kind, block) not in incoming.missing or size != plan.size(block):
+        incoming = self._incoming.get(sweep)
+        too_early = plan.snapshots and sweep > self._handled + 2  # the store has rows of two sweeps at most
+        if incoming is None or too_early or (kind, block) not in incoming.missing or size != plan.size(block):
             raise ProtocolError(f"{kind!r} {sweep} {block} of {size} bytes is not expected from {self.name(source)}")
         last = (sweep + 1) * plan.ring.blocks - 1
         if source != (plan.owners[block] if kind == CENTER else plan.trainer(last, block)):

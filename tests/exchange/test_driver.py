@@ -35,14 +35,26 @@ def test_rows_of_a_sweep_are_acknowledged_when_the_sweep_before_has_been_handled
         assert [snapshot.sweep for snapshot in part.snapshots] == [0, 1, 2]
 
 
-def test_rows_of_a_sweep_whose_files_are_not_made_yet_are_refused() -> None:
+def driver_part(snapshots: bool) -> DriverPart:
     ring = Ring.draw(1, 4, np.random.default_rng(1))
-    plan = ExchangePlan(ring, 0, (3,), simulation.DIMENSIONS, ((0, 1),), snapshots=True, timeout=10.0)
-    part = DriverPart(plan, simulation.MemoryStore(simulation.initial(plan.rows)))
+    plan = ExchangePlan(ring, 0, (3,), simulation.DIMENSIONS, ((0, 1),), snapshots, timeout=10.0)
+    return DriverPart(plan, simulation.MemoryStore(simulation.initial(plan.rows)))
+
+
+def test_rows_of_a_sweep_whose_files_are_not_made_yet_are_refused() -> None:
+    part = driver_part(snapshots=True)
+    size = part.plan.size(0)
     for sweep in (0, 1):
-        assert part.room_for(0, Message(CENTER, sweep, 0), plan.size(0)) is not None
+        assert part.room_for(0, Message(CENTER, sweep, 0), size) is not None
     with pytest.raises(ProtocolError, match="is not expected"):
-        part.room_for(0, Message(CENTER, 2, 0), plan.size(0))
+        part.room_for(0, Message(CENTER, 2, 0), size)
     with part.changed:
         part.handled(0)
-    assert part.room_for(0, Message(CENTER, 2, 0), plan.size(0)) is not None
+    assert part.room_for(0, Message(CENTER, 2, 0), size) is not None
+
+
+def test_without_snapshots_only_the_rows_of_the_last_sweep_come() -> None:
+    part = driver_part(snapshots=False)
+    with pytest.raises(ProtocolError, match="is not expected"):
+        part.room_for(0, Message(CENTER, 2, 0), part.plan.size(0))
+    assert part.room_for(0, Message(CENTER, 3, 0), part.plan.size(0)) is not None
