@@ -156,6 +156,10 @@ class Cluster:
         for worker in self.workers:
             worker.wait_for("Successfully registered with master")
 
+    def local_files(self, pattern: str) -> list[Path]:
+        """Return the files of this name on the local disks of the workers."""
+        return list(self._directory.glob(f"worker-*/local/**/{pattern}"))
+
     def executors(self) -> dict[str, psutil.Process]:
         """The executors' JVMs by their numbers."""
         found = {}

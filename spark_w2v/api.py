@@ -58,6 +58,7 @@ def train(
         BusyError, StorageError, SparkLostError: try again later.
         DivergedError: parameters or the loss grew without bound.
     """
+    _check_kinds(input, config, callbacks)
     # What the tokenizer may be depends on whether there are columns; a DataFrame has them.
     kind = {"format": "parquet"} if isinstance(input, DataFrame) else {}
     if config is None or isinstance(config, str | Path):
@@ -106,6 +107,20 @@ def train(
             if started:
                 stop_session(session)
     return SkipGramModel.of_output(published)
+
+
+def _check_kinds(input: Any, config: Any, callbacks: Any) -> None:
+    """Refuse what no annotation kept away."""
+    if config is not None and not isinstance(config, str | Path | Mapping):
+        raise UserError(f"config: is a {type(config).__name__}; give a TOML file, or a mapping from section to keys.")
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise UserError("callbacks: is no list of functions; give one, also of a single function.")
+    paths = [input] if isinstance(input, str | Path | DataFrame) else input
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path | DataFrame) for path in paths):
+        raise UserError(
+            f"input: is a {type(input).__name__} that holds no paths; give paths, or a DataFrame of Spark, as "
+            "spark.createDataFrame makes it of rows or of one of pandas."
+        )
 
 
 def _session() -> SparkSession | None:

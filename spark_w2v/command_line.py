@@ -3,11 +3,11 @@
 import argparse
 import functools
 import inspect
-import os
+import io
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from spark_w2v.errors import (
     BusyError,
@@ -19,6 +19,9 @@ from spark_w2v.errors import (
     StorageError,
     UserError,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 INTERRUPTED, TERMINATED = 130, 143  # as shells say it: 128 + the number of the signal
@@ -56,16 +59,16 @@ def printable(word: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
 
 
-def whole_number(most: int) -> Callable[[str], int]:
-    """The type of an option that takes 1 to most."""
+def whole_number(most: int, least: int = 1) -> Callable[[str], int]:
+    """The type of an option that takes least to most."""
 
     def parse(text: str) -> int:
         try:
             number = int(text)
         except ValueError:
-            number = 0
-        if not 1 <= number <= most:
-            raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a whole number from 1 to {most:,}")
+            number = least - 1
+        if not least <= number <= most:
+            raise argparse.ArgumentTypeError(f"{text[:60]!r} is not a whole number from {least} to {most:,}")
         return number
 
     return parse
@@ -111,8 +114,22 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
     return decorated
 
 
+class _Output(io.FileIO):
+    """stdout, whose reader may go: `| head` has seen enough, and the work goes on, with its exit code."""
+
+    def write(self, data: "Buffer", /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
 def leave(main: Callable[[], int]) -> NoReturn:
     """End the process with what main returns, whatever happens to its streams or is asked of it by a signal."""
+    sys.stdout.flush()
+    raw = _Output(sys.stdout.fileno(), "w", closefd=False)
+    encoding, is_terminal = sys.stdout.encoding, sys.stdout.isatty()
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=is_terminal)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     stopped: list[int] = []
@@ -125,9 +142,6 @@ def leave(main: Callable[[], int]) -> NoReturn:
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough; Python would complain again when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     except KeyboardInterrupt:
         status = TERMINATED if stopped else INTERRUPTED
     sys.exit(status)

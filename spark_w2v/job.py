@@ -156,7 +156,7 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     parser.add_argument(
         "--keep-runs",
         metavar="N",
-        type=whole_number(LARGEST_INT),
+        type=whole_number(LARGEST_INT, least=0),
         help="once this run is published, remove all but the N newest runs; short for output.keep_runs",
     )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")

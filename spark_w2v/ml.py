@@ -42,7 +42,7 @@ from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.errors import ConfigError, OutputError
 from spark_w2v.runs import embeddings, metrics
-from spark_w2v.runs.ids import directory_of
+from spark_w2v.runs.ids import reading
 from spark_w2v.spark import corpus
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.columns import column_named
@@ -221,9 +221,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             OutputError: it is not one.
             UserError: there is none in the store.
         """
-        directory = directory_of(str(output))
-        found = embeddings.read(directory)
-        summary, id_type = _summary_of(directory), id_type_name(embeddings.id_type(directory))
+        with reading(str(output)) as directory:
+            found = embeddings.read(directory)
+            summary, id_type = _summary_of(directory), id_type_name(embeddings.id_type(directory))
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**given_options(model, options))

@@ -1,6 +1,7 @@
 """The request of a run: its options, the files that it names, and its fingerprint."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,7 +15,7 @@ from spark_w2v.config import Config
 from spark_w2v.given.phrase_lists import read_phrases
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.pipeline import ResolvedConfig
-from spark_w2v.runs.places import check_password
+from spark_w2v.runs.places import check_password, is_local
 from spark_w2v.spark.vocabulary import WordLists
 
 if TYPE_CHECKING:
@@ -101,8 +102,13 @@ class Request:
         decisive["phrases"]["list"] = "" if self.phrases is None else _digest(*self.phrases.columns)
         # "init" is there without --init too, so that a run without it does not resume one with it.
         given = {} if init is None else {"digest": init}
-        inputs = self.paths if isinstance(self.input, Sequence) else ["a DataFrame"]
+        inputs = list(map(_spelled, self.paths)) if isinstance(self.input, Sequence) else ["a DataFrame"]
         return {"input": inputs, **decisive, "resolved": resolved.facts(), "init": given}
+
+
+def _spelled(path: str) -> str:
+    """A path as everybody would spell it: my-text for ./my-text/."""
+    return os.path.normpath(path) if is_local(path) and path and not path.startswith("file:") else path.rstrip("/")
 
 
 def _digest(*columns: pa.Array) -> str:

@@ -1,21 +1,18 @@
 """A run of the training on files or on a DataFrame: from what is asked for to a published output."""
 
 import logging
-import platform
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from spark_w2v import __version__, pipeline
 from spark_w2v import config as configuration
+from spark_w2v import pipeline
 from spark_w2v.analysis import report, warm_start
 from spark_w2v.analysis.warm_start import PreviousModel
 from spark_w2v.epoch_observer import EpochObserver
@@ -30,7 +27,7 @@ from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.result_tables import check_table, write_table
-from spark_w2v.spark.slots import slots, tasks_of
+from spark_w2v.spark.slots import check_local_disks, slots, tasks_of
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.vector_rows import vector_rows, vector_schema
@@ -39,6 +36,7 @@ from spark_w2v.terminal import PhaseClock, StatusLine, duration
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.tokenizer import check_tokenizer
+from spark_w2v.versions import versions
 
 if TYPE_CHECKING:
     from spark_w2v.spark.session import SparkSession
@@ -47,6 +45,11 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 STARTING = "starting Spark"  # the phase before run
+DONE = "%s is finished already: nothing to do."
+
+
+class _DoneError(Exception):
+    """The run of a DataFrame was finished before."""
 
 
 class TrainingRun:
@@ -70,7 +73,7 @@ class TrainingRun:
         # Of a store that Hadoop opens, once there is a session.
         self._place = None if needs_jvm(request.output) else self._check_place()
         if request.tensorboard is not None:
-            check_tensorboard(request.tensorboard)
+            check_tensorboard(request.tensorboard, None if self._place is None else self._place.name)
         if request.mlflow:
             check_mlflow()
         # Last, as it is read to its end.
@@ -103,6 +106,8 @@ class TrainingRun:
                 "output.keep_runs: earlier runs are removed when one is published; with --no-publish give --keep-runs "
                 "to jobs/publish.py."
             )
+        if request.settings.output.keep_runs and request.run_id is None and is_local(request.output):
+            raise UserError("output.keep_runs: is for runs with a run id; give one with --run-id, or leave it out.")
         # With a run id a finished output is no mistake yet.
         place.check(overwrite=request.overwrite, resume=request.resume or request.run_id is not None)
         return place
@@ -117,18 +122,18 @@ class TrainingRun:
         self._started = time.monotonic()
         self.clock.detail = lambda: tasks_of(session.sparkContext)
         place = self._check_place() if self._place is None else self._place
-        is_new = self._train(session, place)
-        if self._request.run_id is not None:
-            _move_current(self._request, place.name, is_new)
+        if not self._train(session, place) and self._request.run_id is not None:
+            _move_current(self._request, place.name, is_new=False)
         return place.name
 
     def _train(self, session: "SparkSession", place: Output) -> bool:
-        """Train and publish; return False where that was done before."""
+        """Train, publish and move current; return False where that was done before."""
         request, settings = self._request, self._request.settings
         earlier = self._earlier
         if request.init is not None and earlier is None:
             earlier = self._read_init()
         resolved = pipeline.resolve(session, settings)
+        check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
         request.begun = True
         with Run(
             place, overwrite=request.overwrite, resume=request.resume, keeps_finished=request.run_id is not None,
@@ -138,8 +143,8 @@ class TrainingRun:
             found = self._list_files(session)
             if found is not None:
                 run.identify({"files": inputs.identity(found.files)})
-            if run.is_published:
-                log.info("%s is finished already: nothing to do.", place.name)
+            if run.is_published and isinstance(request.input, Sequence):
+                log.info(DONE, place.name)
                 return False
             segments = self._segments(session, found)
             if settings.output.table:
@@ -151,6 +156,8 @@ class TrainingRun:
             def on_corpus(text: pipeline.EncodedCorpus) -> None:
                 texts.append(text)
                 run.identify({"text": text.facts})  # "corpus" is the configuration's section
+                if run.is_published:  # only the words tell whether rows are the same
+                    raise _DoneError
 
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init
@@ -190,7 +197,12 @@ class TrainingRun:
                 if settings.output.table:
                     self._write_table(session, text.vocabulary, training)
                 run.publish(self._writer(run, place.name, resolved, text, training, run_facts), run_facts)
+                if request.run_id is not None:  # before a server of MLflow is waited for
+                    _move_current(request, place.name, is_new=True)
                 observer.publish(self._published(place))
+            except _DoneError:
+                log.info(DONE, place.name)
+                return False
             except NoPairsError:  # nor would there be any after a checkpoint
                 run.leave_nothing()
                 raise
@@ -301,7 +313,7 @@ class TrainingRun:
                 "master": session.sparkContext.master,
                 "cores": slots(session.sparkContext)[0],
             },
-            "versions": _versions(session),
+            "versions": versions(session.version),
         }
 
     def _writer(
@@ -368,29 +380,3 @@ def _move_current(request: Request, output: str, is_new: bool) -> None:
         log.info("%s/%s is run %s, it was %s", directory, ids.CURRENT, run_id, before or "none")
     else:
         log.info("%s/%s is left as it was: %s", directory, ids.CURRENT, ids.current(directory) or "none")
-
-
-def _versions(session: "SparkSession") -> dict[str, str]:
-    libraries = {name: version(name) for name in ("numpy", "pyarrow", "scipy")}
-    commit = _commit()
-    # A Spark that pip did not install has no metadata.
-    return {
-        "spark_w2v": __version__,
-        **({} if commit is None else {"commit": commit}),
-        "python": platform.python_version(),
-        **libraries,
-        "pyspark": session.version,
-    }
-
-
-def _commit() -> str | None:
-    """The commit of the checkout that this package lies in; None elsewhere."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        told = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return told.stdout.strip() or None

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyspark.sql.functions as F
 import pytest
 from pyspark.sql import SparkSession
@@ -122,6 +123,38 @@ def test_a_mistake_is_an_error_of_one_sentence(
         spark_w2v.train(rows, tmp_path / "out", config=config)
     assert says in str(refused.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"config": ["a"]}, "config: is a list; give a TOML file"),
+        ({"callbacks": print}, "callbacks: is no list of functions"),
+        ({"callbacks": [1]}, "callbacks: is no list of functions"),
+        ({"input": [["a", "b"]]}, "input: is a list that holds no paths; give paths, or a DataFrame of Spark"),
+        ({"input": pd.DataFrame({"text": ["a b"]})}, "input: is a DataFrame that holds no paths"),
+    ],
+)
+def test_an_argument_of_another_kind_is_an_error_of_one_sentence(
+    tmp_path: Path, given: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError) as refused:
+        spark_w2v.train(**{"input": "text", "output": tmp_path / "out", **given})
+    assert says in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_rows_of_a_finished_run_are_compared(spark: SparkSession, tmp_path: Path) -> None:
+    def train(*lines: str) -> list[str]:
+        rows = spark.createDataFrame([(line,) for line in lines], ["text"])
+        config = {"vocabulary": {"min_count": 1}, "training": {"dimensions": 4, "epochs": 1, "partitions": 1}}
+        found = spark_w2v.train(rows, tmp_path / "runs", run_id="1", config=config)
+        return sorted(row["word"] for row in found.getVocabulary().collect())
+
+    assert train("a b c", "b c a") == ["a", "b", "c"]
+    assert train("b c a", "a b c") == ["a", "b", "c"]
+    with pytest.raises(UserError, match="holds the finished output of another run"):
+        train("x y z", "y z x")
 
 
 def test_a_run_without_an_id_cannot_be_held_back(corpus: Path, tmp_path: Path) -> None:

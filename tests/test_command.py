@@ -1,5 +1,6 @@
 """The command spark-w2v: its subcommands, and what it says of itself."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,3 +59,22 @@ def test_python_m_is_the_same_command_and_exits_with_its_code(tmp_path: Path) ->
     missing = subprocess.run([*command, "x"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert missing.returncode == 2
     assert missing.stderr.startswith("spark-w2v neighbors: x has no vector")
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_reader_has_gone_does_its_work_and_keeps_its_exit_code(unbuffered: str, tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom spark_w2v.command_line import leave\n"
+        "def main():\n    for _ in range(3): print('a line' * 9999)\n"
+        "    open(sys.argv[1], 'w').close()\n    return 3\nleave(main)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "made"], stdout=writing, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    os.close(writing)
+    assert ended.returncode == 3
+    assert ended.stderr == ""
+    assert (tmp_path / "made").exists()

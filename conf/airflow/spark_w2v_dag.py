@@ -1,6 +1,7 @@
 """Every night: prepare, train, evaluate, gate, publish. Copy this file to Airflow's dags folder; docs/scheduling.md.
 
-Each task may be run again at any time: it does the same to the same date, or nothing. Readers see none of it until the
+Each task may be run again at any time: it does the same to the same date, or nothing. An earlier date than that of the
+current run is trained, and not published. Readers see none of it until the
 last task, which gives them the new vectors in one step. What is asked of a run is in its params, so that one DAG serves
 several corpora and `airflow dags test spark_w2v DATE --conf '{"input": ...}'` tries it.
 
@@ -96,7 +97,7 @@ with DAG(
 
     publish = BashOperator(
         task_id="publish",
-        bash_command='"$PYTHON" "$CHECKOUT/jobs/publish.py" "$OUTPUT" "$RUN_ID" --keep-runs "$KEEP_RUNS"',
+        bash_command='"$PYTHON" "$CHECKOUT/jobs/publish.py" "$OUTPUT" "$RUN_ID" --if-later --keep-runs "$KEEP_RUNS"',
         env=SHELL,
         append_env=True,
     )

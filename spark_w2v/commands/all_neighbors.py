@@ -27,6 +27,7 @@ from spark_w2v.types import Int64Array
 log = logging.getLogger("spark_w2v")
 
 LARGEST_TOP = 10_000
+COLUMNS = ("word", "neighbor", "rank", "cosine")  # and those of ids, where words have them
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "all_neighbors.py") -> int:
@@ -56,7 +57,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
     if options.to is not None:
-        check_directory(session, options.to, options.overwrite)
+        check_directory(session, options.to, options.overwrite, COLUMNS)
     else:
         check_table(session, options.to_table)
     clock.begin("sending the vectors")
@@ -67,7 +68,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
     clock.begin("finding the neighbors")
     if options.to is not None:
-        write_directory(neighbors, options.to, options.overwrite)
+        write_directory(neighbors, options.to, options.overwrite, COLUMNS)
     else:
         check_table(session, options.to_table, neighbors.schema)
         write_table(neighbors, options.to_table, output.name)

@@ -27,7 +27,7 @@ from spark_w2v.skipgram.schedule import kept_share
 from spark_w2v.spark import corpus
 from spark_w2v.spark.induction import induce, why_none
 from spark_w2v.spark.result_tables import check_directory, write_directory
-from spark_w2v.spark.slots import tasks_of
+from spark_w2v.spark.slots import check_local_disks, tasks_of
 from spark_w2v.spark.vector_rows import vector_rows
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.terminal import PhaseClock, StatusLine
@@ -38,6 +38,8 @@ from spark_w2v.text.tokenizer import check_tokenizer
 from spark_w2v.types import Float32Array
 
 log = logging.getLogger("spark_w2v")
+
+COLUMNS = ("word", "count", "vector")  # and that of ids, where words have them
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> int:
@@ -77,7 +79,8 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
 
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
-    check_directory(session, options.to, options.overwrite)
+    check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
+    check_directory(session, options.to, options.overwrite, COLUMNS)
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
     lists = WordLists(given=pa.concat_arrays([model.known, new]))
     text = pipeline.prepare(segments, settings, lists, files, clock.begin, phrases)
@@ -101,7 +104,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         )  # fmt: skip
     clock.begin("writing the vectors")
     with vector_rows(session, found, vectors) as rows:
-        write_directory(rows.drop("word_id"), options.to, options.overwrite)
+        write_directory(rows.drop("word_id"), options.to, options.overwrite, COLUMNS)
     clock.end()
     log.info(
         "%s of %s in %s, after %s",

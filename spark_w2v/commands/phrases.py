@@ -16,10 +16,11 @@ from spark_w2v.job import add_log_options, add_set_option, add_text_options, run
 from spark_w2v.spark import corpus
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.result_tables import check_directory, write_directory
-from spark_w2v.spark.slots import tasks_of
+from spark_w2v.spark.slots import check_local_disks, tasks_of
 from spark_w2v.spark.tables import SEGMENTS_LEVEL
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.messages import counted
+from spark_w2v.text.phrases import PHRASES
 from spark_w2v.text.summary import shown, skipped, warnings
 from spark_w2v.text.tokenizer import check_tokenizer
 
@@ -58,7 +59,8 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     settings = _settings(options)
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
-    check_directory(session, options.to, options.overwrite)
+    check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
+    check_directory(session, options.to, options.overwrite, PHRASES.names)
     clock.begin("reading the text")
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
     segments = segments.persist(SEGMENTS_LEVEL)
@@ -73,7 +75,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
         segments, settings.phrases, None, cleanup, cleanup, bool(settings.corpus.weight), is_joined=False
     )
     clock.begin("writing the phrases")
-    write_directory(session.createDataFrame(joined.phrases).coalesce(1), options.to, options.overwrite)
+    write_directory(session.createDataFrame(joined.phrases).coalesce(1), options.to, options.overwrite, PHRASES.names)
     clock.end()
     log.info(
         "%s in %s, after %s",

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes
 from spark_w2v.config import LARGEST_INT
 from spark_w2v.runs import stored
-from spark_w2v.runs.ids import CURRENT, move_current
+from spark_w2v.runs.ids import CURRENT, current, move_current
 from spark_w2v.runs.places import is_local
 
 
@@ -20,13 +20,20 @@ def main(arguments: Sequence[str] | None = None, program: str = "publish.py") ->
     parser.add_argument(
         "--keep-runs",
         metavar="N",
-        type=whole_number(LARGEST_INT),
+        type=whole_number(LARGEST_INT, least=0),
         default=0,
-        help="then remove all finished runs but the N newest and the current one, and what died before those",
+        help="then remove all finished runs but the N newest and the current one, and what died before those; 0: none",
+    )
+    parser.add_argument(
+        "--if-later", action="store_true", help="leave DIR/current where its run has an id that sorts after RUN_ID"
     )
     options = parser.parse_args(arguments)
+    link = f"{printable(options.directory)}/{CURRENT if is_local(options.directory) else stored.CURRENT}"
+    now = current(options.directory) if options.if_later else None
+    if now is not None and now > options.run_id:
+        print(f"{link} is left as it was: {now}, which is later than {options.run_id}")
+        return 0
     before = move_current(options.directory, options.run_id, options.keep_runs)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
-    link = CURRENT if is_local(options.directory) else stored.CURRENT
-    print(f"{printable(options.directory)}/{link} is run {options.run_id}, {was}")
+    print(f"{link} is run {options.run_id}, {was}")
     return 0

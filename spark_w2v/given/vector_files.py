@@ -216,13 +216,15 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
     longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * d
     size = max(1, CHUNK_BYTES // (4 * d))
     while True:
-        lines, taken = list[bytes](), 0
+        lines, taken, line = list[bytes](), 0, b" "
         while len(lines) < size and taken < TEXT_BYTES and (line := file.readline(longest)):
             lines.append(line)
             taken += len(line)
             if len(line) == longest and not line.endswith(b"\n"):
                 _refuse(path, f"word {rows + len(lines):,} is not followed by {d:,} numbers")
-        while lines and not lines[-1].strip() and (len(lines) < size):  # at the end of the file
+        if line and lines and not lines[-1].strip() and (line := file.readline(longest)):
+            lines.append(line)
+        while not line and lines and not lines[-1].strip():  # at the end of the file
             lines.pop()
         if not lines:
             return

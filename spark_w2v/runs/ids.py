@@ -171,6 +171,17 @@ def directory_of(output: str) -> Path:
     return root
 
 
+@contextlib.contextmanager
+def reading(output: str) -> Iterator[Path]:
+    """The directory of `directory_of`, while it is read: of a run in a store the copy is removed afterwards."""
+    directory = directory_of(output)
+    try:
+        yield directory
+    finally:
+        if not is_local(output):
+            shutil.rmtree(directory.parent, ignore_errors=True)
+
+
 def _stored_run(output: str) -> tuple[StoredOutput, str]:
     """Return the run that a URI means: DIR/runs/ID, or the current one of DIR."""
     stored = StoredOutput(output)

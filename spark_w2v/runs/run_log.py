@@ -46,8 +46,11 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
-def check_tensorboard(directory: str) -> Path:
+def check_tensorboard(directory: str, output: str | None = None) -> Path:
     """Where TensorBoard's curves go; refused before Spark starts. Writes nothing.
+
+    Args:
+        output: of the run; None where it is on no file system of this host for certain.
 
     Raises:
         UserError: tensorboardX is not installed, or there can be no such directory.
@@ -60,6 +63,11 @@ def check_tensorboard(directory: str) -> Path:
     there = next(path for path in (target, *target.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         raise UserError(f"--tensorboard {directory}: cannot be written to, as {there} cannot; give another directory.")
+    if output is not None and is_local(output) and local_path(output) in (target, *target.parents):
+        raise UserError(
+            f"--tensorboard {directory}: is inside of the output {output}, which holds a run and nothing else; give "
+            "another directory."
+        )
     return target
 
 

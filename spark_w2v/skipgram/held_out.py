@@ -13,6 +13,7 @@ from spark_w2v.skipgram.sampling import SAMPLE, draw_copies, generator
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
+MOST_DRAWS = 100  # of a noise word that is not the context
 CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
 
 
@@ -107,7 +108,8 @@ def draw_sample(
         return words
 
     drawn = draw((center.size, negatives))
-    if noise.size > 1:
-        while (same := drawn == context[:, None]).any():
-            drawn[same] = draw((int(same.sum()),))
+    for _ in range(MOST_DRAWS):  # where one word has nearly all of the noise, there may be no other
+        if not (same := drawn == context[:, None]).any():
+            break
+        drawn[same] = draw((int(same.sum()),))
     return Sample(center, context, drawn)

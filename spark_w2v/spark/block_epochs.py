@@ -9,6 +9,7 @@ import os
 import shutil
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,7 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
 from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.session import shuffles_removed
 from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
@@ -234,7 +236,8 @@ class BlockEpoch:
             f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
             f"{counted(sweeps - sweep, 'sweep')}"
         )
-        group = f"epoch {self.epoch + 1}, attempt {number + 1}"
+        # Of this attempt alone: cancelling it must not end that of another training of the session.
+        group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
         job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what)
         node.start(part)
         job.start()
@@ -286,15 +289,18 @@ class BlockEpoch:
             for record in records if folder is None else file_pairs(records, folder):
                 yield record.batch()
 
-        return (
-            self.encoded.mapInArrow(draw, RECORDS)
-            .repartitionById(len(ranges), F.col("task"))
-            .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
-        )
+        # An epoch's pairs take 8 bytes each on the local disks, and there is no room for those of all epochs.
+        with shuffles_removed(self.encoded.sparkSession):
+            return (
+                self.encoded.mapInArrow(draw, RECORDS)
+                .repartitionById(len(ranges), F.col("task"))
+                .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
+            )
 
     def _watch(self, part: DriverPart, job: EpochJob, store: FileStore) -> Iterator[Event]:
         """Yield the events of an attempt, until it has ended."""
         next_report = next_look = 0.0
+        busy = time.monotonic()  # when Spark was seen to have tasks
         before: dict[str, float] = {}
         while True:
             with part.changed:
@@ -331,6 +337,13 @@ class BlockEpoch:
                 next_look = now + CHECK_SLOTS_EVERY
                 if (count := slots(self._context)[0]) < part.plan.tasks:
                     raise ExchangeError(f"Spark has {count} slots left of the {part.plan.tasks} that there were")
+                if running_tasks(self._context):
+                    busy = now
+                elif now - busy > part.plan.timeout:  # of executors that spark.excludeOnFailure excludes it uses none
+                    raise ExchangeError(
+                        f"Spark counts {count} slots, and has started none of {counted(part.plan.tasks, 'task')} for "
+                        f"{part.plan.timeout:g} s"
+                    )
             if now > next_report:
                 next_report = now + REPORT_EVERY
                 done = None

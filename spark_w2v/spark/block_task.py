@@ -180,7 +180,7 @@ class _Worker:
         stats = train_pairs(*rows, pairs, self._codec, self._noise[context], params, rng, center_pairs=center_pairs)
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
-        peers = [size for source, size in self._node.received.items() if source != DRIVER]
+        peers = [size for source, size in list(self._node.received.items()) if source != DRIVER]
         self._stats["task_bytes"], self._stats["refused"] = sum(peers), self._node.refused
         with part.changed:
             part.trained(bucket, float(stats.loss), stats.loss_pairs, stats.pairs)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import pyspark
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
 PARSED, LINE, NOT_JSON = "parsed json", "line", "not json"
+FILE_SCHEME = "^file:/+"
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
 
@@ -30,13 +31,28 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
     Raises:
         ConfigError: Spark has no reader of the format.
     """
+    rows = _all_rows(session, found, corpus_config)
+    if not corpus_config.group_by:
+        return rows  # which are told by their files
+    listed = {_plain(unquote(file.path)) for file in found.files}
+    if late := [_plain(uri) for uri in _input_files(rows) if _plain(unquote(uri)) not in listed]:
+        path = F.regexp_replace(rows.metadataColumn("_metadata").getField("file_path"), FILE_SCHEME, "file:/")
+        rows = rows.where(~path.isin(late))  # files that came since they were listed
+    return rows
+
+
+def _all_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
     c = corpus_config
     # Directories such as day=2026-01-31 are values of a column. Spark then refuses files beside such directories, which
     # are no mistake where nobody asks for the column.
     roots = _roots_of_partitions(found) if c.where or c.group_by or c.order_by or c.weight else []
     if roots:
-        rows = _rows(_reader(session, found, recursive=False), roots, c)
-        there = {_plain(unquote(uri)) for uri in rows.inputFiles()}
+        reader = _reader(session, found, recursive=False)
+        if found.are_roots:
+            rows = _rows(reader, roots, c)
+        else:  # a link or a second name of a file is in the way: the files one by one
+            rows = _rows(reader.option("basePath", roots[0]), found.paths, c)
+        there = {_plain(unquote(uri)) for uri in _input_files(rows)}
         if all(_plain(unquote(file.path)) in there for file in found.files):
             return rows
     # Where Spark finds no columns in the names of directories, it would read the files next to each root alone.
@@ -74,8 +90,11 @@ def _reader(session: "SparkSession", found: Inputs, *, recursive: bool) -> "Data
 
 
 def _roots_of_partitions(found: Inputs) -> list[str]:
-    """Paths for Spark's readers if directories below them are values of a column, none of them inside of another."""
-    roots = {_plain(re.sub(r"\\(.)", r"\1", path)): path for path in found.paths}
+    """Paths for Spark's readers if directories below them are values of a column, none of them inside of another.
+
+    Of files that are read one by one Spark takes a single one.
+    """
+    roots = {_plain(re.sub(r"\\(.)", r"\1", path)): path for path in found.roots}
 
     def above(path: str) -> Iterator[str]:
         while (cut := path.rfind("/")) > 0:
@@ -87,12 +106,19 @@ def _roots_of_partitions(found: Inputs) -> list[str]:
 
     if not any(has_columns(_plain(unquote(file.path))) for file in found.files):
         return []
-    return [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
+    outer = [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
+    return outer if found.are_roots or len(outer) == 1 else []
 
 
 def _plain(path: str) -> str:
     """A path as text, the same one for all ways to begin it with a scheme."""
-    return re.sub("^file:/+", "file:/", path).rstrip("/")
+    return re.sub(FILE_SCHEME, "file:/", path).rstrip("/")
+
+
+def _input_files(rows: "DataFrame") -> list[str]:
+    """URIs of the files that are read, in one call of Java; PySpark makes one for each."""
+    jvm: Any = rows.sparkSession._jvm
+    return str(jvm.org.apache.hadoop.util.StringUtils.join("\n", rows._jdf.inputFiles())).splitlines()
 
 
 def _json(reader: "DataFrameReader", paths: list[str]) -> "DataFrame":
@@ -119,7 +145,6 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
     # Nor are the sessions 007 and 7 the same one.
     texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
-    texts -= {name.strip() for name in c.order_by.split(",")}
     as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
     return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)

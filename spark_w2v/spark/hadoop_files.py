@@ -236,6 +236,7 @@ class Walk:
         files: by the path that Spark sees.
         roots: what was added, and what links lead to.
         skipped: what is left out, by reason.
+        is_plain: a walk of Spark's from the roots finds these files, and each once.
     """
 
     def __init__(self) -> None:
@@ -246,12 +247,12 @@ class Walk:
         self._real: set[str] = set()  # paths of the files with links followed
         self._inodes: set[tuple[int, int]] = set()  # of files with several names
         self._links: list[str] = []
-        self._is_plain = True  # a walk of Spark's from the roots finds these files, and each once
+        self.is_plain = True
 
     @property
     def paths(self) -> list[str]:
         """Paths for Spark to read: the roots, or each file where the roots would give other files."""
-        return self.roots if self._is_plain else list(self.files)
+        return self.roots if self.is_plain else list(self.files)
 
     def skip(self, reason: str, path: str) -> None:
         self.skipped.setdefault(reason, []).append(path)
@@ -301,7 +302,7 @@ class Walk:
                 if is_hidden(entry.name):
                     self.skip(HIDDEN, entry.path)
                 elif entry.is_symlink():
-                    self._is_plain &= os.path.isfile(entry.path)
+                    self.is_plain &= os.path.isfile(entry.path)
                     self._links.append(entry.path)
                 elif entry.is_dir():
                     waiting.append(entry.path)
@@ -324,7 +325,7 @@ class Walk:
         real = os.path.realpath(path)
         inode = (status.st_dev, status.st_ino)
         if real in self._real or inode in self._inodes:
-            self._is_plain = False
+            self.is_plain = False
             return self.skip(LINKED if os.path.islink(path) else SAME, path)
         self._real.add(real)
         if status.st_nlink > 1:

@@ -53,12 +53,16 @@ class Inputs(NamedTuple):
         files: all that have content, in the order of their paths.
         paths, options: for Spark's readers, which may find more files there than these.
         skipped: what is left out, by reason.
+        roots: what was given, and what links lead to.
+        are_roots: the paths are the roots; else they are the files, as the roots would give others.
     """
 
     files: list[File]
     paths: list[str]
     options: dict[str, str]
     skipped: dict[str, list[str]]
+    roots: list[str]
+    are_roots: bool
 
     @property
     def open_bytes(self) -> int:
@@ -117,7 +121,8 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
         check_text(files)
     files.sort()
     check_packed(hadoop, files)
-    return Inputs(files, readable, options, walk.skipped)
+    roots = readable if walk.is_plain else [escape_glob(f"file:{root}") for root in walk.roots] + elsewhere
+    return Inputs(files, readable, options, walk.skipped, roots, roots is readable)
 
 
 def identity(files: Sequence[File]) -> dict[str, Any]:

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
+# Addresses that a worker reserves and does not use: libraries, buffers and stacks of threads, parts of arenas. Measured
+# after its imports: 260 MB on two cores. spark.executor.pyspark.memory limits addresses, and all others limit memory.
+ADDRESSES, LIMITS_ADDRESSES = 320 << 20, "spark.executor.pyspark.memory"
 SEGMENT = 64 << 20  # a segment of text while its pairs are drawn
 # Chunks of the matrices in the driver's Python, whatever their size: row groups of 8 MB while they are gathered and
 # while Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures the sum.
@@ -126,6 +129,10 @@ class Given:
     cores: int = 1
     results: int | None = None
 
+    def of_executor(self, task: int) -> int:
+        """Return what the limit of an executor has to be, given the bytes of a task."""
+        return self.cores * (task + (ADDRESSES if self.key == LIMITS_ADDRESSES else 0))
+
 
 def check(need: Need, given: Given) -> None:
     """Refuse a run that cannot fit.
@@ -159,10 +166,11 @@ def check(need: Need, given: Given) -> None:
             f"Take a larger one, {less}"
             + ("; or take fewer slots: the master local[2] has two." if given.slots > 1 else ".")
         )
-    if given.executor is not None and given.cores * need.task > given.executor:
+    if given.executor is not None and given.of_executor(need.task) > given.executor:
         raise NotEnoughMemoryError(
             f"{model}; a task needs {format_bytes(need.task)} in Python, {given.cores} run on an executor at a time, "
-            f"and {given.key} is {format_bytes(given.executor)}. Raise it, or "
+            f"and {given.key} is {format_bytes(given.executor)}. Raise it to "
+            f"{format_bytes(given.of_executor(need.task))}, or "
             f"training.partitions of scheme blocks, {less}."
         )
 
@@ -182,10 +190,10 @@ def check_task(need: int, given: Given, less: str) -> None:
             f"a task needs {format_bytes(need)}, {given.slots} run at a time, and the machine has "
             f"{format_bytes(given.machine)} left; {less}: the master local[1] has one."
         )
-    if given.executor is not None and given.cores * need > given.executor:
+    if given.executor is not None and given.of_executor(need) > given.executor:
         raise NotEnoughMemoryError(
             f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
-            f"is {format_bytes(given.executor)}; raise it, or {less}."
+            f"is {format_bytes(given.executor)}; raise it to {format_bytes(given.of_executor(need))}, or {less}."
         )
 
 
@@ -234,10 +242,13 @@ def given_by(context: "SparkContext") -> Given:
     if master.startswith("local"):
         return Given(heap, available(), slots(context)[0])
     cores = max(1, int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1")))
+    if master.startswith("spark:") and not conf.contains("spark.executor.cores"):  # they take all of a worker's
+        count, executors = slots(context)
+        cores = max(1, count // executors)
     machine = available()
     of_results = conf.get("spark.driver.maxResultSize", "1g")  # bytes where it names no unit
     results = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(of_results)) or None
-    for key in ("spark.executor.pyspark.memory", "spark.executor.memoryOverhead"):
+    for key in (LIMITS_ADDRESSES, "spark.executor.memoryOverhead"):
         if conf.contains(key):
             return Given(heap, machine, 0, size(key, ""), key, cores, results)
     if master.startswith(("yarn", "k8s")):

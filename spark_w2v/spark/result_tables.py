@@ -5,7 +5,7 @@ Each replaces what an earlier run of the command left there, and nothing else.
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyspark.sql.types as T
@@ -14,6 +14,7 @@ from pyspark.errors.exceptions.captured import CapturedException
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import check_password
+from spark_w2v.spark.hadoop_files import escape_glob
 from spark_w2v.spark.java_errors import message_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which reade
 # Directories
 
 
-def check_directory(session: "SparkSession", target: str, overwrite: bool) -> None:
+def check_directory(session: "SparkSession", target: str, overwrite: bool, columns: Sequence[str]) -> None:
     """Refuse to write to a directory of a run, to one that holds something else, or, without `overwrite`, anything.
+
+    Args:
+        columns: that every result of this command has. Without all of them, Parquet is someone else's.
 
     Raises:
         UserError: one sentence.
@@ -44,18 +48,30 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool) -> No
     if not files.getFileStatus(path).isDirectory():
         raise UserError(f"{target}: is a file; give a directory that does not exist yet.")
     names = [str(status.getPath().getName()) for status in files.listStatus(path)]
-    if strange := sorted(name for name in names if not OURS.fullmatch(name)):
+    strange = sorted(name for name in names if not OURS.fullmatch(name))
+    if names and not strange and not overwrite:
+        raise UserError(f"{target}: exists already; give --overwrite to replace it, or another directory.")
+    if names and not strange and not _has_columns(session, path, columns):
+        strange = ["Parquet with other columns than this command writes"]
+    if strange:
         raise UserError(
             f"{target}: holds {strange[0]}, which no command of spark_w2v wrote, so it is not touched, even with "
             "--overwrite; give another directory."
         )
-    # A result of ours is never there without _SUCCESS, as it is made elsewhere: files without it are someone else's.
-    if names and not overwrite:
-        raise UserError(f"{target}: exists already; give --overwrite to replace it, or another directory.")
 
 
-def write_directory(rows: "DataFrame", target: str, overwrite: bool) -> None:
+def _has_columns(session: "SparkSession", path: Any, columns: Sequence[str]) -> bool:
+    try:
+        return set(columns) <= set(session.read.parquet(escape_glob(str(path.toString()))).columns)
+    except CapturedException:  # there is no Parquet, or it is damaged
+        return False
+
+
+def write_directory(rows: "DataFrame", target: str, overwrite: bool, columns: Sequence[str]) -> None:
     """Write rows as Parquet; what was there before is removed once they are complete, and in its place.
+
+    Args:
+        columns: as for check_directory.
 
     Raises:
         UserError: something appeared there meanwhile that check_directory refuses; the rows stay where it says.
@@ -73,7 +89,7 @@ def write_directory(rows: "DataFrame", target: str, overwrite: bool) -> None:
         files.delete(made, True)
         raise
     try:
-        check_directory(session, target, overwrite)  # again, as this took a while
+        check_directory(session, target, overwrite, columns)  # again, as this took a while
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}; the new rows are complete in {made}.") from None
     was_there = files.exists(path)
@@ -178,7 +194,12 @@ def write_table(rows: "DataFrame", name: str, run: str) -> None:
         return
     exists = session.catalog.tableExists(name)
     directory = f"{_directory_of_tables(session, name)}/{_plain(name)}-{_plain(run)}-{uuid.uuid4().hex[:8]}"
-    rows.write.parquet(directory)
+    path, files = _path(session, directory)
+    try:
+        rows.write.parquet(directory)
+    except BaseException:
+        files.delete(path, True)
+        raise
     names = {"name": name}
     if not exists:
         session.sql(
@@ -194,7 +215,7 @@ def write_table(rows: "DataFrame", name: str, run: str) -> None:
     listed = ", ".join(f"'{key}' = '{_quoted(value)}'" for key, value in properties.items())
     session.sql(f"ALTER TABLE IDENTIFIER(:name) SET TBLPROPERTIES ({listed})", args=names)
     session.catalog.refreshTable(name)
-    if PREVIOUS in before:
+    if before.get(PREVIOUS, former) != former:  # somebody may have gone back to it
         path, files = _path(session, before[PREVIOUS])
         files.delete(path, True)
 

@@ -35,6 +35,8 @@ BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
 
 LISTING_TASKS = 16  # at most, that list files given one by one
 
+REMOVES_SHUFFLES = "spark.sql.classic.shuffleDependency.fileCleanup.enabled"
+
 WORKERS = "workers"  # group of the job that starts Python workers
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
 
@@ -77,6 +79,9 @@ def _rely_on(session: "SparkSession") -> None:
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH_ROWS)
     session.conf.set(MOST_BYTES, 8 << 20)
+    # A task that trains has one row, at its end: to wait for it for an hour is no sign that its worker hangs.
+    session.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "0")
+    session.conf.set("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "false")
 
 
 def own_session(spark: "SparkSession") -> "SparkSession":
@@ -251,6 +256,20 @@ def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterato
         with contextlib.suppress(Exception):  # the JVM may be gone, and what went wrong before is what counts
             for key, value in before:
                 context.setLocalProperty(key, value)  # type: ignore[arg-type]  # None removes it
+
+
+@contextlib.contextmanager
+def shuffles_removed(session: "SparkSession") -> Iterator[None]:
+    """Let Spark remove the shuffle files of the queries that are made in here as soon as these have run.
+
+    Otherwise it does so when its JVM happens to collect garbage, which in a driver may take half an hour.
+    """
+    before = session.conf.get(REMOVES_SHUFFLES)
+    session.conf.set(REMOVES_SHUFFLES, "true")
+    try:
+        yield
+    finally:
+        session.conf.set(REMOVES_SHUFFLES, str(before))
 
 
 def own_job_group(context: "SparkContext") -> contextlib.AbstractContextManager[None]:

@@ -11,6 +11,7 @@ from spark_w2v.spark.block_task import WILDCARDS
 
 ENCRYPTING = (
     "spark.network.crypto.enabled",
+    "spark.authenticate.enableSaslEncryption",
     "spark.ssl.enabled",
     "spark.ssl.rpc.enabled",
     "spark.io.encryption.enabled",
@@ -60,6 +61,23 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
             f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
             'disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = "replicas", '
             "whose traffic is Spark's alone."
+        )
+
+
+def check_local_disks(context: SparkContext, exchange: ExchangeSettings, group_by: str) -> None:
+    """Refuse events where Spark's files on local disks are encrypted, and rows that are sorted there would not be.
+
+    Args:
+        group_by: corpus.group_by.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    is_encrypted = (context.getConf().get("spark.io.encryption.enabled", "false") or "").strip().lower() == "true"
+    if group_by and is_encrypted and not exchange.plain:
+        raise ConfigError(
+            "spark.io.encryption.enabled is true, and rows that corpus.group_by joins are not encrypted where they are "
+            "sorted on local disks; set exchange.plain = true to allow it, or give each sentence as an array."
         )
 
 

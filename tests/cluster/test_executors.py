@@ -110,6 +110,24 @@ def test_executors_do_not_find_the_package_unless_it_is_shipped(submit: Callable
     assert "ship the packages to the executors" in run.printed
 
 
+def test_the_pairs_of_an_epoch_leave_the_disks_when_it_has_ended(
+    cluster: Cluster, submit: Callable[..., Submission]
+) -> None:
+    def shuffles() -> set[int]:
+        return {int(path.name.split("_")[1]) for path in cluster.local_files("shuffle_*.data")}
+
+    first, second = Stop("round", 1), Stop("round", 22)
+    run = submit("blocks", [first, second])
+    run.wait_until_held(first, 3)
+    of_first = max(shuffles())
+    run.let_go(first)
+    run.wait_until_held(second, 3)
+    assert max(shuffles()) > of_first
+    assert of_first not in shuffles()
+    run.let_go(second)
+    assert run.finish() == 0, run.printed
+
+
 # Harm. Each function waits for a stop, with all executors in the middle of a task, does its harm there, and returns
 # what the event log must show once the run is over.
 

@@ -110,6 +110,21 @@ def test_the_digest_changes_with_a_word_and_with_a_number(tmp_path: Path) -> Non
     assert len(digests) == 4
 
 
+@pytest.mark.parametrize("words", range(1, 10))
+def test_an_empty_line_at_the_end_of_a_text_is_none_of_its_rows(
+    words: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", 4 * 4 * 2)  # four rows of two numbers at a time
+    rows = "".join(f"w{number} 1 2\n" for number in range(words))
+    for end in ("", "\n", " \n"):
+        path = tmp_path / "vectors.txt"
+        path.write_text(f"{words} 2\n{rows}{end}")
+        assert len(center(open_vectors(path))) == words
+    path.write_text(f"{words + 2} 2\n{rows}\nlast 1 2\n")
+    with pytest.raises(OutputError, match="is not followed by 2 numbers"):
+        center(open_vectors(path))
+
+
 def zipped(content: bytes) -> bytes:
     """The same bytes at any time, as they name the tests."""
     return gzip.compress(content, mtime=0)

@@ -11,6 +11,7 @@ from spark_w2v.commands import phrases as command
 from spark_w2v.errors import UserError
 from spark_w2v.given import phrase_lists
 from spark_w2v.given.phrase_lists import read_phrases
+from spark_w2v.text.phrases import PHRASES
 
 TEXT = "we went to new york city\nnew york is new\nlos angeles and new york\nthe los angeles of old\nto the city\n" * 4
 FIND = ["--set", "phrases.min_count=4", "--set", "phrases.threshold=1.5"]
@@ -68,7 +69,8 @@ def test_the_text_is_not_replaced_by_its_phrases(
     run: Any, tmp_path: Path, spelling: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text").mkdir()
-    pq.write_table(pa.table({"text": TEXT.split("\n")}), tmp_path / "text" / "part-00000.parquet")
+    columns = {name: TEXT.split("\n") for name in ("text", *PHRASES.names)}
+    pq.write_table(pa.table(columns), tmp_path / "text" / "part-00000.parquet")
     place = spelling.format(tmp_path / "text")
     assert run("--input", tmp_path / "text", "--to", place, "--overwrite", "--set", "corpus.format=parquet", *FIND) == 2
     assert "is inside" in capsys.readouterr().err

@@ -194,7 +194,24 @@ def test_publish_removes_all_but_the_newest_runs_on_request(tmp_path: Path) -> N
     finish(tmp_path, "4")
     assert publish.main([str(tmp_path), "4", "--keep-runs", "2"]) == 0
     assert names(tmp_path) == ["3", "4"]
-    assert ids.current(str(tmp_path)) == "4"
+    assert publish.main([str(tmp_path), "3", "--keep-runs", "0"]) == 0  # all of them, as Airflow's param says
+    assert names(tmp_path) == ["3", "4"]
+
+
+def test_publish_goes_back_to_an_earlier_run_unless_it_is_told_not_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_id in ("20261101", "20261102"):
+        finish(tmp_path, run_id)
+        assert publish.main([str(tmp_path), run_id, "--if-later"]) == 0
+        assert ids.current(str(tmp_path)) == run_id
+    assert publish.main([str(tmp_path), "20261102", "--if-later"]) == 0
+    assert publish.main([str(tmp_path), "20261101", "--if-later"]) == 0
+    told = "current is left as it was: 20261102, which is later than 20261101"
+    assert capsys.readouterr().out.endswith(f"{told}\n")
+    assert ids.current(str(tmp_path)) == "20261102"
+    assert publish.main([str(tmp_path), "20261101"]) == 0
+    assert ids.current(str(tmp_path)) == "20261101"
 
 
 @pytest.mark.parametrize(

@@ -90,3 +90,12 @@ def test_a_directory_that_cannot_be_is_refused(tmp_path: Path) -> None:
     for place in (str(tmp_path / "file"), str(tmp_path / "file" / "x"), "hdfs://host/x"):
         with pytest.raises(UserError, match="--tensorboard"):
             check_tensorboard(place)
+
+
+@pytest.mark.parametrize("name", ["out", "out/curves", "out/a/b", "./x/../out/curves"])
+def test_curves_inside_of_the_output_are_refused(name: str, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with pytest.raises(UserError, match="is inside of the output"):
+        check_tensorboard(f"{tmp_path}/{name}", str(output))
+    assert check_tensorboard(str(tmp_path / "output-curves"), str(output)) == (tmp_path / "output-curves").resolve()
+    assert check_tensorboard(str(output), "s3://bucket/out") == output.resolve()

@@ -153,3 +153,11 @@ def test_held_out_are_exactly_the_sentences_that_training_leaves_out_in_order_of
         assert (out_lengths == 3).all()
         assert sorted({*out_ids.tolist(), *trained}) == ids.tolist()
         assert not trained & set(out_ids.tolist())
+
+
+@pytest.mark.parametrize("noise", [[1.0, 0.0, 0.0], [1.0, 1e-20, 1e-20], [1.0]])
+def test_a_sample_is_drawn_where_one_word_has_all_the_noise(noise: list[float]) -> None:
+    sentences = [(np.zeros(30, np.int32), np.full(3, 10, np.int32))]
+    sample = draw_sample(sentences, some_drawing(words=len(noise)), np.array(noise), 4)
+    assert sample.center.size
+    assert set(sample.noise.ravel().tolist()) == {0}

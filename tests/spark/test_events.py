@@ -269,6 +269,9 @@ def test_sessions_of_csv_are_the_same_only_if_they_are_written_so(spark: "SparkS
     (tmp_path / "a.csv").write_text("s,t,item\n007,1,a\n7,2,b\n7,10,c\n")
     keys = {**OF_EVENTS, "format": "csv"}
     assert sorted(sentences(read(spark, tmp_path, **keys))) == ["a", "b c"]
+    assert sorted(sentences(read(spark, tmp_path, **{**keys, "order_by": "s, t"}))) == ["a", "b c"]
+    (tmp_path / "a.csv").write_text("s,t,item\n1,1,010\n1,1,009\n")
+    assert sentences(read(spark, tmp_path, **{**keys, "order_by": "t, item"})) == ["009 010"]
 
 
 @pytest.mark.parametrize(

@@ -300,7 +300,7 @@ def test_small_files_share_tasks_and_packed_ones_count_what_they_hold(spark: "Sp
     segments = corpus.read(spark, [str(folder)], config.Corpus())
     assert segments.rdd.getNumPartitions() == 2
     files = [File(f"file:/{number}.txt.gz", number, 1 << 20, 0) for number in range(10)]
-    assert inputs.Inputs(files, [], {}, {}).open_bytes == inputs.OPEN_BYTES + (3 << 20)
+    assert inputs.Inputs(files, [], {}, {}, [], True).open_bytes == inputs.OPEN_BYTES + (3 << 20)
 
 
 # What tells a corpus from another

@@ -1,5 +1,7 @@
 """Memory: what is refused before training, and a task's peak against the formula."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +16,14 @@ from pyspark.sql import SparkSession
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import expected_pairs, kept_words, largest_bucket
-from spark_w2v.spark.memory import Given, Need, check, check_disk, given_by, needed
+from spark_w2v.spark.memory import ADDRESSES, PYTHON, Given, Need, check, check_disk, given_by, needed
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Settings
 
-GB = 1 << 30
+ROOT = Path(__file__).resolve().parents[2]
+MB, GB = 1 << 20, 1 << 30
+EXECUTOR = "spark.executor."
 
 
 class Usage(NamedTuple):
@@ -83,7 +87,7 @@ NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
         (Given(heap=9 * GB, machine=12 * GB), ["14.0 GB in Python on the driver", "12.9 GB left"]),
         (
             Given(heap=9 * GB, executor=5 * GB, key="spark.executor.pyspark.memory", cores=2),
-            ["spark.executor.pyspark.memory is 5.4 GB", "3.2 GB", "training.partitions"],
+            ["spark.executor.pyspark.memory is 5.4 GB. Raise it to 7.1 GB", "3.2 GB", "training.partitions"],
         ),
     ],
 )
@@ -97,6 +101,22 @@ def test_what_cannot_fit_is_refused_with_the_numbers(given: Given, named: list[s
 def test_what_just_fits_is_not_refused() -> None:
     check(NEED, Given(heap=9 * GB, machine=19 * GB, slots=2, executor=6 * GB, key="x", cores=2, results=4 * GB))
     check(NEED, Given(heap=9 * GB))
+
+
+def test_a_limit_of_addresses_has_room_for_those_that_are_not_used() -> None:
+    enough = 2 * (NEED.task + ADDRESSES)
+    check(NEED, Given(heap=9 * GB, executor=enough, key=EXECUTOR + "pyspark.memory", cores=2))
+    with pytest.raises(NotEnoughMemoryError):
+        check(NEED, Given(heap=9 * GB, executor=enough - 1, key=EXECUTOR + "pyspark.memory", cores=2))
+    # A Python that has what training imports, and may reserve the addresses that the check leaves to it.
+    limited = (
+        "import resource, sys\nimport numpy as np\nfrom spark_w2v.spark import block_task\n"
+        "size = int(sys.argv[1])\nresource.setrlimit(resource.RLIMIT_AS, (size, size))\n"
+        "held = np.ones((300 << 20) // 8)\nprint(held @ held)"
+    )
+    size = PYTHON + (300 << 20) + ADDRESSES
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", limited, str(size)], env=environment, check=True, capture_output=True)
 
 
 def test_the_drivers_python_needs_no_memory_for_the_model_of_blocks() -> None:
@@ -148,10 +168,6 @@ class ClusterContext:
 
     def getConf(self) -> SparkConf:  # noqa: N802  # Spark's name
         return self._conf
-
-
-MB = 1 << 20
-EXECUTOR = "spark.executor."
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.spark import result_tables
-from spark_w2v.spark.result_tables import MARK, check_directory, check_table, write_directory
+from spark_w2v.spark.result_tables import MARK, PREVIOUS, check_directory, check_table, write_directory, write_table
 
 
 def rows_of(directory: Path) -> list[int]:
@@ -43,12 +44,12 @@ def test_a_rename_that_fails_loses_neither_the_new_rows_nor_those_before(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: list[int], is_back: bool, said: str
 ) -> None:
     target = tmp_path / "to"
-    write_directory(spark.range(3), str(target), False)
+    write_directory(spark.range(3), str(target), False, ["id"])
     path_of = result_tables._path
     files = Renames(path_of(spark, str(target))[1], lambda number: number in failing)
     monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
     with pytest.raises(StorageError, match=said) as error:
-        write_directory(spark.range(5), str(target), True)
+        write_directory(spark.range(5), str(target), True, ["id"])
     [made] = tmp_path.glob("to.*.unfinished")
     assert f"the new rows are complete in file:{made}" in str(error.value)
     assert rows_of(made) == [0, 1, 2, 3, 4]
@@ -58,13 +59,13 @@ def test_a_rename_that_fails_loses_neither_the_new_rows_nor_those_before(
 
 def test_what_appeared_meanwhile_is_not_removed(spark: SparkSession, tmp_path: Path) -> None:
     target = tmp_path / "to"
-    check_directory(spark, str(target), overwrite=False)
-    write_directory(spark.range(3), str(target), False)  # another program
+    check_directory(spark, str(target), False, ["id"])
+    write_directory(spark.range(3), str(target), False, ["id"])  # another program
     with pytest.raises(UserError, match=r"exists already; .* the new rows are complete in file:.*unfinished\.$"):
-        write_directory(spark.range(5), str(target), False)
+        write_directory(spark.range(5), str(target), False, ["id"])
     (target / "mine.txt").touch()
     with pytest.raises(UserError, match=r"holds mine\.txt"):
-        write_directory(spark.range(5), str(target), True)
+        write_directory(spark.range(5), str(target), True, ["id"])
     (target / "mine.txt").unlink()
     assert rows_of(target) == [0, 1, 2]
 
@@ -83,7 +84,7 @@ def test_a_directory_that_appears_at_the_last_moment_is_told(
     files = Renames(path_of(spark, str(target))[1], make)
     monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
     with pytest.raises(StorageError, match=r"was made by someone else; the new rows are complete in"):
-        write_directory(spark.range(5), str(target), False)
+        write_directory(spark.range(5), str(target), False, ["id"])
     assert rows_of(next(target.glob("*.unfinished"))) == [0, 1, 2, 3, 4]
     assert (target / "mine.txt").exists()
 
@@ -95,14 +96,30 @@ def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, na
     (tmp_path / "embeddings" / "part-00000.parquet").touch()
     (tmp_path / "run.json").touch()
     with pytest.raises(UserError, match=r"is inside of .*, which holds a run"):
-        check_directory(spark, f"{tmp_path}/{name}", overwrite)
+        check_directory(spark, f"{tmp_path}/{name}", overwrite, ["id"])
+
+
+@pytest.mark.parametrize("kind", ["other columns", "no Parquet", "no rows of ours"])
+def test_parquet_of_others_is_never_replaced(spark: SparkSession, tmp_path: Path, kind: str) -> None:
+    target = tmp_path / "corpus [1]"
+    if kind == "other columns":
+        spark.range(3).withColumnRenamed("id", "text").write.parquet(str(target))
+        for checksum in target.glob(".*"):
+            checksum.unlink()
+    else:
+        target.mkdir()
+        (target / ("part-00000.parquet" if kind == "no Parquet" else "_SUCCESS")).write_text("")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(UserError, match="holds Parquet with other columns than this command writes"):
+        write_directory(spark.range(5), str(target), True, ["id"])
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
 
 
 def test_files_of_parquet_without_success_are_replaced_only_when_asked(spark: SparkSession, tmp_path: Path) -> None:
-    (tmp_path / "part-00000.parquet").touch()
+    pq.write_table(pa.table({"id": [1]}), tmp_path / "part-00000.parquet")
     with pytest.raises(UserError, match="exists already; give --overwrite"):
-        check_directory(spark, str(tmp_path), overwrite=False)
-    check_directory(spark, str(tmp_path), overwrite=True)
+        check_directory(spark, str(tmp_path), False, ["id"])
+    check_directory(spark, str(tmp_path), True, ["id"])
 
 
 @pytest.mark.parametrize("name", ["to/.", "to/", "there/../to", "to"])
@@ -110,8 +127,8 @@ def test_any_spelling_of_a_directory_is_replaced(spark: SparkSession, tmp_path: 
     (tmp_path / "there").mkdir()
     (tmp_path / "to").mkdir()  # empty
     for count in (2, 3):
-        check_directory(spark, f"{tmp_path}/{name}", overwrite=count == 3)
-        write_directory(spark.range(count), f"{tmp_path}/{name}", count == 3)
+        check_directory(spark, f"{tmp_path}/{name}", count == 3, ["id"])
+        write_directory(spark.range(count), f"{tmp_path}/{name}", count == 3, ["id"])
         assert rows_of(tmp_path / "to") == list(range(count))
     assert left_in(tmp_path) == ["there", "to"]
 
@@ -119,7 +136,7 @@ def test_any_spelling_of_a_directory_is_replaced(spark: SparkSession, tmp_path: 
 @pytest.mark.parametrize("root", ["/", "file:///", "/.", "/.."])
 def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
     with pytest.raises(UserError, match="is the root of a file system"):
-        check_directory(spark, root, overwrite=True)
+        check_directory(spark, root, True, ["id"])
 
 
 def test_a_dot_is_the_directory_that_spark_is_in(spark: SparkSession) -> None:
@@ -159,3 +176,30 @@ def test_a_table_with_other_columns_is_not_replaced(
             check_table(spark, "replaced", schema)
     finally:
         spark.sql("drop table replaced")
+
+
+def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql(f"create database went_back location '{tmp_path}/went_back'")
+    try:
+        name, property_of = "went_back.numbers", "show tblproperties went_back.numbers"
+        for count in (1, 2):
+            write_table(spark.range(count), name, "run")
+        [previous] = [row["value"] for row in spark.sql(property_of).collect() if row["key"] == PREVIOUS]
+        spark.sql(f"alter table {name} set location '{previous}'")
+        spark.catalog.refreshTable(name)
+        assert spark.table(name).count() == 1
+        write_table(spark.range(3), name, "run")
+        assert spark.table(name).count() == 3
+        assert rows_of(Path(previous.removeprefix("file:"))) == [0], "for those who are reading"
+    finally:
+        spark.sql("drop database went_back cascade")
+
+
+def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql(f"create database failed location '{tmp_path}/failed'")
+    try:
+        with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
+            write_table(spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run")
+        assert not list((tmp_path / "failed").glob("*"))
+    finally:
+        spark.sql("drop database failed cascade")

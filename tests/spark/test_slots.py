@@ -1,7 +1,9 @@
 """Resources that an epoch uses, checked before it begins."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -50,6 +52,35 @@ def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypa
     monkeypatch.setattr(slots, "settled_slots", lambda context: 0)
     with pytest.raises(ConfigError, match=r"spark\.dynamicAllocation\.enabled is true"):
         pipeline.resolve(spark, from_dict({}))
+
+
+@pytest.mark.parametrize(
+    ("keys", "plain", "refusals"),
+    [
+        ((), False, 0),
+        (("io.encryption.enabled",), False, 2),
+        (("io.encryption.enabled",), True, 0),
+        (("authenticate.enableSaslEncryption",), False, 1),
+        (("network.crypto.enabled",), False, 1),
+    ],
+)
+def test_what_spark_encrypts_is_not_left_plain_unless_it_is_allowed(
+    keys: tuple[str, ...], plain: bool, refusals: int
+) -> None:
+    conf = {f"spark.{key}": "TRUE" for key in keys}
+    context: Any = SimpleNamespace(getConf=lambda: conf)
+    settings = slots.ExchangeSettings(plain=plain)
+    checks: list[Callable[[], None]] = [
+        lambda: slots.check_spark(context, settings),
+        lambda: slots.check_local_disks(context, settings, "session"),
+    ]
+    for number, check in enumerate(checks):
+        if number < refusals:
+            with pytest.raises(ConfigError, match=rf"^spark\.{re.escape(keys[0])} is true, and "):
+                check()
+        else:
+            check()
+    slots.check_local_disks(context, settings, "")  # no rows are sorted
 
 
 class Clock:

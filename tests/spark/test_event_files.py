@@ -1,0 +1,64 @@
+"""Which files of events are read: those that were listed, each once, with the columns of their directories."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from spark_w2v.spark import corpus
+from tests.spark.test_columns import settings
+from tests.support.segments import sentences
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+OF_EVENTS = {"column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+
+
+def write(spark: "SparkSession", path: Path, kind: str, item: int) -> None:
+    rows: Any = spark.createDataFrame([(1, 1, item)], "s int, t int, item int").coalesce(1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match kind:
+        case "parquet":
+            rows.write.parquet(f"{path}.made")
+        case "csv":
+            rows.write.option("header", True).csv(f"{path}.made")
+        case _:
+            rows.write.json(f"{path}.made")
+    (made,) = Path(f"{path}.made").glob("part-*")
+    made.rename(path)
+    for left in Path(f"{path}.made").iterdir():
+        left.unlink()
+    Path(f"{path}.made").rmdir()
+
+
+@pytest.mark.parametrize(("kind", "folder"), [("parquet", "plain"), ("csv", "day=1"), ("jsonl", "plain")])
+def test_a_file_that_comes_after_the_listing_is_not_read(
+    spark: "SparkSession", tmp_path: Path, kind: str, folder: str
+) -> None:
+    write(spark, tmp_path / folder / "a é.x", kind, 10)
+    found = corpus.list_files(spark, [str(tmp_path)], kind)
+    write(spark, tmp_path / folder / "b é.x", kind, 20)
+    segments = corpus.read(spark, [str(tmp_path)], settings(format=kind, **OF_EVENTS), found)
+    assert sentences(segments) == ["10"]
+
+
+@pytest.mark.parametrize("kind", ["link to a directory", "link to a file", "broken link", "second name"])
+def test_a_second_way_to_a_file_costs_no_column_of_a_directory(
+    spark: "SparkSession", tmp_path: Path, kind: str
+) -> None:
+    for day, item in ((1, 10), (2, 20)):
+        write(spark, tmp_path / f"day={day}" / "a.parquet", "parquet", item)
+    match kind:
+        case "link to a directory":
+            (tmp_path / "latest").symlink_to("day=2")
+        case "link to a file":
+            (tmp_path / "day=1" / "b.parquet").symlink_to("../day=2/a.parquet")
+        case "broken link":
+            (tmp_path / "latest").symlink_to("day=3")
+        case _:
+            os.link(tmp_path / "day=2" / "a.parquet", tmp_path / "day=1" / "z.parquet")
+    where = "day >= 1" if kind == "second name" else "day = 2"  # either may be left out
+    found = sentences(corpus.read(spark, [str(tmp_path)], settings(format="parquet", where=where, **OF_EVENTS)))
+    assert found == (["10 20"] if kind == "second name" else ["20"])
