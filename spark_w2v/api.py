@@ -1,6 +1,7 @@
 """Training from Python: the job as a function."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def train(
         BusyError, StorageError, SparkLostError: try again later.
         DivergedError: parameters or the loss grew without bound.
     """
-    _check_kinds(input, config, callbacks)
+    _check_kinds(config, callbacks)
     # What the tokenizer may be depends on whether there are columns; a DataFrame has them.
     kind = {"format": "parquet"} if isinstance(input, DataFrame) else {}
     if config is None or isinstance(config, str | Path):
@@ -71,7 +72,7 @@ def train(
     if isinstance(input, DataFrame):
         given = input
     else:
-        given = [str(path) for path in ([input] if isinstance(input, str | Path) else input)]
+        given = _paths(input)
     request = Request(
         settings,
         given,
@@ -109,18 +110,23 @@ def train(
     return SkipGramModel.of_output(published)
 
 
-def _check_kinds(input: Any, config: Any, callbacks: Any) -> None:
+def _paths(input: Any) -> list[str]:
+    """The paths of an input that is no DataFrame."""
+    paths = [input] if isinstance(input, str | os.PathLike) else list(input) if isinstance(input, Iterable) else [None]
+    if hasattr(input, "columns") or not all(isinstance(path, str | os.PathLike) for path in paths):
+        raise UserError(
+            f"input: is a {type(input).__name__} of something else; give paths, or a DataFrame of Spark, as "
+            "spark.createDataFrame makes it of rows or of a DataFrame of pandas."
+        )
+    return list(map(str, paths))
+
+
+def _check_kinds(config: Any, callbacks: Any) -> None:
     """Refuse what no annotation kept away."""
     if config is not None and not isinstance(config, str | Path | Mapping):
         raise UserError(f"config: is a {type(config).__name__}; give a TOML file, or a mapping from section to keys.")
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
-        raise UserError("callbacks: is no list of functions; give one, also of a single function.")
-    paths = [input] if isinstance(input, str | Path | DataFrame) else input
-    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path | DataFrame) for path in paths):
-        raise UserError(
-            f"input: is a {type(input).__name__} that holds no paths; give paths, or a DataFrame of Spark, as "
-            "spark.createDataFrame makes it of rows or of one of pandas."
-        )
+        raise UserError("callbacks: is not a list of functions; give one, also of a single function.")
 
 
 def _session() -> SparkSession | None:

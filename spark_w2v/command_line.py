@@ -7,7 +7,7 @@ import io
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from spark_w2v.errors import (
     BusyError,
@@ -115,7 +115,7 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
 
 
 class _Output(io.FileIO):
-    """stdout, whose reader may go: `| head` has seen enough, and the work goes on, with its exit code."""
+    """A stream whose reader may go: `| head` has seen enough, and the work goes on, with its exit code."""
 
     def write(self, data: "Buffer", /) -> int:
         try:
@@ -124,14 +124,20 @@ class _Output(io.FileIO):
             return memoryview(data).nbytes
 
 
+def _whose_reader_may_go(stream: Any) -> Any:
+    """The same stream, which drops what nobody reads any more."""
+    try:
+        raw = _Output(stream.fileno(), "w", closefd=False)
+    except (AttributeError, OSError):  # closed, or of a test
+        return stream
+    stream.flush()
+    buffering = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
+    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **buffering)
+
+
 def leave(main: Callable[[], int]) -> NoReturn:
     """End the process with what main returns, whatever happens to its streams or is asked of it by a signal."""
-    sys.stdout.flush()
-    raw = _Output(sys.stdout.fileno(), "w", closefd=False)
-    encoding, is_terminal = sys.stdout.encoding, sys.stdout.isatty()
-    sys.stdout = io.TextIOWrapper(io.BufferedWriter(raw), encoding, line_buffering=is_terminal)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout, sys.stderr = map(_whose_reader_may_go, (sys.stdout, sys.stderr))
     stopped: list[int] = []
 
     def stop(number: int, frame: object) -> NoReturn:
@@ -141,7 +147,8 @@ def leave(main: Callable[[], int]) -> NoReturn:
     signal.signal(signal.SIGTERM, stop)
     try:
         status = main()
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         status = TERMINATED if stopped else INTERRUPTED
     sys.exit(status)

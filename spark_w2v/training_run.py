@@ -107,7 +107,7 @@ class TrainingRun:
                 "to jobs/publish.py."
             )
         if request.settings.output.keep_runs and request.run_id is None and is_local(request.output):
-            raise UserError("output.keep_runs: is for runs with a run id; give one with --run-id, or leave it out.")
+            raise UserError("output.keep_runs: is for runs with a run id; give one (--run-id), or leave it out.")
         # With a run id a finished output is no mistake yet.
         place.check(overwrite=request.overwrite, resume=request.resume or request.run_id is not None)
         return place

@@ -129,10 +129,12 @@ def test_a_mistake_is_an_error_of_one_sentence(
     ("given", "says"),
     [
         ({"config": ["a"]}, "config: is a list; give a TOML file"),
-        ({"callbacks": print}, "callbacks: is no list of functions"),
-        ({"callbacks": [1]}, "callbacks: is no list of functions"),
-        ({"input": [["a", "b"]]}, "input: is a list that holds no paths; give paths, or a DataFrame of Spark"),
-        ({"input": pd.DataFrame({"text": ["a b"]})}, "input: is a DataFrame that holds no paths"),
+        ({"callbacks": print}, "callbacks: is not a list of functions"),
+        ({"callbacks": [1]}, "callbacks: is not a list of functions"),
+        ({"input": [["a", "b"]]}, "input: is a list of something else; give paths, or a DataFrame of Spark"),
+        ({"input": pd.DataFrame({1: ["a b"]})}, "input: is a DataFrame of something else; give paths"),
+        ({"input": pd.DataFrame({"text": ["a b"]})}, "input: is a DataFrame of something else; give paths"),
+        ({"input": 7}, "input: is a int of something else; give paths"),
     ],
 )
 def test_an_argument_of_another_kind_is_an_error_of_one_sentence(

@@ -61,20 +61,42 @@ def test_python_m_is_the_same_command_and_exits_with_its_code(tmp_path: Path) ->
     assert missing.stderr.startswith("spark-w2v neighbors: x has no vector")
 
 
+@pytest.mark.parametrize("both", [True, False])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_command_whose_reader_has_gone_does_its_work_and_keeps_its_exit_code(unbuffered: str, tmp_path: Path) -> None:
+def test_a_command_whose_reader_has_gone_does_its_work_and_keeps_its_exit_code(
+    unbuffered: str, both: bool, tmp_path: Path
+) -> None:
     program = (
-        "import sys\nfrom spark_w2v.command_line import leave\n"
+        "import sys\nfrom spark_w2v.command_line import leave, print_error\n"
         "def main():\n    for _ in range(3): print('a line' * 9999)\n"
-        "    open(sys.argv[1], 'w').close()\n    return 3\nleave(main)"
+        "    print_error('program', 'worse')\n    open(sys.argv[1], 'w').close()\n    return 3\nleave(main)"
     )
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "made"], stdout=writing, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-c", program, tmp_path / "made"], text=True,
+        stdout=writing, stderr=writing if both else subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     os.close(writing)
     assert ended.returncode == 3
-    assert ended.stderr == ""
+    assert both or ended.stderr == "program: worse\n"
     assert (tmp_path / "made").exists()
+
+
+def test_lines_come_at_once_where_python_is_told_not_to_buffer() -> None:
+    program = "from spark_w2v.command_line import leave\nleave(lambda: print('one') or input() or 0)"
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "one\n"
+        process.communicate("\n")
+
+
+def test_a_command_without_a_stdout_ends_as_others_do() -> None:
+    program = "from spark_w2v.command_line import leave\nleave(lambda: print('one') or 3)"
+    command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, program]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert ended.returncode == 3

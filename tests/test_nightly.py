@@ -16,6 +16,6 @@ def test_nothing_is_trained_without_a_file_to_judge_by(content: str | None, tmp_
     command = ["scripts/nightly", "conf/local.toml", str(tmp_path), str(tmp_path / "vectors"), str(pairs)]
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
     assert ran.returncode == 2
-    told = f"nightly: {pairs}: is no file of word similarity, or empty; give one as the fourth argument.\n"
+    told = f"nightly: {pairs}: is not a file of word similarity, or is empty; give one as the fourth argument.\n"
     assert ran.stderr == told
     assert not (tmp_path / "vectors").exists()

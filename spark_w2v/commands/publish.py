@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes
 from spark_w2v.config import LARGEST_INT
 from spark_w2v.runs import stored
-from spark_w2v.runs.ids import CURRENT, current, move_current
+from spark_w2v.runs.ids import CURRENT, move_current
+from spark_w2v.runs.names import is_later
 from spark_w2v.runs.places import is_local
 
 
@@ -25,15 +26,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "publish.py") ->
         help="then remove all finished runs but the N newest and the current one, and what died before those; 0: none",
     )
     parser.add_argument(
-        "--if-later", action="store_true", help="leave DIR/current where its run has an id that sorts after RUN_ID"
+        "--if-later",
+        action="store_true",
+        help="leave DIR/current where its run has a later date, an id of the same form that sorts after RUN_ID",
     )
     options = parser.parse_args(arguments)
     link = f"{printable(options.directory)}/{CURRENT if is_local(options.directory) else stored.CURRENT}"
-    now = current(options.directory) if options.if_later else None
-    if now is not None and now > options.run_id:
-        print(f"{link} is left as it was: {now}, which is later than {options.run_id}")
+    before = move_current(options.directory, options.run_id, options.keep_runs, options.if_later)
+    if options.if_later and before is not None and is_later(before, options.run_id):
+        print(f"{link} is left as it was: {before}, which is later than {options.run_id}")
         return 0
-    before = move_current(options.directory, options.run_id, options.keep_runs)
     was = "already" if before == options.run_id else f"it was {before or 'none'}"
     print(f"{link} is run {options.run_id}, {was}")
     return 0

@@ -30,6 +30,7 @@ CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
 TEXT_BYTES = 64 << 20  # of lines that are in memory at a time
 ALL_WORDS_BYTES = 2 << 30  # of all words; those of GoogleNews have 50 MB
 MOST_WORD_BYTES = 10_000
+MOST_EMPTY = 1000  # empty lines after the last word of a text
 MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
 MOST_DIMENSIONS = 10_000  # as training.dimensions
@@ -214,20 +215,22 @@ def _read(path: Path, layout: Layout) -> Iterator[tuple[list[bytes], Float32Arra
 def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[list[bytes], Float32Array]]:
     d, rows = layout.dimensions, 0
     longest = MOST_WORD_BYTES + MOST_NUMBER_BYTES * d
-    size = max(1, CHUNK_BYTES // (4 * d))
-    while True:
-        lines, taken, line = list[bytes](), 0, b" "
-        while len(lines) < size and taken < TEXT_BYTES and (line := file.readline(longest)):
+    size, empty = max(1, CHUNK_BYTES // (4 * d)), 0  # lines that are none, where nothing has come after them yet
+    while empty <= MOST_EMPTY:
+        lines, taken, line = [b"\n"] * empty, 0, b" "
+        while len(lines) < size + empty and taken < TEXT_BYTES and (line := file.readline(longest)):
             lines.append(line)
             taken += len(line)
             if len(line) == longest and not line.endswith(b"\n"):
                 _refuse(path, f"word {rows + len(lines):,} is not followed by {d:,} numbers")
-        if line and lines and not lines[-1].strip() and (line := file.readline(longest)):
-            lines.append(line)
-        while not line and lines and not lines[-1].strip():  # at the end of the file
+        empty = 0
+        while lines and not lines[-1].strip():
             lines.pop()
-        if not lines:
+            empty += 1
+        if not lines and not line:
             return
+        if not lines:
+            continue
         if layout.rows is None and rows + len(lines) > MOST_WORDS:
             _refuse(path, f"has more than {MOST_WORDS:,} words")
         if layout.rows is not None and rows + len(lines) > layout.rows:
@@ -235,6 +238,7 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
         words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, d, rows)
         rows += len(words)
         yield words, vectors
+    _refuse(path, f"has {empty:,} empty lines after {rows:,} words")
 
 
 def _rows(lines: list[bytes], dimensions: int) -> tuple[list[bytes], Float32Array] | None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs.names import is_later
 from spark_w2v.runs.old_runs import PENDING, RUN_ID, alone, marker_of, move_away, remove
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.processes import scratch_directory
@@ -70,11 +71,12 @@ def is_finished(output: str) -> bool:
     return all(_exists(local_path(output) / name) for name in ("_SUCCESS", "run.json"))
 
 
-def move_current(directory: str, run_id: str, keep_runs: int = 0) -> str | None:
+def move_current(directory: str, run_id: str, keep_runs: int = 0, if_later: bool = False) -> str | None:
     """Make a finished run the one that readers get, in one step; return the id of the one before.
 
     Args:
         keep_runs: finished runs that stay, the newest, and the current one; 0 for all.
+        if_later: current stays where its run has a later date.
 
     Raises:
         UserError: when there is no such finished run, or current was not made by this module.
@@ -82,7 +84,7 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0) -> str | None:
     """
     if not is_local(directory):
         check_run_id(run_id)
-        return StoredOutput(directory, keep_runs=keep_runs).move_pointer(run_id)
+        return StoredOutput(directory, keep_runs=keep_runs).move_pointer(run_id, if_later)
     output = output_of(directory, run_id)
     root = local_path(directory)
     left = f"{directory}: earlier runs were not removed"
@@ -90,13 +92,15 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0) -> str | None:
     with _alone(root):
         if not is_finished(output):
             raise UserError(f"{output}: has no finished run, so current is not moved there.")
-        before = _linked(root)
-        if before != run_id:
-            _link(root, run_id)
-        _forget_pending(root / RUNS)
+        now = before = _linked(root)
+        if before is None or not (if_later and is_later(before, run_id)):
+            now = run_id
+            if before != run_id:
+                _link(root, run_id)
+            _forget_pending(local_path(output), before != run_id)
         if keep_runs:
             with best_effort(left):
-                oldest = move_away(root / RUNS, keep_runs, run_id)
+                oldest = move_away(root / RUNS, keep_runs, str(now))
     if keep_runs:  # which may take minutes
         with best_effort(left):
             remove(root / RUNS, oldest)
@@ -115,14 +119,24 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _forget_pending(runs: Path) -> None:
-    """Forget which finished runs died before they had moved current: started again, they must not move it back."""
+def _forget_pending(run: Path, was_moved: bool) -> None:
+    """Forget that current has yet to be moved to this run.
+
+    Args:
+        was_moved: forget it also of runs that finished before this one, and died before they moved current: started
+            again, they must not move it back.
+    """
     with contextlib.suppress(OSError):
-        for marker in runs.glob(f".*{PENDING}"):
-            run = runs / marker.name[1 : -len(PENDING)]
-            is_ours = marker.is_file() and not marker.stat().st_size
-            if is_ours and is_finished(str(run)):
+        for marker in run.parent.glob(f".*{PENDING}") if was_moved else [marker_of(run)]:
+            other = run.parent / marker.name[1 : -len(PENDING)]
+            if not marker.is_file() or marker.stat().st_size:  # ours are empty
+                continue
+            if other == run or (is_finished(str(other)) and _finished_at(other) <= _finished_at(run)):
                 marker.unlink()
+
+
+def _finished_at(run: Path) -> float:
+    return (run / "_SUCCESS").stat().st_mtime
 
 
 def _link(root: Path, run_id: str) -> None:

@@ -19,6 +19,11 @@ ANY_CHECKPOINT = re.compile(r"checkpoints/[0-9]{8}/[^/]+")  # another version's 
 FINISHED = {"_SUCCESS", "run.json"}  # what every finished output has
 
 
+def is_later(run_id: str, than: str) -> bool:
+    """Whether a run id is a later date than another: of the same form, and sorts after it."""
+    return re.sub("[0-9]", "0", run_id) == re.sub("[0-9]", "0", than) and run_id > than
+
+
 def first_of(names: list[str]) -> str:
     """Return the first few names as one text, without control characters."""
     shown = [name if name.isprintable() else name.encode("unicode_escape").decode() for name in names[:3]]

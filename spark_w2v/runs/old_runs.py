@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import math
 import os
 import re
 import uuid
@@ -56,7 +57,7 @@ def move_away(runs: Path, keep: int, current: str) -> float | None:
         keep: how many stay, the current one among them if it is one of the newest.
 
     Returns:
-        When the oldest of the newest runs was finished; None where there are fewer than so many.
+        When the oldest of the newest runs was finished; None where there are fewer than `keep`.
     """
     found = [path for path in runs.iterdir() if RUN_ID.fullmatch(path.name) and not path.is_symlink()]
     finished = [path for path in found if all(files.exists(path / name) for name in FINISHED)]
@@ -111,7 +112,9 @@ def _remove_unfinished(place: LocalOutput) -> None:
         return
     try:
         place.recover()
-        if left := [name for name in files.remove_written(place.working, BUT_THE_LOCK) if name != "lock"]:
+        if files.exists(place.working / "replaced"):  # the only copy of a finished run, and something is in its place
+            log.warning("%s: is kept, as it has a finished run that could not be moved back", place.working)
+        elif left := [name for name in files.remove_written(place.working, BUT_THE_LOCK) if name != "lock"]:
             log.warning("%s: is kept, as no run wrote %s", place.working, first_of(left))
         else:
             log.info("%s: what an unfinished run left is removed, as it is older than the runs that stay", place.name)
@@ -126,4 +129,7 @@ def _working(run: Path) -> Path:
 def _changed(directory: Path) -> float:
     """When anything in a directory changed last."""
     paths = (Path(root, name) for root, _, names in os.walk(directory) for name in (".", *names))
-    return max((os.lstat(path).st_mtime for path in paths), default=0.0)
+    try:
+        return max((os.lstat(path).st_mtime for path in paths), default=0.0)
+    except FileNotFoundError:  # just now
+        return math.inf

@@ -97,15 +97,16 @@ class Run:
             raise
         try:
             with self._storage("cannot be prepared"):
-                # Only now: taking the lock may have finished the publication of a run that died.
-                self._begin(resume or (keeps_finished and not overwrite and place.is_finished()))
+                self._begin(resume, keeps_finished)
             self.identify(fingerprint)
         except BaseException:
             self.close()
             raise
 
-    def _begin(self, resume: bool) -> None:
+    def _begin(self, resume: bool, keeps_finished: bool) -> None:
         self._place.recover()
+        # Only now: it, and taking the lock, may have completed the publication of a run that died.
+        resume = resume or (keeps_finished and not self._overwrite and self._place.is_finished())
         # Again, now that nobody else can be at work.
         self._place.check(overwrite=self._overwrite, resume=resume)
         self._remove_staged()

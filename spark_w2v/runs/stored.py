@@ -15,7 +15,7 @@ from pathlib import Path
 from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
-from spark_w2v.runs.names import OUTPUT, first_of
+from spark_w2v.runs.names import OUTPUT, first_of, is_later
 from spark_w2v.runs.old_runs import remove_stored
 from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
@@ -219,12 +219,10 @@ class StoredOutput:
 
     def runs(self) -> list[str]:
         """Return the ids of all finished runs, the oldest first."""
-        ended = {
-            name.removeprefix(RUNS).removesuffix("/_SUCCESS"): entry.modified
-            for name, entry in self._store.entries(RUNS).items()
-            if name.endswith("/_SUCCESS")
-        }
-        return sorted(ended, key=lambda run: (ended[run], run))
+        files = self._store.entries(RUNS)
+        ids = {name.removeprefix(RUNS).partition("/")[0] for name in files}
+        whole = [run for run in ids if {f"{RUNS}{run}/_SUCCESS", f"{RUNS}{run}/run.json"} <= files.keys()]
+        return sorted(whole, key=lambda run: (files[f"{RUNS}{run}/_SUCCESS"].modified, run))
 
     def remove(self, run: str) -> None:
         """Remove a run; one that holds anything that no run wrote is kept, with a warning."""
@@ -235,8 +233,11 @@ class StoredOutput:
             return
         self._store.delete(names)
 
-    def move_pointer(self, run: str) -> str | None:
+    def move_pointer(self, run: str, if_later: bool = False) -> str | None:
         """Make a finished run the one that readers get; return the id of the one before.
+
+        Args:
+            if_later: the pointer stays where its run has a later date.
 
         Raises:
             UserError: there is no such run.
@@ -245,10 +246,12 @@ class StoredOutput:
             raise UserError(f"{self.output}: has no finished run {run}, so CURRENT is not moved there.")
         lock = self.lock()
         try:
-            before = self.current()
-            self._point(run, self._store.read(CURRENT))
+            now = before = self.current()
+            if before is None or not (if_later and is_later(before, run)):
+                now = run
+                self._point(run, self._store.read(CURRENT))
             if self._keep_runs:
-                self._remove_old(run, before)
+                self._remove_old(str(now), before)
         finally:
             self.leave()
             lock.release()

@@ -51,7 +51,7 @@ def _all_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
         if found.are_roots:
             rows = _rows(reader, roots, c)
         else:  # a link or a second name of a file is in the way: the files one by one
-            rows = _rows(reader.option("basePath", roots[0]), found.paths, c)
+            rows = _rows(reader.option("basePath", _unescaped(roots[0])), found.paths, c)
         there = {_plain(unquote(uri)) for uri in _input_files(rows)}
         if all(_plain(unquote(file.path)) in there for file in found.files):
             return rows
@@ -94,7 +94,7 @@ def _roots_of_partitions(found: Inputs) -> list[str]:
 
     Of files that are read one by one Spark takes a single one.
     """
-    roots = {_plain(re.sub(r"\\(.)", r"\1", path)): path for path in found.roots}
+    roots = {_plain(_unescaped(path)): path for path in found.roots}
 
     def above(path: str) -> Iterator[str]:
         while (cut := path.rfind("/")) > 0:
@@ -108,6 +108,11 @@ def _roots_of_partitions(found: Inputs) -> list[str]:
         return []
     outer = [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
     return outer if found.are_roots or len(outer) == 1 else []
+
+
+def _unescaped(glob: str) -> str:
+    """The path that escape_glob was given."""
+    return re.sub(r"\\(.)", r"\1", glob)
 
 
 def _plain(path: str) -> str:

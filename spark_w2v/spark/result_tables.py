@@ -51,13 +51,9 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
     strange = sorted(name for name in names if not OURS.fullmatch(name))
     if names and not strange and not overwrite:
         raise UserError(f"{target}: exists already; give --overwrite to replace it, or another directory.")
-    if names and not strange and not _has_columns(session, path, columns):
-        strange = ["Parquet with other columns than this command writes"]
-    if strange:
-        raise UserError(
-            f"{target}: holds {strange[0]}, which no command of spark_w2v wrote, so it is not touched, even with "
-            "--overwrite; give another directory."
-        )
+    if strange or (names and not _has_columns(session, path, columns)):
+        what = f"{strange[0]}, which no command of spark_w2v wrote" if strange else "no result of this command"
+        raise UserError(f"{target}: holds {what}, so it is not touched, even with --overwrite; give another directory.")
 
 
 def _has_columns(session: "SparkSession", path: Any, columns: Sequence[str]) -> bool:

@@ -243,6 +243,7 @@ def stop_session(session: SparkSession) -> None:
             if not any(job is not None and job.status == "RUNNING" for job in found):
                 break
             time.sleep(PAUSE)
+    with contextlib.suppress(Exception):
         session.stop()
 
 

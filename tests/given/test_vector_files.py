@@ -116,12 +116,15 @@ def test_an_empty_line_at_the_end_of_a_text_is_none_of_its_rows(
 ) -> None:
     monkeypatch.setattr(vector_files, "CHUNK_BYTES", 4 * 4 * 2)  # four rows of two numbers at a time
     rows = "".join(f"w{number} 1 2\n" for number in range(words))
-    for end in ("", "\n", " \n"):
+    for end in ("", "\n", " \n", "\n" * 2, "\n" * 9):
         path = tmp_path / "vectors.txt"
         path.write_text(f"{words} 2\n{rows}{end}")
         assert len(center(open_vectors(path))) == words
     path.write_text(f"{words + 2} 2\n{rows}\nlast 1 2\n")
     with pytest.raises(OutputError, match="is not followed by 2 numbers"):
+        center(open_vectors(path))
+    path.write_text(f"{words} 2\n{rows}" + "\n" * (vector_files.MOST_EMPTY + 10))
+    with pytest.raises(OutputError, match="empty lines after"):
         center(open_vectors(path))
 
 

@@ -212,6 +212,19 @@ def test_publish_goes_back_to_an_earlier_run_unless_it_is_told_not_to(
     assert ids.current(str(tmp_path)) == "20261102"
     assert publish.main([str(tmp_path), "20261101"]) == 0
     assert ids.current(str(tmp_path)) == "20261101"
+    assert publish.main([str(tmp_path), "20261103", "--if-later"]) == 2  # there is none
+    finish(tmp_path, "manual")
+    assert publish.main([str(tmp_path), "manual"]) == 0
+    assert publish.main([str(tmp_path), "20261102", "--if-later"]) == 0  # only dates are later than dates
+    assert ids.current(str(tmp_path)) == "20261102"
+
+
+def test_what_is_kept_is_the_same_whether_current_moves_or_not(tmp_path: Path) -> None:
+    finish_in_turn(tmp_path, "20261101", "20261102", "20261104", "20261103")
+    assert publish.main([str(tmp_path), "20261104"]) == 0
+    assert publish.main([str(tmp_path), "20261103", "--if-later", "--keep-runs", "1"]) == 0
+    assert names(tmp_path) == ["20261103", "20261104"]
+    assert ids.current(str(tmp_path)) == "20261104"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local
 from spark_w2v.runs.places import check_password, is_local, local_path
-from spark_w2v.runs.run import output_of
+from spark_w2v.runs.run import Run, output_of
 from tests.support.runs import FINGERPRINT, child, contents, end, publish, save, start, tree, writing
 
 KILLS = 12
@@ -243,6 +243,16 @@ def test_missing_parents_are_made_and_go_again_with_a_run_that_kept_nothing(tmp_
     assert os.listdir(tmp_path) == []
     publish(tmp_path / "a" / "b" / "out", "1")
     assert contents(tmp_path / "a" / "b" / "out") == {"1"}
+
+
+def test_a_finished_run_that_is_moved_back_is_nothing_to_do(tmp_path: Path) -> None:
+    publish(tmp_path / "out", "1")
+    (tmp_path / ".out.working").mkdir()
+    (tmp_path / "out").rename(tmp_path / ".out.working" / "replaced")
+    place = output_of(str(tmp_path / "out"))
+    with Run(place, overwrite=False, resume=False, fingerprint=FINGERPRINT, keeps_finished=True) as run:
+        assert run.is_published
+    assert contents(tmp_path / "out") == {"1"}
 
 
 def test_relative_paths_slashes_links_and_uris_mean_the_same_directory(

@@ -109,9 +109,44 @@ def test_current_is_not_moved_to_a_run_that_is_being_removed(tmp_path: Path, mon
 
 
 def test_a_run_that_died_before_it_was_current_does_not_become_it_after_later_ones(tmp_path: Path) -> None:
-    finish_in_turn(tmp_path, "1", "2")
-    for run_id in ("1", "unfinished"):
+    finish_in_turn(tmp_path, "1", "2", "3", "4")
+    ids.move_current(str(tmp_path), "1")
+    for run_id in ("2", "4", "unfinished"):
         ids.mark_pending(str(tmp_path / "runs" / run_id))
-    ids.move_current(str(tmp_path), "2")
-    assert not ids.is_pending(str(tmp_path / "runs" / "1"))
-    assert ids.is_pending(str(tmp_path / "runs" / "unfinished"))  # it may be about to be published
+
+    def pending() -> list[str]:
+        return [run for run in ("2", "4", "unfinished") if ids.is_pending(str(tmp_path / "runs" / run))]
+
+    ids.move_current(str(tmp_path), "1")  # which it was
+    assert pending() == ["2", "4", "unfinished"]
+    ids.move_current(str(tmp_path), "3")
+    assert pending() == ["4", "unfinished"]  # one finished later, and the other may be about to be published
+
+
+def test_a_run_that_cannot_be_moved_back_is_not_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3")
+    working = unfinished(tmp_path, "1", None)
+    os.rename(tmp_path / "runs" / "1", working / "replaced")
+    (tmp_path / "runs" / "1").mkdir()
+    (tmp_path / "runs" / "1" / "notes.txt").touch()
+    for path in (*working.rglob("*"), working):
+        os.utime(path, LONG_AGO)
+    ids.move_current(str(tmp_path), "3", 2)
+    assert ids.is_finished(str(working / "replaced"))
+    assert "has a finished run that could not be moved back" in caplog.text
+
+
+def test_a_run_that_changes_while_it_is_looked_at_is_at_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3")
+    busy, dead = unfinished(tmp_path, "busy", holder(is_alive=True)), unfinished(tmp_path, "dead", None)
+    look = os.lstat
+
+    def renamed(path: Any, **options: Any) -> os.stat_result:
+        if str(path).startswith(str(busy / "checkpoints")) and str(path) != str(busy / "checkpoints"):
+            raise FileNotFoundError(2, "No such file or directory")
+        return look(path, **options)
+
+    monkeypatch.setattr(os, "lstat", renamed)
+    ids.move_current(str(tmp_path), "3", 2)
+    assert busy.exists()
+    assert not dead.exists()

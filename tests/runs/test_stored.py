@@ -208,6 +208,7 @@ def test_what_dead_runs_left_goes_with_the_runs_of_their_time(output: str) -> No
     store.write("runs/half/run.json", b"{}")
     store.write("runs/mixed/run.json", b"{}")
     store.write("runs/mixed/thesis.tex", b"years of work")
+    store.write("runs/mixed/derived/_SUCCESS", b"")  # which makes it no run
     for run_id in "12":
         time.sleep(1.1)  # the resolution of the store's clock
         publish_as(output, run_id, keep_runs=3)
