@@ -85,7 +85,9 @@ def test_a_command_whose_reader_has_gone_does_its_work_and_keeps_its_exit_code(
 
 
 def test_lines_come_at_once_where_python_is_told_not_to_buffer() -> None:
-    program = "from spark_w2v.command_line import leave\nleave(lambda: print('one') or input() or 0)"
+    program = (
+        "import sys\nfrom spark_w2v.command_line import leave\nleave(lambda: print('one') or not sys.stdin.readline())"
+    )
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment

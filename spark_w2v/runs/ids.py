@@ -97,7 +97,7 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0, if_later: bool
             now = run_id
             if before != run_id:
                 _link(root, run_id)
-            _forget_pending(local_path(output), before != run_id)
+            _forget_pending(local_path(output))
         if keep_runs:
             with best_effort(left):
                 oldest = move_away(root / RUNS, keep_runs, str(now))
@@ -119,15 +119,10 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _forget_pending(run: Path, was_moved: bool) -> None:
-    """Forget that current has yet to be moved to this run.
-
-    Args:
-        was_moved: forget it also of runs that finished before this one, and died before they moved current: started
-            again, they must not move it back.
-    """
+def _forget_pending(run: Path) -> None:
+    """Forget that current has yet to be moved to this run, or to one that finished earlier: that would move it back."""
     with contextlib.suppress(OSError):
-        for marker in run.parent.glob(f".*{PENDING}") if was_moved else [marker_of(run)]:
+        for marker in run.parent.glob(f".*{PENDING}"):
             other = run.parent / marker.name[1 : -len(PENDING)]
             if not marker.is_file() or marker.stat().st_size:  # ours are empty
                 continue
