@@ -132,7 +132,9 @@ def _whose_reader_may_go(stream: Any) -> Any:
         return stream
     stream.flush()
     buffering = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-    return io.TextIOWrapper(io.BufferedWriter(raw), stream.encoding, "backslashreplace", **buffering)
+    # With PYTHONUNBUFFERED there is no buffer below the text either.
+    below: Any = raw if stream.write_through else io.BufferedWriter(raw)
+    return io.TextIOWrapper(below, stream.encoding, "backslashreplace", **buffering)
 
 
 def leave(main: Callable[[], int]) -> NoReturn:
