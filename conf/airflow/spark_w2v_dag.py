@@ -93,6 +93,7 @@ with DAG(
         '--compare "$OUTPUT" --fail-below "$LIMIT"',
         env=SHELL,
         append_env=True,
+        retries=0,  # vectors that are worse stay so
     )
 
     publish = BashOperator(
