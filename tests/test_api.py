@@ -85,6 +85,7 @@ def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, cor
     assert counts == dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
 
 
+@pytest.mark.slow  # tests/ml has the same of the Estimator
 def test_a_dataframe_gives_the_same_for_any_order_of_its_rows(
     spark: SparkSession, corpus: Path, tmp_path: Path
 ) -> None:

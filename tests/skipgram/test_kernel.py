@@ -235,7 +235,9 @@ def test_the_loss_is_taken_of_the_first_groups_of_every_fourth_batch() -> None:
     assert 0.8 <= done.loss_pairs / (batches * groups.SHARING * groups.GROUP) <= 1.1
 
 
-@pytest.mark.parametrize(("pairs", "stride"), [(1000, 4), (100_000, 4), (5_000_000, 16)])
+@pytest.mark.parametrize(
+    ("pairs", "stride"), [(1000, 4), (100_000, 4), pytest.param(5_000_000, 16, marks=pytest.mark.slow)]
+)
 def test_the_loss_is_taken_of_fewer_batches_where_there_are_many(pairs: int, stride: int) -> None:
     task = some_task(pairs, center_rows=100, context_rows=3000)
     rng = np.random.default_rng(1)

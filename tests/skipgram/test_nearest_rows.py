@@ -67,7 +67,10 @@ def test_zeros_are_at_a_right_angle_to_everything() -> None:
     assert (cosines == 0).all()
 
 
-@pytest.mark.parametrize(("queries", "top", "dimensions"), [(1024, 20, 100), (512, 1000, 50), (1500, 5, 300)])
+@pytest.mark.parametrize(
+    ("queries", "top", "dimensions"),
+    [(1024, 20, 100), pytest.param(512, 1000, 50, marks=pytest.mark.slow), (1500, 5, 300)],
+)
 def test_memory_is_that_of_the_formula_and_does_not_grow_with_the_rows(queries: int, top: int, dimensions: int) -> None:
     chunk, peaks = 8192, []
     for rows in (4 * chunk, 8 * chunk):

@@ -93,6 +93,7 @@ def test_a_word_of_a_million_characters_is_skipped_and_counted(spark: "SparkSess
     assert (found["words"], found["long_words"]) == (2, 2)
 
 
+@pytest.mark.slow
 def test_a_million_lines_of_one_word_are_all_read(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("word\n" * 1_000_000)
     assert tallied(spark, tmp_path) == {

@@ -22,8 +22,8 @@ def test_tasks_that_spark_never_starts_end_the_run_in_bounded_time(
     monkeypatch.setattr(EpochJob, "end", lambda job: None)
     monkeypatch.setattr(block_epochs, "CHECK_SLOTS_EVERY", 0.1)
     monkeypatch.setattr(block_epochs, "SETTLE", 0.1)
-    training = made(spark, tmp_path, SETTINGS, exchange=ExchangeSettings(timeout=1.0))
-    said = r"failed 4 times .*Spark counts 2 slots, and has started none of 2 tasks for 1 s"
+    training = made(spark, tmp_path, SETTINGS, exchange=ExchangeSettings(timeout=0.3))
+    said = r"failed 4 times .*Spark counts 2 slots, and has started none of 2 tasks for 0\.3 s"
     with pytest.raises(SparkLostError, match=said):
         list(training.run())
     cancelled.set()

@@ -198,7 +198,8 @@ def test_tasks_that_do_not_fit_are_refused_before_anything_is_summed(
     monkeypatch.setattr(induction, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
     monkeypatch.setattr(induction, "_sums", lambda *given: pytest.fail("contexts were summed"))
     with pytest.raises(
-        NotEnoughMemoryError, match=r"a task needs \d+ MB in Python, 1 run .* is 1 MB; raise it, or leave new words"
+        NotEnoughMemoryError,
+        match=r"a task needs \d+ MB in Python, 1 run .* is 1 MB; raise it to .* MB, or leave new words",
     ):
         induced(encoded, model)
 

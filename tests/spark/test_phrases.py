@@ -165,7 +165,7 @@ def test_phrases_that_do_not_fit_in_a_task_are_refused_before_they_are_joined(
     row = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "count": [1], "score": [1.0], "pass": [1]}
     monkeypatch.setattr(phrases, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
     with (
-        pytest.raises(NotEnoughMemoryError, match=r"raise it, or join fewer phrases, by phrases\.max_phrases"),
+        pytest.raises(NotEnoughMemoryError, match=r"raise it to .* MB, or join fewer phrases, by phrases\.max_phrases"),
         found(segments, pa.table(row, schema=PHRASES)),
     ):
         pass
