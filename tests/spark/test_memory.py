@@ -115,7 +115,7 @@ def test_a_limit_of_addresses_has_room_for_those_that_are_not_used() -> None:
         "held = np.ones((300 << 20) // 8)\nprint(held @ held)"
     )
     size = PYTHON + (300 << 20) + ADDRESSES
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}  # as Spark starts a worker
     subprocess.run([sys.executable, "-c", limited, str(size)], env=environment, check=True, capture_output=True)
 
 
