@@ -115,8 +115,8 @@ def _paths(input: Any) -> list[str]:
     paths = [input] if isinstance(input, str | os.PathLike) else list(input) if isinstance(input, Iterable) else [None]
     if hasattr(input, "columns") or not all(isinstance(path, str | os.PathLike) for path in paths):
         raise UserError(
-            f"input: is a {type(input).__name__} of something else; give paths, or a DataFrame of Spark, as "
-            "spark.createDataFrame makes it of rows or of a DataFrame of pandas."
+            f"input: is neither a path nor a list of paths ({type(input).__name__}); give one, or a DataFrame of "
+            "Spark, as spark.createDataFrame makes it of rows or of a DataFrame of pandas."
         )
     return list(map(str, paths))
 

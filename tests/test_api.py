@@ -132,10 +132,10 @@ def test_a_mistake_is_an_error_of_one_sentence(
         ({"config": ["a"]}, "config: is a list; give a TOML file"),
         ({"callbacks": print}, "callbacks: is not a list of functions"),
         ({"callbacks": [1]}, "callbacks: is not a list of functions"),
-        ({"input": [["a", "b"]]}, "input: is a list of something else; give paths, or a DataFrame of Spark"),
-        ({"input": pd.DataFrame({1: ["a b"]})}, "input: is a DataFrame of something else; give paths"),
-        ({"input": pd.DataFrame({"text": ["a b"]})}, "input: is a DataFrame of something else; give paths"),
-        ({"input": 7}, "input: is a int of something else; give paths"),
+        ({"input": [["a", "b"]]}, "input: is neither a path nor a list of paths (list); give one, or"),
+        ({"input": pd.DataFrame({1: ["a b"]})}, "input: is neither a path nor a list of paths (DataFrame)"),
+        ({"input": pd.DataFrame({"text": ["a b"]})}, "input: is neither a path nor a list of paths (DataFrame)"),
+        ({"input": 7}, "input: is neither a path nor a list of paths (int)"),
     ],
 )
 def test_an_argument_of_another_kind_is_an_error_of_one_sentence(

@@ -9,16 +9,21 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 from pyspark.sql import SparkSession
 
-from spark_w2v import job
+from spark_w2v import job, pipeline
 from spark_w2v.commands import publish
+from spark_w2v.config import from_dict
 from spark_w2v.errors import StorageError
+from spark_w2v.run_request import Request
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import Run, output_of
+from spark_w2v.spark.training_state import Progress
 from tests.support.commands import refused_in_one_sentence
 from tests.support.training_job import ONE, SMALL, planted_corpus, state, train_here
 
@@ -119,6 +124,46 @@ def test_a_run_that_is_not_published_changes_nothing_that_readers_get(
     assert train("2", "--no-publish", "--set", option) == 2
     assert sentence in capsys.readouterr().err
     assert state(kept) == before
+
+
+def test_runs_without_an_id_cannot_be_kept(
+    spark: SparkSession, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train_here(spark, ["--input", corpus, "--output", tmp_path / "out", "--keep-runs", "3"]) == 2
+    assert "output.keep_runs: is for runs with a run id" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("path", ["text", "./text", "text/", "text//", "a/../text"])
+def test_a_path_in_another_spelling_is_the_same_input(path: str) -> None:
+    resolved = pipeline.ResolvedConfig(from_dict({}), 1, "blocks")
+    assert Request(from_dict({}), [path], "out").fingerprint(resolved, None)["input"] == ["text"]
+
+
+@pytest.mark.parametrize("sweep", [0, 3])
+def test_the_time_that_is_left_counts_from_where_a_run_goes_on(
+    sweep: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a run of one epoch that begins, or is resumed after three of four sweeps."""
+    clock = iter([0.0, 3600.0, 7200.0])
+    reports = [Progress(done, 0, 0.1, None) for done in ((0.75, 0.875) if sweep else (0.25, 0.5))]
+    training: Any = SimpleNamespace(state=SimpleNamespace(epoch=0, sweep=sweep), run=lambda: (one for one in reports))
+    text: Any = SimpleNamespace(facts={})
+    monkeypatch.setattr(pipeline, "prepare", lambda *_: text)
+    monkeypatch.setattr(pipeline, "build_training", lambda *_: training)
+    for name in ("summary", "warnings"):
+        monkeypatch.setattr(pipeline, name, lambda facts: [])
+    monkeypatch.setattr("spark_w2v.pipeline.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    left: list[float | None] = []
+
+    def on_progress(training: Any, progress: Progress) -> bool:
+        left.append(progress.left)
+        return False
+
+    resolved = pipeline.ResolvedConfig(from_dict({"training": {"epochs": 1}}), 1, "blocks")
+    segments: Any = None
+    pipeline.train(segments, resolved, tmp_path, on_corpus=lambda text: None, on_progress=on_progress)
+    assert left == ([None, 7200.0] if sweep else [10800.0, 7200.0])
 
 
 def test_a_run_that_died_between_its_output_and_current_is_made_up_for(

@@ -19,8 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.names import is_later
-from spark_w2v.runs.old_runs import PENDING, RUN_ID, alone, marker_of, move_away, remove
+from spark_w2v.runs.local_lock import held
+from spark_w2v.runs.names import PENDING, RUN_ID, is_later, marker_of
+from spark_w2v.runs.old_runs import move_away, remove
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.stored import StoredOutput
@@ -89,7 +90,7 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0, if_later: bool
     root = local_path(directory)
     left = f"{directory}: earlier runs were not removed"
     oldest = None
-    with _alone(root):
+    with _held(root):
         if not is_finished(output):
             raise UserError(f"{output}: has no finished run, so current is not moved there.")
         now = before = _linked(root)
@@ -108,11 +109,11 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0, if_later: bool
 
 
 @contextlib.contextmanager
-def _alone(root: Path) -> Iterator[None]:
+def _held(root: Path) -> Iterator[None]:
     """Hold a directory of runs while its link is moved; one that is not there has no runs."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(alone(root))
+            stack.enter_context(held(root))
         except OSError as error:
             if error.errno not in ABSENT:
                 raise StorageError(f"{root}: cannot be opened now ({reason(error)}).") from None

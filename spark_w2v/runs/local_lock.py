@@ -90,6 +90,21 @@ class LocalLock:
         self._thread.join()
 
 
+@contextlib.contextmanager
+def held(directory: Path) -> Iterator[None]:
+    """Hold a directory, so that no other process moves its link or moves its runs away meanwhile.
+
+    A file system without flock does without.
+    """
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def is_taken(working: Path) -> bool:
     """Whether a run is at work in a working directory, as far as this host can tell.
 

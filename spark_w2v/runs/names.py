@@ -1,6 +1,7 @@
 """Names of what runs write: nothing else is ever removed or overwritten."""
 
 import re
+from pathlib import Path
 
 from spark_w2v.runs import parameter_files
 
@@ -16,12 +17,21 @@ WORKING = re.compile(
     rf"|(?:staged(?:\.[0-9a-f]{{32}})?|replaced)/(?:{OUTPUT.pattern})?"
 )
 ANY_CHECKPOINT = re.compile(r"checkpoints/[0-9]{8}/[^/]+")  # another version's may have other files
+# Names that every file system, shell and reader accepts: Spark accepts no colon in a path, and Hadoop hides files whose
+# names begin with a dot or an underscore.
+RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
+PENDING = ".pending"  # ends the names of files that say that current has yet to be moved to a run
 FINISHED = {"_SUCCESS", "run.json"}  # what every finished output has
 
 
 def is_later(run_id: str, than: str) -> bool:
     """Whether a run id is a later date than another: of the same form, and sorts after it."""
     return re.sub("[0-9]", "0", run_id) == re.sub("[0-9]", "0", than) and run_id > than
+
+
+def marker_of(run: Path) -> Path:
+    """The file that says that current has yet to be moved to a run."""
+    return run.with_name(f".{run.name}{PENDING}")
 
 
 def first_of(names: list[str]) -> str:

@@ -1,51 +1,24 @@
 """Removing earlier runs of a directory of this host, and what runs left that died and were not started again."""
 
-import contextlib
-import fcntl
 import logging
 import math
 import os
 import re
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 from spark_w2v.errors import BusyError
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.local_lock import LocalLock, is_taken
-from spark_w2v.runs.names import FINISHED, OUTPUT, WORKING, first_of
+from spark_w2v.runs.names import FINISHED, OUTPUT, RUN_ID, WORKING, first_of, marker_of
 from spark_w2v.storage import files
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-# Names that every file system, shell and reader accepts: Spark accepts no colon in a path, and Hadoop hides files whose
-# names begin with a dot or an underscore.
-RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,127}")
 REMOVED = ".removed"  # ends the names of runs that are being removed
-PENDING = ".pending"  # ends the names of files that say that current has yet to be moved to a run
 LEFT = re.compile(rf"\.({RUN_ID.pattern})\.working")
 BUT_THE_LOCK = re.compile(rf"(?!lock$)(?:{WORKING.pattern})")
-
-
-@contextlib.contextmanager
-def alone(directory: Path) -> Iterator[None]:
-    """Hold a directory, so that no other process moves its link or moves its runs away meanwhile.
-
-    A file system without flock does without.
-    """
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def marker_of(run: Path) -> Path:
-    """The file that says that current has yet to be moved to a run."""
-    return run.with_name(f".{run.name}{PENDING}")
 
 
 def move_away(runs: Path, keep: int, current: str) -> float | None:

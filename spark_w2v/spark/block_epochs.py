@@ -87,8 +87,8 @@ Event = EpochProgress | SweepEnded
 class FileStore:
     """Mapped files that the driver's part of the exchange reads rows from and writes rows to.
 
-    Making a file takes minutes on some file systems, in which the exchange could send no heartbeats. So files are there
-    before rows of their sweep may come, which are those of two sweeps.
+    Making a file takes long on some file systems, and meanwhile the exchange could send no heartbeats. So files are
+    there before rows of their sweep may come, which are those of two sweeps.
 
     Args:
         before: parameters that the attempt starts from.

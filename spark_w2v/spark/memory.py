@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
 # Addresses that a worker reserves and does not use: libraries, buffers and stacks of threads, parts of arenas. Measured
-# after its imports: 260 MB on two cores. spark.executor.pyspark.memory limits addresses, and all others limit memory.
+# after its imports, with one thread of the BLAS: 240 MB. This setting limits addresses, and all others limit memory.
 ADDRESSES, LIMITS_ADDRESSES = 320 << 20, "spark.executor.pyspark.memory"
 SEGMENT = 64 << 20  # a segment of text while its pairs are drawn
 # Chunks of the matrices in the driver's Python, whatever their size: row groups of 8 MB while they are gathered and

@@ -79,7 +79,7 @@ def _rely_on(session: "SparkSession") -> None:
     # Memory of a worker: some ten times a batch.
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH_ROWS)
     session.conf.set(MOST_BYTES, 8 << 20)
-    # A task that trains has one row, at its end: to wait for it for an hour is no sign that its worker hangs.
+    # A task that trains gives one row, at its end: a long wait for it is no sign that its worker hangs.
     session.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "0")
     session.conf.set("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "false")
 

@@ -44,18 +44,13 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     Raises:
         ConfigError: one sentence.
     """
-    conf = context.getConf()
-
-    def is_set(key: str) -> bool:
-        return (conf.get(key, "false") or "").strip().lower() == "true"
-
-    if is_set("spark.dynamicAllocation.enabled"):
+    if _is_set(context, "spark.dynamicAllocation.enabled"):
         raise ConfigError(
             "spark.dynamicAllocation.enabled is true, which Spark refuses together with the barrier stages of scheme "
             "blocks; set it to false, and the number of executors with spark.executor.instances, or on a standalone "
             "cluster with spark.cores.max."
         )
-    encrypted = [key for key in ENCRYPTING if is_set(key)]
+    encrypted = [key for key in ENCRYPTING if _is_set(context, key)]
     if encrypted and not exchange.plain:
         raise ConfigError(
             f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
@@ -73,12 +68,15 @@ def check_local_disks(context: SparkContext, exchange: ExchangeSettings, group_b
     Raises:
         ConfigError: one sentence.
     """
-    is_encrypted = (context.getConf().get("spark.io.encryption.enabled", "false") or "").strip().lower() == "true"
-    if group_by and is_encrypted and not exchange.plain:
+    if group_by and _is_set(context, "spark.io.encryption.enabled") and not exchange.plain:
         raise ConfigError(
             "spark.io.encryption.enabled is true, and rows that corpus.group_by joins are not encrypted where they are "
             "sorted on local disks; set exchange.plain = true to allow it, or give each sentence as an array."
         )
+
+
+def _is_set(context: SparkContext, key: str) -> bool:
+    return (context.getConf().get(key, "false") or "").strip().lower() == "true"
 
 
 def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:

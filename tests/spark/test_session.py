@@ -1,9 +1,11 @@
 """Spark that does not start ends the job with one sentence; Spark that starts has a Python worker soon."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
@@ -70,3 +72,22 @@ def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monk
     assert found is not None
     stages = [tracker.getStageInfo(stage) for stage in found.stageIds]
     assert [stage.numTasks for stage in stages if stage is not None] == [2]
+
+
+def test_a_task_that_is_silent_for_long_keeps_its_worker(spark: SparkSession) -> None:
+    """As a task that trains: an idle timeout of Spark's workers would end every epoch that takes longer."""
+
+    def silent(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            time.sleep(2.5)
+            yield batch
+
+    name = "spark.sql.execution.pyspark.udf."
+    spark.conf.set(f"{name}idleTimeoutSeconds", "1")
+    spark.conf.set(f"{name}killOnIdleTimeout", "true")
+    try:
+        rows = session.in_own_session(spark.range(1, numPartitions=1))
+        assert rows.mapInArrow(silent, "id long").count() == 1
+    finally:
+        spark.conf.unset(f"{name}idleTimeoutSeconds")
+        spark.conf.unset(f"{name}killOnIdleTimeout")
