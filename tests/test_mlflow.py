@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 
 import spark_w2v
 from spark_w2v import job
+from spark_w2v.epoch_observer import EpochObserver
 from spark_w2v.errors import UserError
 from spark_w2v.runs import ids
 from tests.support.training_job import ONE, SMALL, planted_corpus, train_here
@@ -140,13 +141,18 @@ def test_a_server_that_is_lost_costs_one_warning_and_the_epochs_after_it(
 
     def update(self: FileStore, run_id: str, run_status: int, *more: Any, **named: Any) -> Any:
         if run_status == RunStatus.FINISHED:
-            seen.append(ids.current(str(tmp_path / "out")))
             lose()
         return update_run_info(self, run_id, run_status, *more, **named)
 
     monkeypatch.setattr(FileStore, "log_batch", log)
-    seen: list[str | None] = []
+    seen, publish = list[str | None](), EpochObserver.publish
+
+    def published(observer: EpochObserver, output: Path | None) -> None:
+        seen.append(ids.current(str(tmp_path / "out")))
+        publish(observer, output)
+
     monkeypatch.setattr(FileStore, "update_run_info", update)
+    monkeypatch.setattr(EpochObserver, "publish", published)
     options: list[Any] = ["--input", corpus, "--output", tmp_path / "out", "--run-id", "1", "--mlflow", *OPTIONS]
     assert train_here(spark, options) == 0
     assert seen == ["1"], "readers have the vectors before a server is waited for"
