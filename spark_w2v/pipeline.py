@@ -115,6 +115,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
         scheme = "blocks" if partitions > 1 else "replicas"
     if scheme == "blocks":
         check_spark(session.sparkContext, exchange)
+        check_slots(session.sparkContext, exchange)
     return ResolvedConfig(settings, partitions, scheme)
 
 
@@ -322,7 +323,6 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
     session = encoded.sparkSession.sparkContext
     tasks = partitions
     if scheme == "blocks":
-        check_slots(session, exchange)
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
         allow_connections(tasks)
     snapshots = settings.output.checkpoint == "sweep"

@@ -202,6 +202,7 @@ def test_a_callback_sees_every_epoch_and_may_end_the_run(spark: SparkSession, co
     assert json.loads((tmp_path / "out" / "run.json").read_text())["stopped_early"] == model.summary.stopped
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
     spark: SparkSession, corpus: Path, tmp_path: Path
 ) -> None:

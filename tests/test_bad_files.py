@@ -28,6 +28,7 @@ def run(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     return job_of(spark, tmp_path, capsys)
 
 
+@pytest.mark.fast_cases(5)
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [

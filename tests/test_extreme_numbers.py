@@ -23,6 +23,7 @@ def run(spark: SparkSession, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     return job_of(spark, tmp_path, capsys)
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -60,6 +61,7 @@ def test_numbers_that_cannot_be_right_are_refused(run: Callable[..., Outcome], k
     assert says in outcome.said[0]
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -107,6 +109,7 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
         assert max(losses) < MOST_LOSS * 6 * np.log(2)
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("damping", [0.1, 0.01])
 @pytest.mark.parametrize(("scheme", "partitions"), [("blocks", 1), ("replicas", 2)])
 def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(

@@ -180,6 +180,7 @@ def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_train
     assert bits(tmp_path / "again") == bits(tmp_path / "second")
 
 
+@pytest.mark.slow
 def test_too_few_known_words_leave_new_ones_at_random_with_a_warning(
     spark: SparkSession, text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -31,6 +31,7 @@ def train(locale: dict[str, str], *arguments: str | Path) -> "subprocess.Complet
     )  # fmt: skip
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     ("locale", "option"),
     [

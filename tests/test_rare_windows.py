@@ -125,6 +125,7 @@ def test_a_rare_word_waits_until_it_is_frequent(
     assert not (first / "rare_windows").exists()
 
 
+@pytest.mark.slow
 def test_weights_count_in_windows_as_in_the_text(spark: SparkSession, tmp_path: Path) -> None:
     rows = [json.dumps({"text": line, "w": 1}) for line in text_of(tmp_path / "text", 1).read_text().splitlines()]
     jsonl = ["--set", "corpus.format=jsonl", "--set", "corpus.weight=w"]

@@ -47,6 +47,7 @@ def test_the_text_has_every_word_as_often_as_its_count_says(tmp_path: Path) -> N
     assert [words.count(f"w{i}") for i in range(3)] == counts.tolist()
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("each", [0.05, 1.0, 6.0])
 def test_expected_groups_are_those_that_the_kernel_cuts(width: int, each: float) -> None:

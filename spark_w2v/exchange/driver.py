@@ -26,6 +26,7 @@ from spark_w2v.exchange.plan import (
 from spark_w2v.types import Float32Array
 
 BlockStats = tuple[float, int, int]  # loss, loss pairs, pairs
+JOINING = 20.0  # seconds that the driver waits for a task longer than the task tries to connect
 
 
 class Store(Protocol):
@@ -72,6 +73,7 @@ class DriverPart(Part):
         )  # complete, in the order of the sweeps; removed by whoever handles them
         self.progress: dict[int, tuple[int, int | None]] = {}  # pairs trained so far, and to be trained, by task
         self.stats: dict[int, dict[str, Any]] = {}  # last reported, by task
+        self.refused_by: dict[int, int] = {}  # connections that a task turned away
         self.bytes = 0  # of rows, both ways
         self._store = store
         self._handled = plan.sweeps.start - 1  # the last sweep whose snapshot the caller has handled
@@ -109,10 +111,9 @@ class DriverPart(Part):
     def tick(self, now: float) -> None:
         super().tick(now)
         missing = self.plan.tasks - len(self._joined)
-        if missing and self._begun is not None and now - self._begun > self.plan.timeout:
-            self.fail(
-                f"{missing} of {self.plan.tasks} tasks did not connect to the driver within {self.plan.timeout:g} s"
-            )
+        # A task that cannot connect tries for `timeout`, and Spark reports its reason then.
+        if missing and self._begun is not None and now - self._begun > (most := self.plan.timeout + JOINING):
+            self.fail(f"{missing} of {self.plan.tasks} tasks did not connect to the driver within {most:g} s")
 
     def room_for(self, source: int, message: Message, size: int) -> Any:
         if message.kind not in ROWS:
@@ -150,6 +151,7 @@ class DriverPart(Part):
             fields = message.fields()
             pairs, total = checked_number(fields.get("pairs"), range(1 << 62)), fields.get("total")
             self.progress[source] = pairs, None if total is None else checked_number(total, range(1 << 62))
+            self.refused_by[source] = checked_number(fields.get("refused"), range(1 << 62))
         else:
             raise ProtocolError(f"{kind!r} is not expected from {self.name(source)}")
         self.changed.notify_all()

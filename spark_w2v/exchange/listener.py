@@ -35,6 +35,11 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
         except OSError as error:
             listener.close()
             reason = error.strerror or str(error)
+            if error.errno == errno.EACCES:
+                raise ExchangeError(
+                    f"{host}: this user may not listen on port {port} ({reason}); raise exchange.first_port to 1024 or "
+                    "more."
+                ) from None
             if error.errno != errno.EADDRINUSE:
                 raise ExchangeError(
                     f"{host}: cannot listen there on port {port} ({reason}); set SPARK_LOCAL_IP on that machine, or on "

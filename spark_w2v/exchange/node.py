@@ -216,6 +216,8 @@ class Node:
             self._pending.remove(connection)
         if connection.dial is None:
             self.refused += 1
+            assert self._part is not None
+            self._part.refused = self.refused
         else:
             self._try_again(connection.dial, reason)
 
@@ -229,6 +231,8 @@ class Node:
 
     def _move(self, connection: Connection, events: int) -> None:
         """Send and receive what is possible without waiting."""
+        if not connection.events:  # dropped since the selector found it
+            return
         try:
             if connection.is_connecting:
                 if not events & selectors.EVENT_WRITE:

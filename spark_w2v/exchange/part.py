@@ -32,6 +32,7 @@ class Part(ABC):
         self.outbox: deque[tuple[int, Message]] = deque()
         self.failure: str | None = None
         self.is_over = False
+        self.refused = 0  # connections that this process turned away
         self._heard: dict[int, float] = {}  # time, by connected process
         self._addresses: dict[int, str] = {}  # for messages to people
         self._next_beat = 0.0

@@ -71,6 +71,7 @@ class TaskPart(Part):
         self.task = task
         self.pairs = 0  # trained so far
         self.total: int | None = None  # to be trained, once that is known
+        self.has_met_driver = False  # and so can tell it why it fails
         self.stats: dict[str, Any] = {}  # reported to the driver with each sweep; JSON-able
         self._dial = dial
         self._centers: dict[int, Float32Array] = {}
@@ -88,6 +89,7 @@ class TaskPart(Part):
 
     def connected(self, source: int, address: str, now: float) -> None:
         super().connected(source, address, now)
+        self.has_met_driver |= source == DRIVER
         if source != DRIVER and set(self._ahead) <= set(self._heard):
             self.send(DRIVER, Message(READY))
 
@@ -171,7 +173,7 @@ class TaskPart(Part):
         super().fail(reason)
 
     def _beat(self) -> Message:
-        return Message.of(BEAT, pairs=self.pairs, total=self.total)
+        return Message.of(BEAT, pairs=self.pairs, total=self.total, refused=self.refused)
 
     # Training
 

@@ -82,13 +82,10 @@ class _Tile:
         Args:
             is_chosen: room for as many; it is overwritten.
         """
-        if not self._waiting and cosines.shape[1] > self._top:
-            place = cosines.shape[1] - self._top
-            self._least = np.partition(cosines, place, axis=1)[:, place, None].copy()
-            np.greater_equal(cosines, self._least, out=is_chosen)
-        else:
-            # Of equal ones the smaller row is nearer, and those before were smaller.
-            np.greater(cosines, self._least, out=is_chosen)
+        # Of equal ones the smaller row is nearer, and those before were smaller.
+        np.greater(cosines, self._least, out=is_chosen)
+        if np.count_nonzero(is_chosen) > self._top * self._size:  # as in the first tile
+            self._choose_nearest(cosines, is_chosen)
         chosen = np.flatnonzero(is_chosen)
         if not chosen.size:
             return
@@ -97,6 +94,17 @@ class _Tile:
         self._waits += chosen.size
         if self._waits > (WAITING + 1) * self._top * self._size:
             self._merge()
+
+    def _choose_nearest(self, cosines: Float32Array, is_chosen: BoolArray) -> None:
+        """Choose at most K candidates of each query, also where many cosines are equal."""
+        place = max(0, cosines.shape[1] - self._top)
+        least = np.partition(cosines, place, axis=1)[:, place, None].copy()
+        np.greater_equal(cosines, least, out=is_chosen, where=least > self._least)
+        for query in np.flatnonzero(np.count_nonzero(is_chosen, axis=1) > self._top):
+            equal = np.flatnonzero(cosines[query] == least[query])
+            nearer = np.count_nonzero(is_chosen[query]) - equal.size
+            is_chosen[query, equal[self._top - nearer :]] = False
+        self._least = np.maximum(self._least, least)
 
     def _merge(self) -> None:
         """Keep the nearest K of all candidates."""

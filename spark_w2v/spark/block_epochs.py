@@ -30,7 +30,7 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
 from spark_w2v.spark.epoch_job import EpochJob
-from spark_w2v.spark.session import shuffles_removed
+from spark_w2v.spark.session import settings_of_epochs
 from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
@@ -47,6 +47,7 @@ CHECK_SLOTS_EVERY = 5.0  # seconds between checks, while no task has connected
 # Seconds to wait after a failed attempt for as many slots as it had: Spark ends its tasks in 2 to 4 s, and replaces a
 # lost executor in about as many.
 SETTLE = 10.0
+REASON = 3.0  # seconds that Spark is given to say why a task was lost
 CHUNK = 1 << 22  # floats checked for divergence at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
 
@@ -56,7 +57,7 @@ class EpochProgress:
     """Progress of an epoch.
 
     Args:
-        done: share of its pairs that is trained; None while pairs are drawn.
+        done: share of all its pairs that is trained; None while pairs are drawn.
     """
 
     done: float | None
@@ -193,7 +194,7 @@ class BlockEpoch:
                 if failures >= most:
                     raise SparkLostError(
                         f"epoch {self.epoch + 1} failed {failures} times (spark.task.maxFailures); the first time: "
-                        f"{first}"
+                        f"{first.rstrip('.')}"
                     ) from error
                 log.warning(
                     "epoch %d: attempt %d of %d failed: %s; it goes on from sweep %d of %d",
@@ -238,11 +239,11 @@ class BlockEpoch:
         )
         # Of this attempt alone: cancelling it must not end that of another training of the session.
         group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
-        job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what)
+        job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what, exchange.timeout)
         node.start(part)
         job.start()
         try:
-            yield from self._watch(part, job, store)
+            yield from self._watch(part, job, store, float(self.edges[sweep]))
         finally:
             job.end()
             node.close()
@@ -250,7 +251,7 @@ class BlockEpoch:
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
             with part.changed:
-                refused = sum(task.get("refused", 0) for task in part.stats.values())
+                refused = sum(part.refused_by.values())
             for who, count in (("the driver", node.refused), ("the tasks", refused)):
                 if count:
                     log.warning(
@@ -290,15 +291,21 @@ class BlockEpoch:
                 yield record.batch()
 
         # An epoch's pairs take 8 bytes each on the local disks, and there is no room for those of all epochs.
-        with shuffles_removed(self.encoded.sparkSession):
-            return (
+        with settings_of_epochs(self.encoded.sparkSession):
+            frame = (
                 self.encoded.mapInArrow(draw, RECORDS)
                 .repartitionById(len(ranges), F.col("task"))
                 .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
             )
+            frame._jdf.queryExecution().executedPlan()
+        return frame
 
-    def _watch(self, part: DriverPart, job: EpochJob, store: FileStore) -> Iterator[Event]:
-        """Yield the events of an attempt, until it has ended."""
+    def _watch(self, part: DriverPart, job: EpochJob, store: FileStore, begun: float) -> Iterator[Event]:
+        """Yield the events of an attempt, until it has ended.
+
+        Args:
+            begun: share of the epoch's pairs that is trained when the attempt begins.
+        """
         next_report = next_look = 0.0
         busy = time.monotonic()  # when Spark was seen to have tasks
         before: dict[str, float] = {}
@@ -329,6 +336,8 @@ class BlockEpoch:
                 job.wait(part.plan.timeout)
                 return
             if failure is not None:
+                if failure.startswith("lost task"):
+                    job.wait(REASON)
                 raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
             if job.ended:
                 raise ExchangeError(job.reason())
@@ -349,7 +358,7 @@ class BlockEpoch:
                 done = None
                 if len(progress) == part.plan.tasks and all(total is not None for _, total in progress):
                     trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
-                    done = min(1.0, trained / max(total, 1))
+                    done = begun + (1 - begun) * min(1.0, trained / max(total, 1))
                 yield EpochProgress(done)
 
 

@@ -90,16 +90,19 @@ def run_task(run_spec: RunSpec, spec: TaskSpec, task: int, host: str, batches: I
 
     Args:
         host: the address of this machine that Spark uses.
+
+    Raises:
+        ExchangeError: why it failed, where the driver has not heard of it: other tasks wait for this one, and Spark
+            ends them.
     """
-    try:
-        node = Node(spec.secret, listen(host, spec.ports))
-    except ExchangeError as error:
-        return str(error)
+    node = Node(spec.secret, listen(host, spec.ports))
     part = TaskPart(spec.exchange, task, host, node.port, node.dial)
     node.start(part)
     try:
         node.dial(DRIVER, *spec.driver)
         _Worker(run_spec, spec, part, node, host).run(batches)
+        if part.failure is not None and not part.has_met_driver:
+            raise ExchangeError(part.failure)
         return part.failure
     except BaseException as error:
         with part.changed:
@@ -181,6 +184,6 @@ class _Worker:
         self._stats["take_seconds"] += ready - begun
         self._stats["kernel_seconds"] += time.monotonic() - ready
         peers = [size for source, size in list(self._node.received.items()) if source != DRIVER]
-        self._stats["task_bytes"], self._stats["refused"] = sum(peers), self._node.refused
+        self._stats["task_bytes"] = sum(peers)
         with part.changed:
             part.trained(bucket, float(stats.loss), stats.loss_pairs, stats.pairs)

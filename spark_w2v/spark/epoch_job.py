@@ -7,15 +7,24 @@ from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread, SparkContext
 
+from spark_w2v.exchange.plan import ExchangeError
+from spark_w2v.spark.session import run_shuffles_watched
+
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 
 class EpochJob:
-    """The Spark job of an attempt, on its own thread."""
+    """The Spark job of an attempt, on its own thread.
 
-    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str) -> None:
-        self._context, self._frame, self._group, self._description = context, frame, group, description
+    Args:
+        frame: its shuffle draws pairs, what follows trains on them.
+        timeout: seconds after which a worker that draws pairs and stands still is ended.
+    """
+
+    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str, timeout: float) -> None:
+        self._context, self._frame, self._timeout = context, frame, timeout
+        self._group, self._description = group, description
         self._error: BaseException | None = None
         self._failures: list[str] = []
         self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
@@ -26,6 +35,8 @@ class EpochJob:
     def _run(self) -> None:
         try:
             self._context.setJobGroup(self._group, self._description)
+            # A worker that trains gives nothing before its end, and the exchange watches it.
+            run_shuffles_watched(self._frame, self._timeout)
             for row in self._frame.collect():
                 if (failure := json.loads(row["result"])["failure"]) is not None:
                     self._failures.append(failure)
@@ -65,5 +76,6 @@ def _reason(error: BaseException) -> str:
         for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
             if beginning in line:
                 return line[:500]
-    named = [line for line in lines if "Error" in line or "Exception" in line]
-    return (named[-1] if named else lines[0] if lines else type(error).__name__)[:500]
+    named = [line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith("at ")]
+    said = named[-1] if named else lines[0] if lines else type(error).__name__
+    return said.removeprefix(f"{ExchangeError.__module__}.{ExchangeError.__name__}: ")[:500]

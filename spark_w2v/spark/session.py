@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import os
 import sys
 import threading
@@ -33,9 +34,11 @@ SHUFFLE_PARTITIONS, LEAST_PARTITIONS = "spark.sql.shuffle.partitions", 8
 # Rows that reach Python at a time, unless they have more bytes than MOST_BYTES says.
 BATCH_ROWS, MOST_BYTES = 20_000, "spark.sql.execution.arrow.maxBytesPerBatch"
 
+IDLE, KILLS_IDLE = (f"spark.sql.execution.pyspark.udf.{name}" for name in ("idleTimeoutSeconds", "killOnIdleTimeout"))
+
 LISTING_TASKS = 16  # at most, that list files given one by one
 
-REMOVES_SHUFFLES = "spark.sql.classic.shuffleDependency.fileCleanup.enabled"
+OF_EPOCHS = {"spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true", "spark.sql.adaptive.enabled": "false"}
 
 WORKERS = "workers"  # group of the job that starts Python workers
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
@@ -80,8 +83,8 @@ def _rely_on(session: "SparkSession") -> None:
     session.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", BATCH_ROWS)
     session.conf.set(MOST_BYTES, 8 << 20)
     # A task that trains gives one row, at its end: a long wait for it is no sign that its worker hangs.
-    session.conf.set("spark.sql.execution.pyspark.udf.idleTimeoutSeconds", "0")
-    session.conf.set("spark.sql.execution.pyspark.udf.killOnIdleTimeout", "false")
+    session.conf.set(IDLE, "0")
+    session.conf.set(KILLS_IDLE, "false")
 
 
 def own_session(spark: "SparkSession") -> "SparkSession":
@@ -117,24 +120,42 @@ def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
     from pyspark.sql import DataFrame
 
     session = rows.sparkSession
-    # A job of a query has the settings of its session in these properties, and a plain one has none.
-    settings = {key: value for key, value in session.conf.getAll.items() if key.startswith("spark.")}
-    settings[MOST_BYTES] = str(2**31 - 1)  # Spark does not look
-    with restored_properties(session.sparkContext, settings):
-        for key, value in settings.items():
-            session.sparkContext.setLocalProperty(key, value)
-        shuffled = rows._jdf.queryExecution().toRdd()  # which shuffles already, where Spark plans adaptively
-        _run_shuffles(session.sparkContext, shuffled)
+    shuffled = _run_shuffles(rows, {MOST_BYTES: str(2**31 - 1)})  # Spark does not look
     return DataFrame(session._jsparkSession.internalCreateDataFrame(shuffled, rows._jdf.schema(), False), session)
 
 
-def _run_shuffles(context: "SparkContext", rows: Any) -> None:
+def run_shuffles_watched(rows: "DataFrame", timeout: float) -> None:
+    """Run the shuffles that `rows` begins with, in a job that ends workers which stand still.
+
+    Args:
+        rows: is not run further; it uses the shuffles when it is.
+        timeout: seconds in which a worker has to take or to give something.
+    """
+    _run_shuffles(rows, {IDLE: str(max(1, math.ceil(timeout))), KILLS_IDLE: "true"})
+
+
+def _run_shuffles(rows: "DataFrame", given: dict[str, str]) -> Any:
+    """Run the shuffles that `rows` begins with, with some settings of their own, and return its Scala RDD."""
+    session = rows.sparkSession
+    # A job of a query has the settings of its session in these properties, and a plain one has none.
+    settings = {key: value for key, value in session.conf.getAll.items() if key.startswith("spark.")} | given
+    with restored_properties(session.sparkContext, settings):
+        for key, value in settings.items():
+            session.sparkContext.setLocalProperty(key, value)
+        execution = rows._jdf.queryExecution()
+        shuffled = execution.toRdd()
+        if execution.executedPlan().getClass().getSimpleName() != "AdaptiveSparkPlanExec":  # has shuffled to get there
+            _write_shuffles(session.sparkContext, shuffled)
+    return shuffled
+
+
+def _write_shuffles(context: "SparkContext", rows: Any) -> None:
     """Write the shuffles that a Scala RDD begins with. Counting its rows would read them as well."""
     dependencies = rows.dependencies()
     for number in range(dependencies.size()):
         dependency = dependencies.apply(number)
         if dependency.getClass().getSimpleName() != "ShuffleDependency":
-            _run_shuffles(context, dependency.rdd())
+            _write_shuffles(context, dependency.rdd())
         elif dependency.rdd().getNumPartitions():
             context._jsc.sc().submitMapStage(dependency).get()
 
@@ -260,17 +281,20 @@ def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterato
 
 
 @contextlib.contextmanager
-def shuffles_removed(session: "SparkSession") -> Iterator[None]:
-    """Let Spark remove the shuffle files of the queries that are made in here as soon as these have run.
+def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
+    """Let Spark remove the shuffle files of the queries that are planned in here as soon as these have run.
 
-    Otherwise it does so when its JVM happens to collect garbage, which in a driver may take half an hour.
+    Otherwise it does so when its JVM happens to collect garbage, which in a driver may take half an hour. Nor are they
+    planned adaptively, which would run their shuffles before there is a barrier stage to watch.
     """
-    before = session.conf.get(REMOVES_SHUFFLES)
-    session.conf.set(REMOVES_SHUFFLES, "true")
+    before = {key: session.conf.get(key) for key in OF_EPOCHS}
     try:
+        for key, value in OF_EPOCHS.items():
+            session.conf.set(key, value)
         yield
     finally:
-        session.conf.set(REMOVES_SHUFFLES, str(before))
+        for key, given in before.items():
+            session.conf.set(key, str(given))
 
 
 def own_job_group(context: "SparkContext") -> contextlib.AbstractContextManager[None]:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pyspark import SparkContext
 
 from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.node import PENDING
+from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark.block_task import WILDCARDS
 
 ENCRYPTING = (
@@ -39,7 +42,7 @@ class ExchangeSettings:
 
 
 def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
-    """Refuse a Spark whose settings do not go with an epoch of `blocks`.
+    """Refuse a Spark whose settings do not go with an epoch of `blocks`, or a driver that cannot listen.
 
     Raises:
         ConfigError: one sentence.
@@ -57,6 +60,10 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
             'disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = "replicas", '
             "whose traffic is Spark's alone."
         )
+    try:
+        listen(driver_host(context)[0], exchange.ports).close()
+    except ExchangeError as error:
+        raise ConfigError(str(error)) from None
 
 
 def check_local_disks(context: SparkContext, exchange: ExchangeSettings, group_by: str) -> None:
@@ -80,12 +87,12 @@ def _is_set(context: SparkContext, key: str) -> bool:
 
 
 def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
-    """Refuse a number of tasks that Spark has no slots for.
+    """Refuse a number of tasks that Spark has no slots for, once its executors are there.
 
     Raises:
         ConfigError: one sentence.
     """
-    if exchange.tasks is not None and (count := slots(context)[0]) < exchange.tasks:
+    if exchange.tasks is not None and (count := settled_slots(context, exchange.tasks)) < exchange.tasks:
         raise ConfigError(
             f"exchange.tasks is {exchange.tasks}, and Spark has {count} slots (cores of its executors / "
             "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
@@ -104,13 +111,13 @@ def allow_connections(tasks: int) -> None:
     except ImportError:  # Windows
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = tasks + OTHER_FILES
+    needed = 2 * tasks + PENDING + OTHER_FILES  # one of each task, and as many strangers as the exchange keeps
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise ConfigError(
-            f"the driver has a connection with each of {tasks:,} tasks, and may have {hard:,} open files; raise its "
-            f"limit to {needed:,} (ulimit -n), or lower training.partitions or exchange.tasks."
+            f"the driver has a connection with each of {tasks:,} tasks, needs {needed:,} open files and may have "
+            f"{hard:,}; raise its limit (ulimit -n), or lower training.partitions or exchange.tasks."
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
@@ -138,11 +145,11 @@ def auto_partitions(context: SparkContext, exchange: ExchangeSettings) -> int:
     return count
 
 
-def settled_slots(context: SparkContext) -> int:
+def settled_slots(context: SparkContext, enough: float = math.inf) -> int:
     """How many tasks Spark can run at the same time, once its executors are there; 0 if there are none.
 
-    In the first minute of a session it waits until there are as many as the settings ask for, or until no more have
-    come for SETTLED seconds.
+    In the first minute of a session it waits until there are as many as the settings ask for, or `enough`, or until no
+    more have come for SETTLED seconds.
     """
     conf = context.getConf()
     cores, executors = conf.get("spark.cores.max"), conf.get("spark.executor.instances")
@@ -151,7 +158,7 @@ def settled_slots(context: SparkContext) -> int:
     wanted /= int(conf.get("spark.task.cpus", "1") or 1)
     count, since = slots(context)[0], time.monotonic()
     while not is_local(context) and time.time() - context.startTime / 1000 < STARTING:
-        if count and (count >= wanted or time.monotonic() - since >= SETTLED):
+        if count and (count >= min(wanted, enough) or time.monotonic() - since >= SETTLED):
             break
         time.sleep(PAUSE)
         if (now := slots(context)[0]) != count:

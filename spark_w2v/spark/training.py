@@ -326,7 +326,7 @@ class Training:
         for event in trained.run(self.state.parameters, self.state.sweep):
             before = float(edges[self.state.sweep])
             if isinstance(event, EpochProgress):
-                done = before if event.done is None else before + event.done * (1 - before)
+                done = before if event.done is None else event.done
                 yield self._progress(epoch, done, is_drawing=event.done is None)
                 continue
             self._take(event.parameters)

@@ -205,6 +205,19 @@ def test_a_crowd_that_says_nothing_does_not_keep_a_task_out() -> None:
         sock.close()
 
 
+def test_each_of_many_strangers_at_once_is_counted_once() -> None:
+    running = Running(plan_of())
+    running.node.start(running.part)
+    for _ in range(made := 20 * PENDING):
+        connect(running.node.port).close()
+    for thread in running._threads:
+        thread.start()
+    running.node.start = lambda part: None  # type: ignore[method-assign]
+    assert running.wait() is None
+    running.assert_right()
+    assert running.node.refused == made
+
+
 def test_more_tasks_than_strangers_are_let_in_may_come_at_once() -> None:
     tasks = 2 * PENDING
     driver = DriverPart(plan_of(blocks=tasks, tasks=tasks, rows=1), None)  # type: ignore[arg-type]

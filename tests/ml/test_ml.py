@@ -121,7 +121,8 @@ def test_settings_of_the_users_session_do_not_change_the_result(
             spark.conf.unset(key)
 
 
-@pytest.mark.parametrize("kind", ["tinyint", "smallint", "int", "bigint", "decimal(20,0)"])
+@pytest.mark.fast_cases(2)
+@pytest.mark.parametrize("kind", ["bigint", "tinyint", "smallint", "int", "decimal(20,0)"])
 def test_whole_numbers_are_words_in_decimal(spark: SparkSession, kind: str) -> None:
     rows = spark.createDataFrame([([1, 2, 3, 100],), ([2, 3, None],), (None,)] * 3, "ids array<int>")
     strings = SkipGram(**OPTIONS | {"inputCol": "words", "minCount": 1, "maxIter": 1})
@@ -293,6 +294,7 @@ def left_by_spark(spark: SparkSession) -> set[Path]:
     return {path for path in directory.rglob("*") if "blockmgr" not in str(path)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
 def test_fit_leaves_no_file_in_sparks_temporary_directory(
     spark: SparkSession, sentences: DataFrame, monkeypatch: pytest.MonkeyPatch, scheme: str

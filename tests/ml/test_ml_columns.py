@@ -19,6 +19,7 @@ def fitted(frame: DataFrame, **options: Any) -> SkipGramModel:
     return model
 
 
+@pytest.mark.slow
 def test_counts_follow_the_weights(spark: SparkSession) -> None:
     rows = [(["a", "b"], 3.0), (["b", "c"], 0.5), (["c", "d"], 0.5), (["e", "e"], 0.0)]
     frame = spark.createDataFrame(rows, "words array<string>, w double")
@@ -27,6 +28,7 @@ def test_counts_follow_the_weights(spark: SparkSession) -> None:
     assert {row["count"] for row in fitted(frame).getVocabulary().collect()} == {1, 2}
 
 
+@pytest.mark.slow
 def test_a_sentence_of_weight_zero_teaches_nothing(spark: SparkSession) -> None:
     sentences = [(words, 1.0) for (words,) in planted_sentences(300)]
     noise = [(["apple", "saw", "oboe"], 0.0)] * 300

@@ -94,6 +94,7 @@ def foreign_table(one: Path, other: Path) -> None:
     pq.write_table(pa.table({"word": ["a"]}), one / "data" / "part-00000.parquet")
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize(
     ("damage", "says"),
     [

@@ -45,6 +45,7 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
     assert "training." not in str(refused.value)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
 def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
     frame = spark.createDataFrame(rows, "words array<string>")
@@ -63,6 +64,7 @@ def test_rows_of_one_word_are_named_as_rows(spark: SparkSession) -> None:
     assert speaks_of_the_job(str(refused.value)) == []
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     "given",
     [

@@ -68,6 +68,7 @@ def test_the_newest_is_complete_before_the_one_before_is_deleted(output: str, mo
     assert {name.split("/")[3][:8] for name in left} == {"00000001"}
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize("file", ["center.f32", "context.f32", "manifest.json"])
 @pytest.mark.parametrize("damage", ["a bit", "half", "empty", "gone"])
 def test_a_damaged_newest_one_gives_the_one_before_with_a_warning(

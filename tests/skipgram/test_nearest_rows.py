@@ -67,6 +67,23 @@ def test_zeros_are_at_a_right_angle_to_everything() -> None:
     assert (cosines == 0).all()
 
 
+@pytest.mark.parametrize("nearer", [False, True])
+def test_memory_is_that_of_the_formula_where_all_rows_are_equal_or_nearer_than_all_before(nearer: bool) -> None:
+    queries, top, dimensions, chunk = 512, 5, 8, 8192
+    rows = np.arange(2 * chunk)
+    units = np.zeros((2 * chunk, dimensions), np.float32)
+    units[:, 0] = rows / rows.size if nearer else 1.0
+    nearest = NearestRows(np.eye(1, dimensions, dtype=np.float32).repeat(queries, 0), np.full(queries, -1), top)
+    tracemalloc.start()
+    for first in (0, chunk):
+        nearest.add(units[first : first + chunk], first)
+    found, _ = nearest.result()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found == (rows[: -top - 1 : -1] if nearer else rows[:top])).all()
+    assert peak < memory_of(queries, dimensions, top, chunk)
+
+
 @pytest.mark.parametrize(
     ("queries", "top", "dimensions"),
     [(1024, 20, 100), pytest.param(512, 1000, 50, marks=pytest.mark.slow), (1500, 5, 300)],

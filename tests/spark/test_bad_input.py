@@ -102,6 +102,7 @@ def test_text_has_no_ready_made_words(spark: "SparkSession", tmp_path: Path) -> 
     assert "corpus.tokenizer" in refused(spark, tmp_path, tokenizer="none")
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize(
     ("keys", "words"),
     [
@@ -143,6 +144,7 @@ def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_p
         )
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(("column", "tokenizer"), [("text", "words"), ("items", "none")])
 def test_a_parquet_file_whose_column_has_another_type_is_named(
     spark: "SparkSession", tmp_path: Path, column: str, tokenizer: str
@@ -237,6 +239,7 @@ def test_names_that_spark_or_the_job_uses_itself_are_names_like_others(spark: "S
         assert tallied(spark, tmp_path, format="jsonl", column=name)["words"] == 2, name
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     "kind",
     [

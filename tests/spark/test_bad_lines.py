@@ -133,6 +133,7 @@ def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path
     }  # fmt: skip
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
     "line", ['{"text": "a"}{"text": "b"}', '{"text": "a"} x', '{"text": "a"}, {"text": "b"}', "null"]
 )
@@ -157,6 +158,7 @@ def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_pat
 LATIN = "El niño comió mañana. "
 
 
+@pytest.mark.fast_cases(5)
 @pytest.mark.parametrize(
     ("name", "content", "hint"),
     [

@@ -97,6 +97,7 @@ def test_a_condition_that_fails_on_a_value_is_explained(spark: "SparkSession", s
     assert str(translate_error(error.value)).startswith("the value 'a b c' is \"STRING\", which cannot be read as")
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
     ("condition", "reason"),
     [
@@ -198,6 +199,7 @@ def test_weights_of_nothing_leave_no_words(spark: "SparkSession") -> None:
         vocabulary.count_words(segments, 1, weighted=True)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("kind", ["tinyint", "smallint", "int", "bigint"])
 def test_words_of_whole_numbers_are_known_by_their_type(spark: "SparkSession", kind: str) -> None:
     rows = spark.sql(f"select array(cast(1 as {kind}), cast(-7 as {kind})) as items")

@@ -33,6 +33,7 @@ def write(spark: "SparkSession", path: Path, kind: str, item: int) -> None:
     Path(f"{path}.made").rmdir()
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(("kind", "folder"), [("parquet", "plain"), ("csv", "day=1"), ("jsonl", "plain")])
 def test_a_file_that_comes_after_the_listing_is_not_read(
     spark: "SparkSession", tmp_path: Path, kind: str, folder: str
@@ -44,6 +45,7 @@ def test_a_file_that_comes_after_the_listing_is_not_read(
     assert sentences(segments) == ["10"]
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("kind", ["link to a directory", "link to a file", "broken link", "second name"])
 def test_a_second_way_to_a_file_costs_no_column_of_a_directory(
     spark: "SparkSession", tmp_path: Path, kind: str

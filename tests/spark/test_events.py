@@ -169,6 +169,7 @@ def test_rows_without_any_group_are_refused_by_the_right_key(spark: "SparkSessio
     )
 
 
+@pytest.mark.fast_cases(4)
 @pytest.mark.parametrize(
     "time",
     [
@@ -193,6 +194,19 @@ def test_of_a_group_the_largest_weight_counts(spark: "SparkSession") -> None:
     segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, weight="w"))
     assert sorted(weighted_sentences(segments)) == [("5 6", 2.0), ("8", 1.0)]
     assert counted(segments) == {"bad_weight_lines": 1}
+
+
+@pytest.mark.slow
+def test_the_weights_of_a_long_group_do_not_depend_on_the_order_of_its_rows(spark: "SparkSession") -> None:
+    """A group of more than 250,000 rows is several lines, and each has the largest weight of its rows."""
+    found = []
+    for heavy in (0, 250_009):
+        frame = spark.range(250_010, numPartitions=1).selectExpr(
+            "1 as s", "1 as t", "7 as item", f"if(id = {heavy}, 5.0d, 1.0d) as w"
+        )
+        segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, weight="w"))
+        found.append([(text.count("7"), weight) for text, weight in weighted_sentences(segments)])
+    assert found[0] == found[1]
 
 
 def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSession", tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def windows_of(words: list[str]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=WINDOWS)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("most", [1_000_000, 400])
 def test_windows_do_not_depend_on_partitioning(text: Text, most: int) -> None:
     assert len(text.rare) > 500

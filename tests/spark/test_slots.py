@@ -1,6 +1,7 @@
 """Resources that an epoch uses, checked before it begins."""
 
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,17 +15,19 @@ from spark_w2v import pipeline
 from spark_w2v.config import from_dict
 from spark_w2v.errors import ConfigError, SparkLostError
 from spark_w2v.spark import slots
+from spark_w2v.spark.slots import driver_host
 
 LIMITS = """
 import resource
+from spark_w2v.exchange.node import PENDING
 from spark_w2v.spark.slots import OTHER_FILES, allow_connections
 hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 hard = 4096 if hard == resource.RLIM_INFINITY else min(hard, 4096)
-resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
-allow_connections(300 - OTHER_FILES)
-assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300, hard), "enough already"
-allow_connections(300)
-assert resource.getrlimit(resource.RLIMIT_NOFILE) == (300 + OTHER_FILES, hard)
+resource.setrlimit(resource.RLIMIT_NOFILE, (600, hard))
+allow_connections((600 - OTHER_FILES - PENDING) // 2)
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (600, hard), "enough already"
+allow_connections(600)
+assert resource.getrlimit(resource.RLIMIT_NOFILE) == (1200 + PENDING + OTHER_FILES, hard)
 allow_connections(hard)
 """
 
@@ -36,8 +39,24 @@ def test_the_limit_of_open_files_is_raised_or_the_run_refused() -> None:
     last = ended.stderr.strip().splitlines()[-1]
     assert "UserError" in last or "ConfigError" in last, ended.stderr
     assert (
-        "the driver has a connection with each of 4,096 tasks, and may have 4,096 open files; raise its limit" in last
+        "the driver has a connection with each of 4,096 tasks, needs 8,576 open files and may have 4,096; raise its "
+        "limit" in last
     )
+
+
+def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: SparkSession) -> None:
+    with socket.socket() as taken:
+        taken.bind((driver_host(spark.sparkContext)[0], 0))
+        port = taken.getsockname()[1]
+        keys = {"training": {"partitions": 2}, "exchange": {"first_port": port, "last_port": port}}
+        with pytest.raises(ConfigError, match=rf"no port from {port} to {port} is free; raise exchange\.last_port"):
+            pipeline.resolve(spark, from_dict(keys))
+    assert pipeline.resolve(spark, from_dict(keys)).partitions == 2
+
+
+def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
+    with pytest.raises(ConfigError, match=r"exchange\.tasks is 3, and Spark has 2 slots"):
+        pipeline.resolve(spark, from_dict({"training": {"partitions": 4}, "exchange": {"tasks": 3}}))
 
 
 def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,6 +87,7 @@ def test_what_spark_encrypts_is_not_left_plain_unless_it_is_allowed(
     keys: tuple[str, ...], plain: bool, refusals: int
 ) -> None:
     conf = {f"spark.{key}": "TRUE" for key in keys}
+    conf["spark.driver.host"] = "127.0.0.1"
     context: Any = SimpleNamespace(getConf=lambda: conf)
     settings = slots.ExchangeSettings(plain=plain)
     checks: list[Callable[[], None]] = [

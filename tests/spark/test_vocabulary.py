@@ -59,6 +59,7 @@ def test_counts_beyond_32_bits_stay_exact(spark: "SparkSession") -> None:
     assert found.total_words == 2 * many + 5
 
 
+@pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("max_words", "words"), [(0, "cabde"), (1, "c"), (2, "ca"), (3, "cab"), (4, "cabd"), (6, "cabde"), (9, "cabde")]
 )

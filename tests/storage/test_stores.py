@@ -129,6 +129,7 @@ def proxied(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     proxy.close()
 
 
+@pytest.mark.fast_cases(20)
 @pytest.mark.parametrize("operation", list(OPERATIONS))
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault != "delay"])
 def test_any_fault_of_a_request_is_one_of_our_errors(

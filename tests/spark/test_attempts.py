@@ -1,0 +1,113 @@
+"""Attempts at an epoch: what is shown of them, and how they end where a task does not come, or stands still."""
+
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from pyspark.sql import SparkSession
+
+from spark_w2v.errors import SparkLostError
+from spark_w2v.spark import block_epochs
+from spark_w2v.spark import training as training_module
+from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
+from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.slots import ExchangeSettings
+from spark_w2v.spark.training_state import State
+from tests.support.planted import SETTINGS, made
+
+
+def test_tasks_that_spark_never_starts_end_the_run_in_bounded_time(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a barrier stage that has fewer slots than Spark counts: of excluded executors it uses none."""
+    cancelled = threading.Event()
+    monkeypatch.setattr(EpochJob, "_run", lambda job: cancelled.wait(60))
+    monkeypatch.setattr(EpochJob, "end", lambda job: None)
+    monkeypatch.setattr(block_epochs, "CHECK_SLOTS_EVERY", 0.1)
+    monkeypatch.setattr(block_epochs, "SETTLE", 0.1)
+    training = made(spark, tmp_path, SETTINGS, exchange=ExchangeSettings(timeout=0.3))
+    said = r"failed 4 times .*Spark counts 2 slots, and has started none of 2 tasks for 0\.3 s"
+    with pytest.raises(SparkLostError, match=said):
+        list(training.run())
+    cancelled.set()
+
+
+def free_ports(count: int) -> int:
+    """The first of some neighbouring ports that nobody listens on."""
+    for first in range(20_000, 30_000, count):
+        try:
+            for port in range(first, first + count):
+                with socket.socket() as sock:
+                    sock.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
+    raise AssertionError("no free ports")
+
+
+def test_a_task_without_a_port_says_so_at_once(spark: SparkSession, tmp_path: Path) -> None:
+    """The driver and one of two tasks have the two ports; the other task never comes."""
+    first = free_ports(2)
+    training = made(spark, tmp_path, SETTINGS, exchange=ExchangeSettings(ports=(first, first + 1), timeout=60))
+    begun = time.monotonic()
+    said = (
+        rf"epoch 1 failed 4 times \(spark\.task\.maxFailures\); the first time: 127\.0\.0\.1: no port from {first} to "
+        rf"{first + 1} is free; raise exchange\.last_port$"
+    )
+    with pytest.raises(SparkLostError, match=said):
+        list(training.run())
+    assert time.monotonic() - begun < 60
+
+
+def test_a_worker_that_stands_still_while_it_draws_pairs_is_ended(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made(spark, tmp_path / "whole", SETTINGS)
+    list(whole.run())
+    stood, draw = tmp_path / "stood", block_epochs.draw_records
+
+    def draw_or_stand(*arguments: Any) -> Iterator[Any]:
+        if not stood.exists():
+            stood.touch()
+            time.sleep(600)
+        yield from draw(*arguments)
+
+    monkeypatch.setattr(block_epochs, "draw_records", draw_or_stand)
+    training = made(spark, tmp_path / "other", SETTINGS, exchange=ExchangeSettings(timeout=3))
+    list(training.run())
+    assert stood.exists()
+    assert np.array_equal(training.state.center, whole.state.center)
+
+
+def test_the_share_that_is_done_counts_each_pair_once(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks count pairs from the beginning of their attempt, and sweeps end meanwhile."""
+    part: Any = SimpleNamespace(
+        changed=threading.Condition(), snapshots=deque(), has_ended=True, stats={}, tasks_joined=2, failure=None,
+        plan=SimpleNamespace(tasks=2, timeout=1.0), progress={0: (4, 10), 1: (6, 10)}, is_over=False,
+    )  # fmt: skip
+    job: Any = SimpleNamespace(ended=False)
+    seen = next(BlockEpoch._watch(None, part, job, None, 0.25))  # type: ignore[arg-type]
+    assert seen == EpochProgress(0.25 + 0.75 * 0.5)
+
+    class Epoch:
+        def __init__(self, *_: Any) -> None: ...
+
+        def run(self, *_: Any) -> Iterator[EpochProgress]:
+            yield EpochProgress(None)
+            yield EpochProgress(0.6)
+
+    monkeypatch.setattr(training_module, "BlockEpoch", Epoch)
+    training = made(spark, tmp_path, SETTINGS)
+    training.state = State(training.state.parameters, epoch=1, sweep=1)
+    progress = training.run()
+    edge = 1.0  # of the only sweep
+    assert [next(progress).done, next(progress).done] == [(1 + edge) / 2, 1.6 / 2]
