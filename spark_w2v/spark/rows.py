@@ -139,8 +139,8 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         *([reason.cast("byte").alias("reason")] if has_other_reasons else []),
         *of_row,
     )
-    # Rows of a group that are equal in all of these make the same lines in any order. The weight tells rows apart where a
-    # group is cut in several lines.
+    # Rows of a group that are equal in all of these make the same lines in any order: a long group is several, each of
+    # which has the largest weight of its rows.
     keys = ["group", *(f"order{number}" for number in range(len(orders))), "word", *(["weight"] if c.weight else [])]
     records = kept.mapInArrow(lambda batches: pack_rows(batches, buckets), "bucket int, rows binary")
     records = records.repartitionById(buckets, F.col("bucket"))
