@@ -1,5 +1,6 @@
 """Files of each format → rows with columns, or lines with what was found in them."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,14 +9,15 @@ from urllib.parse import unquote
 import pyspark
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
+from pyspark.sql import Column
 
 from spark_w2v.spark import columns
-from spark_w2v.spark.columns import CORRUPT
+from spark_w2v.spark.columns import CORRUPT, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.text.messages import refuse
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+    from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
     from spark_w2v.config import Corpus
 
@@ -26,7 +28,7 @@ PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directo
 
 
 def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
-    """The rows of files; with a column CORRUPT of CSV, and of JSON where a line is none.
+    """The rows of files; of CSV and JSON with a column CORRUPT, where a line is none; of JSON also with WRONG_TYPE.
 
     Raises:
         ConfigError: Spark has no reader of the format.
@@ -63,7 +65,7 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     c = corpus_config
     match c.format:
         case "jsonl":
-            return _json(reader, paths)
+            return _json(reader, paths, c)
         case "csv":
             return _csv(reader, paths, c)
         case "avro":
@@ -126,18 +128,40 @@ def _input_files(rows: "DataFrame") -> list[str]:
     return str(jvm.org.apache.hadoop.util.StringUtils.join("\n", rows._jdf.inputFiles())).splitlines()
 
 
-def _json(reader: "DataFrameReader", paths: list[str]) -> "DataFrame":
+def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of JSON lines; Spark's own reader leaves out what follows the first object of a line."""
+    c = corpus_config
     lines = reader.text(paths)
     directories = lines.columns[1:]  # what they stand for
     inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths).schema
-    fields = [field for field in inferred if field.name not in (*directories, CORRUPT)]
+    schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
     line = columns.column_named(PARSED).getField(LINE)
-    return _parsed(lines.where(F.col("value").rlike(r"\S")), fields).select(
-        *(line.getField(field.name).alias(field.name) for field in fields),
+    parsed, wrong = schema, F.lit(False)
+    # What is not always of one type Spark takes for a string, and an object or true in JSON for a word.
+    for name in dict.fromkeys([c.column, *columns.names_in(schema, c.group_by)]):
+        found = columns.find_column(schema, name)
+        if found is not None and isinstance(found.kind, T.StringType):
+            path = [name] if name in schema.names else name.split(".")
+            parsed = _with_variant(parsed, path)
+            value = functools.reduce(Column.getField, path, line)
+            wrong = wrong | ~is_json_word(F.schema_of_variant(value))
+            quoted = ".".join(f"`{field.replace('`', '``')}`" for field in path)
+            line = line.withField(quoted, F.try_variant_get(value, "$", "string"))
+    return _parsed(lines.where(F.col("value").rlike(r"\S")), parsed.fields).select(
+        *(line.getField(field.name).alias(field.name) for field in schema),
         *map(columns.column_named, directories),
         F.when(is_malformed_json(), F.col("value")).alias(CORRUPT),
+        wrong.alias(WRONG_TYPE),
     )
+
+
+def _with_variant(schema: T.StructType, path: Sequence[str]) -> T.StructType:
+    """A structure whose field at a path is a variant."""
+    first, *others = path
+    kinds = {field.name: field.dataType for field in schema}
+    inside = kinds[first]
+    kinds[first] = _with_variant(inside, others) if isinstance(inside, T.StructType) else T.VariantType()
+    return T.StructType([T.StructField(name, kind) for name, kind in kinds.items()])
 
 
 def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
@@ -188,7 +212,12 @@ def json_number(name: str) -> "Column":
     return F.try_variant_get(json_field(name), "$", "double")
 
 
-def is_malformed_json() -> "Column":
+def is_json_word(type_found: Column) -> Column:
+    """Whether the type of a variant is that of a word: a string, a number with all its digits, or null."""
+    return type_found.isin("STRING", "VOID", "BIGINT") | type_found.startswith("DECIMAL")
+
+
+def is_malformed_json() -> Column:
     """Whether a line is not a JSON object."""
     parsed = columns.column_named(PARSED)
     return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull()
