@@ -14,7 +14,8 @@ from pyspark.sql import Column
 from spark_w2v.spark import columns
 from spark_w2v.spark.columns import CORRUPT, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
-from spark_w2v.text.messages import refuse
+from spark_w2v.spark.java_errors import OTHER_NAMES
+from spark_w2v.text.messages import path_text, refuse
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, DataFrameReader, SparkSession
@@ -38,7 +39,7 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
         return rows  # which are told by their files
     listed = {_plain(unquote(file.path)) for file in found.files}
     if late := [_plain(uri) for uri in _input_files(rows) if _plain(unquote(uri)) not in listed]:
-        path = F.regexp_replace(rows.metadataColumn("_metadata").getField("file_path"), FILE_SCHEME, "file:/")
+        path = F.regexp_replace(_path_of(rows), FILE_SCHEME, "file:/")
         rows = rows.where(~path.isin(late))  # files that came since they were listed
     return rows
 
@@ -167,16 +168,68 @@ def _with_variant(schema: T.StructType, path: Sequence[str]) -> T.StructType:
 def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of CSV; the words stay as they are written, also where they look like numbers."""
     c = corpus_config
-    # By name, and not by place in the line: the columns of two files may differ in their order.
-    reader = reader.option("header", True).option("enforceSchema", False)
+    reader = reader.option("header", True)
     reader = reader.option("escape", '"')  # a quote in quotes is doubled, as everybody but Spark writes it
     typed = bool(c.where or c.order_by)  # of text, "10" would be before "9"
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
+    made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
     texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
     as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
-    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)
+    # Spark takes the columns by their place in the line. Unless this is False, it does not look what a file calls them.
+    reader = reader.option("header", True).option("enforceSchema", bool(made_up))
+    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths).drop(*made_up)
+
+
+def _made_up_names(
+    reader: "DataFrameReader", paths: list[str], fields: Sequence[T.StructField], corpus_config: "Corpus"
+) -> list[str]:
+    """The names that Spark makes up for columns of CSV: _c0 of one without a name, item2 where there are two items.
+
+    Raises:
+        ConfigError: a name that is there twice is asked for, or the files have other first lines.
+    """
+    if not any(field.name.endswith(str(place)) for place, field in enumerate(fields)):
+        return []  # a name that is made up ends with the place of its column
+    rows = reader.option("header", False).option("inferSchema", False).csv(paths)
+    row = rows.select(*(name for name in rows.columns if re.fullmatch(r"_c\d+", name)), _path_of(rows)).first()
+    *names, path = row or [None]
+    found = {field.name: name or "" for field, name in zip(fields, names, strict=False)}
+    made_up = {name: own for name, own in found.items() if name.casefold() != own.casefold()}
+    _check_asked({own.casefold() for own in made_up.values() if own}, corpus_config)
+    if made_up:  # and in no file, so that Spark cannot compare the names
+        _check_first_lines(reader.text(paths), path)
+    return list(made_up)
+
+
+def _check_asked(twice: set[str], corpus_config: "Corpus") -> None:
+    """Refuse a configuration that names one of these columns, of which there are two."""
+    c = corpus_config
+    in_condition = re.findall(r"\w+", re.sub(r"'[^']*'|\"[^\"]*\"", "", c.where))
+    asked = {key: getattr(c, key).split(",") for key in ("column", "group_by", "order_by", "weight")}
+    for key, names in {**asked, "where": in_condition}.items():
+        for name in map(str.strip, names):
+            if name.casefold() in twice:
+                refuse(f'corpus.{key}: the CSV files have two columns "{name}", as Spark reads names; rename one.')
+
+
+def _check_first_lines(lines: "DataFrame", path: str | None) -> None:
+    """Refuse files of which one begins with another line than the file of this path."""
+    is_first = (lines.metadataColumn("_metadata").getField("file_block_start") == 0) & (F.trim("value") != "")
+    # A task reads the lines of a split in their order.
+    firsts = lines.where(is_first).groupBy(_path_of(lines).alias("path")).agg(F.first("value").alias("line"))
+    found = {row["path"]: row["line"] for row in firsts.collect()}
+    other = min((name for name, line in found.items() if line != found.get(path)), default=None)
+    if other is not None:
+        refuse(
+            f"{path_text(other)}: cannot be read to its end ({OTHER_NAMES}); replace it, or leave it out of --input."
+        )
+
+
+def _path_of(rows: "DataFrame") -> Column:
+    """The URI of the file that a row is from."""
+    return rows.metadataColumn("_metadata").getField("file_path")
 
 
 def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":

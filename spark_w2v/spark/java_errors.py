@@ -126,8 +126,9 @@ OTHERS = (
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )
 
+OTHER_NAMES = "its first line has other names than the other files, or another order of them"  # of a file of CSV
 REASONS = (
-    ("CSV header does not conform", "its first line has other names than the other files, or another order of them"),
+    ("CSV header does not conform", OTHER_NAMES),
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
     ("[Pp]ermission denied", "permission denied"),

@@ -244,6 +244,48 @@ def test_csv_files_with_other_columns_are_refused_and_not_mixed_up(spark: "Spark
     assert sentence.startswith(f"{tmp_path}/b.csv: cannot be read to its end (its first line has other names than")
 
 
+@pytest.mark.parametrize("names", [",s,t,item", "x,s,t,item,X", "x,s,t,item,x", ",s,t,item,", "s,t,item,a4,,"])
+def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_them(
+    spark: "SparkSession", tmp_path: Path, names: str
+) -> None:
+    columns = names.split(",")
+
+    def content(columns: list[str], *rows: dict[str, str]) -> str:
+        return "\n".join([",".join(columns), *(",".join(row.get(name, "0") for name in columns) for row in rows)])
+
+    (tmp_path / "day=1").mkdir()
+    first = [{"s": "1", "t": str(t), "item": f"00{t}"} for t in (10, 9)]
+    (tmp_path / "day=1" / "a.csv").write_text(content(columns, *first))
+    (tmp_path / "day=1" / "b.csv").write_text("\n" + content(columns, {"s": "2", "t": "1", "item": "b"}) + "\n1\n")
+    keys = {"format": "csv", "column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+    for condition in ("", "day = 1 and t > 0"):
+        segments = read(spark, tmp_path, **keys, where=condition)
+        assert sorted(sentences(segments)) == ["009 0010", "b"]
+        assert counted(segments) == {"malformed_lines": 1}
+    assert sentences(read(spark, tmp_path, format="csv", column="item")) == ["0010", "009", "b"]
+    for name in {f"_c{len(columns) - 1}", "_c0", "x0"}:
+        assert f'have no column "{name}"; ' in refused(spark, tmp_path, format="csv", column=name)
+    swapped = [{"s": "item", "item": "s"}.get(name, name) for name in columns]
+    (tmp_path / "day=1" / "c.csv").write_text(content(swapped, {"s": "3", "t": "1", "item": "c"}))
+    assert refused(spark, tmp_path, **keys) == (
+        f"{tmp_path}/day=1/c.csv: cannot be read to its end (its first line has other names than the other files, or "
+        "another order of them); replace it, or leave it out of --input."
+    )
+
+
+@pytest.mark.parametrize("key", ["column", "group_by", "order_by", "weight", "where"])
+@pytest.mark.parametrize("double", ["X,x", "x,x"])
+def test_a_name_that_csv_has_twice_is_refused_where_it_is_asked_for(
+    spark: "SparkSession", tmp_path: Path, key: str, double: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"s,t,item,w,{double}\n1,1,1,1,1,1\n")
+    keys = {"column": "item", "group_by": "s", "order_by": "t", "weight": "w", "where": "t > 0", "tokenizer": "none"}
+    asked = {"group_by": "s, x", "where": "t > 0 and x > 0"}.get(key, "x")
+    assert refused(spark, tmp_path, format="csv", **{**keys, key: asked}) == (
+        f'corpus.{key}: the CSV files have two columns "x", as Spark reads names; rename one.'
+    )
+
+
 def test_csv_without_the_column_or_for_words_that_are_an_array_is_refused(
     spark: "SparkSession", tmp_path: Path
 ) -> None:
