@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
 PARSED, LINE, NOT_JSON = "parsed json", "line", "not json"
 FILE_SCHEME = "^file:/+"
+PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
 
@@ -248,19 +249,37 @@ def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     return lines.withColumn(PARSED, F.from_json(text, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
 
 
-def json_field(name: str) -> "Column":
-    """The field of a name, or of a path such as doc.body, as variant."""
+def json_field(name: str) -> Column:
+    """The field of a name, or of a path such as doc.body, as variant.
+
+    Of an array of objects, a field is the array of that field.
+    """
     line = columns.column_named(PARSED).getField(LINE)
-    found = line.getField(name)
     first, *fields = name.split(".")
-    if fields and all(re.fullmatch(r"[A-Za-z_]\w*", field, re.ASCII) for field in fields):
-        path = ".".join(["$", *fields])
-        nested = F.try_variant_get(line.getField(first), path, "variant")
-        return F.coalesce(found, nested)
-    return found
+    if not fields or not all(PATH_STEP.fullmatch(field) for field in fields):
+        return line.getField(name)
+    top = line.getField(first)
+    found = [line.getField(name), F.try_variant_get(top, _variant_path(fields), "variant")]
+    for depth in range(len(fields)):
+        above, below = _variant_path(fields[:depth]), _variant_path(fields[depth:])
+        found.append(_of_elements(F.try_variant_get(top, above, "array<variant>"), below))
+    return F.coalesce(*found)
 
 
-def json_number(name: str) -> "Column":
+def _of_elements(array: Column, path: str) -> Column:
+    """What a path leads to in each element of an array, as one variant; null where it leads to nothing in any."""
+    found = F.transform(array, lambda element: F.try_variant_get(element, path, "variant"))
+    is_there = (F.size(array) == 0) | F.exists(found, lambda value: value.isNotNull())
+    return F.when(is_there, F.to_variant_object(found))
+
+
+def _variant_path(fields: Sequence[str]) -> str:
+    """The path of these fields in a variant."""
+    quoted = (f'["{field}"]' if "'" in field else f"['{field}']" for field in fields)
+    return "$" + "".join(f".{field}" if "[" not in field else step for field, step in zip(fields, quoted, strict=True))
+
+
+def json_number(name: str) -> Column:
     """The field of a name as a number; null where it is none."""
     return F.try_variant_get(json_field(name), "$", "double")
 

@@ -1,5 +1,6 @@
 """Files and tables with columns: formats, nested columns, directories of partitions, conditions, ids, weights."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +62,28 @@ def test_a_path_leads_into_a_column(spark: "SparkSession", stored: Path, kind: s
     assert sentences(read(spark, stored / kind, format=kind, column="doc.body")) == ["a b c", "d e"]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "orc"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_field_of_an_array_of_structures_is_an_array_of_words(spark: "SparkSession", stored: Path, kind: str) -> None:
     found = read(spark, stored / kind, format=kind, column="events.item", tokenizer="none")
     assert sentences(found) == ["x y", "z"]
+
+
+def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession", tmp_path: Path) -> None:
+    events = [
+        '[{"item":"a"},{"item":null},{"x":1},{"item":7}]', "[]", '[{"item":["a"]}]', '[{"x":1}]', '["item"]', "3",
+        "null", '{"item":["b"]}',
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("\n".join(f'{{"doc":{{"events":{value}}}}}' for value in events))
+    segments = read(spark, tmp_path, format="jsonl", column="doc.events.item", tokenizer="none")
+    assert sentences(segments) == ["a 7", "b"]
+    assert counted(segments) == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
+
+
+@pytest.mark.parametrize("name", ["body-text", "body text", "bödy", "a[0]", "it's", "it's [1]", 'a "b" [1]', "$", "7"])
+def test_a_path_of_json_may_have_any_name_in_it(spark: "SparkSession", tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"doc": {name: {"x y": "a b", "w-1": 2}}}))
+    segments = read(spark, tmp_path, format="jsonl", column=f"doc.{name}.x y", weight=f"doc.{name}.w-1")
+    assert weighted_sentences(segments) == [("a b", 2.0)]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "orc"])
