@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyspark.sql.types as T
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark.errors.exceptions.captured import CapturedException
+from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors.exceptions.captured import CapturedException, PythonException
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import check_password
 from spark_w2v.spark.hadoop_files import escape_glob
-from spark_w2v.spark.java_errors import message_of
+from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -171,15 +171,31 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
             )
 
 
-def write_table(rows: "DataFrame", name: str, run: str) -> None:
+def write_table(rows: "DataFrame", name: str, run: str, change: str) -> None:
     """Replace the rows of a table, or make it.
+
+    Args:
+        run: the property MARK.
+        change: what the user can do if that fails, for the message.
+
+    Raises:
+        StorageError: Spark cannot.
+    """
+    try:
+        _replace_table(rows, name, run)
+    except (Py4JError, CapturedException) as error:
+        # A function that fails in Python is a mistake of ours.
+        if isinstance(error, PythonException) or is_interruption(error) or lost(error) is not None:
+            raise
+        raise StorageError(f"{name}: the table could not be written ({cause_of(error)}); {change}.") from None
+
+
+def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
+    """Replace the rows of a table, or make it, as write_table says.
 
     A catalog of its own (Iceberg, Delta) replaces the table in one step, with its properties. A table of Spark's own
     catalog, or Hive's, is Parquet in a directory for each run: one call to the catalog moves the table from one
     directory to the next, and the directory before stays until the next time, for those who are reading.
-
-    Args:
-        run: the property MARK.
     """
     session = rows.sparkSession
     if not _is_builtin(session, name):

@@ -183,12 +183,12 @@ def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Pat
     try:
         name, property_of = "went_back.numbers", "show tblproperties went_back.numbers"
         for count in (1, 2):
-            write_table(spark.range(count), name, "run")
+            write_table(spark.range(count), name, "run", "try again")
         [previous] = [row["value"] for row in spark.sql(property_of).collect() if row["key"] == PREVIOUS]
         spark.sql(f"alter table {name} set location '{previous}'")
         spark.catalog.refreshTable(name)
         assert spark.table(name).count() == 1
-        write_table(spark.range(3), name, "run")
+        write_table(spark.range(3), name, "run", "try again")
         assert spark.table(name).count() == 3
         assert rows_of(Path(previous.removeprefix("file:"))) == [0], "for those who are reading"
     finally:
@@ -199,7 +199,9 @@ def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_pa
     spark.sql(f"create database failed location '{tmp_path}/failed'")
     try:
         with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
-            write_table(spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run")
+            write_table(
+                spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run", "try again"
+            )
         assert not list((tmp_path / "failed").glob("*"))
     finally:
         spark.sql("drop database failed cascade")
