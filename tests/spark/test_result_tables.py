@@ -205,3 +205,25 @@ def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_pa
         assert not list((tmp_path / "failed").glob("*"))
     finally:
         spark.sql("drop database failed cascade")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spark_catalog.default.named", "SPARK_CATALOG.default.named", "`spark_catalog`.`default`.`named`", "`named`"],
+)
+def test_the_name_of_a_table_may_be_quoted_and_have_its_catalog(spark: SparkSession, name: str) -> None:
+    try:
+        for count in (1, 2, 3):
+            check_table(spark, name, spark.range(1).schema)
+            write_table(spark.range(count), name, "run", "try again")
+            spark.catalog.refreshTable(name)
+            assert spark.table("default.named").count() == count
+    finally:
+        spark.sql("drop table if exists default.named")
+
+
+def test_the_name_of_a_table_that_cannot_be_made_is_refused_before_there_are_rows(spark: SparkSession) -> None:
+    for name in ("`a b`", "default.`a-b`", "`my.db`.v", "SPARK_CATALOG.nowhere.v", "spark_catalog.v", "a.b.v", ""):
+        with pytest.raises(UserError, match="is not the name of a table that can be made") as error:
+            check_table(spark, name)
+        assert "\n" not in str(error.value)
