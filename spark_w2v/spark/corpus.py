@@ -280,6 +280,8 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         lines = columns.where(lines, c.where)
         value, id_type = of_file.value.cast(kind), columns.id_type_of(of_file.kind)
         reason = columns.reason_of_rows(lines.schema)
+        if c.format == "csv":  # which has no null, and Spark's reader makes one of an empty field
+            value = F.coalesce(value, F.lit(""))
         value = F.when(reason == NO_REASON, value)
         if c.weight:
             weight = columns.need_column(lines.schema, c.weight, "corpus.weight", FILES_HAVE)

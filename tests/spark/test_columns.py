@@ -324,6 +324,14 @@ def test_a_format_that_the_files_are_not_is_refused(spark: "SparkSession", tmp_p
     assert found.startswith('corpus.format: Spark has no reader of "avro"; add it with --packages org.apache.spark:')
 
 
+def test_an_empty_field_of_csv_is_a_text_without_words(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('day,text\n1,a b\n2,\n3,""\n4\n')
+    for keys in ({}, {"where": "day > 0"}):
+        segments = read(spark, tmp_path, format="csv", column="text", **keys)
+        assert sentences(segments) == ["a b"]
+        assert counted(segments) == {"blank_lines": 2, "malformed_lines": 1}
+
+
 # Tables
 
 
