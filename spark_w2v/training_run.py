@@ -249,8 +249,9 @@ class TrainingRun:
         """Write the table before the output is published: a run that fails here can be resumed."""
         self.clock.begin("writing the table")
         name, run = self._request.settings.output.table, self._request.run_id
+        change = "--resume goes on from the last checkpoint, and writes it before the output"
         with vector_rows(session, vocabulary, training.vectors()[0]) as rows:
-            write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"))
+            write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"), change)
 
     def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
         """The files of the input; None of a DataFrame or of tables."""

@@ -1,5 +1,6 @@
 """The job on tables of events: the same bits in any order, ids next to words, and a table that is replaced whole."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -144,3 +145,27 @@ def test_a_table_that_is_not_ours_is_refused_before_the_training(
             spark_w2v.train("clicks", tmp_path / "out", config=changed(output={"table": name}))
     assert spark.table(f"{database}.mine").count() == 3
     assert not (tmp_path / "out" / "embeddings").exists()
+
+
+def test_a_table_that_cannot_be_written_is_told_in_one_sentence_and_written_with_resume(
+    spark: SparkSession, events: Any, tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str], caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO, "spark_w2v")
+    events.createOrReplaceTempView("clicks")
+    (tmp_path / "shop").rmdir()
+    (tmp_path / "shop").touch()  # in the way of the rows
+    options = [
+        f"--set={section}.{key}={value}" for section, keys in EVENTS.items() for key, value in keys.items()
+        if key != "report"
+    ]  # fmt: skip
+    arguments = ["--input", "clicks", "--output", str(tmp_path / "out"), "--set=output.report=false", *options]
+    assert train_here(spark, [*arguments, f"--set=output.table={database}.vectors"]) == 75
+    [sentence] = [line for line in capsys.readouterr().err.splitlines() if line.startswith("train.py: ")]
+    assert sentence.startswith(f"train.py: {database}.vectors: the table could not be written (")
+    assert sentence.endswith("); --resume goes on from the last checkpoint, and writes it before the output.")
+    (tmp_path / "shop").unlink()
+    assert train_here(spark, [*arguments, f"--set=output.table={database}.vectors", "--resume"]) == 0
+    assert "resumed after epoch 5, sweep 0" in caplog.text, "nothing is trained again"
+    assert spark.table(f"{database}.vectors").count() == 40
+    spark_w2v.train("clicks", tmp_path / "api", config=EVENTS)
+    assert bits(tmp_path / "out") == bits(tmp_path / "api")

@@ -71,7 +71,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
         write_directory(neighbors, options.to, options.overwrite, COLUMNS)
     else:
         check_table(session, options.to_table, neighbors.schema)
-        write_table(neighbors, options.to_table, output.name)
+        write_table(neighbors, options.to_table, output.name, "run the command again")
     clock.end()
     count = len(found.words) if rows is None else rows.size
     log.info(

@@ -27,6 +27,7 @@ ORDERED = (
 
 # Name of the column with lines that are no rows, which Spark's readers of CSV and JSON add.
 CORRUPT = "not a row"
+WRONG_TYPE = "not a word"  # of a row of JSON: whether its word or its group is neither text nor a number
 
 
 class FoundColumn(NamedTuple):
@@ -66,7 +67,7 @@ def names_of(schema: T.StructType) -> list[str]:
     """The names of the columns, and of the fields of those that are structures."""
     nested = [f"{field.name}.{name}" for field in schema if isinstance(field.dataType, T.StructType)
               for name in field.dataType.names]  # fmt: skip
-    return [*(name for name in schema.names if name != CORRUPT), *nested]
+    return [*(name for name in schema.names if name not in (CORRUPT, WRONG_TYPE)), *nested]
 
 
 def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundColumn:
@@ -87,9 +88,14 @@ def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundC
 
 def need_columns(schema: T.StructType, names: str, key: str, table: str) -> list[FoundColumn]:
     """The columns of names that are separated by commas, as `need_column` finds each."""
+    return [need_column(schema, name, key, table) for name in names_in(schema, names)]
+
+
+def names_in(schema: T.StructType, names: str) -> list[str]:
+    """The names that are separated by commas; a single one where a column is called so, commas and all."""
     if names in schema.names:
-        return [need_column(schema, names, key, table)]
-    return [need_column(schema, name.strip(), key, table) for name in names.split(",")] if names else []
+        return [names]
+    return [name.strip() for name in names.split(",")] if names else []
 
 
 def is_array_of_words(kind: T.DataType) -> bool:
@@ -199,7 +205,10 @@ def reason_of_rows(schema: T.StructType) -> "Column":
     """The reason why a row is bad, as its reader says: of CSV, it has other fields than the first line has names."""
     if CORRUPT not in schema.names:
         return no_reason()
-    return F.when(column_named(CORRUPT).isNotNull(), COUNTERS.index("malformed_lines")).otherwise(NO_REASON)
+    reason = F.when(column_named(CORRUPT).isNotNull(), COUNTERS.index("malformed_lines"))
+    if WRONG_TYPE in schema.names:
+        reason = reason.when(column_named(WRONG_TYPE), COUNTERS.index("wrong_type_lines"))
+    return reason.otherwise(NO_REASON)
 
 
 def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":

@@ -18,6 +18,7 @@ from spark_w2v.spark.file_rows import (
     FORMAT_NAMES,
     file_lines,
     file_rows,
+    is_json_word,
     is_malformed_json,
     json_field,
     json_number,
@@ -279,6 +280,8 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         lines = columns.where(lines, c.where)
         value, id_type = of_file.value.cast(kind), columns.id_type_of(of_file.kind)
         reason = columns.reason_of_rows(lines.schema)
+        if c.format == "csv":  # which has no null, and Spark's reader makes one of an empty field
+            value = F.coalesce(value, F.lit(""))
         value = F.when(reason == NO_REASON, value)
         if c.weight:
             weight = columns.need_column(lines.schema, c.weight, "corpus.weight", FILES_HAVE)
@@ -303,15 +306,12 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
 
 
 def _is_array_of_words(found: "Column") -> "Column":
-    """Whether a variant is an array whose elements are strings, numbers with all their digits, or null."""
-
-    def fits(type_found: "Column") -> "Column":
-        return type_found.isin("STRING", "VOID", "BIGINT") | type_found.startswith("DECIMAL")
-
+    """Whether a variant is an array whose elements are words, or null."""
     array = F.schema_of_variant(found)
     elements = F.try_variant_get(found, "$", "array<variant>")
-    same = array.startswith("ARRAY<") & fits(F.regexp_extract(array, "^ARRAY<(.*)>$", 1))
-    return F.when(array == "ARRAY<VARIANT>", F.forall(elements, lambda e: fits(F.schema_of_variant(e)))).otherwise(same)
+    same = array.startswith("ARRAY<") & is_json_word(F.regexp_extract(array, "^ARRAY<(.*)>$", 1))
+    mixed = F.forall(elements, lambda element: is_json_word(F.schema_of_variant(element)))
+    return F.when(array == "ARRAY<VARIANT>", mixed).otherwise(same)
 
 
 def _check_column(

@@ -1,5 +1,6 @@
 """Files of each format → rows with columns, or lines with what was found in them."""
 
+import functools
 import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,25 +9,28 @@ from urllib.parse import unquote
 import pyspark
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
+from pyspark.sql import Column
 
 from spark_w2v.spark import columns
-from spark_w2v.spark.columns import CORRUPT
+from spark_w2v.spark.columns import CORRUPT, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
-from spark_w2v.text.messages import refuse
+from spark_w2v.spark.java_errors import OTHER_NAMES
+from spark_w2v.text.messages import path_text, refuse
 
 if TYPE_CHECKING:
-    from pyspark.sql import Column, DataFrame, DataFrameReader, SparkSession
+    from pyspark.sql import DataFrame, DataFrameReader, SparkSession
 
     from spark_w2v.config import Corpus
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
 PARSED, LINE, NOT_JSON = "parsed json", "line", "not json"
 FILE_SCHEME = "^file:/+"
+PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
 
 def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
-    """The rows of files; with a column CORRUPT of CSV, and of JSON where a line is none.
+    """The rows of files; of CSV and JSON with a column CORRUPT, where a line is none; of JSON also with WRONG_TYPE.
 
     Raises:
         ConfigError: Spark has no reader of the format.
@@ -36,7 +40,7 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
         return rows  # which are told by their files
     listed = {_plain(unquote(file.path)) for file in found.files}
     if late := [_plain(uri) for uri in _input_files(rows) if _plain(unquote(uri)) not in listed]:
-        path = F.regexp_replace(rows.metadataColumn("_metadata").getField("file_path"), FILE_SCHEME, "file:/")
+        path = F.regexp_replace(_path_of(rows), FILE_SCHEME, "file:/")
         rows = rows.where(~path.isin(late))  # files that came since they were listed
     return rows
 
@@ -63,7 +67,7 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     c = corpus_config
     match c.format:
         case "jsonl":
-            return _json(reader, paths)
+            return _json(reader, paths, c)
         case "csv":
             return _csv(reader, paths, c)
         case "avro":
@@ -126,33 +130,107 @@ def _input_files(rows: "DataFrame") -> list[str]:
     return str(jvm.org.apache.hadoop.util.StringUtils.join("\n", rows._jdf.inputFiles())).splitlines()
 
 
-def _json(reader: "DataFrameReader", paths: list[str]) -> "DataFrame":
+def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of JSON lines; Spark's own reader leaves out what follows the first object of a line."""
+    c = corpus_config
     lines = reader.text(paths)
     directories = lines.columns[1:]  # what they stand for
     inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths).schema
-    fields = [field for field in inferred if field.name not in (*directories, CORRUPT)]
+    schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
     line = columns.column_named(PARSED).getField(LINE)
-    return _parsed(lines.where(F.col("value").rlike(r"\S")), fields).select(
-        *(line.getField(field.name).alias(field.name) for field in fields),
+    parsed, wrong = schema, F.lit(False)
+    # What is not always of one type Spark takes for a string, and an object or true in JSON for a word.
+    for name in dict.fromkeys([c.column, *columns.names_in(schema, c.group_by)]):
+        found = columns.find_column(schema, name)
+        if found is not None and isinstance(found.kind, T.StringType):
+            path = [name] if name in schema.names else name.split(".")
+            parsed = _with_variant(parsed, path)
+            value = functools.reduce(Column.getField, path, line)
+            wrong = wrong | ~is_json_word(F.schema_of_variant(value))
+            quoted = ".".join(f"`{field.replace('`', '``')}`" for field in path)
+            line = line.withField(quoted, F.try_variant_get(value, "$", "string"))
+    return _parsed(lines.where(F.col("value").rlike(r"\S")), parsed.fields).select(
+        *(line.getField(field.name).alias(field.name) for field in schema),
         *map(columns.column_named, directories),
         F.when(is_malformed_json(), F.col("value")).alias(CORRUPT),
+        wrong.alias(WRONG_TYPE),
     )
+
+
+def _with_variant(schema: T.StructType, path: Sequence[str]) -> T.StructType:
+    """A structure whose field at a path is a variant."""
+    first, *others = path
+    kinds = {field.name: field.dataType for field in schema}
+    inside = kinds[first]
+    kinds[first] = _with_variant(inside, others) if isinstance(inside, T.StructType) else T.VariantType()
+    return T.StructType([T.StructField(name, kind) for name, kind in kinds.items()])
 
 
 def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
     """Rows of CSV; the words stay as they are written, also where they look like numbers."""
     c = corpus_config
-    # By name, and not by place in the line: the columns of two files may differ in their order.
-    reader = reader.option("header", True).option("enforceSchema", False)
+    reader = reader.option("header", True)
     reader = reader.option("escape", '"')  # a quote in quotes is doubled, as everybody but Spark writes it
     typed = bool(c.where or c.order_by)  # of text, "10" would be before "9"
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
+    made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
     texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
     as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
-    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)
+    # Spark takes the columns by their place in the line. Unless this is False, it does not look what a file calls them.
+    reader = reader.option("header", True).option("enforceSchema", bool(made_up))
+    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths).drop(*made_up)
+
+
+def _made_up_names(
+    reader: "DataFrameReader", paths: list[str], fields: Sequence[T.StructField], corpus_config: "Corpus"
+) -> list[str]:
+    """The names that Spark makes up for columns of CSV: _c0 of one without a name, item2 where there are two items.
+
+    Raises:
+        ConfigError: a name that is there twice is asked for, or the files have other first lines.
+    """
+    if not any(field.name.endswith(str(place)) for place, field in enumerate(fields)):
+        return []  # a name that is made up ends with the place of its column
+    rows = reader.option("header", False).option("inferSchema", False).csv(paths)
+    row = rows.select(*(name for name in rows.columns if re.fullmatch(r"_c\d+", name)), _path_of(rows)).first()
+    *names, path = row or [None]
+    found = {field.name: name or "" for field, name in zip(fields, names, strict=False)}
+    made_up = {name: own for name, own in found.items() if name.casefold() != own.casefold()}
+    _check_asked({own.casefold() for own in made_up.values() if own}, corpus_config)
+    if made_up:  # and in no file, so that Spark cannot compare the names
+        _check_first_lines(reader.text(paths), path)
+    return list(made_up)
+
+
+def _check_asked(twice: set[str], corpus_config: "Corpus") -> None:
+    """Refuse a configuration that names one of these columns, of which there are two."""
+    c = corpus_config
+    in_condition = re.findall(r"\w+", re.sub(r"'[^']*'|\"[^\"]*\"", "", c.where))
+    asked = {key: getattr(c, key).split(",") for key in ("column", "group_by", "order_by", "weight")}
+    for key, names in {**asked, "where": in_condition}.items():
+        for name in map(str.strip, names):
+            if name.casefold() in twice:
+                refuse(f'corpus.{key}: the CSV files have two columns "{name}", as Spark reads names; rename one.')
+
+
+def _check_first_lines(lines: "DataFrame", path: str | None) -> None:
+    """Refuse files of which one begins with another line than the file of this path."""
+    is_first = (lines.metadataColumn("_metadata").getField("file_block_start") == 0) & (F.trim("value") != "")
+    # A task reads the lines of a split in their order.
+    firsts = lines.where(is_first).groupBy(_path_of(lines).alias("path")).agg(F.first("value").alias("line"))
+    found = {row["path"]: row["line"] for row in firsts.collect()}
+    other = min((name for name, line in found.items() if line != found.get(path)), default=None)
+    if other is not None:
+        refuse(
+            f"{path_text(other)}: cannot be read to its end ({OTHER_NAMES}); replace it, or leave it out of --input."
+        )
+
+
+def _path_of(rows: "DataFrame") -> Column:
+    """The URI of the file that a row is from."""
+    return rows.metadataColumn("_metadata").getField("file_path")
 
 
 def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":
@@ -171,24 +249,47 @@ def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     return lines.withColumn(PARSED, F.from_json(text, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
 
 
-def json_field(name: str) -> "Column":
-    """The field of a name, or of a path such as doc.body, as variant."""
+def json_field(name: str) -> Column:
+    """The field of a name, or of a path such as doc.body, as variant.
+
+    Of an array of objects, a field is the array of that field.
+    """
     line = columns.column_named(PARSED).getField(LINE)
-    found = line.getField(name)
     first, *fields = name.split(".")
-    if fields and all(re.fullmatch(r"[A-Za-z_]\w*", field, re.ASCII) for field in fields):
-        path = ".".join(["$", *fields])
-        nested = F.try_variant_get(line.getField(first), path, "variant")
-        return F.coalesce(found, nested)
-    return found
+    if not fields or not all(PATH_STEP.fullmatch(field) for field in fields):
+        return line.getField(name)
+    top = line.getField(first)
+    found = [line.getField(name), F.try_variant_get(top, _variant_path(fields), "variant")]
+    for depth in range(len(fields)):
+        above, below = _variant_path(fields[:depth]), _variant_path(fields[depth:])
+        found.append(_of_elements(F.try_variant_get(top, above, "array<variant>"), below))
+    return F.coalesce(*found)
 
 
-def json_number(name: str) -> "Column":
+def _of_elements(array: Column, path: str) -> Column:
+    """What a path leads to in each element of an array, as one variant; null where it leads to nothing in any."""
+    found = F.transform(array, lambda element: F.try_variant_get(element, path, "variant"))
+    is_there = (F.size(array) == 0) | F.exists(found, lambda value: value.isNotNull())
+    return F.when(is_there, F.to_variant_object(found))
+
+
+def _variant_path(fields: Sequence[str]) -> str:
+    """The path of these fields in a variant."""
+    quoted = (f'["{field}"]' if "'" in field else f"['{field}']" for field in fields)
+    return "$" + "".join(f".{field}" if "[" not in field else step for field, step in zip(fields, quoted, strict=True))
+
+
+def json_number(name: str) -> Column:
     """The field of a name as a number; null where it is none."""
     return F.try_variant_get(json_field(name), "$", "double")
 
 
-def is_malformed_json() -> "Column":
+def is_json_word(type_found: Column) -> Column:
+    """Whether the type of a variant is that of a word: a string, a number with all its digits, or null."""
+    return type_found.isin("STRING", "VOID", "BIGINT") | type_found.startswith("DECIMAL")
+
+
+def is_malformed_json() -> Column:
     """Whether a line is not a JSON object."""
     parsed = columns.column_named(PARSED)
     return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull()

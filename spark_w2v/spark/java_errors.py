@@ -126,8 +126,9 @@ OTHERS = (
     (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
 )
 
+OTHER_NAMES = "its first line has other names than the other files, or another order of them"  # of a file of CSV
 REASONS = (
-    ("CSV header does not conform", "its first line has other names than the other files, or another order of them"),
+    ("CSV header does not conform", OTHER_NAMES),
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
     ("[Pp]ermission denied", "permission denied"),
@@ -221,8 +222,17 @@ def reason_of(text: str) -> str:
     for pattern, reason in REASONS:
         if re.search(pattern, text):
             return reason
+    return _innermost(text)[:200]
+
+
+def cause_of(error: BaseException) -> str:
+    """What the innermost exception says, without the names of Spark's conditions."""
+    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", _innermost(text_of(error))).rstrip(".")
+
+
+def _innermost(text: str) -> str:
     causes = re.findall(r"^Caused by: (?:[\w.$]+: )?(.+)$", text, re.MULTILINE)
-    return str(causes[-1])[:200] if causes else "no reason given"
+    return str(causes[-1]) if causes else "no reason given"
 
 
 # What Spark says when it was not the job that failed.
@@ -239,10 +249,8 @@ UNREACHABLE = re.compile(r"Failed to connect|Connection refused|UnknownHost|time
 
 def start_error(error: BaseException) -> Exception:
     """Return the error to raise where Spark does not start: of its settings, or of a master that does not answer."""
-    text = text_of(error)
-    causes = re.findall(r"^Caused by: [\w.$]+: (.+)$", text, re.MULTILINE)
-    reason = re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+$", "", causes[-1] if causes else "no reason given").rstrip(".")
-    if UNREACHABLE.search(text):
+    reason = cause_of(error)
+    if UNREACHABLE.search(text_of(error)):
         return SparkLostError(f"Spark does not start: its master does not answer ({reason})")
     return UserError(f"Spark does not start ({reason}); change the settings that spark-submit is given.")
 

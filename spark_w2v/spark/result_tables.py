@@ -9,18 +9,19 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pyspark.sql.types as T
-from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark.errors.exceptions.captured import CapturedException
+from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
+from pyspark.errors.exceptions.captured import CapturedException, PythonException
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import check_password
 from spark_w2v.spark.hadoop_files import escape_glob
-from spark_w2v.spark.java_errors import message_of
+from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 OURS = re.compile(r"part-[\w.-]+\.parquet|_SUCCESS")  # the files that Spark writes for us
+BUILTIN = "spark_catalog"  # the name of Spark's own catalog
 MARK = "spark_w2v.run"  # property of our tables: the run that the rows come from
 PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which readers may still be at
 
@@ -171,25 +172,42 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
             )
 
 
-def write_table(rows: "DataFrame", name: str, run: str) -> None:
+def write_table(rows: "DataFrame", name: str, run: str, change: str) -> None:
     """Replace the rows of a table, or make it.
+
+    Args:
+        run: the property MARK.
+        change: what the user can do if that fails, for the message.
+
+    Raises:
+        StorageError: Spark cannot.
+    """
+    try:
+        _replace_table(rows, name, run)
+    except (Py4JError, CapturedException) as error:
+        # A function that fails in Python is a mistake of ours.
+        if isinstance(error, PythonException) or is_interruption(error) or lost(error) is not None:
+            raise
+        raise StorageError(f"{name}: the table could not be written ({cause_of(error)}); {change}.") from None
+
+
+def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
+    """Replace the rows of a table, or make it, as write_table says.
 
     A catalog of its own (Iceberg, Delta) replaces the table in one step, with its properties. A table of Spark's own
     catalog, or Hive's, is Parquet in a directory for each run: one call to the catalog moves the table from one
     directory to the next, and the directory before stays until the next time, for those who are reading.
-
-    Args:
-        run: the property MARK.
     """
     session = rows.sparkSession
+    catalog, parts = _catalog_and_rest(session, name)
     if not _is_builtin(session, name):
         writer = rows.writeTo(name).tableProperty(MARK, run)
-        if "delta" in (session.conf.get(f"spark.sql.catalog.{_catalog(session, name)}", "") or "").lower():
+        if "delta" in (session.conf.get(f"spark.sql.catalog.{catalog}", "") or "").lower():
             writer = writer.using("delta")  # which takes Spark's default for Parquet otherwise, and cannot replace it
         writer.createOrReplace()
         return
     exists = session.catalog.tableExists(name)
-    directory = f"{_directory_of_tables(session, name)}/{_plain(name)}-{_plain(run)}-{uuid.uuid4().hex[:8]}"
+    directory = f"{_directory_of_tables(session, name)}/{_plain('.'.join(parts))}-{_plain(run)}-{uuid.uuid4().hex[:8]}"
     path, files = _path(session, directory)
     try:
         rows.write.parquet(directory)
@@ -218,15 +236,19 @@ def write_table(rows: "DataFrame", name: str, run: str) -> None:
 
 def _is_builtin(session: "SparkSession", name: str) -> bool:
     """Whether a table is, or would be, in Spark's own catalog, which cannot replace a table in one step."""
-    is_its = _catalog(session, name) == "spark_catalog"
-    return is_its and session.conf.get("spark.sql.catalog.spark_catalog", "builtin") == "builtin"
+    is_its = _catalog_and_rest(session, name)[0] == BUILTIN
+    return is_its and session.conf.get(f"spark.sql.catalog.{BUILTIN}", "builtin") == "builtin"
 
 
-def _catalog(session: "SparkSession", name: str) -> str:
-    """The catalog that a table is, or would be, in."""
-    parts = name.split(".")
-    catalogs = {str(found.name) for found in session.catalog.listCatalogs()}
-    return parts[0] if len(parts) > 2 or parts[0] in catalogs else str(session.catalog.currentCatalog())
+def _catalog_and_rest(session: "SparkSession", name: str) -> tuple[str, list[str]]:
+    """The catalog that a table is, or would be, in, and the parts of its name after that: of `a.b`.c these two."""
+    state: Any = session._jsparkSession.sessionState()
+    found = state.sqlParser().parseMultipartIdentifier(name)
+    parts = [str(found.apply(place)) for place in range(found.size())]
+    if len(parts) > 1 and state.catalogManager().isCatalogRegistered(parts[0]):
+        first, *parts = parts
+        return BUILTIN if first.lower() == BUILTIN else first, parts  # Spark knows its own in any case of letters
+    return str(session.catalog.currentCatalog()), parts
 
 
 def _properties(session: "SparkSession", name: str) -> dict[str, str]:
@@ -240,10 +262,16 @@ def _location(session: "SparkSession", name: str) -> str:
 
 
 def _directory_of_tables(session: "SparkSession", name: str) -> str:
-    """The directory of the database that a table is in."""
-    parts = name.split(".")
-    database = parts[-2] if len(parts) > 1 else session.catalog.currentDatabase()
-    return str(session.catalog.getDatabase(database).locationUri).rstrip("/")
+    """The directory of the database in Spark's own catalog that a table is, or would be, in.
+
+    Raises:
+        UserError: the catalog takes no such name.
+    """
+    *database, table = _catalog_and_rest(session, name)[1]
+    if not re.fullmatch(r"\w+", table, re.ASCII):
+        raise UserError("it may have letters of ASCII, digits and _")
+    quoted = (database or [session.catalog.currentDatabase()])[-1].replace("`", "``")
+    return str(session.catalog.getDatabase(f"{BUILTIN}.`{quoted}`").locationUri).rstrip("/")
 
 
 def _plain(name: str) -> str:

@@ -1,5 +1,6 @@
 """Files and tables with columns: formats, nested columns, directories of partitions, conditions, ids, weights."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,10 +62,28 @@ def test_a_path_leads_into_a_column(spark: "SparkSession", stored: Path, kind: s
     assert sentences(read(spark, stored / kind, format=kind, column="doc.body")) == ["a b c", "d e"]
 
 
-@pytest.mark.parametrize("kind", ["parquet", "orc"])
+@pytest.mark.parametrize("kind", FORMATS)
 def test_a_field_of_an_array_of_structures_is_an_array_of_words(spark: "SparkSession", stored: Path, kind: str) -> None:
     found = read(spark, stored / kind, format=kind, column="events.item", tokenizer="none")
     assert sentences(found) == ["x y", "z"]
+
+
+def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession", tmp_path: Path) -> None:
+    events = [
+        '[{"item":"a"},{"item":null},{"x":1},{"item":7}]', "[]", '[{"item":["a"]}]', '[{"x":1}]', '["item"]', "3",
+        "null", '{"item":["b"]}',
+    ]  # fmt: skip
+    (tmp_path / "a.jsonl").write_text("\n".join(f'{{"doc":{{"events":{value}}}}}' for value in events))
+    segments = read(spark, tmp_path, format="jsonl", column="doc.events.item", tokenizer="none")
+    assert sentences(segments) == ["a 7", "b"]
+    assert counted(segments) == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
+
+
+@pytest.mark.parametrize("name", ["body-text", "body text", "bödy", "a[0]", "it's", "it's [1]", 'a "b" [1]', "$", "7"])
+def test_a_path_of_json_may_have_any_name_in_it(spark: "SparkSession", tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jsonl").write_text(json.dumps({"doc": {name: {"x y": "a b", "w-1": 2}}}))
+    segments = read(spark, tmp_path, format="jsonl", column=f"doc.{name}.x y", weight=f"doc.{name}.w-1")
+    assert weighted_sentences(segments) == [("a b", 2.0)]
 
 
 @pytest.mark.parametrize("kind", ["parquet", "orc"])
@@ -246,6 +265,48 @@ def test_csv_files_with_other_columns_are_refused_and_not_mixed_up(spark: "Spark
     assert sentence.startswith(f"{tmp_path}/b.csv: cannot be read to its end (its first line has other names than")
 
 
+@pytest.mark.parametrize("names", [",s,t,item", "x,s,t,item,X", "x,s,t,item,x", ",s,t,item,", "s,t,item,a4,,"])
+def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_them(
+    spark: "SparkSession", tmp_path: Path, names: str
+) -> None:
+    columns = names.split(",")
+
+    def content(columns: list[str], *rows: dict[str, str]) -> str:
+        return "\n".join([",".join(columns), *(",".join(row.get(name, "0") for name in columns) for row in rows)])
+
+    (tmp_path / "day=1").mkdir()
+    first = [{"s": "1", "t": str(t), "item": f"00{t}"} for t in (10, 9)]
+    (tmp_path / "day=1" / "a.csv").write_text(content(columns, *first))
+    (tmp_path / "day=1" / "b.csv").write_text("\n" + content(columns, {"s": "2", "t": "1", "item": "b"}) + "\n1\n")
+    keys = {"format": "csv", "column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+    for condition in ("", "day = 1 and t > 0"):
+        segments = read(spark, tmp_path, **keys, where=condition)
+        assert sorted(sentences(segments)) == ["009 0010", "b"]
+        assert counted(segments) == {"malformed_lines": 1}
+    assert sentences(read(spark, tmp_path, format="csv", column="item")) == ["0010", "009", "b"]
+    for name in {f"_c{len(columns) - 1}", "_c0", "x0"}:
+        assert f'have no column "{name}"; ' in refused(spark, tmp_path, format="csv", column=name)
+    swapped = [{"s": "item", "item": "s"}.get(name, name) for name in columns]
+    (tmp_path / "day=1" / "c.csv").write_text(content(swapped, {"s": "3", "t": "1", "item": "c"}))
+    assert refused(spark, tmp_path, **keys) == (
+        f"{tmp_path}/day=1/c.csv: cannot be read to its end (its first line has other names than the other files, or "
+        "another order of them); replace it, or leave it out of --input."
+    )
+
+
+@pytest.mark.parametrize("key", ["column", "group_by", "order_by", "weight", "where"])
+@pytest.mark.parametrize("double", ["X,x", "x,x"])
+def test_a_name_that_csv_has_twice_is_refused_where_it_is_asked_for(
+    spark: "SparkSession", tmp_path: Path, key: str, double: str
+) -> None:
+    (tmp_path / "a.csv").write_text(f"s,t,item,w,{double}\n1,1,1,1,1,1\n")
+    keys = {"column": "item", "group_by": "s", "order_by": "t", "weight": "w", "where": "t > 0", "tokenizer": "none"}
+    asked = {"group_by": "s, x", "where": "t > 0 and x > 0"}.get(key, "x")
+    assert refused(spark, tmp_path, format="csv", **{**keys, key: asked}) == (
+        f'corpus.{key}: the CSV files have two columns "x", as Spark reads names; rename one.'
+    )
+
+
 def test_csv_without_the_column_or_for_words_that_are_an_array_is_refused(
     spark: "SparkSession", tmp_path: Path
 ) -> None:
@@ -263,6 +324,14 @@ def test_a_format_that_the_files_are_not_is_refused(spark: "SparkSession", tmp_p
         assert found.startswith(f"{tmp_path}/a.csv: is not what corpus.format says, or damaged; ")
     found = refused(spark, tmp_path, format="avro", column="item")
     assert found.startswith('corpus.format: Spark has no reader of "avro"; add it with --packages org.apache.spark:')
+
+
+def test_an_empty_field_of_csv_is_a_text_without_words(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('day,text\n1,a b\n2,\n3,""\n4\n')
+    for keys in ({}, {"where": "day > 0"}):
+        segments = read(spark, tmp_path, format="csv", column="text", **keys)
+        assert sentences(segments) == ["a b"]
+        assert counted(segments) == {"blank_lines": 2, "malformed_lines": 1}
 
 
 # Tables

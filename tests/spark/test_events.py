@@ -223,6 +223,26 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
 
 
+def test_words_and_groups_of_json_that_are_neither_text_nor_numbers_are_bad(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    wrong = ['{"x":1}', '["p","q"]', "true", "1e3"]
+    values = ['"a"', "7", "2.50", *wrong, "null", '"{\\"x\\":1}"', '"true"']
+    words = [f'{{"s":1,"t":{t},"item":{value},"at":{{"item":{value}}}}}' for t, value in enumerate(values)]
+    groups = [f'{{"s":{value},"t":-1,"item":"b","at":{{"item":"b"}}}}' for value in (*wrong, '"1"', '"c"', "null")]
+    (tmp_path / "a.json").write_text("\n".join([*words, *groups, '{"s":1,"t":90}']))
+    for column in ("item", "at.item"):
+        keys = {**OF_EVENTS, "format": "jsonl", "column": column}
+        segments = read(spark, tmp_path, **keys)
+        assert sorted(sentences(segments)) == ["b", 'b a 7 2.5 {"x":1} true']
+        assert counted(segments) == {"wrong_type_lines": 8, "null_words": 2, "missing_lines": 1}
+        assert sentences(read(spark, tmp_path, **keys, where=f"{column} like '_' and t < 9 and s <> 'c'")) == ["b a 7"]
+    assert checked(spark, tmp_path, **keys) == (
+        "9 of 18 rows are bad (1 missing lines, 8 wrong type lines), 50.0%; fix the input, or raise "
+        "corpus.max_bad_fraction (0.01)."
+    )
+
+
 def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "SparkSession", tmp_path: Path) -> None:
     lines = [
         '{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad", "5",

@@ -183,12 +183,12 @@ def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Pat
     try:
         name, property_of = "went_back.numbers", "show tblproperties went_back.numbers"
         for count in (1, 2):
-            write_table(spark.range(count), name, "run")
+            write_table(spark.range(count), name, "run", "try again")
         [previous] = [row["value"] for row in spark.sql(property_of).collect() if row["key"] == PREVIOUS]
         spark.sql(f"alter table {name} set location '{previous}'")
         spark.catalog.refreshTable(name)
         assert spark.table(name).count() == 1
-        write_table(spark.range(3), name, "run")
+        write_table(spark.range(3), name, "run", "try again")
         assert spark.table(name).count() == 3
         assert rows_of(Path(previous.removeprefix("file:"))) == [0], "for those who are reading"
     finally:
@@ -199,7 +199,31 @@ def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_pa
     spark.sql(f"create database failed location '{tmp_path}/failed'")
     try:
         with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
-            write_table(spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run")
+            write_table(
+                spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run", "try again"
+            )
         assert not list((tmp_path / "failed").glob("*"))
     finally:
         spark.sql("drop database failed cascade")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["spark_catalog.default.named", "SPARK_CATALOG.default.named", "`spark_catalog`.`default`.`named`", "`named`"],
+)
+def test_the_name_of_a_table_may_be_quoted_and_have_its_catalog(spark: SparkSession, name: str) -> None:
+    try:
+        for count in (1, 2, 3):
+            check_table(spark, name, spark.range(1).schema)
+            write_table(spark.range(count), name, "run", "try again")
+            spark.catalog.refreshTable(name)
+            assert spark.table("default.named").count() == count
+    finally:
+        spark.sql("drop table if exists default.named")
+
+
+def test_the_name_of_a_table_that_cannot_be_made_is_refused_before_there_are_rows(spark: SparkSession) -> None:
+    for name in ("`a b`", "default.`a-b`", "`my.db`.v", "SPARK_CATALOG.nowhere.v", "spark_catalog.v", "a.b.v", ""):
+        with pytest.raises(UserError, match="is not the name of a table that can be made") as error:
+            check_table(spark, name)
+        assert "\n" not in str(error.value)
