@@ -182,13 +182,21 @@ def _begins_with_mark(file: IO[bytes]) -> bool:
 
 
 def _numbers(line: bytes, dimensions: int) -> tuple[bytes, Float32Array] | None:
-    """Return word and vector of a line of text; None if it is something else."""
-    word, *numbers = line.rstrip().rsplit(b" ", dimensions)
-    if len(numbers) != dimensions or not word or dimensions < 1:
+    """Return word and vector of a line of text; None if it is something else.
+
+    White space around the word is left out. Where a line begins with it, and then has numbers only, the word is empty.
+    """
+    parts = line.rsplit(None, dimensions)
+    if len(parts) == dimensions and line[:1].isspace():
+        parts = [b"", *parts]
+    if len(parts) != dimensions + 1 or dimensions < 1:
+        return None
+    word, *numbers = parts
+    if any(b"_" in number for number in numbers):  # float reads 1_0 as 10
         return None
     try:
         with np.errstate(over="ignore"):
-            return word, np.array([float(number) for number in numbers], np.float64).astype(np.float32)
+            return word.lstrip(), np.array([float(number) for number in numbers], np.float64).astype(np.float32)
     except ValueError:
         return None
 
@@ -235,7 +243,7 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
             _refuse(path, f"has more than {MOST_WORDS:,} words")
         if layout.rows is not None and rows + len(lines) > layout.rows:
             _refuse(path, f"goes on after the {layout.rows:,} words that its first line says")
-        words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, d, rows)
+        words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, layout, rows)
         rows += len(words)
         yield words, vectors
     _refuse(path, f"has {empty:,} empty lines after {rows:,} words")
@@ -243,29 +251,39 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
 
 def _rows(lines: list[bytes], dimensions: int) -> tuple[list[bytes], Float32Array] | None:
     """Return words and vectors of lines of text; None where a line is not a word without spaces, and its numbers."""
-    parts = [line.rstrip().partition(b" ") for line in lines]
-    if any(not word or rest.count(b" ") != dimensions - 1 for word, _, rest in parts):
+    parts = [line.rstrip().split(None, 1) for line in lines]
+    if any(len(part) != 2 or part[1].count(b" ") != dimensions - 1 for part in parts):
         return None
-    joined = pa.array([b" ".join(rest for _, _, rest in parts)], pa.large_binary())
+    joined = pa.array([b" ".join(rest for _, rest in parts)], pa.large_binary())
     try:
         numbers = pc.cast(pc.split_pattern(joined.cast(pa.large_string()), " ").values, pa.float32())
     except pa.ArrowInvalid:
         return None
-    return [word for word, _, _ in parts], numbers.to_numpy().reshape(len(lines), dimensions)
+    return [word for word, _ in parts], numbers.to_numpy().reshape(len(lines), dimensions)
 
 
-def _rows_one_by_one(path: Path, lines: list[bytes], dimensions: int, before: int) -> tuple[list[bytes], Float32Array]:
-    """As _rows, also of words with spaces; a line that is something else is refused by its number."""
-    words, vectors = list[bytes](), np.empty((len(lines), dimensions), np.float32)
+def _rows_one_by_one(path: Path, lines: list[bytes], layout: Layout, before: int) -> tuple[list[bytes], Float32Array]:
+    """As _rows, also of words with spaces; a line that is something else is refused by its number.
+
+    A word that ends with a number may be one ("windows 3.1"), or the dimensions are more than those assumed. A first
+    line that says how many there are is believed, unless most of the first words end so.
+
+    Args:
+        before: words before these lines.
+    """
+    d = layout.dimensions
+    words, vectors, odd = list[bytes](), np.empty((len(lines), d), np.float32), list[int]()
     for number, line in enumerate(lines):
-        found = _numbers(line, dimensions)
+        found = _numbers(line, d)
         if found is None:
-            _refuse(path, f"word {before + number + 1:,} is not followed by {dimensions:,} numbers")
+            _refuse(path, f"word {before + number + 1:,} is not followed by {d:,} numbers")
         _, space, last = found[0].rpartition(b" ")
         if space and NUMBER.fullmatch(last) and math.isfinite(float(last)):
-            _refuse(path, f"word {before + number + 1:,} is followed by more than {dimensions:,} numbers")
+            odd.append(before + number + 1)
         words.append(found[0])
         vectors[number] = found[1]
+    if odd and (layout.rows is None or (not before and 2 * len(odd) > len(lines))):
+        _refuse(path, f"word {odd[0]:,} is followed by more than {d:,} numbers")
     return words, vectors
 
 
