@@ -25,6 +25,7 @@ from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import absolute, is_local, local_path
 from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
+from spark_w2v.skipgram.parameters import shortened
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.result_tables import check_table, write_table
 from spark_w2v.spark.slots import check_local_disks, slots, tasks_of
@@ -229,7 +230,7 @@ class TrainingRun:
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
             for part in training.induce(initial.is_known):
-                training.start_from([(part.words, part.center, part.context)])
+                training.start_from([(part.words, shortened(part.center), shortened(part.context))])
                 induced += part.words.size
         init = {"path": path, "digest": earlier.digest, **initial.change, "induced": induced}
         init["held_out_loss"] = training.held_out_loss()

@@ -1,6 +1,7 @@
 """The job with files that a user gives: words, stop words, phrases, and vectors of other programs."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from gensim.models import KeyedVectors
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs import embeddings
+from spark_w2v.spark.induction import Induced
+from spark_w2v.spark.training import Training
+from spark_w2v.types import BoolArray
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
 
 SETTINGS = [*SMALL, *ONE, "--set", "output.report=false"]
@@ -71,6 +75,7 @@ def test_a_list_that_is_not_there_is_refused_before_spark_starts(
     [
         (b"3 2\na 1 2\n", "ends after 1 words"),
         (b"1 2\na 1 2\n", "its vectors have 2 dimensions and"),
+        (b"2 2\na 1 2\nb 900 -900\n", "the vector of word 2, b, has the length 1,272.79"),
         (None, "no such"),
     ],
 )
@@ -178,6 +183,22 @@ def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_train
     # A run that is begun again has the same bits.
     assert train_here(spark, [*second, "--output", f"{tmp_path}/again", "--set", "training.partitions=1"]) == 0
     assert bits(tmp_path / "again") == bits(tmp_path / "second")
+
+
+def test_induced_vectors_that_are_too_long_to_be_trained_are_shortened(
+    spark: SparkSession, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "v").write_text("pear " + "0.1 " * 16 + "\n")
+
+    def long(self: Training, known: BoolArray) -> Iterator[Induced]:
+        rows = np.full((1, 16), 1e4, np.float32)
+        yield Induced(np.flatnonzero(~known)[:1], rows, rows)
+
+    monkeypatch.setattr(Training, "induce", long)
+    small = ["--set", "training.epochs=1", "--set", "training.learning_rate=1e-9"]
+    arguments = ["--input", str(text), "--output", f"{tmp_path}/out", *SETTINGS, *small, "--init", f"{tmp_path}/v"]
+    assert train_here(spark, arguments) == 0
+    assert np.linalg.norm(embeddings.read(tmp_path / "out").vectors, axis=1).max() == pytest.approx(500, rel=0.01)
 
 
 def test_too_few_known_words_leave_new_ones_at_random_with_a_warning(

@@ -5,6 +5,7 @@ V words of the new run, U of the previous one, D dimensions.
 
 import hashlib
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from spark_w2v.given.vector_files import open_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.rare_windows import digest_windows
@@ -90,11 +92,11 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         with_windows: whether the windows of rare words are read, too.
 
     Raises:
-        OutputError: it is neither, or its vectors have another length.
+        OutputError: it is neither, or its vectors have other dimensions, or are too long to be trained.
     """
     path = locate(place)
     if path.exists() and not path.is_dir():
-        file = open_vectors(path)
+        file = open_vectors(path, math.inf if dimensions is None else LONGEST_ROW)
         _check_dimensions(place, file.dimensions, dimensions)
         if left_out := file.words.null_count:
             log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
@@ -104,6 +106,10 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
     digest = hashlib.sha256()
     for name in ("center", "context"):
         for (rows,) in found.chunks(name):
+            if dimensions is not None and (diverged := divergence(rows)) is not None:
+                raise OutputError(
+                    f"--init {place}: its training diverged, as {diverged}; give the output of another run."
+                )
             digest.update(np.ascontiguousarray(rows).data)
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())

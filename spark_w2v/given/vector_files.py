@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
 from spark_w2v.storage.files import open_file, reason
+from spark_w2v.text.messages import some
 from spark_w2v.types import Float32Array
 
 CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
@@ -84,18 +85,22 @@ class VectorFile:
             raise OutputError(f"{self._path}: has changed while it was read; start again.")
 
 
-def open_vectors(path: Path) -> VectorFile:
+def open_vectors(path: Path, longest: float = math.inf) -> VectorFile:
     """Read a file of vectors to its end.
+
+    Args:
+        longest: length that a vector may have.
 
     Raises:
         OutputError: one sentence on what is wrong with it.
     """
     state, layout = _state(path), _layout(path)
     digest, words, size = hashlib.sha256(), list[bytes](), 0
-    for some, center in _read(path, layout):
+    for more, center in _read(path, layout):
+        _check_lengths(path, more, center, len(words), longest)
         digest.update(np.ascontiguousarray(center).data)
-        words += some
-        size += sum(map(len, some))
+        words += more
+        size += sum(map(len, more))
         if size > ALL_WORDS_BYTES:
             _refuse(path, "has words of more than 2 GiB")
     digest.update(b"\0".join(words))
@@ -104,6 +109,18 @@ def open_vectors(path: Path) -> VectorFile:
     first[pc.index_in(spellings.unique(), value_set=spellings).to_numpy()] = True
     spellings = pc.if_else(pa.array(first), spellings, pa.scalar(None, pa.string()))
     return VectorFile(path, layout, state, spellings, digest.hexdigest()[:16])
+
+
+def _check_lengths(path: Path, words: list[bytes], center: Float32Array, before: int, longest: float) -> None:
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.vecdot(center, center))
+    if lengths.max() > longest:
+        row = int(np.argmax(lengths > longest))
+        number, word = before + row + 1, some([words[row].decode(errors="replace")])
+        raise OutputError(
+            f"{path}: the vector of word {number:,}, {word}, has the length {lengths[row]:,.6g}, and a training takes "
+            f"at most {longest:,.0f}; divide all vectors by the same number."
+        )
 
 
 def _state(path: Path) -> State:

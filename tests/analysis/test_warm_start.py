@@ -101,6 +101,17 @@ def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
         warm_start.read(str(tmp_path / "earlier"), 4)
 
 
+def test_a_run_that_has_diverged_is_no_start_of_another_one(tmp_path: Path) -> None:
+    rows = np.array([[1, 2, 3], [900, 900, 0]], np.float32)
+    embedding_writer.write(tmp_path, pa.array(["a", "b"]), np.array([2, 1]), rows[::-1] / 2, rows, {"epochs": 1})
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(
+        OutputError, match=r"its training diverged, as a vector has the length 1.27e\+03, more than 1,000"
+    ):
+        warm_start.read(str(tmp_path), 3)
+    assert warm_start.read(str(tmp_path)).dimensions == 3, "nothing is trained"
+
+
 def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
     runs = {"a": (EARLIER, 1), "b": (EARLIER, 2), "c": ([*EARLIER[:3], "dog"], 1), "d": (EARLIER, 1)}
     digests = {name: warm_start.read(str(finished(tmp_path / name, *run)), 3).digest for name, run in runs.items()}

@@ -214,6 +214,26 @@ def test_a_file_that_is_not_whole_or_something_else_gets_one_sentence(
     assert re.search(r"; give the output of a finished run, or vectors in .* format\.$", str(refused.value))
 
 
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_a_vector_that_is_too_long_is_refused_by_its_word(
+    tmp_path: Path, is_binary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", 24)
+    rows = ROWS.copy()
+    rows[3] = [900, 900, 0]
+    path = by_gensim(tmp_path / "v", is_binary, rows=rows)
+    assert np.array_equal(center(open_vectors(path)), rows)
+    with pytest.raises(OutputError) as refused:
+        open_vectors(path, longest=1000)
+    assert str(refused.value) == (
+        f"{path}: the vector of word 4, 日本, has the length 1,272.79, and a training takes at most 1,000; divide all "
+        "vectors by the same number."
+    )
+    rows[3] = 3e38
+    with pytest.raises(OutputError, match="the vector of word 4, 日本, has the length inf"):
+        open_vectors(by_gensim(path, is_binary, rows=rows), longest=1000)
+
+
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(OutputError, match="it is a FIFO"):
