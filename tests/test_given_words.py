@@ -36,8 +36,13 @@ def bits(output: Path) -> bytes:
 
 
 def test_given_words_and_no_others_get_vectors(
-    spark: SparkSession, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    spark: SparkSession,
+    text: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "words").write_text("apple\npear\nsaw\nApple\nnever\n")
     (tmp_path / "stop").write_text("pear\n")
     lists = ["--set", f"vocabulary.words={tmp_path}/words", "--set", f"vocabulary.stop_words={tmp_path}/stop"]
@@ -46,6 +51,10 @@ def test_given_words_and_no_others_get_vectors(
     assert sorted(embeddings.read(tmp_path / "out").words.to_pylist()) == ["apple", "saw"]
     facts = facts_of(tmp_path / "out")["corpus"]
     assert (facts["absent_words"], facts["first_absent_words"]) == (3, ["pear", "Apple", "never"])
+    assert (
+        "3 words of vocabulary.words without a vector, such as pear, Apple, never: not in the text, stop words, or "
+        "beyond vocabulary.max_words" in caplog.text
+    )
     # Another list is another run.
     before = bits(tmp_path / "out")
     (tmp_path / "stop").write_text("saw\n")

@@ -241,7 +241,7 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             description=(
                 "File of this host with the words that get vectors, one a line, and no others do; min_count does not "
-                "apply to them. Words of it that do not occur are counted and left out. Empty: any word."
+                "apply to them. Words of it that get none are counted. Empty: any word."
             ),
         ),
     ] = ""
