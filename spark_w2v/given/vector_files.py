@@ -31,10 +31,11 @@ CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
 TEXT_BYTES = 64 << 20  # of lines that are in memory at a time
 ALL_WORDS_BYTES = 2 << 30  # of all words; those of GoogleNews have 50 MB
 MOST_WORD_BYTES = 10_000
-MOST_EMPTY = 1000  # empty lines after the last word of a text
+MOST_EMPTY = 1000  # empty lines after the first one, and after the last word of a text
 MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
 MOST_DIMENSIONS = 10_000  # as training.dimensions
+ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2"}
 GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
 BOM = b"\xef\xbb\xbf"  # that programs of Windows begin UTF-8 with
 NUMBER = re.compile(rb"[+-]?(?=\.?\d)\d*(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)")  # as coordinates are written
@@ -172,8 +173,12 @@ def _layout(path: Path) -> Layout:
         mark = len(BOM) if _begins_with_mark(file) else 0
         file.read(mark)
         line = file.readline(longest)
-        header = re.fullmatch(rb"\s*(\d{1,18})\s+(\d{1,18})\s*", line)
-        second = file.readline(longest) if header else b""
+        header = re.fullmatch(rb"\s*(-?\d{1,100})\s+(-?\d{1,100})\s*", line)
+        start, second = mark + len(line), file.readline(longest) if header else b""
+        for _ in range(MOST_EMPTY):
+            if not second or second.strip():
+                break
+            start, second = start + len(second), file.readline(longest)
     if not line:
         _refuse(path, "is empty")
     if line.startswith(PICKLE):
@@ -183,13 +188,15 @@ def _layout(path: Path) -> Layout:
     if header is None:
         numbers = line.split()[1:]
         if not numbers or _numbers(line, len(numbers)) is None or not line.endswith(b"\n"):
+            if archive := next((name for magic, name in ARCHIVES.items() if line.startswith(magic)), None):
+                _refuse(path, f"is packed by {archive} (unpack it, or pack it with gzip instead)")
             _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
         return Layout(False, None, len(numbers), mark)
     rows, dimensions = int(header[1]), int(header[2])
     if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:
         _refuse(path, f"its first line says {rows:,} words of {dimensions:,} dimensions")
     is_text = _numbers(second, dimensions) is not None or _numbers(second, len(second.split()) - 1) is not None
-    return Layout(not is_text, rows, dimensions, mark + len(line))
+    return Layout(not is_text, rows, dimensions, start)
 
 
 def _begins_with_mark(file: IO[bytes]) -> bool:

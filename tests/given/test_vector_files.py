@@ -1,5 +1,6 @@
 """Vectors that other programs wrote are read as those programs mean them; files that are none get one sentence."""
 
+import bz2
 import gzip
 import os
 import pickle
@@ -87,6 +88,28 @@ def test_white_space_around_a_word_is_no_part_of_it_and_a_word_of_nothing_else_i
     found = open_vectors(tmp_path / "v")
     assert found.words.to_pylist() == ["the", "a", "b", "c", "d e", None, None]
     assert center(found).ravel().tolist() == [1, 1, *range(1, 13)]
+
+
+@pytest.mark.parametrize("header", ["2 2\n", "2\t2\n", ""])
+def test_tabs_between_a_word_and_its_numbers_are_spaces(tmp_path: Path, header: str) -> None:
+    (tmp_path / "v").write_text(f"{header}a\t1\t2\nb\t3\t4\n")
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["a", "b"]
+    assert center(found).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_empty_lines_after_the_first_one_are_left_out(tmp_path: Path, is_binary: bool) -> None:
+    path = by_gensim(tmp_path / "v", is_binary)
+    path.write_bytes(path.read_bytes().replace(b"5 3\n", b"5 3\n\n \r\n", 1))
+    found = open_vectors(path)
+    assert found.words.to_pylist() == ["the", "é", "new_york", "日本", "_x_"]
+    assert np.array_equal(center(found), ROWS)
+
+
+def test_a_word_that_begins_as_an_archive_is_a_word(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"BZhang 1 2\nb 3 4\n")
+    assert open_vectors(tmp_path / "v").words.to_pylist() == ["BZhang", "b"]
 
 
 def test_a_word_that_ends_with_a_number_is_kept_where_the_first_line_says_the_dimensions(tmp_path: Path) -> None:
@@ -179,6 +202,12 @@ def binary(rows: int, says: str) -> bytes:
         (b"0 2\n", "says 0 words of 2 dimensions"),
         (b"999999999999 2\na 1 2\n", "says 999,999,999,999 words of 2 dimensions"),
         (b"2 99999\na 1 2\n", "says 2 words of 99,999 dimensions"),
+        (b"-5 300\na 1 2\n", "says -5 words of 300 dimensions"),
+        (b"5 -300\na 1 2\n", "says 5 words of -300 dimensions"),
+        (b"1234567890123456789 300\na 1 2\n", "says 1,234,567,890,123,456,789 words of 300 dimensions"),
+        (b"PK\x03\x04\x14\0\n\0\n 1 2", r"is packed by zip \(unpack it, or pack it with gzip instead\)"),
+        (bz2.compress(b"2 2\na 1 2\nb 3 4\n"), "is packed by bzip2"),
+        (b"2 2\n" + b"\n" * 2000, "ends after 0 words, and its first line says 2"),
         (b"3 2\na 1 2\nb 3 4\n", "ends after 2 words, and its first line says 3"),
         (b"1 2\na 1 2\nb 3 4\n", "goes on after the 1 words"),
         (b"2 3\na 1 2\nb 3 4\n", "word 1 is not followed by 3 numbers"),
