@@ -70,6 +70,8 @@ class TrainingRun:
         self.clock = PhaseClock(line)
         check_tokenizer(request.settings.corpus)
         request.check_passwords()
+        if request.init is not None:
+            warm_start.check_place(request.init)
         self._lists, self._phrases = request.word_lists, request.phrases
         # Of a store that Hadoop opens, once there is a session.
         self._place = None if needs_jvm(request.output) else self._check_place()

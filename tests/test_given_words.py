@@ -67,6 +67,17 @@ def test_given_words_and_no_others_get_vectors(
     assert bits(tmp_path / "out") == before
 
 
+def test_vectors_of_the_web_are_refused_before_spark_starts(
+    text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spark_w2v import job
+
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
+    place = "https://host.invalid/v.bin"
+    assert job.train(["--input", str(text), "--output", f"{tmp_path}/out", "--init", place]) == 2
+    assert f"{place}: is not read from the web; download it, and give the file." in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("key", ["vocabulary.words", "vocabulary.stop_words", "phrases.list"])
 def test_a_list_that_is_not_there_is_refused_before_spark_starts(
     text: Path, tmp_path: Path, key: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -85,7 +96,7 @@ def test_a_list_that_is_not_there_is_refused_before_spark_starts(
         (b"3 2\na 1 2\n", "ends after 1 words"),
         (b"1 2\na 1 2\n", "its vectors have 2 dimensions and"),
         (b"2 2\na 1 2\nb 900 -900\n", "the vector of word 2, b, has the length 1,272.79"),
-        (None, "no such"),
+        (None, "/v: no such file or directory; give the output of a finished run, or vectors in word2vec's text or"),
     ],
 )
 def test_vectors_that_are_none_are_refused_before_spark_starts(

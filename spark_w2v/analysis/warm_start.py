@@ -6,7 +6,6 @@ V words of the new run, U of the previous one, D dimensions.
 import hashlib
 import logging
 import math
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.errors import OutputError
+from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.given.rare_windows import read_windows
-from spark_w2v.given.vector_files import open_vectors
+from spark_w2v.given.vector_files import GIVE, open_vectors
 from spark_w2v.runs import embeddings
+from spark_w2v.runs.embedding_files import damage_named
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
+from spark_w2v.storage.files import exists
+from spark_w2v.storage.store import scheme_of
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.rare_windows import digest_windows
@@ -75,10 +77,34 @@ class InitialVectors(NamedTuple):
 
 
 def locate(place: str) -> Path:
-    """Return the directory of a run, which is fetched from a store, or a file of vectors."""
-    if is_local(place) and os.path.exists(path := local_path(place)) and not os.path.isdir(path):
-        return path
-    return directory_of(place)
+    """Return the directory of a run, which is fetched from a store, or a file of vectors.
+
+    Raises:
+        OutputError: there is nothing.
+        UserError, StorageError: of a store.
+    """
+    check_place(place)
+    if is_local(place):
+        path = local_path(place)
+        with damage_named(path):
+            if not exists(path):
+                raise OutputError(f"{place}: no such file or directory; {GIVE}.")
+        return directory_of(place) if path.is_dir() else path
+    try:
+        return directory_of(place)
+    except (UserError, StorageError) as error:
+        sentence = str(error).removesuffix(".")
+        raise type(error)(f"{sentence}; if it is a file of vectors, copy it to this host.") from None
+
+
+def check_place(place: str) -> None:
+    """Refuse what no store is, before Hadoop is asked.
+
+    Raises:
+        OutputError: it is a page of the web.
+    """
+    if scheme_of(place) in ("http", "https"):
+        raise OutputError(f"{place}: is not read from the web; download it, and give the file.")
 
 
 def read(place: str, dimensions: int | None = None, with_windows: bool = False) -> PreviousModel:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.analysis import warm_start
-from spark_w2v.errors import OutputError
+from spark_w2v.errors import OutputError, RefusedError, StorageError, UserError
 from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.spark import vocabulary
@@ -99,6 +99,23 @@ def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
     finished(tmp_path / "earlier", EARLIER)
     with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4; they must be the same"):
         warm_start.read(str(tmp_path / "earlier"), 4)
+
+
+@pytest.mark.parametrize("kind", [UserError, RefusedError, StorageError])
+def test_what_is_no_run_in_a_store_may_be_a_file_that_has_to_be_copied(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: str) -> Path:
+        raise kind(f"{place}: has no finished run; give the output of one.")
+
+    monkeypatch.setattr(warm_start, "directory_of", refuse)
+    with pytest.raises(kind) as refused:
+        warm_start.locate("s3://bucket/v.bin")
+    assert type(refused.value) is kind
+    assert str(refused.value) == (
+        "s3://bucket/v.bin: has no finished run; give the output of one; if it is a file of vectors, copy it to this "
+        "host."
+    )
 
 
 def test_a_run_that_has_diverged_is_no_start_of_another_one(tmp_path: Path) -> None:

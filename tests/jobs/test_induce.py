@@ -158,7 +158,7 @@ def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path
         ("all known", "has vectors of all its words, such as apple, pear; give words that it has none of"),
         ("none occurs", "none of 2 words occurs in the text next to a word with a vector, such as nil, nought"),
         ("short text", "0 known words with 20 occurrences or more in this text, and 8 are needed to tell vectors from"),
-        ("no output", "none: no such directory; give the OUTPUT of a finished run"),
+        ("no output", "none: no such file or directory; give the output of a finished run, or vectors in"),
         ("no configuration", "does not say how the text was cut; give the output of a run"),
         ("no words", "cannot be read"),
         ("bad key", "unknown key training.epoch"),
