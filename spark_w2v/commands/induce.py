@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> 
 
 
 def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
-    asked = read_words(options.words, "--words")
     output = warm_start.locate(options.output)
+    settings = _settings(output, options.set)
+    asked = read_words(options.words, "--words", is_composed=settings.corpus.tokenizer != "none")
     model = warm_start.read(str(output))
     new = asked.filter(pc.invert(pc.is_in(asked, value_set=model.known)))
     if not len(new):
@@ -72,7 +73,6 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         )
     if len(new) < len(asked):
         log.info("%s of %s left out, as they have vectors", f"{len(asked) - len(new):,}", counted(len(asked), "word"))
-    settings = _settings(output, options.set)
     check_tokenizer(settings.corpus)
     listed = settings.phrases.list or (str(output) if (output / FOLDER).is_dir() else "")
     phrases = read_phrases(listed) if listed else None

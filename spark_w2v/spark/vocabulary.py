@@ -4,6 +4,7 @@ Ids are ranks by falling count, ties by spelling (code points), so they depend o
 never on partitioning.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
+from spark_w2v.text.messages import counted as number_of
 from spark_w2v.text.messages import some
 from spark_w2v.text.word_counts import (
     WORD_BYTES,
@@ -34,6 +36,8 @@ from spark_w2v.types import Int64Array
 if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame
+
+log = logging.getLogger("spark_w2v")
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,12 @@ def count_words(
             if total and not seen_allowed.get["distinct"]:
                 _refuse_lists(lists)
             _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
+        if lists.stop is not None and lists.given is None:
+            stopped = {name: (seen.get[name] or 0) - (seen_allowed.get[name] or 0) for name in ("distinct", "total")}
+            log.info(
+                "stop words: %s in the text, %s left out",
+                number_of(stopped["distinct"], "word"), number_of(stopped["total"], "occurrence"),
+            )  # fmt: skip
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()

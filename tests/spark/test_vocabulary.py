@@ -164,6 +164,12 @@ def test_lists_of_words_decide_on_the_vocabulary(
     assert (found.total_words, found.distinct_words) == (20, 6)
 
 
+def test_it_is_said_how_often_stop_words_occur(spark: "SparkSession", caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=WordLists(stop=pa.array(["c", "x", "f"])))
+    assert f"stop words: 2 words in the text, {COUNTS['c'] + COUNTS['f']} occurrences left out" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("lists", "sentence"),
     [
