@@ -106,6 +106,8 @@ def with_phrases(
     context = segments.sparkSession.sparkContext
     passes = settings.passes if listed is None else max(listed["pass"].to_pylist(), default=0)
     found, facts = [PHRASES.empty_table()], []
+    if listed is not None:
+        log.info("joining %s of a list", counted(len(listed), "phrase"))
     for number in range(1, passes + 1):
         context.setJobGroup("phrases", f"phrases: pass {number} of {passes}")
         if listed is None:

@@ -115,13 +115,17 @@ def test_a_second_pass_joins_phrases_and_a_list_of_both_gives_the_same_text(
         assert again.phrases == listed
 
 
-def test_a_list_without_its_first_pass_is_joined(spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_list_without_its_first_pass_is_joined(
+    spark: "SparkSession", tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "t.txt").write_text("a b c\n")
     read = corpus.read(spark, [str(tmp_path)], config.Corpus()).persist()
     row = {"phrase": ["b_c"], "first": ["b"], "second": ["c"], "count": [None], "score": [None], "pass": [3]}
     with found(read, pa.table(row, schema=PHRASES)) as joined:
         assert sentences(joined.segments) == ["a b_c"]
         assert joined.phrases["phrase"].to_pylist() == ["b_c"]
+        assert caplog.messages.count("joining 1 phrase of a list") == 1
 
 
 def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
