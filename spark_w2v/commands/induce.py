@@ -82,7 +82,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
     check_directory(session, options.to, options.overwrite, COLUMNS)
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
-    lists = WordLists(given=pa.concat_arrays([model.known, new]))
+    lists = WordLists(given=pa.concat_arrays([model.known, new]), given_by=f"{options.output} and --words")
     text = pipeline.prepare(segments, settings, lists, files, clock.begin, phrases)
     cleanup.callback(text.release)
     for message in skipped(text.facts):

@@ -48,11 +48,13 @@ class WordLists:
         known: kept in any case, also where they do not occur.
         given: the words that are kept if they occur at all, and no others; None for any word.
         stop: words that are never kept.
+        given_by: what gives the given words, for messages.
     """
 
     known: pa.Array | None = None
     given: pa.Array | None = None
     stop: pa.Array | None = None
+    given_by: str = "vocabulary.words"
 
     def allowed(self, counted: "DataFrame") -> "DataFrame":
         """Rows with a column `word`, without those of words that the lists rule out."""
@@ -167,9 +169,10 @@ def _steps(counted: "DataFrame") -> tuple[Int64Array, Int64Array]:
 def _refuse_lists(lists: WordLists) -> NoReturn:
     if lists.given is None:
         raise ConfigError("no word is left: every word of the text is one of vocabulary.stop_words; give other ones.")
+    allowed = "" if lists.stop is None else " without being one of vocabulary.stop_words"
     raise ConfigError(
-        f"no word is left: none of the {len(lists.given):,} words of vocabulary.words occurs in the text, such as "
-        f"{some(lists.given.slice(0, 3).to_pylist())}; check the file, and corpus.lower_case."
+        f"no word is left: none of the {len(lists.given):,} words of {lists.given_by} occurs in the text{allowed}, "
+        f"such as {some(lists.given.slice(0, 3).to_pylist())}; check the text, these words, and corpus.lower_case."
     )
 
 

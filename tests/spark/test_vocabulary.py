@@ -177,6 +177,11 @@ def test_it_is_said_how_often_stop_words_occur(spark: "SparkSession", caplog: py
             WordLists(given=pa.array(["X", "Y"])),
             "none of the 2 words of vocabulary.words occurs in the text, such as X, Y",
         ),
+        (
+            WordLists(given=pa.array(["X", "a"]), stop=pa.array(["a"]), given_by="my-vectors and --words"),
+            "none of the 2 words of my-vectors and --words occurs in the text without being one of "
+            "vocabulary.stop_words, such as X, a; check the text, these words, and corpus.lower_case.",
+        ),
         (WordLists(stop=pa.array(list("abcdef"))), "every word of the text is one of vocabulary.stop_words"),
     ],
 )
