@@ -226,6 +226,8 @@ class TrainingRun:
         """Begin the training with the vectors of an earlier run; return what run.json says of it."""
         path = str(self._request.init)
         initial = warm_start.begin(earlier, text.vocabulary)
+        if (warning := warm_start.warning(path, initial.change)) is not None:
+            log.warning(warning)
         training.start_from(initial.rows)
         training.count_before(initial.trained)
         induced = 0

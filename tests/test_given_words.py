@@ -206,9 +206,9 @@ def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_train
 
 
 def test_induced_vectors_that_are_too_long_to_be_trained_are_shortened(
-    spark: SparkSession, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "v").write_text("pear " + "0.1 " * 16 + "\n")
+    (tmp_path / "v").write_text("Pear " + "0.1 " * 16 + "\n")
 
     def long(self: Training, known: BoolArray) -> Iterator[Induced]:
         rows = np.full((1, 16), 1e4, np.float32)
@@ -219,6 +219,7 @@ def test_induced_vectors_that_are_too_long_to_be_trained_are_shortened(
     arguments = ["--input", str(text), "--output", f"{tmp_path}/out", *SETTINGS, *small, "--init", f"{tmp_path}/v"]
     assert train_here(spark, arguments) == 0
     assert np.linalg.norm(embeddings.read(tmp_path / "out").vectors, axis=1).max() == pytest.approx(500, rel=0.01)
+    assert f"--init {tmp_path}/v: 0 of its 1 word are in the vocabulary of 15; check that" in caplog.text
 
 
 def test_too_few_known_words_leave_new_ones_at_random_with_a_warning(

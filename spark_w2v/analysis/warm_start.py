@@ -31,6 +31,7 @@ from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
 
+LEAST_KNOWN = 100  # of so many words one should be known
 WORDS = 1 << 16  # words that go into the digest at a time
 
 
@@ -193,6 +194,21 @@ def _known_rows(
         known = some >= 0
         yield some[known], center[known], context[known]
         start += len(center)
+
+
+def warning(output: str, change: dict[str, Any]) -> str | None:
+    """Return a warning where the words are hardly those of the text; None where they are.
+
+    Args:
+        change: of InitialVectors.
+    """
+    known, new, vanished = (change[name] for name in ("known", "new", "vanished"))
+    if known * LEAST_KNOWN >= known + min(new, vanished):
+        return None
+    return (
+        f"--init {output}: {known:,} of its {counted(known + vanished, 'word')} are in the vocabulary of "
+        f"{known + new:,}; check that they are spelled as in the text, so in lower case with corpus.lower_case"
+    )
 
 
 def summary(output: str, change: dict[str, Any]) -> str:

@@ -95,6 +95,29 @@ def test_the_change_counts_words_that_stay_without_having_occurred_as_vanished(t
     )
 
 
+@pytest.mark.parametrize(
+    ("known", "new", "vanished", "is_odd"),
+    [
+        (0, 50, 1000, True),
+        (9, 1000, 1000, True),
+        (9, 891, 1000, False),
+        (9, 100_000, 0, False),  # a small file, all of whose words are there
+        (900, 100, 3_000_000, False),  # a day's text
+        (0, 50, 0, False),
+    ],
+)
+def test_vectors_of_words_that_are_hardly_those_of_the_text_are_warned_of(
+    known: int, new: int, vanished: int, is_odd: bool
+) -> None:
+    found = warm_start.warning("old", {"known": known, "new": new, "vanished": vanished})
+    assert (found is not None) == is_odd
+    if (known, new) == (9, 1000):
+        assert found == (
+            "--init old: 9 of its 1,009 words are in the vocabulary of 1,009; check that they are spelled as in the "
+            "text, so in lower case with corpus.lower_case"
+        )
+
+
 def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
     finished(tmp_path / "earlier", EARLIER)
     with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4; they must be the same"):
