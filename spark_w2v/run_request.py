@@ -13,7 +13,7 @@ from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
 from spark_w2v.config import Config
 from spark_w2v.given.phrase_lists import read_phrases
-from spark_w2v.given.word_lists import read_words
+from spark_w2v.given.word_lists import read_words, warn_of_impossible
 from spark_w2v.pipeline import ResolvedConfig
 from spark_w2v.runs.places import check_password, is_local
 from spark_w2v.spark.vocabulary import WordLists
@@ -60,9 +60,18 @@ class Request:
         """
         vocabulary = self.settings.vocabulary
         return WordLists(
-            given=read_words(vocabulary.words, "vocabulary.words") if vocabulary.words else None,
-            stop=read_words(vocabulary.stop_words, "vocabulary.stop_words") if vocabulary.stop_words else None,
+            given=self._read_words("vocabulary.words", vocabulary.words),
+            stop=self._read_words("vocabulary.stop_words", vocabulary.stop_words),
         )
+
+    def _read_words(self, key: str, path: str) -> pa.StringArray | None:
+        if not path:
+            return None
+        corpus = self.settings.corpus
+        words = read_words(path, key, is_composed=corpus.tokenizer != "none")
+        if not self.settings.phrases.list:  # which may spell its phrases in any way
+            warn_of_impossible(words, key, corpus)
+        return words
 
     @cached_property
     def phrases(self) -> pa.Table | None:

@@ -25,6 +25,7 @@ from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import absolute, is_local, local_path
 from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
+from spark_w2v.skipgram.parameters import shortened
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.result_tables import check_table, write_table
 from spark_w2v.spark.slots import check_local_disks, slots, tasks_of
@@ -69,6 +70,8 @@ class TrainingRun:
         self.clock = PhaseClock(line)
         check_tokenizer(request.settings.corpus)
         request.check_passwords()
+        if request.init is not None:
+            warm_start.check_place(request.init)
         self._lists, self._phrases = request.word_lists, request.phrases
         # Of a store that Hadoop opens, once there is a session.
         self._place = None if needs_jvm(request.output) else self._check_place()
@@ -223,13 +226,15 @@ class TrainingRun:
         """Begin the training with the vectors of an earlier run; return what run.json says of it."""
         path = str(self._request.init)
         initial = warm_start.begin(earlier, text.vocabulary)
+        if (warning := warm_start.warning(path, initial.change)) is not None:
+            log.warning(warning)
         training.start_from(initial.rows)
         training.count_before(initial.trained)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
             for part in training.induce(initial.is_known):
-                training.start_from([(part.words, part.center, part.context)])
+                training.start_from([(part.words, shortened(part.center), shortened(part.context))])
                 induced += part.words.size
         init = {"path": path, "digest": earlier.digest, **initial.change, "induced": induced}
         init["held_out_loss"] = training.held_out_loss()

@@ -138,6 +138,20 @@ def write(tmp_path: Path) -> Write:
             "them.",
         ),
         (
+            '[phrases]\nlist = "p"\nthreshold = 5\n',
+            "phrases.threshold = 5.0 is for finding phrases, and phrases.list names those of an earlier run; leave one "
+            "of them out.",
+        ),
+        (
+            '[phrases]\nlist = "p"\nmin_count = 9\n',
+            "phrases.min_count = 9 is for finding phrases, and phrases.list names those of an earlier run; leave one "
+            "of them out.",
+        ),
+        (
+            "[phrases]\nthreshold = -0.5\n",
+            'phrases.threshold = -0.5 is below all scores of phrases.score = "default"; give at least 0.',
+        ),
+        (
             '[phrases]\nscore = "npmi"\n',
             'phrases.score = "npmi" is at most 1, so no pair is above phrases.threshold = 10; give a threshold '
             "below 1, such as 0.5.",

@@ -1,6 +1,7 @@
 """The job with files that a user gives: words, stop words, phrases, and vectors of other programs."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from gensim.models import KeyedVectors
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs import embeddings
+from spark_w2v.spark.induction import Induced
+from spark_w2v.spark.training import Training
+from spark_w2v.types import BoolArray
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
 
 SETTINGS = [*SMALL, *ONE, "--set", "output.report=false"]
@@ -32,8 +36,13 @@ def bits(output: Path) -> bytes:
 
 
 def test_given_words_and_no_others_get_vectors(
-    spark: SparkSession, text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    spark: SparkSession,
+    text: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "words").write_text("apple\npear\nsaw\nApple\nnever\n")
     (tmp_path / "stop").write_text("pear\n")
     lists = ["--set", f"vocabulary.words={tmp_path}/words", "--set", f"vocabulary.stop_words={tmp_path}/stop"]
@@ -42,6 +51,10 @@ def test_given_words_and_no_others_get_vectors(
     assert sorted(embeddings.read(tmp_path / "out").words.to_pylist()) == ["apple", "saw"]
     facts = facts_of(tmp_path / "out")["corpus"]
     assert (facts["absent_words"], facts["first_absent_words"]) == (3, ["pear", "Apple", "never"])
+    assert (
+        "3 words of vocabulary.words without a vector, such as pear, Apple, never: not in the text, stop words, or "
+        "beyond vocabulary.max_words" in caplog.text
+    )
     # Another list is another run.
     before = bits(tmp_path / "out")
     (tmp_path / "stop").write_text("saw\n")
@@ -52,6 +65,17 @@ def test_given_words_and_no_others_get_vectors(
     assert train_here(spark, again) == 2
     assert "vocabulary.stop_words was" in capfd.readouterr().err
     assert bits(tmp_path / "out") == before
+
+
+def test_vectors_of_the_web_are_refused_before_spark_starts(
+    text: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from spark_w2v import job
+
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
+    place = "https://host.invalid/v.bin"
+    assert job.train(["--input", str(text), "--output", f"{tmp_path}/out", "--init", place]) == 2
+    assert f"{place}: is not read from the web; download it, and give the file." in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("key", ["vocabulary.words", "vocabulary.stop_words", "phrases.list"])
@@ -71,7 +95,8 @@ def test_a_list_that_is_not_there_is_refused_before_spark_starts(
     [
         (b"3 2\na 1 2\n", "ends after 1 words"),
         (b"1 2\na 1 2\n", "its vectors have 2 dimensions and"),
-        (None, "no such"),
+        (b"2 2\na 1 2\nb 900 -900\n", "the vector of word 2, b, has the length 1,272.79"),
+        (None, "/v: no such file or directory; give the output of a finished run, or vectors in word2vec's text or"),
     ],
 )
 def test_vectors_that_are_none_are_refused_before_spark_starts(
@@ -178,6 +203,23 @@ def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_train
     # A run that is begun again has the same bits.
     assert train_here(spark, [*second, "--output", f"{tmp_path}/again", "--set", "training.partitions=1"]) == 0
     assert bits(tmp_path / "again") == bits(tmp_path / "second")
+
+
+def test_induced_vectors_that_are_too_long_to_be_trained_are_shortened(
+    spark: SparkSession, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "v").write_text("Pear " + "0.1 " * 16 + "\n")
+
+    def long(self: Training, known: BoolArray) -> Iterator[Induced]:
+        rows = np.full((1, 16), 1e4, np.float32)
+        yield Induced(np.flatnonzero(~known)[:1], rows, rows)
+
+    monkeypatch.setattr(Training, "induce", long)
+    small = ["--set", "training.epochs=1", "--set", "training.learning_rate=1e-9"]
+    arguments = ["--input", str(text), "--output", f"{tmp_path}/out", *SETTINGS, *small, "--init", f"{tmp_path}/v"]
+    assert train_here(spark, arguments) == 0
+    assert np.linalg.norm(embeddings.read(tmp_path / "out").vectors, axis=1).max() == pytest.approx(500, rel=0.01)
+    assert f"--init {tmp_path}/v: 0 of its 1 word are in the vocabulary of 15; check that" in caplog.text
 
 
 @pytest.mark.slow

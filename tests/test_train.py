@@ -183,8 +183,8 @@ def test_new_words_find_their_group_and_vanished_ones_keep_their_vectors(output:
     ("change", "says"),
     [
         (["--resume"], "init.digest was"),
-        (["--overwrite", "--init", "no/such/output"], "no/such/output: no such directory"),
-        (["--overwrite", "--init", "hdfs://host.invalid/output"], "could not be opened"),
+        (["--overwrite", "--init", "no/such/output"], "no/such/output: no such file or directory"),
+        (["--overwrite", "--init", "hdfs://host.invalid/output"], "; if it is a file of vectors, copy it to"),
         (["--overwrite", "--init", "TODAY", "--set", "training.dimensions=17"], "training.dimensions is 17"),
     ],
 )

@@ -5,7 +5,7 @@ V words of the new run, U of the previous one, D dimensions.
 
 import hashlib
 import logging
-import os
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,12 +14,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.errors import OutputError
+from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.given.rare_windows import read_windows
-from spark_w2v.given.vector_files import open_vectors
+from spark_w2v.given.vector_files import GIVE, open_vectors
 from spark_w2v.runs import embeddings
+from spark_w2v.runs.embedding_files import damage_named
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
+from spark_w2v.storage.files import exists
+from spark_w2v.storage.store import scheme_of
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.rare_windows import digest_windows
@@ -27,6 +31,7 @@ from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
 
+LEAST_KNOWN = 100  # of so many words one should be known
 WORDS = 1 << 16  # words that go into the digest at a time
 
 
@@ -73,10 +78,34 @@ class InitialVectors(NamedTuple):
 
 
 def locate(place: str) -> Path:
-    """Return the directory of a run, which is fetched from a store, or a file of vectors."""
-    if is_local(place) and os.path.exists(path := local_path(place)) and not os.path.isdir(path):
-        return path
-    return directory_of(place)
+    """Return the directory of a run, which is fetched from a store, or a file of vectors.
+
+    Raises:
+        OutputError: there is nothing.
+        UserError, StorageError: of a store.
+    """
+    check_place(place)
+    if is_local(place):
+        path = local_path(place)
+        with damage_named(path):
+            if not exists(path):
+                raise OutputError(f"{place}: no such file or directory; {GIVE}.")
+        return directory_of(place) if path.is_dir() else path
+    try:
+        return directory_of(place)
+    except (UserError, StorageError) as error:
+        sentence = str(error).removesuffix(".")
+        raise type(error)(f"{sentence}; if it is a file of vectors, copy it to this host.") from None
+
+
+def check_place(place: str) -> None:
+    """Refuse what no store is, before Hadoop is asked.
+
+    Raises:
+        OutputError: it is a page of the web.
+    """
+    if scheme_of(place) in ("http", "https"):
+        raise OutputError(f"{place}: is not read from the web; download it, and give the file.")
 
 
 def read(place: str, dimensions: int | None = None, with_windows: bool = False) -> PreviousModel:
@@ -90,11 +119,11 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         with_windows: whether the windows of rare words are read, too.
 
     Raises:
-        OutputError: it is neither, or its vectors have another length.
+        OutputError: it is neither, or its vectors have other dimensions, or are too long to be trained.
     """
     path = locate(place)
     if path.exists() and not path.is_dir():
-        file = open_vectors(path)
+        file = open_vectors(path, math.inf if dimensions is None else LONGEST_ROW)
         _check_dimensions(place, file.dimensions, dimensions)
         if left_out := file.words.null_count:
             log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
@@ -104,6 +133,10 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
     digest = hashlib.sha256()
     for name in ("center", "context"):
         for (rows,) in found.chunks(name):
+            if dimensions is not None and (diverged := divergence(rows)) is not None:
+                raise OutputError(
+                    f"--init {place}: its training diverged, as {diverged}; give the output of another run."
+                )
             digest.update(np.ascontiguousarray(rows).data)
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
@@ -161,6 +194,21 @@ def _known_rows(
         known = some >= 0
         yield some[known], center[known], context[known]
         start += len(center)
+
+
+def warning(output: str, change: dict[str, Any]) -> str | None:
+    """Return a warning where the words are hardly those of the text; None where they are.
+
+    Args:
+        change: of InitialVectors.
+    """
+    known, new, vanished = (change[name] for name in ("known", "new", "vanished"))
+    if known * LEAST_KNOWN >= known + min(new, vanished):
+        return None
+    return (
+        f"--init {output}: {known:,} of its {counted(known + vanished, 'word')} are in the vocabulary of "
+        f"{known + new:,}; check that they are spelled as in the text, so in lower case with corpus.lower_case"
+    )
 
 
 def summary(output: str, change: dict[str, Any]) -> str:

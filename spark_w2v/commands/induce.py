@@ -61,8 +61,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> 
 
 
 def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
-    asked = read_words(options.words, "--words")
     output = warm_start.locate(options.output)
+    settings = _settings(output, options.set)
+    asked = read_words(options.words, "--words", is_composed=settings.corpus.tokenizer != "none")
     model = warm_start.read(str(output))
     new = asked.filter(pc.invert(pc.is_in(asked, value_set=model.known)))
     if not len(new):
@@ -72,7 +73,6 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
         )
     if len(new) < len(asked):
         log.info("%s of %s left out, as they have vectors", f"{len(asked) - len(new):,}", counted(len(asked), "word"))
-    settings = _settings(output, options.set)
     check_tokenizer(settings.corpus)
     listed = settings.phrases.list or (str(output) if (output / FOLDER).is_dir() else "")
     phrases = read_phrases(listed) if listed else None
@@ -82,7 +82,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
     check_directory(session, options.to, options.overwrite, COLUMNS)
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
-    lists = WordLists(given=pa.concat_arrays([model.known, new]))
+    lists = WordLists(given=pa.concat_arrays([model.known, new]), given_by=f"{options.output} and --words")
     text = pipeline.prepare(segments, settings, lists, files, clock.begin, phrases)
     cleanup.callback(text.release)
     for message in skipped(text.facts):

@@ -10,7 +10,7 @@ from rapidfuzz import fuzz, process
 
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.sections import Config
-from spark_w2v.config.text_sections import Corpus
+from spark_w2v.config.text_sections import Corpus, Phrases
 from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
 from spark_w2v.errors import ConfigError
 
@@ -99,6 +99,19 @@ def _contradictions_of_words(config: Config) -> Iterator[tuple[str, str]]:
             "phrases.passes",
             f"phrases.passes = {phrases.passes} searches for phrases, and phrases.list names those of an earlier run; "
             "give one of them.",
+        )
+    for name in ("score", "threshold", "min_count", "delimiter", "max_phrases"):
+        if phrases.list and (value := getattr(phrases, name)) != getattr(Phrases(), name):
+            yield (
+                f"phrases.{name}",
+                f"phrases.{name} = {as_toml(value)} is for finding phrases, and phrases.list names those of an earlier "
+                "run; leave one of them out.",
+            )
+    if phrases.score == "default" and phrases.threshold < 0:
+        yield (
+            "phrases.threshold",
+            f"phrases.threshold = {phrases.threshold:g} is below all scores of phrases.score = "
+            '"default"; give at least 0.',
         )
     if phrases.score == "npmi" and phrases.threshold >= 1:
         yield (

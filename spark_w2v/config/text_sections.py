@@ -141,7 +141,7 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(
             description=(
                 "List of phrases that an earlier run or jobs/phrases.py wrote, a Parquet file of this host: they are "
-                "joined, and none is searched for. Empty: none."
+                "joined, and none is searched for, so the keys on finding them are refused. Empty: none."
             )
         ),
     ] = ""
@@ -159,7 +159,7 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         Meta(
             ge=-1.0,
             le=1e12,
-            description="Score above which a pair is joined; with npmi below 1, such as 0.5.",
+            description="Score above which a pair is joined; at least 0, with npmi from -1 to below 1, such as 0.5.",
         ),
     ] = 10.0
     min_count: Annotated[
@@ -241,7 +241,7 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             description=(
                 "File of this host with the words that get vectors, one a line, and no others do; min_count does not "
-                "apply to them. Words of it that do not occur are counted and left out. Empty: any word."
+                "apply to them. Words of it that get none are counted. Empty: any word."
             ),
         ),
     ] = ""

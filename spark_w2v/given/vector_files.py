@@ -24,16 +24,18 @@ import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
 from spark_w2v.storage.files import open_file, reason
+from spark_w2v.text.messages import some
 from spark_w2v.types import Float32Array
 
 CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
 TEXT_BYTES = 64 << 20  # of lines that are in memory at a time
 ALL_WORDS_BYTES = 2 << 30  # of all words; those of GoogleNews have 50 MB
 MOST_WORD_BYTES = 10_000
-MOST_EMPTY = 1000  # empty lines after the last word of a text
+MOST_EMPTY = 1000  # empty lines after the first one, and after the last word of a text
 MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
 MOST_DIMENSIONS = 10_000  # as training.dimensions
+ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2"}
 GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
 BOM = b"\xef\xbb\xbf"  # that programs of Windows begin UTF-8 with
 NUMBER = re.compile(rb"[+-]?(?=\.?\d)\d*(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)")  # as coordinates are written
@@ -84,18 +86,22 @@ class VectorFile:
             raise OutputError(f"{self._path}: has changed while it was read; start again.")
 
 
-def open_vectors(path: Path) -> VectorFile:
+def open_vectors(path: Path, longest: float = math.inf) -> VectorFile:
     """Read a file of vectors to its end.
+
+    Args:
+        longest: length that a vector may have.
 
     Raises:
         OutputError: one sentence on what is wrong with it.
     """
     state, layout = _state(path), _layout(path)
     digest, words, size = hashlib.sha256(), list[bytes](), 0
-    for some, center in _read(path, layout):
+    for more, center in _read(path, layout):
+        _check_lengths(path, more, center, len(words), longest)
         digest.update(np.ascontiguousarray(center).data)
-        words += some
-        size += sum(map(len, some))
+        words += more
+        size += sum(map(len, more))
         if size > ALL_WORDS_BYTES:
             _refuse(path, "has words of more than 2 GiB")
     digest.update(b"\0".join(words))
@@ -104,6 +110,18 @@ def open_vectors(path: Path) -> VectorFile:
     first[pc.index_in(spellings.unique(), value_set=spellings).to_numpy()] = True
     spellings = pc.if_else(pa.array(first), spellings, pa.scalar(None, pa.string()))
     return VectorFile(path, layout, state, spellings, digest.hexdigest()[:16])
+
+
+def _check_lengths(path: Path, words: list[bytes], center: Float32Array, before: int, longest: float) -> None:
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.vecdot(center, center))
+    if lengths.max() > longest:
+        row = int(np.argmax(lengths > longest))
+        number, word = before + row + 1, some([words[row].decode(errors="replace")])
+        raise OutputError(
+            f"{path}: the vector of word {number:,}, {word}, has the length {lengths[row]:,.6g}, and a training takes "
+            f"at most {longest:,.0f}; divide all vectors by the same number."
+        )
 
 
 def _state(path: Path) -> State:
@@ -155,8 +173,12 @@ def _layout(path: Path) -> Layout:
         mark = len(BOM) if _begins_with_mark(file) else 0
         file.read(mark)
         line = file.readline(longest)
-        header = re.fullmatch(rb"\s*(\d{1,18})\s+(\d{1,18})\s*", line)
-        second = file.readline(longest) if header else b""
+        header = re.fullmatch(rb"\s*(-?\d{1,100})\s+(-?\d{1,100})\s*", line)
+        start, second = mark + len(line), file.readline(longest) if header else b""
+        for _ in range(MOST_EMPTY):
+            if not second or second.strip():
+                break
+            start, second = start + len(second), file.readline(longest)
     if not line:
         _refuse(path, "is empty")
     if line.startswith(PICKLE):
@@ -166,13 +188,15 @@ def _layout(path: Path) -> Layout:
     if header is None:
         numbers = line.split()[1:]
         if not numbers or _numbers(line, len(numbers)) is None or not line.endswith(b"\n"):
+            if archive := next((name for magic, name in ARCHIVES.items() if line.startswith(magic)), None):
+                _refuse(path, f"is packed by {archive} (unpack it, or pack it with gzip instead)")
             _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
         return Layout(False, None, len(numbers), mark)
     rows, dimensions = int(header[1]), int(header[2])
     if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:
         _refuse(path, f"its first line says {rows:,} words of {dimensions:,} dimensions")
     is_text = _numbers(second, dimensions) is not None or _numbers(second, len(second.split()) - 1) is not None
-    return Layout(not is_text, rows, dimensions, mark + len(line))
+    return Layout(not is_text, rows, dimensions, start)
 
 
 def _begins_with_mark(file: IO[bytes]) -> bool:
@@ -182,13 +206,21 @@ def _begins_with_mark(file: IO[bytes]) -> bool:
 
 
 def _numbers(line: bytes, dimensions: int) -> tuple[bytes, Float32Array] | None:
-    """Return word and vector of a line of text; None if it is something else."""
-    word, *numbers = line.rstrip().rsplit(b" ", dimensions)
-    if len(numbers) != dimensions or not word or dimensions < 1:
+    """Return word and vector of a line of text; None if it is something else.
+
+    White space around the word is left out. Where a line begins with it, and then has numbers only, the word is empty.
+    """
+    parts = line.rsplit(None, dimensions)
+    if len(parts) == dimensions and line[:1].isspace():
+        parts = [b"", *parts]
+    if len(parts) != dimensions + 1 or dimensions < 1:
+        return None
+    word, *numbers = parts
+    if any(b"_" in number for number in numbers):  # float reads 1_0 as 10
         return None
     try:
         with np.errstate(over="ignore"):
-            return word, np.array([float(number) for number in numbers], np.float64).astype(np.float32)
+            return word.lstrip(), np.array([float(number) for number in numbers], np.float64).astype(np.float32)
     except ValueError:
         return None
 
@@ -235,7 +267,7 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
             _refuse(path, f"has more than {MOST_WORDS:,} words")
         if layout.rows is not None and rows + len(lines) > layout.rows:
             _refuse(path, f"goes on after the {layout.rows:,} words that its first line says")
-        words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, d, rows)
+        words, vectors = _rows(lines, d) or _rows_one_by_one(path, lines, layout, rows)
         rows += len(words)
         yield words, vectors
     _refuse(path, f"has {empty:,} empty lines after {rows:,} words")
@@ -243,29 +275,39 @@ def _read_text(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[li
 
 def _rows(lines: list[bytes], dimensions: int) -> tuple[list[bytes], Float32Array] | None:
     """Return words and vectors of lines of text; None where a line is not a word without spaces, and its numbers."""
-    parts = [line.rstrip().partition(b" ") for line in lines]
-    if any(not word or rest.count(b" ") != dimensions - 1 for word, _, rest in parts):
+    parts = [line.rstrip().split(None, 1) for line in lines]
+    if any(len(part) != 2 or part[1].count(b" ") != dimensions - 1 for part in parts):
         return None
-    joined = pa.array([b" ".join(rest for _, _, rest in parts)], pa.large_binary())
+    joined = pa.array([b" ".join(rest for _, rest in parts)], pa.large_binary())
     try:
         numbers = pc.cast(pc.split_pattern(joined.cast(pa.large_string()), " ").values, pa.float32())
     except pa.ArrowInvalid:
         return None
-    return [word for word, _, _ in parts], numbers.to_numpy().reshape(len(lines), dimensions)
+    return [word for word, _ in parts], numbers.to_numpy().reshape(len(lines), dimensions)
 
 
-def _rows_one_by_one(path: Path, lines: list[bytes], dimensions: int, before: int) -> tuple[list[bytes], Float32Array]:
-    """As _rows, also of words with spaces; a line that is something else is refused by its number."""
-    words, vectors = list[bytes](), np.empty((len(lines), dimensions), np.float32)
+def _rows_one_by_one(path: Path, lines: list[bytes], layout: Layout, before: int) -> tuple[list[bytes], Float32Array]:
+    """As _rows, also of words with spaces; a line that is something else is refused by its number.
+
+    A word that ends with a number may be one ("windows 3.1"), or the dimensions are more than those assumed. A first
+    line that says how many there are is believed, unless most of the first words end so.
+
+    Args:
+        before: words before these lines.
+    """
+    d = layout.dimensions
+    words, vectors, odd = list[bytes](), np.empty((len(lines), d), np.float32), list[int]()
     for number, line in enumerate(lines):
-        found = _numbers(line, dimensions)
+        found = _numbers(line, d)
         if found is None:
-            _refuse(path, f"word {before + number + 1:,} is not followed by {dimensions:,} numbers")
+            _refuse(path, f"word {before + number + 1:,} is not followed by {d:,} numbers")
         _, space, last = found[0].rpartition(b" ")
         if space and NUMBER.fullmatch(last) and math.isfinite(float(last)):
-            _refuse(path, f"word {before + number + 1:,} is followed by more than {dimensions:,} numbers")
+            odd.append(before + number + 1)
         words.append(found[0])
         vectors[number] = found[1]
+    if odd and (layout.rows is None or (not before and 2 * len(odd) > len(lines))):
+        _refuse(path, f"word {odd[0]:,} is followed by more than {d:,} numbers")
     return words, vectors
 
 

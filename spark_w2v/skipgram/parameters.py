@@ -165,6 +165,18 @@ def divergence(rows: Float32Array) -> str | None:
     return f"a vector has the length {longest:.3g}, more than {LONGEST_ROW:,.0f}"
 
 
+def shortened(rows: Float32Array) -> Float32Array:
+    """Return rows, (R, D), where those longer than LONGEST_ROW have half that length, so that they can be trained."""
+    with np.errstate(over="ignore"):
+        lengths = np.sqrt(np.vecdot(rows, rows))
+    long = lengths > LONGEST_ROW
+    if not long.any():
+        return rows
+    found = rows.copy()
+    found[long] *= (np.float32(LONGEST_ROW / 2) / lengths[long])[:, None]
+    return found
+
+
 def average(copies: Iterable[tuple[Float32Array, Float32Array]], before: Float32Array) -> Float32Array:
     """Return the mean of every row over the copies, weighted by the updates that each copy made to it.
 

@@ -106,6 +106,8 @@ def with_phrases(
     context = segments.sparkSession.sparkContext
     passes = settings.passes if listed is None else max(listed["pass"].to_pylist(), default=0)
     found, facts = [PHRASES.empty_table()], []
+    if listed is not None:
+        log.info("joining %s of a list", counted(len(listed), "phrase"))
     for number in range(1, passes + 1):
         context.setJobGroup("phrases", f"phrases: pass {number} of {passes}")
         if listed is None:
@@ -144,14 +146,15 @@ def find_phrases(
     except NoWordsError:
         raise
     except ConfigError:  # no word is there often enough, so no pair is
-        return PHRASES.empty_table(), dict.fromkeys(FACTS, 0) | {"pass": number}
+        vocabulary = Vocabulary(pa.array([], pa.large_string()), np.zeros(0, np.int64), 0, 0)
     context = segments.sparkSession.sparkContext
     # With weights, the words of the vocabulary are not as many as there are pairs to hold.
-    sizes = segments.agg(F.sum(F.octet_length("codes"))).first() if weighted else None
+    sizes = segments.agg(F.sum(F.octet_length("codes"))).first() if weighted or not len(vocabulary) else None
     words = vocabulary.total_words if sizes is None else int(sizes[0] or 0) // 4
     buckets = max(slots(context)[0], -(-words // BUCKET))
     check_task(task_bytes(vocabulary.words.nbytes), given_by(context), "take fewer tasks at a time")
-    needs_all = settings.score == "default"  # the number of distinct pairs, whatever their words, is part of the score
+    # The number of distinct pairs, whatever their words, is part of the score.
+    needs_all = settings.score == "default" and len(vocabulary) > 0
     sent = send(context, vocabulary)
     try:
         counts = segments.select("words", "ends", "codes", "lengths", "weights").mapInArrow(
@@ -163,7 +166,8 @@ def find_phrases(
             .persist()
         )
         try:
-            return _best(pairs, vocabulary, settings, number)
+            phrases, facts = _best(pairs, vocabulary, settings, number)
+            return phrases, facts if needs_all else facts | {"pairs": None}  # which were not told apart
         finally:
             pairs.unpersist()
     finally:
@@ -217,9 +221,11 @@ def summary(facts: dict[str, Any], settings: "Phrases") -> str:
     Args:
         facts: of find_phrases.
     """
+    pairs = "" if facts["pairs"] is None else f"{facts['pairs']:,} pairs, "
+    of_them = "pairs" if facts["pairs"] is None else "of them"
     left = f"; {facts['left_out']:,} more are left out by phrases.max_phrases" if facts["left_out"] else ""
     return (
-        f"phrases, pass {facts['pass']}: {facts['pairs']:,} pairs, {facts['frequent_pairs']:,} of them "
+        f"phrases, pass {facts['pass']}: {pairs}{facts['frequent_pairs']:,} {of_them} "
         f"{counted(settings.min_count, 'time')} or more, {counted(facts['phrases'], 'phrase')} above "
         f"{settings.threshold:g}{left}; {counted(facts['rare_occurrences'], 'occurrence')} of rarer pairs left out"
     )
@@ -233,7 +239,7 @@ def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: 
     """COUNTS of some SEGMENTS.
 
     Args:
-        needs_all: count pairs with rare words too.
+        needs_all: tell pairs with rare words apart.
     """
     waiting: list[tuple[Int64Array, Int64Array | None]] = []
     waits = 0
@@ -250,10 +256,11 @@ def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: 
                 continue
             codes = codes + int(begins[row])
             hashes = None if hash_of is None else hash_of[codes]
-            keys, counts = pair_keys(id_of[codes], inside_sentences(lengths), len(vocabulary), hashes)
-            weights = np.repeat(units, lengths)[:-1][counts].astype(np.int64) if units.size else None
-            waiting.append((keys[counts], weights))
-            waits += int(counts.sum())
+            inside = inside_sentences(lengths)
+            keys = pair_keys(id_of[codes], len(vocabulary), hashes)[inside]
+            weights = np.repeat(units, lengths)[:-1][inside].astype(np.int64) if units.size else None
+            waiting.append((keys, weights))
+            waits += keys.size
             if waits >= CHUNK:
                 yield from _records(waiting, buckets)
                 waiting, waits = [], 0

@@ -4,6 +4,7 @@ Ids are ranks by falling count, ties by spelling (code points), so they depend o
 never on partitioning.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
+from spark_w2v.text.messages import counted as number_of
 from spark_w2v.text.messages import some
 from spark_w2v.text.word_counts import (
     WORD_BYTES,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
     from pyspark import Broadcast
     from pyspark.sql import DataFrame
 
+log = logging.getLogger("spark_w2v")
+
 
 @dataclass(frozen=True)
 class WordLists:
@@ -44,11 +48,13 @@ class WordLists:
         known: kept in any case, also where they do not occur.
         given: the words that are kept if they occur at all, and no others; None for any word.
         stop: words that are never kept.
+        given_by: what gives the given words, for messages.
     """
 
     known: pa.Array | None = None
     given: pa.Array | None = None
     stop: pa.Array | None = None
+    given_by: str = "vocabulary.words"
 
     def allowed(self, counted: "DataFrame") -> "DataFrame":
         """Rows with a column `word`, without those of words that the lists rule out."""
@@ -126,6 +132,12 @@ def count_words(
             if total and not seen_allowed.get["distinct"]:
                 _refuse_lists(lists)
             _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
+        if lists.stop is not None and lists.given is None:
+            stopped = {name: (seen.get[name] or 0) - (seen_allowed.get[name] or 0) for name in ("distinct", "total")}
+            log.info(
+                "stop words: %s in the text, %s left out",
+                number_of(stopped["distinct"], "word"), number_of(stopped["total"], "occurrence"),
+            )  # fmt: skip
         if known is not None:
             spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
@@ -157,9 +169,10 @@ def _steps(counted: "DataFrame") -> tuple[Int64Array, Int64Array]:
 def _refuse_lists(lists: WordLists) -> NoReturn:
     if lists.given is None:
         raise ConfigError("no word is left: every word of the text is one of vocabulary.stop_words; give other ones.")
+    allowed = "" if lists.stop is None else " without being one of vocabulary.stop_words"
     raise ConfigError(
-        f"no word is left: none of the {len(lists.given):,} words of vocabulary.words occurs in the text, such as "
-        f"{some(lists.given.slice(0, 3).to_pylist())}; check the file, and corpus.lower_case."
+        f"no word is left: none of the {len(lists.given):,} words of {lists.given_by} occurs in the text{allowed}, "
+        f"such as {some(lists.given.slice(0, 3).to_pylist())}; check the text, these words, and corpus.lower_case."
     )
 
 

@@ -24,6 +24,7 @@ PHRASES = pa.schema(
         ("pass", pa.int32()),
     ]
 )
+OF_RARE_WORDS = -1  # key of all pairs with rare words, where they are not told apart
 OTHER_ODD = np.uint64(0xC2B2AE3D27D4EB4F)  # of xxHash
 
 
@@ -31,7 +32,7 @@ class PairCounts(NamedTuple):
     """Pairs and how often they are there.
 
     A pair of two of V words is first * V + second. One with another word is a negative hash, which tells it from
-    others but not what it is.
+    others but not what it is, or OF_RARE_WORDS for all of them.
 
     Args:
         keys: (k,) ascending, unique.
@@ -42,27 +43,25 @@ class PairCounts(NamedTuple):
     counts: Int64Array
 
 
-def pair_keys(
-    ids: Int64Array, inside: BoolArray, words: int, hashes: Int64Array | None
-) -> tuple[Int64Array, BoolArray]:
-    """Return the keys of the pairs at positions 0 to n - 2, and the positions that count.
+def pair_keys(ids: Int64Array, words: int, hashes: Int64Array | None) -> Int64Array:
+    """Return the keys of the pairs at positions 0 to n - 2.
 
     Args:
         ids: (n,) id of each word; -1 for one that is too rare.
-        inside: (n - 1,) whether a position and the next one are in one sentence.
         words: V.
-        hashes: (n,) of the words, to tell pairs with rare words apart; None leaves these out.
+        hashes: (n,) of the words, to tell pairs with rare words apart; None to count these together.
     """
     first, second = ids[:-1], ids[1:]
     are_known = (first >= 0) & (second >= 0)
     keys: Int64Array = first * np.int64(words) + second
     if hashes is None:
-        return keys, inside & are_known
+        keys[~are_known] = OF_RARE_WORDS
+        return keys
     rare = np.flatnonzero(~are_known)
     mixed = hashes[rare].view(np.uint64) * ODD ^ (hashes[rare + 1].view(np.uint64) * OTHER_ODD)
     mixed ^= mixed >> np.uint64(32)
     keys[rare] = -1 - (mixed * ODD >> np.uint64(1)).astype(np.int64)
-    return keys, inside
+    return keys
 
 
 def inside_sentences(lengths: Int32Array) -> BoolArray:

@@ -24,10 +24,9 @@ def summary(facts: dict[str, Any]) -> list[str]:
         *skipped(facts),
     ]
     if facts.get("absent_words"):
-        names = some(facts["first_absent_words"])
         lines.append(
-            f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, as the text does not have "
-            f"them, such as {names}"
+            f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, such as "
+            f"{some(facts['first_absent_words'])}: not in the text, stop words, or beyond vocabulary.max_words"
         )
     if "earlier_windows" in facts:
         windows, words = counted(facts["earlier_windows"], "window"), counted(facts["earlier_rare_words"], "word")

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.analysis import warm_start
-from spark_w2v.errors import OutputError
+from spark_w2v.errors import OutputError, RefusedError, StorageError, UserError
 from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.spark import vocabulary
@@ -95,10 +95,61 @@ def test_the_change_counts_words_that_stay_without_having_occurred_as_vanished(t
     )
 
 
+@pytest.mark.parametrize(
+    ("known", "new", "vanished", "is_odd"),
+    [
+        (0, 50, 1000, True),
+        (9, 1000, 1000, True),
+        (9, 891, 1000, False),
+        (9, 100_000, 0, False),  # a small file, all of whose words are there
+        (900, 100, 3_000_000, False),  # a day's text
+        (0, 50, 0, False),
+    ],
+)
+def test_vectors_of_words_that_are_hardly_those_of_the_text_are_warned_of(
+    known: int, new: int, vanished: int, is_odd: bool
+) -> None:
+    found = warm_start.warning("old", {"known": known, "new": new, "vanished": vanished})
+    assert (found is not None) == is_odd
+    if (known, new) == (9, 1000):
+        assert found == (
+            "--init old: 9 of its 1,009 words are in the vocabulary of 1,009; check that they are spelled as in the "
+            "text, so in lower case with corpus.lower_case"
+        )
+
+
 def test_other_dimensions_are_refused_in_one_sentence(tmp_path: Path) -> None:
     finished(tmp_path / "earlier", EARLIER)
     with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4; they must be the same"):
         warm_start.read(str(tmp_path / "earlier"), 4)
+
+
+@pytest.mark.parametrize("kind", [UserError, RefusedError, StorageError])
+def test_what_is_no_run_in_a_store_may_be_a_file_that_has_to_be_copied(
+    kind: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(place: str) -> Path:
+        raise kind(f"{place}: has no finished run; give the output of one.")
+
+    monkeypatch.setattr(warm_start, "directory_of", refuse)
+    with pytest.raises(kind) as refused:
+        warm_start.locate("s3://bucket/v.bin")
+    assert type(refused.value) is kind
+    assert str(refused.value) == (
+        "s3://bucket/v.bin: has no finished run; give the output of one; if it is a file of vectors, copy it to this "
+        "host."
+    )
+
+
+def test_a_run_that_has_diverged_is_no_start_of_another_one(tmp_path: Path) -> None:
+    rows = np.array([[1, 2, 3], [900, 900, 0]], np.float32)
+    embedding_writer.write(tmp_path, pa.array(["a", "b"]), np.array([2, 1]), rows[::-1] / 2, rows, {"epochs": 1})
+    (tmp_path / "_SUCCESS").touch()
+    with pytest.raises(
+        OutputError, match=r"its training diverged, as a vector has the length 1.27e\+03, more than 1,000"
+    ):
+        warm_start.read(str(tmp_path), 3)
+    assert warm_start.read(str(tmp_path)).dimensions == 3, "nothing is trained"
 
 
 def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Vectors that other programs wrote are read as those programs mean them; files that are none get one sentence."""
 
+import bz2
 import gzip
 import os
 import pickle
@@ -78,6 +79,54 @@ def test_a_word_that_comes_again_or_is_not_utf8_is_left_out(tmp_path: Path) -> N
     assert center(found).tolist() == [[1], [2], [3], [4]]
 
 
+@pytest.mark.parametrize("header", ["7 2\n", ""])
+def test_white_space_around_a_word_is_no_part_of_it_and_a_word_of_nothing_else_is_left_out(
+    tmp_path: Path, header: str
+) -> None:
+    lines = ["the 1 1", "a  1 2", " b 3 4", "\tc 5 6", "d e  7 8", " 9 10", "  11 12"]
+    (tmp_path / "v").write_text(header + "".join(f"{line}\n" for line in lines))
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["the", "a", "b", "c", "d e", None, None]
+    assert center(found).ravel().tolist() == [1, 1, *range(1, 13)]
+
+
+@pytest.mark.parametrize("header", ["2 2\n", "2\t2\n", ""])
+def test_tabs_between_a_word_and_its_numbers_are_spaces(tmp_path: Path, header: str) -> None:
+    (tmp_path / "v").write_text(f"{header}a\t1\t2\nb\t3\t4\n")
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["a", "b"]
+    assert center(found).tolist() == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_empty_lines_after_the_first_one_are_left_out(tmp_path: Path, is_binary: bool) -> None:
+    path = by_gensim(tmp_path / "v", is_binary)
+    path.write_bytes(path.read_bytes().replace(b"5 3\n", b"5 3\n\n \r\n", 1))
+    found = open_vectors(path)
+    assert found.words.to_pylist() == ["the", "é", "new_york", "日本", "_x_"]
+    assert np.array_equal(center(found), ROWS)
+
+
+def test_a_word_that_begins_as_an_archive_is_a_word(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"BZhang 1 2\nb 3 4\n")
+    assert open_vectors(tmp_path / "v").words.to_pylist() == ["BZhang", "b"]
+
+
+def test_a_word_that_ends_with_a_number_is_kept_where_the_first_line_says_the_dimensions(tmp_path: Path) -> None:
+    (tmp_path / "v").write_bytes(b"2 2\na 1 2\nwindows 3.1 3 4\n")
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["a", "windows 3.1"]
+    assert center(found).tolist() == [[1, 2], [3, 4]]
+
+
+def test_a_word_that_ends_with_a_number_is_kept_at_the_end_of_a_long_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", 4 * 4 * 2)  # four rows of two numbers at a time
+    (tmp_path / "v").write_bytes(b"5 2\n" + b"a 1 2\n" * 4 + b"windows 3.1 3 4\n")
+    assert open_vectors(tmp_path / "v").words[4].as_py() == "windows 3.1"
+
+
 @pytest.mark.parametrize("header", ["6 2\n", ""])
 def test_words_of_glove_with_spaces_are_no_numbers(tmp_path: Path, header: str) -> None:
     words = ["the", ". . .", "at name@domain.com", "to 2", "on ..", "a 1e999"]
@@ -153,6 +202,12 @@ def binary(rows: int, says: str) -> bytes:
         (b"0 2\n", "says 0 words of 2 dimensions"),
         (b"999999999999 2\na 1 2\n", "says 999,999,999,999 words of 2 dimensions"),
         (b"2 99999\na 1 2\n", "says 2 words of 99,999 dimensions"),
+        (b"-5 300\na 1 2\n", "says -5 words of 300 dimensions"),
+        (b"5 -300\na 1 2\n", "says 5 words of -300 dimensions"),
+        (b"1234567890123456789 300\na 1 2\n", "says 1,234,567,890,123,456,789 words of 300 dimensions"),
+        (b"PK\x03\x04\x14\0\n\0\n 1 2", r"is packed by zip \(unpack it, or pack it with gzip instead\)"),
+        (bz2.compress(b"2 2\na 1 2\nb 3 4\n"), "is packed by bzip2"),
+        (b"2 2\n" + b"\n" * 2000, "ends after 0 words, and its first line says 2"),
         (b"3 2\na 1 2\nb 3 4\n", "ends after 2 words, and its first line says 3"),
         (b"1 2\na 1 2\nb 3 4\n", "goes on after the 1 words"),
         (b"2 3\na 1 2\nb 3 4\n", "word 1 is not followed by 3 numbers"),
@@ -160,8 +215,9 @@ def binary(rows: int, says: str) -> bytes:
         (b"2 2\na 1 2\nb 3 x\n", "word 2 is not followed by 2 numbers"),
         (b"2 2\na 1 2\nb 3 nan\n", "the vector of word 2 is not finite"),
         (b"2 2\na 1 2\nb 3 1e99\n", "the vector of word 2 is not finite"),
-        (b"2 2\na 1 2\nb 0.5 3 4\n", "word 2 is followed by more than 2 numbers"),
-        (b"2 2\na -1e-3 1 2\nb 0 3 4\n", "word 1 is followed by more than 2 numbers"),
+        (b"2 2\na -1e-3 1 2\nb .5 3 4\n", "word 1 is followed by more than 2 numbers"),
+        (b"3 2\na 1 2\nb 0.5 3 4\nc 0.5 3 4\n", "word 2 is followed by more than 2 numbers"),
+        (b"2 2\na 1 2\nb 1_0 4\n", "word 2 is not followed by 2 numbers"),
         (b"a 1 2\nb c .5 3 4\n", "word 2 is followed by more than 2 numbers"),
         (b"a 1 2\nb 3\n", "word 2 is not followed by 2 numbers"),
         (binary(2, "3 2\n"), "ends after 2 words, and its first line says 3"),
@@ -172,7 +228,6 @@ def binary(rows: int, says: str) -> bytes:
         (zipped(binary(2, "2 2\n"))[:-5], "the gzip file is cut off"),
         (zipped(b"2 2\n" + b"a" * 10_000_000), "is not followed by 2 numbers|does not end within"),
         (zipped(b"a 1\n" + b"b" * 200_000_000), "word 2 is not followed by 1 numbers"),
-        (b"a 1\n 2\n", "word 2 is not followed by 1 numbers"),
         (zipped(binary(2, "2 2\n"))[:-5] + b"12345", "cannot be read"),
         (b"\x1f\x8bnonsense", "cannot be read"),
     ],
@@ -186,6 +241,26 @@ def test_a_file_that_is_not_whole_or_something_else_gets_one_sentence(
         open_vectors(path)
     assert str(refused.value).startswith(f"{path}: ")
     assert re.search(r"; give the output of a finished run, or vectors in .* format\.$", str(refused.value))
+
+
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_a_vector_that_is_too_long_is_refused_by_its_word(
+    tmp_path: Path, is_binary: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", 24)
+    rows = ROWS.copy()
+    rows[3] = [900, 900, 0]
+    path = by_gensim(tmp_path / "v", is_binary, rows=rows)
+    assert np.array_equal(center(open_vectors(path)), rows)
+    with pytest.raises(OutputError) as refused:
+        open_vectors(path, longest=1000)
+    assert str(refused.value) == (
+        f"{path}: the vector of word 4, 日本, has the length 1,272.79, and a training takes at most 1,000; divide all "
+        "vectors by the same number."
+    )
+    rows[3] = 3e38
+    with pytest.raises(OutputError, match="the vector of word 4, 日本, has the length inf"):
+        open_vectors(by_gensim(path, is_binary, rows=rows), longest=1000)
 
 
 def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:

@@ -157,8 +157,9 @@ def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path
     [
         ("all known", "has vectors of all its words, such as apple, pear; give words that it has none of"),
         ("none occurs", "none of 2 words occurs in the text next to a word with a vector, such as nil, nought"),
+        ("other text", "output and --words occurs in the text, such as "),
         ("short text", "0 known words with 20 occurrences or more in this text, and 8 are needed to tell vectors from"),
-        ("no output", "none: no such directory; give the OUTPUT of a finished run"),
+        ("no output", "none: no such file or directory; give the output of a finished run, or vectors in"),
         ("no configuration", "does not say how the text was cut; give the output of a run"),
         ("no words", "cannot be read"),
         ("bad key", "unknown key training.epoch"),
@@ -180,6 +181,9 @@ def test_mistakes_are_one_sentence(
         case "short text":
             (tmp_path / "short.txt").write_text("apple quince pear\n")
             arguments["input"] = tmp_path / "short.txt"
+        case "other text":
+            (tmp_path / "other.txt").write_text("nobody never anything\n")
+            arguments["input"] = tmp_path / "other.txt"
         case "no output":
             arguments["output"] = tmp_path / "none"
         case "no configuration":

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram import parameters
-from spark_w2v.skipgram.parameters import assign_blocks, average, divergence, initialise
+from spark_w2v.skipgram.parameters import assign_blocks, average, divergence, initialise, shortened
 from spark_w2v.skipgram.sampling import INITIAL
 from spark_w2v.types import Float32Array
 
@@ -213,3 +213,17 @@ def test_rows_that_are_too_long_or_not_finite_have_diverged() -> None:
         assert "a vector has the length" in str(divergence(rows))
     rows[70, 3] = 900.0
     assert divergence(rows) is None
+
+
+def test_rows_that_are_too_long_are_shortened_and_no_others() -> None:
+    rows = np.random.default_rng(1).normal(0, 30, (100, 25)).astype(np.float32)
+    assert np.array_equal(shortened(rows), rows)
+    assert shortened(rows[:0]).shape == (0, 25)
+    long = rows.copy()
+    long[70] *= 100
+    found = shortened(long)
+    assert np.linalg.norm(found[70]) == pytest.approx(500)
+    assert np.allclose(found[70] / 500, rows[70] / np.linalg.norm(rows[70]), atol=1e-6)
+    assert np.array_equal(np.delete(found, 70, axis=0), np.delete(rows, 70, axis=0))
+    long[70] = 3e38
+    assert divergence(shortened(long)) is None

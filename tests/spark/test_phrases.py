@@ -76,10 +76,9 @@ def test_phrases_and_scores_are_those_of_gensim(segments: "DataFrame", score: st
         assert sentences(joined.segments) == [" ".join(gensim[words]) for words in TEXT]
         pairs = [pair for words in TEXT for pair in itertools.pairwise(words)]
         (facts,) = joined.facts
-        if score == "default":
-            assert facts["pairs"] == len(set(pairs))
-            assert facts["frequent_pairs"] == sum(pairs.count(pair) >= min_count for pair in set(pairs))
-            assert facts["rare_occurrences"] == sum(n for n in map(pairs.count, set(pairs)) if n < min_count)
+        assert facts["pairs"] == (len(set(pairs)) if score == "default" else None)
+        assert facts["frequent_pairs"] == sum(pairs.count(pair) >= min_count for pair in set(pairs))
+        assert facts["rare_occurrences"] == sum(n for n in map(pairs.count, set(pairs)) if n < min_count)
 
 
 def test_the_list_is_the_same_for_any_partitioning(segments: "DataFrame") -> None:
@@ -116,13 +115,17 @@ def test_a_second_pass_joins_phrases_and_a_list_of_both_gives_the_same_text(
         assert again.phrases == listed
 
 
-def test_a_list_without_its_first_pass_is_joined(spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_list_without_its_first_pass_is_joined(
+    spark: "SparkSession", tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     (tmp_path / "t.txt").write_text("a b c\n")
     read = corpus.read(spark, [str(tmp_path)], config.Corpus()).persist()
     row = {"phrase": ["b_c"], "first": ["b"], "second": ["c"], "count": [None], "score": [None], "pass": [3]}
     with found(read, pa.table(row, schema=PHRASES)) as joined:
         assert sentences(joined.segments) == ["a b_c"]
         assert joined.phrases["phrase"].to_pylist() == ["b_c"]
+        assert caplog.messages.count("joining 1 phrase of a list") == 1
 
 
 def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
@@ -133,15 +136,27 @@ def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
     keys: dict[str, Any] = {"format": "parquet", "tokenizer": "whitespace"}
     weighted = corpus.read(spark, [str(tmp_path / "weighted")], config.Corpus(**keys, weight="weight")).persist()
     copied = corpus.read(spark, [str(tmp_path / "copied")], config.Corpus(**keys)).persist()
-    with found(weighted, threshold=0.05, weighted=True) as one, found(copied, threshold=0.05) as other:
-        assert len(one.phrases) > 5
-        assert one.phrases == other.phrases
+    for more in ({}, {"min_count": 100_000}):
+        keys = {"threshold": 0.05, **more}
+        with found(weighted, **keys, weighted=True) as one, found(copied, **keys) as other:
+            assert (len(one.phrases) > 5) == (not more)
+            assert one.phrases == other.phrases
+            assert one.facts == other.facts
 
 
 def test_a_text_without_a_frequent_word_has_no_phrase(segments: "DataFrame") -> None:
     with found(segments, min_count=1_000_000) as joined:
         assert len(joined.phrases) == 0
         assert joined.segments is segments
+        (facts,) = joined.facts
+        assert facts == {
+            "pass": 1, "pairs": None, "rare_occurrences": sum(len(words) - 1 for words in TEXT),
+            "frequent_pairs": 0, "phrases": 0, "left_out": 0,
+        }  # fmt: skip
+        assert phrases.summary(facts, config.Phrases(min_count=1_000_000)) == (
+            "phrases, pass 1: 0 pairs 1,000,000 times or more, 0 phrases above 10; 16,500 occurrences of rarer pairs "
+            "left out"
+        )
 
 
 def test_numbers_are_refused(spark: "SparkSession") -> None:

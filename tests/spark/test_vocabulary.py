@@ -165,12 +165,23 @@ def test_lists_of_words_decide_on_the_vocabulary(
     assert (found.total_words, found.distinct_words) == (20, 6)
 
 
+def test_it_is_said_how_often_stop_words_occur(spark: "SparkSession", caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=WordLists(stop=pa.array(["c", "x", "f"])))
+    assert f"stop words: 2 words in the text, {COUNTS['c'] + COUNTS['f']} occurrences left out" in caplog.messages
+
+
 @pytest.mark.parametrize(
     ("lists", "sentence"),
     [
         (
             WordLists(given=pa.array(["X", "Y"])),
             "none of the 2 words of vocabulary.words occurs in the text, such as X, Y",
+        ),
+        (
+            WordLists(given=pa.array(["X", "a"]), stop=pa.array(["a"]), given_by="my-vectors and --words"),
+            "none of the 2 words of my-vectors and --words occurs in the text without being one of "
+            "vocabulary.stop_words, such as X, a; check the text, these words, and corpus.lower_case.",
         ),
         (WordLists(stop=pa.array(list("abcdef"))), "every word of the text is one of vocabulary.stop_words"),
     ],
