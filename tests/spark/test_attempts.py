@@ -14,7 +14,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import SparkLostError
-from spark_w2v.spark import block_epochs
+from spark_w2v.spark import block_epochs, buckets
 from spark_w2v.spark import training as training_module
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
 from spark_w2v.spark.epoch_job import EpochJob
@@ -71,7 +71,7 @@ def test_a_worker_that_stands_still_while_it_draws_pairs_is_ended(
 ) -> None:
     whole = made(spark, tmp_path / "whole", SETTINGS)
     list(whole.run())
-    stood, draw = tmp_path / "stood", block_epochs.draw_records
+    stood, draw = tmp_path / "stood", buckets.draw_records
 
     def draw_or_stand(*arguments: Any) -> Iterator[Any]:
         if not stood.exists():
