@@ -13,7 +13,7 @@ from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.spark import block_epochs
-from spark_w2v.spark.training import MOST_LOSS
+from spark_w2v.spark.training_state import MOST_LOSS
 from tests.support.outcomes import GOOD, Outcome, job_of
 from tests.support.training_job import planted_corpus
 

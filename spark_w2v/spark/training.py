@@ -43,7 +43,7 @@ from spark_w2v.spark.induction import Induced, induce, why_none
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
-from spark_w2v.spark.training_state import Progress, Settings, State, about_tasks
+from spark_w2v.spark.training_state import LossLimit, Progress, Settings, State, about_tasks
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
@@ -53,14 +53,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 HELD_OUT_SHARE = 0.01  # most sentences that are held out
-# Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
-# came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
-MOST_LOSS = 1.05
-# The same for the held-out loss, measured after the last step. Texts that were learned by heart came to 1.1.
-MOST_HELD_OUT_LOSS = 10.0
-# The same for a run with given vectors, in multiples of the held-out loss that it begins with: vectors of another text
-# may be worse than untrained ones for this text, and where it is short or the rate is low they do not improve at once.
-MOST_GIVEN_LOSS = 2.0
 
 
 @dataclass
@@ -108,7 +100,7 @@ class Training:
         self._sample = self._draw_sample(sampler, noise)
         self._trained_before = np.zeros(self.counts.size, np.int64)
         self._initial: ParameterFiles | None = None
-        self._most_given = 0.0  # largest loss of an epoch of a run with given vectors
+        self._limit = LossLimit(s.negatives)
         parameters = self._create("initial")
         initialise(parameters.center, s.seed, self._places)
         self.state = State(parameters)
@@ -159,8 +151,7 @@ class Training:
             places = self._places[words]
             self.state.center[places] = center
             self.state.context[places] = context
-        loss = self.held_out_loss()
-        self._most_given = math.inf if loss is None else MOST_GIVEN_LOSS * loss
+        self._limit.begin_with(self.held_out_loss())
 
     def count_before(self, trained: Int64Array) -> None:
         """Say on how many occurrences of each word, (V,), the initial vectors were trained."""
@@ -283,7 +274,7 @@ class Training:
         state = self.state
         progress = self._progress(epoch, 1.0)
         held_out = self.held_out_loss()
-        self._refuse_loss(progress.loss, held_out)
+        self._limit.check(progress.loss, held_out)
         metrics = {
             "epoch": epoch + 1,
             "loss": progress.loss,
@@ -305,14 +296,6 @@ class Training:
         }
         self.state = State(state.parameters, epoch + 1)
         return replace(progress, is_saved=True, metrics=metrics)
-
-    def _refuse_loss(self, loss: float | None, held_out: float | None) -> None:
-        untrained = (1 + self.settings.negatives) * math.log(2)  # the context rows of an untrained model are zeros
-        for name, value, most in (("loss", loss, MOST_LOSS), ("held-out loss", held_out, MOST_HELD_OUT_LOSS)):
-            if value is not None and value > max(most * untrained, self._most_given):
-                raise DivergedError(
-                    f"its {name} is {value:.4g} per pair, and that of an untrained model {untrained:.4g}"
-                )
 
     def _block_epoch(self, epoch: int, run_spec: "Broadcast[RunSpec]") -> Iterator[Progress]:
         s = self.settings

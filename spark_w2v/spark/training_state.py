@@ -1,11 +1,23 @@
 """Settings, state and progress of a training."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
+from spark_w2v.errors import DivergedError
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import window_contexts
 from spark_w2v.types import Float32Array
+
+# Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
+# came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
+MOST_LOSS = 1.05
+# The same for the held-out loss, measured after the last step. A text that was learned by heart came to 1.08, at four
+# times the default rate to 1.26 (docs/measurements.md).
+MOST_HELD_OUT_LOSS = 2.0
+# The same for given vectors that are worse for this text than untrained ones, in multiples of the held-out loss that
+# they begin with, or of the loss of an untrained model where nothing is held out.
+MOST_GIVEN_LOSS, MOST_UNKNOWN_LOSS = 2.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -120,3 +132,34 @@ def about_tasks(tasks: list[dict[str, Any]]) -> dict[str, Any]:
         "least_task_pairs": min(pairs),
         "slowest_host": slowest.get("host"),
     }
+
+
+class LossLimit:
+    """Largest loss that an epoch may end with."""
+
+    def __init__(self, negatives: int) -> None:
+        self._untrained = (1 + negatives) * math.log(2)  # the context rows of an untrained model are zeros
+        self._given = 0.0
+
+    def begin_with(self, held_out: float | None) -> None:
+        """Note that the run begins with given vectors.
+
+        Args:
+            held_out: the held-out loss of these; None where nothing is held out.
+        """
+        if held_out is None:
+            self._given = MOST_UNKNOWN_LOSS * self._untrained
+        elif held_out > self._untrained:
+            self._given = MOST_GIVEN_LOSS * held_out
+
+    def check(self, loss: float | None, held_out: float | None) -> None:
+        """Refuse the losses of an epoch.
+
+        Raises:
+            DivergedError: one is too large.
+        """
+        for name, value, most in (("loss", loss, MOST_LOSS), ("held-out loss", held_out, MOST_HELD_OUT_LOSS)):
+            if value is not None and value > max(most * self._untrained, self._given):
+                raise DivergedError(
+                    f"its {name} is {value:.4g} per pair, and that of an untrained model {self._untrained:.4g}"
+                )

@@ -307,7 +307,7 @@ def test_fit_leaves_no_file_in_sparks_temporary_directory(
     options = {**OPTIONS, "maxIter": 1, "vectorSize": 2, "minCount": 1, "scheme": scheme, "numPartitions": 2}
     SkipGram(**options).fit(large)
     assert left_by_spark(spark) == before
-    monkeypatch.setattr("spark_w2v.spark.training.MOST_LOSS", 0.01)
+    monkeypatch.setattr("spark_w2v.spark.training_state.MOST_LOSS", 0.01)
     with pytest.raises(DivergedError, match="stepSize"):
         SkipGram(**options).fit(sentences)
     assert left_by_spark(spark) == before

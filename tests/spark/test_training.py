@@ -395,6 +395,8 @@ def test_a_held_out_loss_without_bound_stops_the_run(
 ) -> None:
     """The loss of the pairs is measured before their steps, so it says nothing of the last one."""
     training = made(spark, tmp_path, replace(SETTINGS, epochs=1))
-    monkeypatch.setattr(training, "held_out_loss", lambda: 10.1 * 3 * np.log(2))
-    with pytest.raises(DivergedError, match=r"its held-out loss is 21 per pair, and that of an untrained model 2\.079"):
+    monkeypatch.setattr(training, "held_out_loss", lambda: 2.1 * 3 * np.log(2))
+    with pytest.raises(
+        DivergedError, match=r"its held-out loss is 4\.367 per pair, and that of an untrained model 2\.079"
+    ):
         list(training.run())

@@ -1,0 +1,42 @@
+"""Which losses of an epoch stop a run."""
+
+import math
+
+import pytest
+
+from spark_w2v.errors import DivergedError
+from spark_w2v.spark.training_state import LossLimit
+
+UNTRAINED = 6 * math.log(2)
+BEGINS_WITHOUT_VECTORS = -1.0
+
+
+@pytest.mark.parametrize(
+    ("begins", "loss", "held_out", "is_refused"),
+    [
+        (BEGINS_WITHOUT_VECTORS, 1.04, 1.9, False),
+        (BEGINS_WITHOUT_VECTORS, 1.06, 1.0, True),
+        (BEGINS_WITHOUT_VECTORS, 1.0, 2.1, True),
+        (BEGINS_WITHOUT_VECTORS, None, None, False),
+        (1.0, 1.04, 1.0, False),  # of a file, whose context vectors are zeros
+        (1.0, 1.06, 1.0, True),
+        (0.7, 1.06, 0.7, True),
+        (1.5, 2.9, 2.9, False),
+        (1.5, 3.1, 1.5, True),
+        (1.5, 1.5, 3.1, True),
+        (None, 9.0, None, False),
+        (None, 10.1, None, True),
+    ],
+)
+def test_a_loss_stops_a_run_by_what_the_run_began_with(
+    begins: float | None, loss: float | None, held_out: float | None, is_refused: bool
+) -> None:
+    limit = LossLimit(negatives=5)
+    if begins != BEGINS_WITHOUT_VECTORS:
+        limit.begin_with(None if begins is None else begins * UNTRAINED)
+    losses = [None if value is None else value * UNTRAINED for value in (loss, held_out)]
+    if is_refused:
+        with pytest.raises(DivergedError, match=r"per pair, and that of an untrained model 4\.159"):
+            limit.check(*losses)
+    else:
+        limit.check(*losses)
