@@ -130,14 +130,13 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         return PreviousModel(file.words, file.dimensions, file.chunks, file.digest)
     found = embeddings.open_embeddings(path)
     _check_dimensions(place, found.dimensions, dimensions)
-    digest = hashlib.sha256()
+    digest, diverged = hashlib.sha256(), None
     for name in ("center", "context"):
         for (rows,) in found.chunks(name):
-            if dimensions is not None and (diverged := divergence(rows)) is not None:
-                raise OutputError(
-                    f"--init {place}: its training diverged, as {diverged}; give the output of another run."
-                )
+            diverged = diverged or divergence(rows)
             digest.update(np.ascontiguousarray(rows).data)
+    if diverged and dimensions is not None:  # and not damaged, which would have been noticed by now
+        raise OutputError(f"--init {place}: its training diverged, as {diverged}; give the output of another run.")
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())
         digest.update(f"\0{some}".encode() if start else some.encode())

@@ -79,6 +79,7 @@ def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession
     assert counted(segments) == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("name", ["body-text", "body text", "bödy", "a[0]", "it's", "it's [1]", 'a "b" [1]', "$", "7"])
 def test_a_path_of_json_may_have_any_name_in_it(spark: "SparkSession", tmp_path: Path, name: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"doc": {name: {"x y": "a b", "w-1": 2}}}))
@@ -265,6 +266,7 @@ def test_csv_files_with_other_columns_are_refused_and_not_mixed_up(spark: "Spark
     assert sentence.startswith(f"{tmp_path}/b.csv: cannot be read to its end (its first line has other names than")
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("names", [",s,t,item", "x,s,t,item,X", "x,s,t,item,x", ",s,t,item,", "s,t,item,a4,,"])
 def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_them(
     spark: "SparkSession", tmp_path: Path, names: str

@@ -207,6 +207,7 @@ def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_pa
         spark.sql("drop database failed cascade")
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
     "name",
     ["spark_catalog.default.named", "SPARK_CATALOG.default.named", "`spark_catalog`.`default`.`named`", "`named`"],
