@@ -229,7 +229,7 @@ class TrainingRun:
         if (warning := warm_start.warning(path, initial.change)) is not None:
             log.warning(warning)
         training.start_from(initial.rows)
-        training.count_before(initial.trained)
+        training.count_before(initial.trained, initial.is_known)
         induced = 0
         if self._request.settings.vocabulary.induce:
             self.clock.begin("new words")
@@ -246,6 +246,8 @@ class TrainingRun:
         self.clock.begin("averaging")
         before = training.held_out_loss()
         training.average()
+        if self._request.settings.vocabulary.induce:
+            training.turn_new_words()
         init["held_out_loss_averaged"] = after = training.held_out_loss()
         losses = "" if after is None or before is None else f": held out {after:.4f} instead of {before:.4f}"
         log.info("averaged with the vectors of %s%s", init["path"], losses, extra={"fields": {"init": init}})

@@ -132,6 +132,18 @@ def means_of(sums: Int64Array) -> Float64Array:
     return found
 
 
+def halfway(rows: Float32Array, others: Float32Array) -> Float32Array:
+    """Return rows, (R, D), turned half of the way to others, with the length that they had.
+
+    Rows of zeros, and those that turn to their opposite or to zeros, stay as they are.
+    """
+    length, other = (np.linalg.norm(some.astype(np.float64), axis=1, keepdims=True) for some in (rows, others))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = rows / length + others / other
+        turned = between * (length / np.linalg.norm(between, axis=1, keepdims=True))
+    return np.where(np.isfinite(turned), turned, rows).astype(np.float32)
+
+
 def fit_map(means: Float64Array, vectors: Float64Array, counts: Int64Array) -> Float64Array:
     """Return the (D, T) map from means to vectors with the least squares, weighted by the logarithm of the counts.
 

@@ -22,6 +22,7 @@ from spark_w2v.errors import DivergedError, NoPairsError
 from spark_w2v.exchange.driver import DIVERGED
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
+from spark_w2v.skipgram.induction import halfway
 from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
@@ -153,9 +154,9 @@ class Training:
             self.state.context[places] = context
         self._limit.begin_with(self.held_out_loss())
 
-    def count_before(self, trained: Int64Array) -> None:
-        """Say on how many occurrences of each word, (V,), the initial vectors were trained."""
-        self._trained_before = trained
+    def count_before(self, trained: Int64Array, known: BoolArray) -> None:
+        """Say which words have initial vectors, (V,), and on how many occurrences each was trained, (V,)."""
+        self._trained_before, self._known = trained, known
         self._initial = self.state.parameters if self.averages else None
 
     def average(self) -> None:
@@ -166,6 +167,17 @@ class Training:
                 fill_average(made, self.state.parameters, before, shares[self.blocks.order])
             before.remove()
             self._initial = None
+
+    def turn_new_words(self) -> None:
+        """Turn the vectors of new words half of the way to what their contexts say, after `average`.
+
+        They were trained among the vectors of this run alone, which the average has moved (docs/decisions.md).
+        """
+        if why_none(self.counts, self._known, self.settings.dimensions) is not None:
+            return
+        for part in self.induce(self._known):
+            places = self._places[part.words]
+            self.state.center[places] = halfway(self.state.center[places], part.center)
 
     def trained(self) -> Int64Array:
         """Return (V,) occurrences that the vectors of each word were trained on, expected, over all finished epochs."""

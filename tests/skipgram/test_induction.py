@@ -16,6 +16,7 @@ from spark_w2v.skipgram.induction import (
     ContextVectors,
     context_sums,
     fit_map,
+    halfway,
     means_of,
 )
 from spark_w2v.types import Int32Array, Int64Array
@@ -143,3 +144,11 @@ def test_frequent_words_weigh_by_the_logarithm_of_their_counts() -> None:
     counts = np.array([1, 99_999])
     weights = np.log(counts + 1)
     assert np.allclose(fit_map(means, vectors, counts), (weights * [1, 3]).sum() / weights.sum())
+
+
+def test_rows_turn_half_of_the_way_and_keep_their_lengths() -> None:
+    rows = np.array([[2, 0], [3, 4], [0, 0], [1, 0], [3, 0]], np.float32)
+    others = np.array([[0, 5], [6, 8], [1, 0], [-1, 0], [0, 0]], np.float32)
+    turned = halfway(rows, others)
+    assert turned.dtype == np.float32
+    np.testing.assert_allclose(turned, [[np.sqrt(2), np.sqrt(2)], [3, 4], [0, 0], [1, 0], [3, 0]], rtol=1e-6)

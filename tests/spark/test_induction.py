@@ -1,6 +1,8 @@
 """Induced vectors on a real Spark are those of one process, whatever the partitioning and however many passes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,13 +11,14 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from spark_w2v import config
 from spark_w2v.errors import NotEnoughMemoryError
-from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, halfway, means_of
 from spark_w2v.spark import corpus, induction
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import Given
 from spark_w2v.spark.vocabulary import count_words, encode
 from spark_w2v.text.encoding import Vocabulary, segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
+from tests.support.planted import SETTINGS, WORDS, made
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -216,3 +219,23 @@ def test_sentences_are_cut_in_chunks_between_them() -> None:
     assert [(some.start, some.stop) for _, some in found] == [(0, 2), (2, 3), (3, 6)]
     assert [(words.start, words.stop) for words, _ in found] == [(0, 8), (8, 12), (12, 45)]
     assert list(induction.sentence_chunks(lengths[:0], 10)) == []
+
+
+def test_new_words_turn_to_their_contexts_after_the_average_and_known_ones_stay(
+    spark: "SparkSession", tmp_path: Path
+) -> None:
+    training = made(spark, tmp_path, replace(SETTINGS, dimensions=4), averages=True)
+    known = np.arange(WORDS) % 3 > 0
+    training.count_before(np.where(known, 1000, 0), known)
+    for _ in training.run():
+        pass
+    training.average()
+    before = training.vectors()[0][:]
+    (part,) = training.induce(known)
+    assert part.words.size > 50
+    assert not known[part.words].any()
+    training.turn_new_words()
+    after = training.vectors()[0][:]
+    assert np.array_equal(after[known], before[known])
+    assert np.array_equal(after[part.words], halfway(before[part.words], part.center))
+    assert not np.array_equal(after[part.words], before[part.words])

@@ -363,7 +363,7 @@ def test_what_a_run_begins_with_is_averaged_with_its_result(spark: SparkSession,
     before = np.zeros(WORDS, np.int64)
     before[::2] = 1000
     again.averages = True
-    again.count_before(before)
+    again.count_before(before, before > 0)
     for training in (alone, again):
         assert training.trained().tolist() == (before if training is again else 0 * before).tolist()
         for _ in training.run():
@@ -383,7 +383,7 @@ def test_what_a_run_begins_with_is_averaged_with_its_result(spark: SparkSession,
 
 def test_no_average_unless_it_is_asked_for(run: tuple[Any, Any], spark: SparkSession, tmp_path: Path) -> None:
     training = made(spark, tmp_path, SETTINGS)
-    training.count_before(np.full(WORDS, 1000))
+    training.count_before(np.full(WORDS, 1000), np.full(WORDS, True))
     for _ in training.run():
         pass
     training.average()
