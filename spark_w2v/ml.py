@@ -43,7 +43,6 @@ from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import reading
 from spark_w2v.spark import corpus
 from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
-from spark_w2v.spark.columns import column_named
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
@@ -132,7 +131,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
-        self._check_columns(dataset)
+        words_column = self.words_column(dataset)
         weight = self.weight_column(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
         callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
@@ -157,7 +156,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             clock.begin("counting the rows")
             text, training = pipeline.train(
-                corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength(), weight),
+                corpus.read_frame(dataset, words_column, self.getMaxSentenceLength(), weight),
                 pipeline.resolve(session, settings),
                 folder,
                 on_corpus=lambda text: cleanup.callback(text.release),
@@ -347,8 +346,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         return known_rows(self._words, pa.array(asked, pa.string()))
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        self._check_columns(dataset)
-        words = column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
+        words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
         sent = self._derived.vectors_in(dataset.sparkSession.sparkContext, self._words, self._vectors)
         means = mean_vectors_with(sent, self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
