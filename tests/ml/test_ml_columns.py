@@ -188,6 +188,17 @@ def test_numbers_as_words_come_back_as_numbers(spark: SparkSession, tmp_path: Pa
     assert vectors_of(texts) == vectors_of(model)
 
 
+def test_decimal_numbers_are_words_without_ids(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([([1, 2, 3],)] * 3, "words array<int>").selectExpr(
+        "cast(words as array<decimal(20,0)>) as words"
+    )
+    model = fitted(frame)
+    assert model.getVocabulary().columns == ["word", "count"]
+    assert model.findSynonyms("3", 2).columns == ["word", "similarity"]
+    with pytest.raises(TypeError, match="Cannot convert type"):
+        model.findSynonyms(3, 2)
+
+
 def _loaded(model: SkipGramModel, path: Path) -> SkipGramModel:
     model.save(str(path))
     loaded = SkipGramModel.load(str(path))
