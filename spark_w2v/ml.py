@@ -7,12 +7,11 @@ V words, D dimensions.
 """
 
 import contextlib
-import json
 import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -21,7 +20,6 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 from numpy.typing import NDArray
-from pyspark import Broadcast, SparkContext
 from pyspark.ml import Estimator, Model
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import _convert_to_vector
@@ -41,11 +39,11 @@ from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.errors import ConfigError, OutputError
-from spark_w2v.runs import embeddings, metrics
+from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import reading
 from spark_w2v.spark import corpus
-from spark_w2v.spark.broadcasts import send
-from spark_w2v.spark.columns import column_named
+from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
+from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
 from spark_w2v.spark.session import own_job_group
@@ -133,7 +131,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
-        self._check_columns(dataset)
+        words_column = self.words_column(dataset)
         weight = self.weight_column(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
         callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
@@ -158,7 +156,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
             clock.begin("counting the rows")
             text, training = pipeline.train(
-                corpus.read_frame(dataset, self.getInputCol(), self.getMaxSentenceLength(), weight),
+                corpus.read_frame(dataset, words_column, self.getMaxSentenceLength(), weight),
                 pipeline.resolve(session, settings),
                 folder,
                 on_corpus=lambda text: cleanup.callback(text.release),
@@ -172,22 +170,6 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         summary = TrainingSummary(epochs, round(time.monotonic() - started, 3), stopped)
         model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary, text.vocabulary.id_type)
         return self._copyValues(model._resetUid(self.uid))
-
-
-class _Derived:
-    """Values computed once from a model's vectors: shared by its copies, left behind by a pickle and a deep copy.
-
-    Args:
-        units: (V, D) the vectors at length 1.
-        sent: words and vectors, on the way to the executors of a context.
-    """
-
-    def __init__(self) -> None:
-        self.units: Float32Array | None = None
-        self.sent: Broadcast[tuple[pa.Array, Float32Array]] | None = None
-
-    def __reduce__(self) -> tuple[type["_Derived"], tuple[()]]:
-        return _Derived, ()
 
 
 class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritable):
@@ -208,7 +190,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
     def __init__(self) -> None:
         super().__init__()
-        self._derived = _Derived()
+        self._derived = Derived()
 
     @classmethod
     def of_output(cls, output: str | Path, **options: Unpack[ModelOptions]) -> "SkipGramModel":
@@ -223,7 +205,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         """
         with reading(str(output)) as directory:
             found = embeddings.read(directory)
-            summary, id_type = _summary_of(directory), id_type_name(embeddings.id_type(directory))
+            summary, id_type = TrainingSummary.of_output(directory), id_type_name(embeddings.id_type(directory))
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
         model._setDefault(vectorSize=found.vectors.shape[1])
         return model._set(**given_options(model, options))
@@ -306,8 +288,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             raise ConfigError(f"num is {num}; it must be at least 1.")
         excluded: list[int] = []
         direction: NDArray[Any]
-        if self._id_type is not None and isinstance(word, int | np.integer):
-            word = str(word)
+        word = self._text_of(word)
         if isinstance(word, str):
             index = neighbors.word_id(self._words, word)
             if index is None:
@@ -316,33 +297,62 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
                 raise UnknownWordError(f'"{word[:60]}" is not in vocabulary: it has no vector{hint}')
             direction, excluded = self._vectors[index], [index]
         else:
-            direction = _convert_to_vector(word).toArray()
-            if direction.shape != self._vectors.shape[1:]:
-                raise ConfigError(f"the vector has {direction.size} numbers; it must have {self._vectors.shape[1]}.")
-            if not np.isfinite(direction).all():
-                raise ConfigError("the vector has numbers that are not finite; all must be.")
-            # By a power of two, which changes no digit: float32 has no room for the squares of 1e20.
-            direction = np.ldexp(direction, -np.frexp(np.abs(direction).max())[1])
+            direction = neighbors.direction_of(_convert_to_vector(word).toArray(), self._vectors.shape[1])
         if self._derived.units is None:
             self._derived.units = neighbors.unit_vectors(self._vectors)
         found = neighbors.nearest(self._derived.units, direction, excluded, num)
         return [(self._words[index].as_py(), cosine) for index, cosine in found]
 
+    def _text_of(self, word: Any) -> Any:
+        """The word that a number is, where the words of the corpus were numbers; all else as it is."""
+        return str(word) if self._id_type is not None and isinstance(word, int | np.integer) else word
+
+    def findAllSynonyms(self, num: int, words: Iterable[Any] | None = None) -> DataFrame:
+        """Return word, neighbor, rank, cosine: the nearest words of every word, exact, found by the executors.
+
+        The most frequent word first, and for each its nearest neighbor, of rank 1. Nothing is found until the DataFrame
+        is used, and each use finds it again: persist or write it.
+
+        Args:
+            num: neighbors of a word at most.
+            words: those whose neighbors are wanted, as for findSynonyms; None for all. Words that have no vector are
+                left out with a warning.
+
+        Raises:
+            UnknownWordError: none of the words has a vector.
+            NotEnoughMemoryError: a task does not fit in the memory that Spark and the machine give.
+            ConfigError: num is below 1.
+            TypeError: words is not a list of words.
+        """
+        if num < 1:
+            raise ConfigError(f"num is {num}; it must be at least 1.")
+        (count, dimensions), session = self._vectors.shape, SparkSession.active()
+        rows = np.arange(count) if words is None else self._rows_of(words)
+        top = min(int(num), count - 1)
+        check_memory(session, count, self._words.nbytes, dimensions, max(top, 1))
+        step = chunk_rows(dimensions)
+        units = (neighbors.unit_vectors(self._vectors[start : start + step]) for start in range(0, count, step))
+        sent = self._derived.units_in(session.sparkContext, self._words, units, dimensions)
+        return with_ids(neighbors_of(session, sent, rows, top), self._id_type)
+
+    def _rows_of(self, words: Iterable[Any]) -> Int64Array:
+        """The rows of the words that have a vector, ascending; the others are named."""
+        if isinstance(words, str):
+            raise TypeError("words is a str; give a list of words.")
+        asked = list(dict.fromkeys(map(self._text_of, words)))
+        for word in asked:
+            if not isinstance(word, str):
+                raise TypeError(f"{word!r} is of type {type(word).__name__}; a word is a str.")
+        return known_rows(self._words, pa.array(asked, pa.string()))
+
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        self._check_columns(dataset)
-        words = column_named(self.getInputCol()).cast(T.ArrayType(T.StringType()))
-        means = mean_vectors_with(self._broadcast(dataset.sparkSession.sparkContext), self.getUnknownWords() == "skip")
+        words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
+        sent = self._derived.vectors_in(dataset.sparkSession.sparkContext, self._words, self._vectors)
+        means = mean_vectors_with(sent, self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
         # The condition, because the JVM's function has no answer to null.
         vector = F.when(words.isNotNull(), array_to_vector(mean))
         return dataset.withColumn(self.getOutputCol(), vector)
-
-    def _broadcast(self, context: SparkContext) -> "Broadcast[tuple[pa.Array, Float32Array]]":
-        """Return the vectors, sent once per context, however often transform is called."""
-        derived = self._derived
-        if derived.sent is None or derived.sent._sc is not context:
-            derived.sent = send(context, (self._words, self._vectors))
-        return derived.sent
 
     def write(self) -> "SkipGramModelWriter":
         return SkipGramModelWriter(self)
@@ -384,13 +394,3 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
         model._resetUid(metadata["uid"])
         DefaultParamsReader.getAndSetParams(model, metadata)
         return model
-
-
-def _summary_of(output: Path) -> TrainingSummary | None:
-    """The summary of a finished output; None where its files do not tell."""
-    try:
-        run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        epochs = [json.loads(line) for line in metrics.lines(output / "metrics.jsonl")]
-        return TrainingSummary(epochs, run["seconds"], run.get("stopped_early"))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

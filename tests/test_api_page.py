@@ -1,4 +1,4 @@
-"""The Python of docs/api.md and docs/coming-from.md, run: every block, in order, on text with planted groups."""
+"""The Python of docs/api.md, coming-from.md and estimator.md, run: every block, in order, on planted groups."""
 
 import inspect
 import re
@@ -62,6 +62,21 @@ def test_every_block_for_those_who_come_from_elsewhere_runs(spark: SparkSession,
     assert dict(zip(names["keyed"].index_to_key, names["keyed"].expandos["count"], strict=True)) == dict(
         zip(names["words"].to_pylist(), names["counts"].tolist(), strict=True)
     )
+
+
+def test_every_block_about_the_estimator_runs(spark: SparkSession, home: Path) -> None:
+    names = run_blocks("estimator.md", home)
+    rows = names["sessions"].collect()
+    assert sorted(row["items"] for row in rows) == sorted(
+        [(session + step) % 50 for step in reversed(range(8))] for session in range(500)
+    )
+    assert {float(row.weight) for row in rows} == {1.0, 2.0}
+    counts = [
+        {row.id: row["count"] for row in names[model].getVocabulary().collect()} for model in ("model", "of_events")
+    ]
+    assert counts[0] == counts[1]
+    assert sum(counts[0].values()) == 12 * 500
+    assert {row.id for row in names["next_model"].getVocabulary().collect()} == set(range(50)) - {7, 8}
 
 
 def test_the_api_page_has_every_argument_of_train_and_every_method_of_the_model() -> None:

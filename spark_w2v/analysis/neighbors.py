@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
+from spark_w2v.errors import ConfigError
 from spark_w2v.skipgram.nearest_rows import NearestRows
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -38,6 +39,20 @@ def unit_vectors(vectors: Float32Array) -> Float32Array:
         rows = slice(start, start + ROWS)
         units[rows] = vectors[rows] / lengths[rows]
     return units
+
+
+def direction_of(vector: NDArray[Any], dimensions: int) -> NDArray[Any]:
+    """Return a vector that a user gave, at a length of which float32 has the square.
+
+    Raises:
+        ConfigError: it has not D numbers, all finite.
+    """
+    if vector.shape != (dimensions,):
+        raise ConfigError(f"the vector has {vector.size} numbers; it must have {dimensions}.")
+    if not np.isfinite(vector).all():
+        raise ConfigError("the vector has numbers that are not finite; all must be.")
+    # By a power of two, which changes no digit: float32 has no room for the squares of 1e20.
+    return np.asarray(np.ldexp(vector, -np.frexp(np.abs(vector).max())[1]))
 
 
 def nearest(units: Float32Array, direction: NDArray[Any], excluded: Sequence[int], top: int) -> list[tuple[int, float]]:

@@ -5,24 +5,18 @@ import contextlib
 import logging
 from collections.abc import Sequence
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.command_line import EXIT_CODES, OUTPUT_HELP, Parser, whole_number
-from spark_w2v.errors import UserError
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.job import add_log_options, run_job, session_of_job
 from spark_w2v.runs.embeddings import id_type, iter_vectors
 from spark_w2v.runs.ids import directory_of
-from spark_w2v.spark.all_neighbors import all_neighbors, with_ids
+from spark_w2v.spark.all_neighbors import all_neighbors, known_rows, with_ids
 from spark_w2v.spark.result_tables import check_directory, check_table, write_directory, write_table
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.encoding import id_type_name
-from spark_w2v.text.messages import counted, some
-from spark_w2v.types import Int64Array
+from spark_w2v.text.messages import counted
 
 log = logging.getLogger("spark_w2v")
 
@@ -53,7 +47,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     asked = None if options.words is None else read_words(options.words, "--words")
     output = directory_of(options.output)
     found = iter_vectors(output)
-    rows = None if asked is None else _rows_of(found.words, asked)
+    rows = None if asked is None else known_rows(found.words, asked)
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
     if options.to is not None:
@@ -79,20 +73,3 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
         min(options.top, len(found.words) - 1), counted(count, "word"), options.to or options.to_table,
         f"{sum(clock.seconds.values()):.1f} s",
     )  # fmt: skip
-
-
-def _rows_of(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
-    """The rows of the words that have a vector, ascending; the others are named.
-
-    Raises:
-        UserError: none has one.
-    """
-    found = pc.index_in(asked, value_set=words)
-    unknown = asked.filter(found.is_null()).to_pylist()
-    if len(unknown) == len(asked):
-        raise UserError(
-            f"none of {counted(len(asked), 'word')} has a vector, such as {some(unknown, 3)}; check --words."
-        )
-    if unknown:
-        log.warning("%s without a vector: %s", counted(len(unknown), "word"), some(unknown))
-    return np.unique(found.drop_null().to_numpy()).astype(np.int64)

@@ -6,28 +6,46 @@ A task has a block of words, and compares them with one chunk after the other.
 V words, D dimensions, K neighbors of a word.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyspark.sql.functions as F
-from pyspark import Broadcast
+from pyspark import Broadcast, SparkContext
 from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows, memory_of
 from spark_w2v.spark.broadcasts import send, values
+from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
+from spark_w2v.text.messages import counted, some
 from spark_w2v.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+log = logging.getLogger("spark_w2v")
 
 NEIGHBORS = "word string, neighbor string, rank int, cosine float"
 CHUNK_BYTES = 16 << 20  # of vectors that are sent together
 TASK_WORDS = 16 * TILE_QUERIES  # a chunk is unpacked for each task, so a task has many
 TASK_ROWS = 1 << 21  # of the result: with many neighbors, a task has fewer words
 ROWS_AT_A_TIME = 1 << 16
+
+
+class SentUnits(NamedTuple):
+    """Words and their vectors, sent to the executors of a context.
+
+    Args:
+        words: (V,).
+        chunks: (V, D) of length 1, or zeros, some rows each.
+    """
+
+    words: Broadcast[pa.StringArray]
+    chunks: list[Broadcast[Float32Array]]
 
 
 def chunk_rows(dimensions: int) -> int:
@@ -66,6 +84,27 @@ def check_memory(session: "SparkSession", words: int, word_bytes: int, dimension
     check_task(need, given_by(context), "ask for fewer neighbors, or take fewer tasks at a time")
 
 
+def known_rows(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
+    """The rows of the words that have a vector, ascending; the others are named.
+
+    Args:
+        words: (V,) those that have one.
+        asked: any words, each once.
+
+    Raises:
+        UnknownWordError: none has one.
+    """
+    found = pc.index_in(asked, value_set=words)
+    unknown = asked.filter(found.is_null()).to_pylist()
+    if unknown and len(unknown) == len(asked):
+        raise UnknownWordError(
+            f"none of {counted(len(asked), 'word')} has a vector, such as {some(unknown, 3)}; check the list of words."
+        )
+    if unknown:
+        log.warning("%s without a vector: %s", counted(len(unknown), "word"), some(unknown))
+    return np.sort(found.drop_null().to_numpy()).astype(np.int64)
+
+
 def all_neighbors(
     session: "SparkSession",
     words: pa.StringArray,
@@ -90,12 +129,28 @@ def all_neighbors(
     """
     top = min(top, len(words) - 1)
     check_memory(session, len(words), words.nbytes, dimensions, max(top, 1))
-    context = session.sparkContext
     rows = np.arange(len(words)) if asked is None else asked
+    return neighbors_of(session, send_units(session.sparkContext, words, units, dimensions), rows, top)
+
+
+def send_units(
+    context: SparkContext, words: pa.StringArray, units: Iterable[Float32Array], dimensions: int
+) -> SentUnits:
+    """Send words and vectors, as all_neighbors takes them."""
+    chunks = [send(context, chunk) for chunk in _chunks(units, chunk_rows(dimensions))]
+    return SentUnits(send(context, words), chunks)
+
+
+def neighbors_of(session: "SparkSession", sent: SentUnits, rows: Int64Array, top: int) -> "DataFrame":
+    """Return what all_neighbors returns, of words and vectors that were sent.
+
+    Args:
+        rows: whose neighbors are wanted, ascending.
+        top: K, less than V.
+    """
+    spellings, chunks = sent
     size = task_words(max(top, 1))
     tasks = -(-rows.size // size)
-    spellings = send(context, words)
-    chunks = [send(context, chunk) for chunk in _chunks(units, chunk_rows(dimensions))]
 
     def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:

@@ -166,18 +166,18 @@ def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str) -> "Da
 
 
 def read_frame(
-    sentences: "DataFrame", column: str, max_sentence_words: int, weight: "Column | None" = None
+    sentences: "DataFrame", words: columns.FoundColumn, max_sentence_words: int, weight: "Column | None" = None
 ) -> "DataFrame":
     """SEGMENTS of a column of ready-made words. Counts the words; the rest is lazy, so the DataFrame is computed twice.
 
     Args:
-        column: an array of strings or of whole numbers.
+        words: an array of strings or of whole numbers.
         weight: of each sentence.
     """
     rows = in_own_session(sentences)
     tokenizer = Tokenizer("none", "", False, max_sentence_words, LARGEST_WORD)
-    ordered = sentences_in_order(rows, columns.column_named(column), weight=weight)
-    return _cut_ordered(ordered, tokenizer, columns.id_type_of(rows.schema[column].dataType))
+    ordered = sentences_in_order(rows, words.value, weight=weight)
+    return _cut_ordered(ordered, tokenizer, columns.id_type_of(words.kind))
 
 
 def read_text_frame(rows: "DataFrame", corpus_config: "Corpus") -> "DataFrame":

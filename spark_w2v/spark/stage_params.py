@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from spark_w2v.config import KEYS
 from spark_w2v.config.checking import nearest
 from spark_w2v.errors import ConfigError
-from spark_w2v.spark.columns import is_array_of_words
+from spark_w2v.spark.columns import FoundColumn, find_column, is_array_of_words, names_of
 from spark_w2v.text.messages import name_hint
 
 KEY_OF = {
@@ -222,8 +222,8 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     def check_param(self, name: str) -> None:
         """Refuse a value of a Param that the stage cannot take; a model takes any, as it does not train."""
 
-    def _check_columns(self, dataset: DataFrame) -> None:
-        """Refuse a DataFrame without the input column, or with the output column.
+    def words_column(self, dataset: DataFrame) -> FoundColumn:
+        """Return the input column, which may be a field; refuse a DataFrame without it, or with the output column.
 
         Raises:
             ConfigError: one sentence.
@@ -231,14 +231,14 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         if not self.isDefined("inputCol"):
             raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
         schema, column, output = dataset.schema, self.getInputCol(), self.getOutputCol()
-        if column not in schema.names:
-            hint = name_hint(column, schema.names)
+        found = find_column(schema, column)
+        if found is None:
+            hint = name_hint(column, names_of(schema))
             raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
-        kind = schema[column].dataType
-        if not is_array_of_words(kind):
+        if not is_array_of_words(found.kind):
             raise ConfigError(
-                f'{self.uid}: "{column}" (inputCol) is {kind.simpleString()}, words are array<string>, or an array of '
-                "whole numbers; put a tokenizer before this stage, or give another column."
+                f'{self.uid}: "{column}" (inputCol) is {found.kind.simpleString()}, words are array<string>, or an '
+                "array of whole numbers; put a tokenizer before this stage, or give another column."
             )
         # A column with a name that Spark takes for the same would be replaced.
         is_exact = dataset.sparkSession.conf.get("spark.sql.caseSensitive") == "true"
@@ -250,6 +250,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
                 f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
                 'or "skip".'
             )
+        return found
 
 
 def given_options(stage: Params, options: Any) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             section, _, key = path.partition(".")
             self.check_param(name)
             tables.setdefault(section, {})[key] = self._value_of(name)
-        settings = configuration.from_dict(tables, "SkipGram")
+        with self.own_words():
+            settings = configuration.from_dict(tables, "SkipGram")
         # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
         return msgspec.structs.replace(
             settings, training=msgspec.structs.replace(settings.training, seed=self.getSeed() % (1 << 64))

@@ -1,7 +1,11 @@
 """The summary of a training, which a fitted model keeps."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from spark_w2v.runs import metrics
 
 
 class TrainingSummary:
@@ -54,6 +58,16 @@ class TrainingSummary:
     def from_dict(cls, found: Mapping[str, Any] | None) -> "TrainingSummary | None":
         """Return what `as_dict` returned; None of nothing."""
         return None if found is None else cls(found["epochs"], found["seconds"], found.get("stopped"))
+
+    @classmethod
+    def of_output(cls, output: Path) -> "TrainingSummary | None":
+        """Return that of a finished output; None where its files do not tell."""
+        try:
+            run = json.loads((output / "run.json").read_text(encoding="utf-8"))
+            epochs = [json.loads(line) for line in metrics.lines(output / "metrics.jsonl")]
+            return cls(epochs, run["seconds"], run.get("stopped_early"))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def __repr__(self) -> str:
         last = self.losses[-1] if self.epochs else None

@@ -58,6 +58,51 @@ def test_a_weight_may_be_a_field(spark: SparkSession) -> None:
     assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 3, "b": 4, "c": 1}
 
 
+@pytest.mark.parametrize(
+    ("schema", "nest"),
+    [
+        ("doc struct<items: array<string>>", lambda words: {"items": words}),
+        ("doc array<struct<at: int, items: string>>", lambda words: [{"at": 1, "items": word} for word in words]),
+    ],
+)
+def test_the_words_may_be_a_field(spark: SparkSession, schema: str, nest: Any) -> None:
+    rows = [words for (words,) in planted_sentences(100)]
+    flat = fitted(spark.createDataFrame([(words,) for words in rows], "words array<string>"), maxIter=1)
+    frame = spark.createDataFrame([(nest(words),) for words in rows], schema)
+    model = fitted(frame, maxIter=1, inputCol="doc.items")
+    assert vectors_of(model) == vectors_of(flat)
+    assert model.transform(frame).columns == ["doc", "vector"]
+    expected = flat.transform(frame.selectExpr("doc.items as words")).select("vector").collect()
+    assert model.transform(frame).select("vector").collect() == expected
+
+
+def test_numbers_in_a_field_come_back_as_numbers(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([({"items": [1, 2, 3]},)] * 3, "doc struct<items: array<int>>")
+    assert dict(fitted(frame, inputCol="doc.items").getVocabulary().dtypes)["id"] == "int"
+
+
+@pytest.mark.parametrize(
+    ("column", "says"),
+    [
+        ("doc.itmes", 'the DataFrame has no column "doc.itmes" (inputCol); did you mean doc.items?'),
+        ("doc.n", '"doc.n" (inputCol) is int, words are array<string>'),
+        ("doc", '"doc" (inputCol) is struct<items:array<string>,n:int>, words are array<string>'),
+    ],
+)
+def test_a_field_that_cannot_be_the_words_is_refused(spark: SparkSession, column: str, says: str) -> None:
+    frame = spark.createDataFrame([({"items": ["a", "b"], "n": 1},)], "doc struct<items: array<string>, n: int>")
+    with pytest.raises(ConfigError) as refused:
+        fitted(frame, inputCol=column)
+    assert says in str(refused.value)
+
+
+def test_a_column_with_a_dot_in_its_name_comes_before_a_field(spark: SparkSession) -> None:
+    frame = spark.createDataFrame(
+        [({"items": ["a", "b"]}, ["c", "d"])], "doc struct<items: array<string>>, `doc.items` array<string>"
+    )
+    assert sorted(vectors_of(fitted(frame, inputCol="doc.items"))) == ["c", "d"]
+
+
 def test_no_column_is_replaced_whose_name_is_the_same_to_spark(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(["a", "b"], 1)], "words array<string>, Vector int")
     with pytest.raises(ConfigError, match='has a column "Vector" already; give another outputCol'):
@@ -141,6 +186,17 @@ def test_numbers_as_words_come_back_as_numbers(spark: SparkSession, tmp_path: Pa
     texts = fitted(spark.createDataFrame([([str(n) for n in row[0]],) for row in rows], "words array<string>"))
     assert texts.getVectors().schema.names == ["word", "vector"]
     assert vectors_of(texts) == vectors_of(model)
+
+
+def test_decimal_numbers_are_words_without_ids(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([([1, 2, 3],)] * 3, "words array<int>").selectExpr(
+        "cast(words as array<decimal(20,0)>) as words"
+    )
+    model = fitted(frame)
+    assert model.getVocabulary().columns == ["word", "count"]
+    assert model.findSynonyms("3", 2).columns == ["word", "similarity"]
+    with pytest.raises(TypeError, match="Cannot convert type"):
+        model.findSynonyms(3, 2)
 
 
 def _loaded(model: SkipGramModel, path: Path) -> SkipGramModel:

@@ -45,6 +45,33 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
     assert "training." not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (
+            {"stepSize": 0.01, "lastStepSize": 0.05},
+            "SkipGram: lastStepSize = 0.05 is above stepSize = 0.01, and the rate falls; give at most that.",
+        ),
+        (
+            {"exchangeFirstPort": 41_063, "exchangeLastPort": 41_000},
+            "SkipGram: exchangeFirstPort = 41063 and exchangeLastPort = 41000 are not a range of ports; give both, the "
+            "first not above the last, or neither.",
+        ),
+        (
+            {"exchangeFirstPort": 70_000, "exchangeLastPort": 70_001},
+            "SkipGram: exchangeFirstPort = 70000 is out of range; it must be at most 65535.",
+        ),
+        ({"maxWords": 1}, "SkipGram.maxWords: maxWords = 1 leaves one word"),
+    ],
+)
+def test_params_that_do_not_go_together_are_named(spark: SparkSession, options: dict[str, Any], says: str) -> None:
+    frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
+    with pytest.raises(ConfigError) as refused:
+        SkipGram(**OPTIONS, **options).fit(frame)
+    assert str(refused.value).startswith(says)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
 @pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
 def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
