@@ -19,8 +19,9 @@ from threadpoolctl import threadpool_limits
 from bench.measure import environment
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
-from spark_w2v.spark.all_neighbors import all_neighbors, task_words
+from spark_w2v.spark.all_neighbors import all_neighbors, shared_words
 from spark_w2v.spark.session import start_session
+from spark_w2v.spark.slots import slots
 from spark_w2v.types import Float32Array
 
 DIMENSIONS, TOP, CLUSTERS = 100, 20, 3000
@@ -47,7 +48,8 @@ def search_seconds(session: SparkSession, vectors: Float32Array) -> float:
 def product_seconds(session: SparkSession, vectors: Float32Array) -> float:
     """Seconds of the products of the same tiles."""
     begun = time.monotonic()
-    sent, size = session.sparkContext.broadcast(vectors), task_words(TOP)
+    sent = session.sparkContext.broadcast(vectors)
+    size = shared_words(len(vectors), TOP, slots(session.sparkContext)[0])
     tasks = -(-len(vectors) // size)
 
     def multiply(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -159,7 +159,7 @@ CLUSTERS = f"""\
 Predicted, as conf/cluster.toml trains: D 300, 3 epochs, subsample 1e-4, parameters back after each sweep, here with a
 block for each core. Cores as fast as the ones measured. Assumed, not measured: machines of {CORES_PER_MACHINE} cores
 with {MEMORY / 1e9:g} GB, disks of {DISK / 1e9:g} GB/s, network cards of {NETWORK * 8e-9:g} Gbit/s, in the driver too.
-Hours: in all; in the kernels, if all cores always had work, and that as a share of all; waiting for the heaviest blocks
+Hours: in all; in the kernels, if all cores always had work, and that divided by all; waiting for the heaviest blocks
 and for the bucket that takes longest; drawing pairs, shuffling, spooling and taking them; parameters out of the driver
 and back, and blocks as far as training does not hide them; the rest: reading, counting, starting, writing. Parameters
 and pairs: what a machine sends in an epoch through its card. Memory is what the job's own check asks for."""
@@ -183,7 +183,7 @@ def clusters_table(clusters: Clusters) -> str:
             + [c.most(), f"{(c.work.edges[-1].size - 1)}"]
             + [_gb(size) for size in (c.sent, c.shuffled, c.need.driver, c.need.heap, c.need.task)]
         )
-    heading = "run | hours | kernels | of all | waiting | drawing | exchange | others | most of it | sweeps"
+    heading = "run | hours | kernels | kernels / total | waiting | drawing | exchange | others | most of it | sweeps"
     return table(f"{heading} | parameters, GB | pairs, GB | driver, GB | its JVM, GB | a task, GB", rows)
 
 

@@ -40,8 +40,8 @@ def train(
     A Spark session that is there already is used and left as it was; one that had to be started is stopped at the end.
 
     Args:
-        input: files, directories or globs; or a DataFrame, whose column `corpus.column` holds text, or ready-made words
-            where `corpus.tokenizer` is "none".
+        input: files, directories or globs; names of tables, where `corpus.format` is "table"; or a DataFrame, whose
+            column `corpus.column` holds text, or ready-made words where `corpus.tokenizer` is "none".
         output: a directory of this host, or the URI of one in a store.
         config: a TOML file, or a mapping from section to key to value; what it does not give keeps its default.
         init, resume, overwrite, run_id, tensorboard, mlflow: the options of jobs/train.py.

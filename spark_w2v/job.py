@@ -31,6 +31,8 @@ from spark_w2v.training_run import STARTING, TrainingRun
 
 log = logging.getLogger("spark_w2v")
 
+INPUT_HELP = "files, directories or globs; with corpus.format=table names of tables of Spark's catalog"
+
 _stopped_by = INTERRUPTED  # the exit code of an interruption
 
 
@@ -110,7 +112,7 @@ def add_set_option(parser: argparse.ArgumentParser, file: str) -> None:
 
 def add_text_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that read a text and write a directory of Parquet files."""
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=INPUT_HELP)
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's"
     )
@@ -128,7 +130,7 @@ def session_of_job(line: StatusLine, cleanup: contextlib.ExitStack) -> SparkSess
 def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = Parser(prog=program, description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, such as conf/local.toml (defaults)")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help="files, directories or globs")
+    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=INPUT_HELP)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
     add_set_option(parser, "the file")
     parser.add_argument(

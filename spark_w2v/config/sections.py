@@ -255,7 +255,8 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=3600.0,
             description=(
                 "Seconds of silence after which a process counts as lost; the epoch is then repeated from the last "
-                "parameters that came back."
+                "parameters that came back. A Python worker that draws pairs is ended after as many, and its task "
+                "repeated."
             ),
         ),
     ] = 60.0

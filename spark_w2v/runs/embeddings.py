@@ -42,12 +42,16 @@ class Embeddings(NamedTuple):
 
 
 class VectorChunks(NamedTuple):
-    """Words (V,), counts (V,) int64, dimensions D, and an iterator over the vectors, (n, D) at a time."""
+    """Words (V,), counts (V,) int64, dimensions D, and an iterator over the vectors, (n, D) at a time.
+
+    And the type of the column `id`, which words that are whole numbers have next to them; None without one.
+    """
 
     words: pa.StringArray
     counts: Int64Array
     dimensions: int
     chunks: Iterator[Float32Array]
+    id_type: pa.DataType | None = None
 
 
 class StoredEmbeddings:
@@ -57,6 +61,7 @@ class StoredEmbeddings:
         words: (V,) strings, unique.
         counts: (V,) int64.
         dimensions: D.
+        id_type: as VectorChunks has it.
         trained: (V,) int64, occurrences that the vectors were trained on; None where that is not known.
     """
 
@@ -64,6 +69,7 @@ class StoredEmbeddings:
         self.words, self.counts = words, counts
         self.trained = read_trained(output, tables["context"]) if "context" in tables else None
         self.dimensions = tables["center"].dimensions
+        self.id_type = _id_type(tables["center"])
         self._output, self._tables = output, tables
 
     def chunks(self, *names: str) -> Iterator[tuple[Float32Array, ...]]:
@@ -117,7 +123,8 @@ def iter_vectors(output: Path, vectors: str = "center") -> VectorChunks:
     def attempt() -> VectorChunks:
         names = ("center", "context") if vectors == "sum" else (vectors,)
         found = _open(output, {"center", *names})
-        return VectorChunks(found.words, found.counts, found.dimensions, _sums(output, found.chunks(*names)))
+        vectors_found = _sums(output, found.chunks(*names))
+        return VectorChunks(found.words, found.counts, found.dimensions, vectors_found, found.id_type)
 
     return _retry(output, attempt)
 
@@ -146,7 +153,11 @@ def facts(output: str | Path) -> dict[str, str | int | float]:
 
 def id_type(output: Path) -> pa.DataType | None:
     """Return the type of the column `id`, which words that are whole numbers have next to them; None without one."""
-    schema = _retry(output, lambda: open_table(output, "embeddings", {})).files[0].schema_arrow
+    return _id_type(_retry(output, lambda: open_table(output, "embeddings", {})))
+
+
+def _id_type(table: Table) -> pa.DataType | None:
+    schema = table.files[0].schema_arrow
     return schema.field("id").type if "id" in schema.names else None
 
 

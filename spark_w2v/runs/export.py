@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from spark_w2v.errors import StorageError, UserError
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
 from spark_w2v.runs.index_formats import LIBRARIES, check_library
@@ -65,6 +69,7 @@ def export(
         _check_counts(output, target, form, counts, overwrite)
     found = embeddings.iter_vectors(output, vectors)
     words, replaced = writable_words(found.words, form, replace)
+    ids = _ids(output, found) if form in LIBRARIES else None
     try:
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -74,7 +79,7 @@ def export(
         begun = time.monotonic()
         if form in LIBRARIES:
             tell(f"building the index of {len(words):,} words on one core; 200,000 words take a few minutes")
-        write_format(form, staged, found, words)
+        write_format(form, staged, found, words, ids)
         if form in LIBRARIES:
             tell(f"built in {time.monotonic() - begun:,.0f} s")
         if counts is not None:
@@ -93,6 +98,19 @@ def export(
         with contextlib.suppress(OSError):
             remove_written(working, re.compile(rf"counts|staged(?:/(?:{_written(form).pattern})?)?"))
     return Exported(len(words), found.dimensions, replaced)
+
+
+def _ids(output: Path, found: embeddings.VectorChunks) -> NDArray[Any] | None:
+    """The words as numbers of the column `id`, (V,); None where there is no such column."""
+    if found.id_type is None:
+        return None
+    try:
+        return np.asarray(found.words.cast(found.id_type))
+    except pa.ArrowInvalid:
+        raise OutputError(
+            f"{output}: has a column id of {found.id_type}, and words that are no such numbers; copy the output again, "
+            "or train again."
+        ) from None
 
 
 def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite: bool) -> None:

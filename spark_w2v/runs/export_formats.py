@@ -8,7 +8,8 @@
     usearch      vectors.usearch, as index_formats has it; words.txt
     faiss        vectors.faiss, likewise; words.txt
 
-words.txt has one word per line; line i is row i of the vectors. metadata.tsv is read by the projector, which knows tabs
+words.txt has one word per line; line i is row i of the vectors. Next to an index, ids.npy has the words as numbers of
+the column `id`, where there is one. metadata.tsv is read by the projector, which knows tabs
 and line ends alone, and as CSV with tabs, where a quote at the start of a field means more: see _as_fields.
 
 Letters: V words, D dimensions.
@@ -21,19 +22,20 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from spark_w2v.errors import UserError
 from spark_w2v.runs.embeddings import VectorChunks
 from spark_w2v.runs.index_formats import write_index
 from spark_w2v.types import Float32Array, Int64Array
 
-# What is written for each format; none: the target is one file.
+# What is written for each format; none: the target is one file. ids.npy alone may be missing.
 FILES: dict[str, tuple[str, ...]] = {
     "word2vec-text": (),
     "word2vec-binary": (),
@@ -41,8 +43,8 @@ FILES: dict[str, tuple[str, ...]] = {
     "projector": ("tensors.tsv", "metadata.tsv"),
     "safetensors": ("vectors.safetensors", "words.txt"),
     "npy": ("vectors.npy", "words.txt"),
-    "usearch": ("vectors.usearch", "words.txt"),
-    "faiss": ("vectors.faiss", "words.txt"),
+    "usearch": ("vectors.usearch", "words.txt", "ids.npy"),
+    "faiss": ("vectors.faiss", "words.txt", "ids.npy"),
 }
 CHUNK_BYTES = 4 << 20  # of vectors written at a time; as text they are 5 times that
 SPARK_VERSION = "4.3.0"  # whose layout of a saved Word2VecModel this is; earlier ones since 2.2 read it too
@@ -93,12 +95,15 @@ def writable_words(words: pa.StringArray, form: str, replace: bool) -> tuple[pa.
     return pa.array(texts, pa.string()), len(spelled)
 
 
-def write_format(form: str, target: Path, found: VectorChunks, words: pa.StringArray) -> None:
+def write_format(
+    form: str, target: Path, found: VectorChunks, words: pa.StringArray, ids: NDArray[Any] | None = None
+) -> None:
     """Write one of FILES.
 
     Args:
         target: the file, or the directory that is made.
         words: (V,) as writable_words returned them.
+        ids: (V,) the words as whole numbers, for an index; None where they are none.
     """
     rows = _rows(found, words)
     shape = len(words), found.dimensions
@@ -120,6 +125,9 @@ def write_format(form: str, target: Path, found: VectorChunks, words: pa.StringA
         case "usearch" | "faiss":
             with _new(target / "words.txt") as file:
                 file.write(_lines(words))
+            if ids is not None:
+                with _new(target / "ids.npy") as file:
+                    np.lib.format.write_array(file, ids, allow_pickle=False)
             write_index(form, target / FILES[form][0], (vectors for _, _, vectors in rows), shape)
 
 

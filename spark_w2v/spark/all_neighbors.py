@@ -21,6 +21,7 @@ from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS, NearestRows
 from spark_w2v.spark.broadcasts import send, values
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
+from spark_w2v.spark.slots import settled_slots
 from spark_w2v.text.messages import counted, some
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -54,8 +55,19 @@ def chunk_rows(dimensions: int) -> int:
 
 
 def task_words(top: int) -> int:
-    """Return the words of a task, a multiple of TILE_QUERIES."""
+    """Return the most words of a task, a multiple of TILE_QUERIES."""
     return max(1, min(TASK_WORDS, TASK_ROWS // top) // TILE_QUERIES) * TILE_QUERIES
+
+
+def shared_words(words: int, top: int, slots: int) -> int:
+    """Return the words of a task where each slot is to have one, a multiple of TILE_QUERIES.
+
+    Args:
+        words: whose neighbors are wanted.
+        slots: tasks that run at the same time; 0 where that is not known.
+    """
+    # Whole tiles, as a product of matrices of another shape may end in other bits.
+    return min(task_words(top), -(-words // (max(1, slots) * TILE_QUERIES)) * TILE_QUERIES)
 
 
 def task_bytes(words: int, word_bytes: int, dimensions: int, top: int, is_encrypted: bool = False) -> int:
@@ -149,7 +161,9 @@ def neighbors_of(session: "SparkSession", sent: SentUnits, rows: Int64Array, top
         top: K, less than V.
     """
     spellings, chunks = sent
-    size = task_words(max(top, 1))
+    if not rows.size or top < 1:
+        return session.createDataFrame([], NEIGHBORS)
+    size = shared_words(rows.size, top, settled_slots(session.sparkContext, -(-rows.size // TILE_QUERIES)))
     tasks = -(-rows.size // size)
 
     def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -160,8 +174,6 @@ def neighbors_of(session: "SparkSession", sent: SentUnits, rows: Int64Array, top
                     found, cosines = nearest_of(of_task, chunks, top)
                 yield from _batches(spellings.value, of_task, found, cosines)
 
-    if not tasks or top < 1:
-        return session.createDataFrame([], NEIGHBORS)
     return session.range(0, tasks, 1, tasks).mapInArrow(find, NEIGHBORS)
 
 

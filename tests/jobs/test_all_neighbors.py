@@ -75,6 +75,24 @@ def test_neither_tasks_nor_chunks_change_a_bit(run: Any, tmp_path: Path, monkeyp
     assert rows_of(tmp_path / "tasks") == found[0]
 
 
+def test_a_list_of_words_is_divided_among_the_slots_in_whole_tiles(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = made(tmp_path / "out", count=TILE_ROWS + 100)
+    (tmp_path / "some.txt").write_text("\n".join(f"w{n}" for n in range(2 * TILE_QUERIES + 90)))
+
+    def near(to: str) -> tuple[list[int], list[tuple[Any, ...]]]:
+        assert run(output, "--to", tmp_path / to, "--words", tmp_path / "some.txt", "--top", 3) == 0
+        parts = sorted((tmp_path / to).glob("part-*"))
+        return [pq.read_metadata(part).num_rows // 3 for part in parts], rows_of(tmp_path / to)
+
+    sizes, found = near("two")
+    assert sizes == [2 * TILE_QUERIES, 90]
+    for slots, expected in ((0, [2 * TILE_QUERIES + 90]), (1000, [TILE_QUERIES, TILE_QUERIES, 90])):
+        monkeypatch.setattr(all_neighbors, "settled_slots", lambda *_, count=slots: count)
+        assert near(str(slots)) == (expected, found)
+
+
 def test_a_list_of_words_and_more_neighbors_than_there_are(run: Any, output: Path, tmp_path: Path, caplog: Any) -> None:
     (tmp_path / "some.txt").write_text("w9\r\nnowhere\n\nw3\nw9\n")
     assert run(output, "--to", tmp_path / "some", "--words", tmp_path / "some.txt", "--top", 5000) == 0

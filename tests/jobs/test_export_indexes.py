@@ -8,6 +8,7 @@ from typing import Any
 
 import faiss
 import numpy as np
+import pyarrow as pa
 import pytest
 from usearch.index import Index
 
@@ -126,6 +127,32 @@ def test_vectors_that_are_all_zero_are_a_cosine_of_0_from_everything(tmp_path: P
     keys, cosines = search(form, tmp_path / "to", np.ones((1, 5), np.float32), 1)
     assert 0 <= keys[0, 0] < zeros
     assert cosines[0, 0] == 0
+
+
+@pytest.mark.parametrize("form", LIBRARIES)
+@pytest.mark.parametrize("kind", [pa.int8(), pa.int64()], ids=str)
+def test_ids_of_words_that_are_numbers_are_next_to_them_in_their_type(
+    tmp_path: Path, form: str, kind: pa.DataType
+) -> None:
+    numbers = [7, -3, 127] if kind == pa.int8() else [7, -3, 2**62 + 1]
+    matrix = np.eye(3, dtype=np.float32)
+    output = finish(tmp_path / "out", [str(n) for n in numbers], matrix, matrix, pa.array(numbers, kind))
+    assert export_to(output, form, tmp_path / "to") == 0
+    ids = np.load(tmp_path / "to" / "ids.npy", allow_pickle=False)
+    assert ids.dtype == kind.to_pandas_dtype()
+    assert ids.tolist() == numbers
+    assert (tmp_path / "to" / "words.txt").read_text().splitlines() == [str(n) for n in numbers]
+    words = finish(tmp_path / "words", ["007", "-3", "a"], matrix, matrix)
+    assert export_to(words, form, tmp_path / "to", "--overwrite") == 0
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == [f"vectors.{form}", "words.txt"]
+
+
+def test_ids_that_the_words_are_not_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    matrix = np.eye(2, dtype=np.float32)
+    output = finish(tmp_path / "out", ["7", "seven"], matrix, matrix, pa.array([7, 7], pa.int32()))
+    assert export_to(output, "faiss", tmp_path / "to") == 2
+    assert "has a column id of int32, and words that are no such numbers" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 @pytest.mark.parametrize("form", LIBRARIES)

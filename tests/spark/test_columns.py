@@ -230,10 +230,21 @@ def test_words_of_whole_numbers_are_known_by_their_type(spark: "SparkSession", k
     assert ids_of(found.words, kind).to_pylist() == [int(word) for word in found.words.to_pylist()]
 
 
-def test_strings_are_no_ids_though_they_look_like_numbers(spark: "SparkSession") -> None:
-    rows = spark.sql("select array('007', '7') as items")
+@pytest.mark.parametrize("items", ["array('007', '7')", "array(cast(7 as decimal(20, 0)))"])
+def test_only_columns_of_whole_numbers_have_ids(spark: "SparkSession", items: str) -> None:
+    rows = spark.sql(f"select {items} as items")
     segments = corpus.read_text_frame(rows, settings(format="parquet", column="items", tokenizer="none"))
     assert id_type_of(segments) is None
+
+
+def test_numbers_in_json_have_ids_as_events_alone(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "arrays.jsonl").write_text('{"items": [7, 8]}\n')
+    (tmp_path / "events.jsonl").write_text('{"items": 7, "s": 1}\n{"items": 8, "s": 1}\n')
+    keys = {"format": "jsonl", "column": "items", "tokenizer": "none"}
+    arrays = corpus.read(spark, [str(tmp_path / "arrays.jsonl")], settings(**keys))
+    events = corpus.read(spark, [str(tmp_path / "events.jsonl")], settings(**keys, group_by="s"))
+    assert (sentences(arrays), sentences(events)) == (["7 8"], ["7 8"])
+    assert (id_type_of(arrays), id_type_of(events)) == (None, "bigint")
 
 
 def test_a_word_of_an_earlier_run_that_is_no_number_is_named() -> None:

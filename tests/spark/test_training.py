@@ -396,7 +396,5 @@ def test_a_held_out_loss_without_bound_stops_the_run(
     """The loss of the pairs is measured before their steps, so it says nothing of the last one."""
     training = made(spark, tmp_path, replace(SETTINGS, epochs=1))
     monkeypatch.setattr(training, "held_out_loss", lambda: 2.1 * 3 * np.log(2))
-    with pytest.raises(
-        DivergedError, match=r"its held-out loss is 4\.367 per pair, and that of an untrained model 2\.079"
-    ):
+    with pytest.raises(DivergedError, match=r"its held-out loss is 4\.367 per pair, .* of an untrained model 2\.079"):
         list(training.run())

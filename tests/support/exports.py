@@ -31,9 +31,11 @@ WORDS = [
 SPACED = ["New York", "tab\tin", "line\nend", "", "a\u00a0b", "\u2028", "carriage\rreturn", "New_York", "\x85", "\x1c"]
 
 
-def finish(output: Path, words: list[str], center: Float32Array, context: Float32Array) -> Path:
+def finish(
+    output: Path, words: list[str], center: Float32Array, context: Float32Array, ids: pa.Array | None = None
+) -> Path:
     counts = np.arange(len(words), 0, -1).astype(np.int64) * 1000
-    embedding_writer.write(output, pa.array(words, pa.string()), counts, center, context, {})
+    embedding_writer.write(output, pa.array(words, pa.string()), counts, center, context, {}, ids)
     (output / "_SUCCESS").touch()
     return output
 
