@@ -33,6 +33,9 @@ log = logging.getLogger("spark_w2v")
 
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
+# The same where trained vectors are only turned: for means of a few contexts the best map is that of such means, and it
+# takes more of them to fit it.
+RARE_FIT_COUNTS, RARE_FIT_EACH = range(5, 20), 20  # words for each dimension
 # Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
 # and a long one, of which a few contexts say little, would take long to turn.
 SHRUNK_TO_HALF = 20
@@ -72,6 +75,7 @@ def induce(
     shrinks: bool,
     seed: int,
     fewer: str = "leave new words at random (vocabulary.induce = false), or rare ones out (vocabulary.min_count)",
+    rare: bool = False,
 ) -> Iterator[Induced]:
     """Yield vectors of the words that have none and occur, a part of them at a time.
 
@@ -85,6 +89,7 @@ def induce(
         shrinks: whether a reach is drawn, and not always the window.
         seed: draws the words that the map is fitted on.
         fewer: what a user can do to have fewer new words.
+        rare: whether the map is fitted on rare words alone.
 
     Raises:
         ValueError: `why_none` has a reason.
@@ -92,7 +97,7 @@ def induce(
     """
     dimensions = vectors[0].shape[1]
     new = np.flatnonzero(~known & (counts > 0))
-    if (reason := why_none(counts, known, dimensions)) is not None:
+    if (reason := why_none(counts, known, dimensions, rare)) is not None:
         raise ValueError(reason)
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     given = given_by(encoded.sparkSession.sparkContext)
@@ -114,7 +119,7 @@ def induce(
             counted(int((~is_exact[new]).sum()), "new word"), f"{most:,}",
         )  # fmt: skip
         new = new[is_exact[new]]
-    fit = np.flatnonzero(known & (counts >= LEAST_FIT_COUNT) & is_exact)
+    fit = np.flatnonzero(_can_be_fitted(counts, known, rare) & is_exact)
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
     contexts = send(encoded.sparkSession.sparkContext, sent)
@@ -168,18 +173,26 @@ def chunk_words(dimensions: int) -> int:
     return max(1, CHUNK_BYTES // (WORD_BYTES * (dimensions + 1)))
 
 
-def why_none(counts: Int64Array, known: BoolArray, dimensions: int) -> str | None:
+def _can_be_fitted(counts: Int64Array, known: BoolArray, rare: bool) -> BoolArray:
+    """(V,) whether the map can be fitted on a word."""
+    least, most = (RARE_FIT_COUNTS.start, RARE_FIT_COUNTS.stop) if rare else (LEAST_FIT_COUNT, np.inf)
+    return known & (counts >= least) & (counts < most)
+
+
+def why_none(counts: Int64Array, known: BoolArray, dimensions: int, rare: bool = False) -> str | None:
     """Return why vectors cannot be induced from a text, as a clause; None if they can.
 
     Args:
-        counts, known: as of `induce`.
+        counts, known, rare: as of `induce`.
         dimensions: D.
     """
-    found, needed = int((known & (counts >= LEAST_FIT_COUNT)).sum()), 2 * dimensions
+    found = int(_can_be_fitted(counts, known, rare).sum())
+    needed = (RARE_FIT_EACH if rare else 2) * dimensions
     if found >= needed:
         return None
     return (
-        f"{counted(found, 'known word')} with {LEAST_FIT_COUNT} occurrences or more in this text, and {needed:,} are "
+        f"{counted(found, 'known word')} with {RARE_FIT_COUNTS.start if rare else LEAST_FIT_COUNT} occurrences or more "
+        f"in this text, and {needed:,} are "
         "needed to tell vectors from contexts"
     )
 

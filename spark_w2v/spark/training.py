@@ -173,9 +173,7 @@ class Training:
 
         They were trained among the vectors of this run alone, which the average has moved (docs/decisions.md).
         """
-        if why_none(self.counts, self._known, self.settings.dimensions) is not None:
-            return
-        for part in self.induce(self._known):
+        for part in self.induce(self._known, rare=True):
             places = self._places[part.words]
             self.state.center[places] = halfway(self.state.center[places], part.center)
 
@@ -184,20 +182,23 @@ class Training:
         here = self.state.epoch * kept_words(self.counts, self.settings.subsample)
         return self._trained_before + np.rint(here).astype(np.int64)
 
-    def induce(self, known: BoolArray) -> Iterator[Induced]:
+    def induce(self, known: BoolArray, rare: bool = False) -> Iterator[Induced]:
         """Yield vectors of the words that have none yet, from their contexts; see induction.induce.
 
         Args:
             known: (V,) whether a word has vectors.
+            rare: whether they turn words that have been trained; without enough words to fit the map there are none.
         """
         s = self.settings
         if not (~known & (self.counts > 0)).any():
             return
-        if (reason := why_none(self.counts, known, s.dimensions)) is not None:
-            log.warning("new words begin with random vectors: %s", reason)
+        if (reason := why_none(self.counts, known, s.dimensions, rare)) is not None:
+            if not rare:
+                log.warning("new words begin with random vectors: %s", reason)
             return
         keep = kept_share(self.counts, s.subsample)
-        yield from induce(self.encoded, self.counts, known, self.vectors(), keep, s.window, s.shrinks, s.seed)
+        vectors, window = self.vectors(), (s.window, s.shrinks)
+        yield from induce(self.encoded, self.counts, known, vectors, keep, *window, s.seed, rare=rare)
 
     def held_out_loss(self) -> float | None:
         """Return the held-out loss of the current parameters; None without held-out pairs."""

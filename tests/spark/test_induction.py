@@ -224,14 +224,14 @@ def test_sentences_are_cut_in_chunks_between_them() -> None:
 def test_new_words_turn_to_their_contexts_after_the_average_and_known_ones_stay(
     spark: "SparkSession", tmp_path: Path
 ) -> None:
-    training = made(spark, tmp_path, replace(SETTINGS, dimensions=4), averages=True)
+    training = made(spark, tmp_path, replace(SETTINGS, dimensions=2), averages=True)
     known = np.arange(WORDS) % 3 > 0
     training.count_before(np.where(known, 1000, 0), known)
     for _ in training.run():
         pass
     training.average()
     before = training.vectors()[0][:]
-    (part,) = training.induce(known)
+    (part,) = training.induce(known, rare=True)
     assert part.words.size > 50
     assert not known[part.words].any()
     training.turn_new_words()
