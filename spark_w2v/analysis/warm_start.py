@@ -31,7 +31,7 @@ from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
 
-LEAST_KNOWN = 100  # of so many words one should be known
+LEAST_KNOWN = 100  # words of which at least one is known, if they are spelled as in the text
 WORDS = 1 << 16  # words that go into the digest at a time
 
 
@@ -133,9 +133,10 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
     digest, diverged = hashlib.sha256(), None
     for name in ("center", "context"):
         for (rows,) in found.chunks(name):
-            diverged = diverged or divergence(rows)
+            if dimensions is not None:  # of a run that trains
+                diverged = diverged or divergence(rows)
             digest.update(np.ascontiguousarray(rows).data)
-    if diverged and dimensions is not None:  # and not damaged, which would have been noticed by now
+    if diverged:  # and not damaged, which would have been noticed by now
         raise OutputError(f"--init {place}: its training diverged, as {diverged}; give the output of another run.")
     for start in range(0, len(found.words), WORDS):
         some = "\0".join(found.words[start : start + WORDS].to_pylist())

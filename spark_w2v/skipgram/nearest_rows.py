@@ -96,8 +96,8 @@ class _Tile:
             self._merge()
 
     def _choose_nearest(self, cosines: Float32Array, is_chosen: BoolArray) -> None:
-        """Choose at most K candidates of each query, also where many cosines are equal."""
-        place = max(0, cosines.shape[1] - self._top)
+        """Choose at most K candidates of each query, of more than K rows, also where many cosines are equal."""
+        place = cosines.shape[1] - self._top
         least = np.partition(cosines, place, axis=1)[:, place, None].copy()
         np.greater_equal(cosines, least, out=is_chosen, where=least > self._least)
         for query in np.flatnonzero(np.count_nonzero(is_chosen, axis=1) > self._top):

@@ -198,7 +198,7 @@ class BlockEpoch:
                     ) from error
                 log.warning(
                     "epoch %d: attempt %d of %d failed: %s; it goes on from sweep %d of %d",
-                    self.epoch + 1, failures, most, error, sweep + 1, self.edges.size - 1,
+                    self.epoch + 1, failures, most, str(error).rstrip("."), sweep + 1, self.edges.size - 1,
                 )  # fmt: skip
 
     def _attempt(self, parameters: ParameterFiles, sweep: int, number: int) -> Iterator[Event]:
@@ -297,7 +297,7 @@ class BlockEpoch:
                 .repartitionById(len(ranges), F.col("task"))
                 .mapInArrow(train_with(run_spec, spec), RESULT, barrier=True)
             )
-            frame._jdf.queryExecution().executedPlan()
+            frame._jdf.queryExecution().executedPlan()  # now, with these settings; the job runs later
         return frame
 
     def _watch(self, part: DriverPart, job: EpochJob, store: FileStore, begun: float) -> Iterator[Event]:

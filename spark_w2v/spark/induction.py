@@ -190,10 +190,12 @@ def why_none(counts: Int64Array, known: BoolArray, dimensions: int, rare: bool =
     needed = (RARE_FIT_EACH if rare else 2) * dimensions
     if found >= needed:
         return None
+    several = f"{LEAST_FIT_COUNT} occurrences or more"
+    if rare:
+        several = f"{RARE_FIT_COUNTS.start} to {RARE_FIT_COUNTS.stop - 1} occurrences"
     return (
-        f"{counted(found, 'known word')} with {RARE_FIT_COUNTS.start if rare else LEAST_FIT_COUNT} occurrences or more "
-        f"in this text, and {needed:,} are "
-        "needed to tell vectors from contexts"
+        f"{counted(found, 'known word')} with {several} in this text, and {needed:,} are needed to tell vectors from "
+        "contexts"
     )
 
 

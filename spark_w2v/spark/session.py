@@ -285,7 +285,7 @@ def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
     """Let Spark remove the shuffle files of the queries that are planned in here as soon as these have run.
 
     Otherwise it does so when its JVM happens to collect garbage, which in a driver may take half an hour. Nor are they
-    planned adaptively, which would run their shuffles before there is a barrier stage to watch.
+    planned adaptively, so that they have the stages that we ask for.
     """
     before = {key: session.conf.get(key) for key in OF_EPOCHS}
     try:

@@ -142,15 +142,15 @@ class LossLimit:
         self._given = 0.0
 
     def begin_with(self, held_out: float | None) -> None:
-        """Note that the run begins with given vectors.
+        """Note that the run begins with given vectors; the last call counts.
 
         Args:
             held_out: the held-out loss of these; None where nothing is held out.
         """
         if held_out is None:
             self._given = MOST_UNKNOWN_LOSS * self._untrained
-        elif held_out > self._untrained:
-            self._given = MOST_GIVEN_LOSS * held_out
+        else:
+            self._given = MOST_GIVEN_LOSS * held_out if held_out > self._untrained else 0.0
 
     def check(self, loss: float | None, held_out: float | None) -> None:
         """Refuse the losses of an epoch.
