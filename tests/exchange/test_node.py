@@ -1,5 +1,6 @@
 """The exchange over real sockets: accepted connections, refused ones and lost ones."""
 
+import errno
 import os
 import socket
 import threading
@@ -171,6 +172,8 @@ def test_strangers_are_dropped_and_counted_and_change_no_bit(slow: Running) -> N
         assert slow.part.changed.wait_for(lambda: len(slow.part._ready) == 2, 30)
     for number in range(120):
         attack(ports[number % 3], number // 3 % 6)
+    with slow.part.changed:  # which the tasks tell the driver while they train
+        assert slow.part.changed.wait_for(lambda: slow.part.refused_by == {0: 40, 1: 40}, 20)
     slow.let_go.set()  # type: ignore[attr-defined]
     assert slow.wait() is None
     slow.assert_right()
@@ -317,3 +320,12 @@ def test_a_listener_takes_a_free_port_of_its_range_and_says_when_there_is_none()
 def test_an_address_of_another_machine_is_refused_with_what_to_change() -> None:
     with pytest.raises(ExchangeError, match="SPARK_LOCAL_IP"):
         listen("192.0.2.1", (0, 0))
+
+
+def test_a_port_that_takes_root_is_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    def bind(sock: socket.socket, address: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket.socket, "bind", bind)
+    with pytest.raises(ExchangeError, match=r"may not listen on port 80 .*raise exchange\.first_port to 1024 or more"):
+        listen(HOST, (80, 80))

@@ -1,6 +1,8 @@
 """Decisions of a task of `blocks`."""
 
 import itertools
+import re
+import socket
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -9,12 +11,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from spark_w2v.exchange.plan import ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.exchange.task import Bucket
 from spark_w2v.skipgram.kernel import SgdParams, TrainStats
 from spark_w2v.skipgram.parameters import assign_blocks
-from spark_w2v.skipgram.schedule import learning_rate
+from spark_w2v.skipgram.schedule import Ring, learning_rate
 from spark_w2v.spark import block_task, buckets
-from spark_w2v.spark.block_task import TaskSpec, own_host
+from spark_w2v.spark.block_task import TaskSpec, own_host, run_task
 
 
 @pytest.mark.parametrize(
@@ -85,3 +88,20 @@ def test_pairs_of_a_sweep_are_expected_of_the_centers_that_occur(monkeypatch: py
     monkeypatch.setattr(buckets.Spool, "count", lambda _, some: {range(2): 100, range(4, 6): 200}[some])
     found = [expected.tolist() for *_, expected in train_buckets(monkeypatch, [0, 1, 2], context=1)]
     np.testing.assert_allclose(found, [[50.0, 37.5, 12.5], [50.0, 37.5, 12.5], [100.0, 75.0, 25.0]], rtol=1e-6)
+
+
+def test_a_task_that_cannot_reach_the_driver_tells_spark_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def wait(worker: Any, batches: Any) -> None:
+        with worker._part.changed:
+            assert worker._part.changed.wait_for(lambda: worker._part.has_ended, 30)
+
+    monkeypatch.setattr(block_task._Worker, "run", wait)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        plan = ExchangePlan(Ring.draw(2, 1, np.random.default_rng(1)), 0, (3, 3), 2, share_blocks(2, 1), False, 10.0)
+        spec = TaskSpec(plan, 0, np.array([0.0, 1.0]), 1, (0.05, 0.0), ("127.0.0.1", port), (0, 0), b"secret")
+        run_spec: Any = SimpleNamespace(sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2)))
+        said = f"the driver cannot be reached at 127.0.0.1:{port} (Connection refused); set spark.driver.host"
+        with pytest.raises(ExchangeError, match=re.escape(said)):
+            run_task(run_spec, spec, 0, "127.0.0.1", iter([]))
