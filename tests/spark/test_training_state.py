@@ -28,15 +28,6 @@ BEGINS_WITHOUT_VECTORS = -1.0
         (None, 10.1, None, True),
     ],
 )
-def test_the_vectors_that_a_run_begins_with_in_the_end_count() -> None:
-    """Those of known words are given first, and those of new words, which are induced, after them."""
-    limit = LossLimit(negatives=5)
-    limit.begin_with(1.5 * UNTRAINED)
-    limit.begin_with(0.9 * UNTRAINED)
-    with pytest.raises(DivergedError):
-        limit.check(1.1 * UNTRAINED, UNTRAINED)
-
-
 def test_a_loss_stops_a_run_by_what_the_run_began_with(
     begins: float | None, loss: float | None, held_out: float | None, is_refused: bool
 ) -> None:
@@ -49,3 +40,12 @@ def test_a_loss_stops_a_run_by_what_the_run_began_with(
             limit.check(*losses)
     else:
         limit.check(*losses)
+
+
+def test_the_vectors_that_a_run_begins_with_in_the_end_count() -> None:
+    """Those of known words are given first, and those of new words, which are induced, after them."""
+    limit = LossLimit(negatives=5)
+    limit.begin_with(1.5 * UNTRAINED)
+    limit.begin_with(0.9 * UNTRAINED)
+    with pytest.raises(DivergedError):
+        limit.check(1.1 * UNTRAINED, UNTRAINED)
