@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from spark_w2v.spark.session import run_shuffles_watched
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
+
+# Killed, or with what faulthandler says of a crash; and without Spark's advice to switch that on.
+WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
 
 class EpochJob:
@@ -72,6 +76,10 @@ class EpochJob:
 def _reason(error: BaseException) -> str:
     """Return the message of a failed job, without the stack traces."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    for line in lines:
+        # What that is caused by, the end of a stream, says nothing.
+        if (exited := WORKER_EXITED.search(line)) is not None:
+            return exited[0].rstrip(": ")[:500]
     for line in lines:
         for beginning in ("ExecutorLostFailure", "Reason:", "Caused by:", "[BARRIER", "Barrier"):
             if beginning in line:

@@ -179,7 +179,7 @@ class Submission:
 
     @property
     def printed(self) -> str:
-        return self.log.read_text(errors="replace")[-20_000:]
+        return self.log.read_text(errors="replace")[-200_000:]
 
     def wait_for(self, is_so: Callable[[], object], what: str) -> None:
         """Wait while the run goes on; that it ends before is an error."""

@@ -224,7 +224,7 @@ def fail_an_epoch_three_times(run: Submission, stop: Stop) -> Evidence:
         failed()
         assert len({one.stage for one in victims}) == 3
         for number, victim in enumerate(victims, 1):
-            epoch, lost = run.tasks()[victim.task].job.split()[1], r"(lost|stopped|has not been heard)"
+            epoch, lost = run.tasks()[victim.task].job.split()[1], r"(lost|stopped|exited|has not been heard)"
             assert re.search(rf"epoch {epoch}: attempt {number} of 4 failed: .*{lost}", run.printed)
 
     return evidence

@@ -1,5 +1,8 @@
 """Attempts at an epoch: what is shown of them, and how they end where a task does not come, or stands still."""
 
+import os
+import re
+import signal
 import socket
 import threading
 import time
@@ -64,6 +67,34 @@ def test_a_task_without_a_port_says_so_at_once(spark: SparkSession, tmp_path: Pa
     with pytest.raises(SparkLostError, match=said):
         list(training.run())
     assert time.monotonic() - begun < 60
+
+
+@pytest.mark.parametrize(
+    ("crash", "explained", "said"),
+    [
+        (signal.SIGKILL, False, r"Python worker exited unexpectedly \(crashed\)"),
+        (
+            signal.SIGSEGV,
+            True,
+            r"Python worker exited unexpectedly \(crashed\): Fatal Python error: Segmentation fault",
+        ),
+    ],
+)
+def test_a_worker_that_is_killed_or_crashes_is_named(
+    spark: SparkSession, crash: signal.Signals, explained: bool, said: str
+) -> None:
+    session = spark.newSession()
+    session.conf.set("spark.sql.execution.pyspark.udf.faulthandler.enabled", explained)
+
+    def end(batches: Iterator[Any]) -> Iterator[Any]:
+        os.kill(os.getpid(), crash)
+        yield from batches
+
+    frame = session.range(1).mapInArrow(end, "result string", barrier=True)
+    job = EpochJob(spark.sparkContext, frame, "epoch", "an epoch", 60)
+    job.start()
+    job.wait(60)
+    assert re.fullmatch(said, job.reason())
 
 
 def test_a_worker_that_stands_still_while_it_draws_pairs_is_ended(
