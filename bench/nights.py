@@ -25,6 +25,7 @@ from bench.systems import train_command
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embeddings import Embeddings
+from spark_w2v.types import Float64Array
 
 NIGHTS, PARTS = 8, 16  # parts of the text, by default
 FIRST_COMPARED = 3
@@ -62,9 +63,21 @@ class Vectors:
         return [found.get(word, set()) for word in asked]
 
 
-def shared(found: list[set[str]], truth: list[set[str]]) -> float:
-    """Return the mean share of the true neighbors that are found."""
-    return round(float(np.mean([len(a & b) / NEAR for a, b in zip(found, truth, strict=True)])), 4)
+def shared(found: list[set[str]], truth: list[set[str]]) -> Float64Array:
+    """Return the share of the true neighbors of each word that are found."""
+    return np.array([len(a & b) / NEAR for a, b in zip(found, truth, strict=True)])
+
+
+def compared(nights: list[set[str]], full: list[set[str]], truth: list[set[str]]) -> dict[str, float]:
+    """Return the mean shares of the true neighbors, their ratio, and its standard error over the words."""
+    found, other = shared(nights, truth), shared(full, truth)
+    values = {
+        "nights": found.mean(),
+        "full": other.mean(),
+        "ratio": found.mean() / other.mean(),
+        "error": (found - other).std() / np.sqrt(found.size) / other.mean(),
+    }
+    return {name: round(float(value), 4) for name, value in values.items()}
 
 
 def scores(vectors: Vectors, words: set[str], counts: dict[str, int]) -> dict[str, Any]:
@@ -137,9 +150,7 @@ def main() -> int:
                     near, of_nights, of_full = (vectors.near(new, among) for vectors in (truth, tonight, full))
                     for name, places in (("", range(len(new))), ("_of_frequent", often)):
                         right, nights, whole = ([of[place] for place in places] for of in (near, of_nights, of_full))
-                        found, other = shared(nights, right), shared(whole, right)
-                        ratio = {"nights": found, "full": other, "ratio": round(found / other, 3)}
-                        facts[f"neighbors{name}_among_{most}"] = ratio
+                        facts[f"neighbors{name}_among_{most}"] = compared(nights, whole, right)
             print(json.dumps(facts), flush=True)
     return 0
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of
+from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of, unit_rows
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -33,9 +33,8 @@ log = logging.getLogger("spark_w2v")
 
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
-# The same where trained vectors are only turned: for means of a few contexts the best map is that of such means, and it
-# takes more of them to fit it.
-RARE_FIT_COUNTS, RARE_FIT_EACH = range(5, 20), 20  # words for each dimension
+RARE_FIT_COUNTS = range(5, 20)  # the same where trained vectors are turned: means of a few contexts have another map
+FIT_EACH = 2  # words for each dimension that it takes
 # Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
 # and a long one, of which a few contexts say little, would take long to turn.
 SHRUNK_TO_HALF = 20
@@ -89,7 +88,8 @@ def induce(
         shrinks: whether a reach is drawn, and not always the window.
         seed: draws the words that the map is fitted on.
         fewer: what a user can do to have fewer new words.
-        rare: whether the map is fitted on rare words alone.
+        rare: whether the map is fitted on rare words alone. The words have vectors that are turned; the result is the
+            sum of two directions of a center vector, which the contexts and the word's own context vector say.
 
     Raises:
         ValueError: `why_none` has a reason.
@@ -148,9 +148,14 @@ def induce(
                     has = known_sums[:, -1] > 0
                     target = np.concatenate([_rows_of(one, fit[has]) for one in vectors], axis=1).astype(np.float64)
                     matrix = fit_map(means_of(known_sums[has]), target, counts[fit[has]])
+                    if rare:
+                        of_own = fit_map(target[:, dimensions:], target[:, :dimensions], counts[fit[has]])
                 has = sums[:, -1] > 0
                 share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
                 both = (means_of(sums[has]) @ matrix * share[:, None]).astype(np.float32)
+                if rare:
+                    own = _rows_of(vectors[1], words[has]) @ of_own
+                    both[:, :dimensions] = unit_rows(both[:, :dimensions]) + unit_rows(own)
             yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
     finally:
         contexts.destroy()
@@ -187,7 +192,7 @@ def why_none(counts: Int64Array, known: BoolArray, dimensions: int, rare: bool =
         dimensions: D.
     """
     found = int(_can_be_fitted(counts, known, rare).sum())
-    needed = (RARE_FIT_EACH if rare else 2) * dimensions
+    needed = FIT_EACH * dimensions
     if found >= needed:
         return None
     several = f"{LEAST_FIT_COUNT} occurrences or more"

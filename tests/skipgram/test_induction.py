@@ -16,10 +16,10 @@ from spark_w2v.skipgram.induction import (
     ContextVectors,
     context_sums,
     fit_map,
-    halfway,
     means_of,
+    turned,
 )
-from spark_w2v.types import Int32Array, Int64Array
+from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
 examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
 WORDS, DIMENSIONS = 12, 3
@@ -139,16 +139,33 @@ def test_the_map_is_found_that_the_vectors_were_made_with() -> None:
 
 
 def test_frequent_words_weigh_by_the_logarithm_of_their_counts() -> None:
-    # One dimension, two words that disagree: the weighted mean of 1 and 3.
-    means, vectors = np.ones((2, 1)), np.array([[1.0], [3.0]])
-    counts = np.array([1, 99_999])
-    weights = np.log(counts + 1)
-    assert np.allclose(fit_map(means, vectors, counts), (weights * [1, 3]).sum() / weights.sum())
+    # One dimension, words that disagree: the weighted mean of 1 and 3, made shorter by the ridge.
+    means, vectors = np.ones((1000, 1)), np.repeat([[1.0], [3.0]], 500, axis=0)
+    counts = np.repeat([1, 99_999], 500)
+    mean = np.average(vectors[:, 0], weights=np.log(counts + 1))
+    assert 0.99 * mean < fit_map(means, vectors, counts) <= mean
 
 
-def test_rows_turn_half_of_the_way_and_keep_their_lengths() -> None:
-    rows = np.array([[2, 0], [3, 4], [0, 0], [1, 0], [3, 0]], np.float32)
-    others = np.array([[0, 5], [6, 8], [1, 0], [-1, 0], [0, 0]], np.float32)
-    turned = halfway(rows, others)
-    assert turned.dtype == np.float32
-    np.testing.assert_allclose(turned, [[np.sqrt(2), np.sqrt(2)], [3, 4], [0, 0], [1, 0], [3, 0]], rtol=1e-6)
+def test_few_words_do_not_fit_their_noise() -> None:
+    rng = np.random.default_rng(3)
+    means, true = rng.normal(size=(60, 50)), rng.normal(size=(50, 5))
+    noisy = means @ true + 20 * rng.normal(size=(60, 5))
+    fitted = fit_map(means, noisy, np.ones(60, np.int64))
+    least_squares = np.linalg.lstsq(means, noisy)[0]
+    assert np.linalg.norm(fitted - true) < 0.3 * np.linalg.norm(least_squares - true)
+
+
+@pytest.mark.parametrize("means", [np.zeros((9, 4)), np.ones((3, 4)), np.ones((9, 4))])
+def test_means_that_say_little_fit_finite_maps(means: Float64Array) -> None:
+    found = fit_map(means, np.ones((len(means), 2)), np.full(len(means), 5))
+    assert np.isfinite(found).all()
+
+
+def test_rows_turn_to_the_mean_of_directions_and_keep_their_lengths() -> None:
+    rows = np.array([[2, 0], [2, 0], [3, 4], [0, 0], [1, 0], [3, 0]], np.float32)
+    directions = np.array([[0, 1], [0, 2], [0.6, 0.8], [1, 0], [-1, 0], [0, 0]], np.float32)
+    found = turned(rows, directions)
+    assert found.dtype == np.float32
+    fifth = 2 / np.sqrt(5)
+    expected = [[np.sqrt(2), np.sqrt(2)], [fifth, 2 * fifth], [3, 4], [0, 0], [1, 0], [3, 0]]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
