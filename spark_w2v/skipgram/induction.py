@@ -136,7 +136,8 @@ def means_of(sums: Int64Array) -> Float64Array:
 def unit_rows(rows: Float64Array | Float32Array) -> Float64Array:
     """Return (R, D) rows of length 1; those of zeros stay zeros."""
     length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    return np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+    found: Float64Array = np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+    return found
 
 
 def turned(rows: Float32Array, directions: Float32Array) -> Float32Array:
