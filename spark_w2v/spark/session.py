@@ -18,7 +18,7 @@ from pyspark.sql import SparkSession as SparkSession  # for those who may not im
 import spark_w2v
 from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
-from spark_w2v.spark.slots import PAUSE, SETTLED, STARTING, is_local, slots
+from spark_w2v.spark.slots import PAUSE, STARTING, is_local, slots
 
 if TYPE_CHECKING:
     from pyspark import SparkContext
@@ -237,24 +237,22 @@ def start_session() -> SparkSession:
 def _start_workers(session: SparkSession) -> None:
     """Have Spark start its Python workers while the driver lists the input, and have them load our modules.
 
-    In local mode it is one process, which all of them are forked from. On a cluster executors come one after the other,
-    and each slot gets a task again when there are more: where the worker is there already it takes no time.
+    In local mode it is one process, which all of them are forked from. Executors that come later than the first ones
+    start theirs with their first task.
     """
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
         context = session.sparkContext
-        started, end = 0, time.monotonic() + STARTING
-        deadline = end
-        while time.monotonic() < deadline:
-            if (count := slots(context)[0]) <= started:
-                time.sleep(PAUSE)
-                continue
-            if is_local(context):
-                if count == 1:
-                    return  # the listing would wait for it
-                count, end = 1, 0.0
-            context.setJobGroup(WORKERS, "starting Python workers")
-            session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
-            started, deadline = count, min(end, time.monotonic() + SETTLED)
+        deadline = time.monotonic() + STARTING
+        while not (count := slots(context)[0]):
+            if time.monotonic() > deadline:
+                return
+            time.sleep(PAUSE)
+        if is_local(context):
+            if count == 1:
+                return  # the listing would wait for it
+            count = 1
+        context.setJobGroup(WORKERS, "starting Python workers")
+        session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
 
 
 def stop_session(session: SparkSession) -> None:
