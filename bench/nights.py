@@ -68,15 +68,12 @@ def shared(found: list[set[str]], truth: list[set[str]]) -> Float64Array:
     return np.array([len(a & b) / NEAR for a, b in zip(found, truth, strict=True)])
 
 
-def compared(nights: list[set[str]], full: list[set[str]], truth: list[set[str]]) -> dict[str, float]:
-    """Return the mean shares of the true neighbors, their ratio, and its standard error over the words."""
+def compare(nights: list[set[str]], full: list[set[str]], truth: list[set[str]]) -> dict[str, float]:
+    """Return the mean shares of the true neighbors, their ratio, and its standard error over the words, of one seed."""
     found, other = shared(nights, truth), shared(full, truth)
-    values = {
-        "nights": found.mean(),
-        "full": other.mean(),
-        "ratio": found.mean() / other.mean(),
-        "error": (found - other).std() / np.sqrt(found.size) / other.mean(),
-    }
+    ratio = found.mean() / other.mean()
+    error = (found - ratio * other).std(ddof=1) / np.sqrt(found.size) / other.mean()
+    values = {"nights": found.mean(), "full": other.mean(), "ratio": ratio, "error": error}
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
@@ -150,7 +147,7 @@ def main() -> int:
                     near, of_nights, of_full = (vectors.near(new, among) for vectors in (truth, tonight, full))
                     for name, places in (("", range(len(new))), ("_of_frequent", often)):
                         right, nights, whole = ([of[place] for place in places] for of in (near, of_nights, of_full))
-                        facts[f"neighbors{name}_among_{most}"] = compared(nights, whole, right)
+                        facts[f"neighbors{name}_among_{most}"] = compare(nights, whole, right)
             print(json.dumps(facts), flush=True)
     return 0
 

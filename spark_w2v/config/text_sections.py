@@ -220,8 +220,8 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
         Meta(
             description=(
                 "With --init: words that the earlier vectors do not have begin with vectors that follow from the "
-                "contexts in which they occur, not with random ones, and are turned to these in the end. Not used "
-                "without --init."
+                "contexts in which they occur, not with random ones. Where vectors are averaged, they are then turned "
+                "to what their contexts and their own context vectors say. Not used without --init."
             ),
         ),
     ] = True

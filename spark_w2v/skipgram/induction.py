@@ -3,7 +3,7 @@
 The vector of a word is a linear map of the mean of the vectors of the words around it, and the map is fitted on words
 that have vectors.
 
-V words, D dimensions, S slots: words whose contexts are summed.
+V words, D dimensions, S slots: words whose contexts are summed, F words that a map is fitted on, T targets of each.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
 ROWS = 1 << 16  # that are made whole at a time
 WEIGHT_UNITS = 256  # of the weight of a sentence
 UNITS = 1 << 20  # of a number in a sum; whole numbers, as sums of them do not depend on the order
-RIDGES = 10.0 ** np.arange(-6, 1.25, 0.25)  # tried, in shares of the mean square of the singular values of the means
+RIDGES = 10.0 ** np.arange(-6, 1.25, 0.25)  # tried, times the mean square of the singular values of the weighted means
 HELD = 1 << 18  # contexts of words that are held before they are summed
 
 
@@ -133,24 +133,24 @@ def means_of(sums: Int64Array) -> Float64Array:
     return found
 
 
-def unit_rows(rows: Float64Array | Float32Array) -> Float64Array:
-    """Return (R, D) rows of length 1; those of zeros stay zeros."""
-    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    found: Float64Array = np.divide(rows, length, out=np.zeros(rows.shape), where=length > 0)
+def unit_vectors(vectors: Float64Array | Float32Array) -> Float64Array:
+    """Return (R, D) vectors at a length of 1; those of zeros stay zeros."""
+    lengths = np.sqrt(np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64))[:, None]
+    found: Float64Array = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
     return found
 
 
-def turned(rows: Float32Array, directions: Float32Array) -> Float32Array:
+def turn_rows(rows: Float32Array, directions: Float32Array) -> Float32Array:
     """Return rows, (R, D), turned to the mean of their own direction and of others, with the length that they had.
 
-    Rows that would turn to zeros stay as they are.
+    Rows for which that mean is exactly zero stay as they are.
 
     Args:
         directions: (R, D) sums of vectors of length 1, each of which counts as much as the row.
     """
-    length = np.linalg.norm(rows.astype(np.float64), axis=1, keepdims=True)
-    between = unit_rows(unit_rows(rows) + directions)
-    return np.where(between.any(axis=1, keepdims=True), between * length, rows).astype(np.float32)
+    lengths = np.sqrt(np.einsum("rd,rd->r", rows, rows, dtype=np.float64))[:, None]
+    between = unit_vectors(unit_vectors(rows) + directions)
+    return np.where(between.any(axis=1, keepdims=True), between * lengths, rows).astype(np.float32)
 
 
 def fit_map(means: Float64Array, vectors: Float64Array, counts: Int64Array) -> Float64Array:
@@ -164,14 +164,16 @@ def fit_map(means: Float64Array, vectors: Float64Array, counts: Int64Array) -> F
         vectors: (F, T) of these words.
         counts: (F,) occurrences, which the means are of.
     """
+    if not len(means):
+        return np.zeros((means.shape[1], vectors.shape[1]))
     weight = np.sqrt(np.log(counts + 1.0))[:, None]
     targets = vectors * weight
     left, sizes, right = np.linalg.svd(means * weight, full_matrices=False)
     onto = left.T @ targets
     squares, explained = sizes**2, (onto**2).sum(axis=1)
-    unexplained = (targets**2).sum() - explained.sum()
+    unexplained = max(0.0, (targets**2).sum() - explained.sum())  # below it by rounding alone
     ridges = RIDGES * (squares.mean() or 1.0)
-    left_over = ridges[:, None] / (squares + ridges[:, None])  # (R, D): what each ridge leaves unexplained
+    left_over = ridges[:, None] / (squares + ridges[:, None])  # of each direction, by each ridge
     errors = (unexplained + left_over**2 @ explained) / (len(means) - (1 - left_over).sum(axis=1)) ** 2
     ridge = ridges[errors.argmin()]
     found: Float64Array = right.T @ ((sizes / (squares + ridge))[:, None] * onto)

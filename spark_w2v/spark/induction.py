@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of, unit_rows
+from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of, unit_vectors
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -56,7 +56,7 @@ class Induced(NamedTuple):
 
     Args:
         words: (n,) ids.
-        center, context: (n, D).
+        center, context: (n, D); if `rare`, center has directions, and context no columns.
     """
 
     words: Int64Array
@@ -146,16 +146,19 @@ def induce(
                 if matrix is None:
                     known_sums = np.concatenate(of_fit)
                     has = known_sums[:, -1] > 0
-                    target = np.concatenate([_rows_of(one, fit[has]) for one in vectors], axis=1).astype(np.float64)
+                    center, context = (_rows_of(one, fit[has]).astype(np.float64) for one in vectors)
+                    target = center if rare else np.concatenate([center, context], axis=1)
                     matrix = fit_map(means_of(known_sums[has]), target, counts[fit[has]])
                     if rare:
-                        of_own = fit_map(target[:, dimensions:], target[:, :dimensions], counts[fit[has]])
+                        of_own = fit_map(context, center, counts[fit[has]])
                 has = sums[:, -1] > 0
-                share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
-                both = (means_of(sums[has]) @ matrix * share[:, None]).astype(np.float32)
                 if rare:
-                    own = _rows_of(vectors[1], words[has]) @ of_own
-                    both[:, :dimensions] = unit_rows(both[:, :dimensions]) + unit_rows(own)
+                    found = unit_vectors(means_of(sums[has]) @ matrix)
+                    found += unit_vectors(_rows_of(vectors[1], words[has]) @ of_own)
+                else:
+                    share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
+                    found = means_of(sums[has]) @ matrix * share[:, None]
+                both = found.astype(np.float32)
             yield Induced(words[has], both[:, :dimensions], both[:, dimensions:])
     finally:
         contexts.destroy()
@@ -269,5 +272,6 @@ def _rows_of(matrix: "Rows", words: Int64Array) -> Float32Array:
     found = [np.empty((0, matrix.shape[1]), np.float32)]
     for start in range(0, matrix.shape[0], ROWS):
         here = words[(words >= start) & (words < start + ROWS)] - start
-        found.append(matrix[start : start + ROWS][here])
+        if here.size:
+            found.append(matrix[start : start + ROWS][here])
     return np.concatenate(found)

@@ -22,7 +22,7 @@ from spark_w2v.errors import DivergedError, NoPairsError
 from spark_w2v.exchange.driver import DIVERGED
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
 from spark_w2v.skipgram.held_out import Sample, draw_sample, sentences_held_out
-from spark_w2v.skipgram.induction import turned
+from spark_w2v.skipgram.induction import turn_rows
 from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
@@ -175,7 +175,7 @@ class Training:
         """
         for part in self.induce(self._known, rare=True):
             places = self._places[part.words]
-            self.state.center[places] = turned(self.state.center[places], part.center)
+            self.state.center[places] = turn_rows(self.state.center[places], part.center)
 
     def trained(self) -> Int64Array:
         """Return (V,) occurrences that the vectors of each word were trained on, expected, over all finished epochs."""

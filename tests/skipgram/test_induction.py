@@ -17,7 +17,7 @@ from spark_w2v.skipgram.induction import (
     context_sums,
     fit_map,
     means_of,
-    turned,
+    turn_rows,
 )
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
@@ -155,7 +155,7 @@ def test_few_words_do_not_fit_their_noise() -> None:
     assert np.linalg.norm(fitted - true) < 0.3 * np.linalg.norm(least_squares - true)
 
 
-@pytest.mark.parametrize("means", [np.zeros((9, 4)), np.ones((3, 4)), np.ones((9, 4))])
+@pytest.mark.parametrize("means", [np.zeros((9, 4)), np.ones((3, 4)), np.ones((9, 4)), np.empty((0, 4))])
 def test_means_that_say_little_fit_finite_maps(means: Float64Array) -> None:
     found = fit_map(means, np.ones((len(means), 2)), np.full(len(means), 5))
     assert np.isfinite(found).all()
@@ -164,7 +164,7 @@ def test_means_that_say_little_fit_finite_maps(means: Float64Array) -> None:
 def test_rows_turn_to_the_mean_of_directions_and_keep_their_lengths() -> None:
     rows = np.array([[2, 0], [2, 0], [3, 4], [0, 0], [1, 0], [3, 0]], np.float32)
     directions = np.array([[0, 1], [0, 2], [0.6, 0.8], [1, 0], [-1, 0], [0, 0]], np.float32)
-    found = turned(rows, directions)
+    found = turn_rows(rows, directions)
     assert found.dtype == np.float32
     fifth = 2 / np.sqrt(5)
     expected = [[np.sqrt(2), np.sqrt(2)], [fifth, 2 * fifth], [3, 4], [0, 0], [1, 0], [3, 0]]
