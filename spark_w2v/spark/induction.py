@@ -34,7 +34,7 @@ log = logging.getLogger("spark_w2v")
 FIT_WORDS = 6000  # known words that the map is fitted on
 LEAST_FIT_COUNT = 20  # occurrences of such a word
 RARE_FIT_COUNTS = range(5, 20)  # the same where trained vectors are turned: means of a few contexts have another map
-FIT_EACH = 2  # words for each dimension that it takes
+FIT_EACH, RARE_FIT_EACH = 2, 10  # words for each dimension: with 2, vectors that are turned are not always better
 # Occurrences of a word whose vectors are half as long as the map says. Trained vectors of rare words are short as well,
 # and a long one, of which a few contexts say little, would take long to turn.
 SHRUNK_TO_HALF = 20
@@ -195,7 +195,7 @@ def why_none(counts: Int64Array, known: BoolArray, dimensions: int, rare: bool =
         dimensions: D.
     """
     found = int(_can_be_fitted(counts, known, rare).sum())
-    needed = FIT_EACH * dimensions
+    needed = (RARE_FIT_EACH if rare else FIT_EACH) * dimensions
     if found >= needed:
         return None
     several = f"{LEAST_FIT_COUNT} occurrences or more"
