@@ -244,3 +244,12 @@ def test_new_words_turn_to_their_contexts_after_the_average_and_known_ones_stay(
     assert np.array_equal(after[known], before[known])
     assert np.array_equal(after[part.words], turn_rows(before[part.words], part.center))
     assert not np.array_equal(after[part.words], before[part.words])
+
+
+def test_words_are_turned_where_ten_known_ones_for_each_dimension_fit_the_maps() -> None:
+    counts = np.array([4, 20] + 40 * [5])
+    known = np.ones(42, bool)
+    assert induction.why_none(counts, known, 4, rare=True) is None
+    known[-1] = False
+    said = "39 known words with 5 to 19 occurrences in this text, and 40 are needed to tell vectors from contexts"
+    assert induction.why_none(counts, known, 4, rare=True) == said
