@@ -147,6 +147,7 @@ def test_an_argument_of_another_kind_is_an_error_of_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_finished_run_are_compared(spark: SparkSession, tmp_path: Path) -> None:
     def train(*lines: str) -> list[str]:
         rows = spark.createDataFrame([(line,) for line in lines], ["text"])
@@ -236,6 +237,7 @@ def test_patience_ends_a_run_and_a_resumed_one_at_the_same_epoch(
         assert (vectors(output) == vectors(tmp_path / "whole")).all()
 
 
+@pytest.mark.slow
 def test_a_run_is_averaged_with_its_initial_vectors_once_wherever_it_died(
     spark: SparkSession,
     corpus: Path,
@@ -273,6 +275,7 @@ def test_a_run_is_averaged_with_its_initial_vectors_once_wherever_it_died(
     assert (vectors(tmp_path / "died") == vectors(tmp_path / "whole")).all()
 
 
+@pytest.mark.slow
 def test_a_callback_that_fails_costs_no_epoch_and_changes_no_metrics(
     spark: SparkSession, corpus: Path, tmp_path: Path
 ) -> None:
@@ -295,6 +298,7 @@ def test_a_callback_that_fails_costs_no_epoch_and_changes_no_metrics(
     assert "mine" not in json.loads((tmp_path / "out" / "run.json").read_text())["last_epoch"]
 
 
+@pytest.mark.slow
 def test_progress_is_shown_on_request_and_not_into_a_pipe(
     spark: SparkSession, corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def test_every_block_of_the_api_page_runs_and_prints_what_it_says(
     assert spark.range(3).count() == 3
 
 
+@pytest.mark.slow
 def test_every_block_for_those_who_come_from_elsewhere_runs(spark: SparkSession, home: Path) -> None:
     names = run_blocks("coming-from.md", home)
     fruit = {"pear", "plum", "cherry", "quince"}

@@ -54,6 +54,7 @@ def test_an_argument_that_java_lost_is_refused_before_spark_starts(
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
+@pytest.mark.slow
 def test_files_that_java_cannot_name_are_refused(java_home: str, tmp_path: Path) -> None:
     for name in ("a.txt", "ö.txt", "日本.txt"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)

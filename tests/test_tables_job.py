@@ -91,7 +91,8 @@ def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any,
     assert train_here(spark, [*arguments, "--overwrite", "--set=corpus.where=sesion < 10"]) == 2
 
 
-@pytest.mark.parametrize("scheme", ["blocks", pytest.param("replicas", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_weights_pass_through_both_schemes(spark: SparkSession, events: Any, tmp_path: Path, scheme: str) -> None:
     training = {"scheme": scheme, "partitions": 1 if scheme == "blocks" else 2}
     corpus = {"format": "parquet", "weight": "weight"}
@@ -147,6 +148,7 @@ def test_a_table_that_is_not_ours_is_refused_before_the_training(
     assert not (tmp_path / "out" / "embeddings").exists()
 
 
+@pytest.mark.slow
 def test_a_table_that_cannot_be_written_is_told_in_one_sentence_and_written_with_resume(
     spark: SparkSession, events: Any, tmp_path: Path, database: str, capsys: pytest.CaptureFixture[str], caplog: Any
 ) -> None:

@@ -40,6 +40,7 @@ def test_the_list_is_parquet_that_a_run_can_take(run: Any, text: Path, tmp_path:
     assert read_phrases(str(file)).num_rows == len(table)
 
 
+@pytest.mark.slow
 def test_a_list_that_is_there_is_kept_unless_it_may_be_replaced(
     run: Any, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

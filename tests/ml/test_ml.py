@@ -50,6 +50,7 @@ class Checker(doctest.OutputChecker):
         return super().check_output(want, got, optionflags)
 
 
+@pytest.mark.slow
 def test_the_docstring_of_mllibs_word2vec_runs_with_the_import_changed(spark: SparkSession, tmp_path: Path) -> None:
     text = Word2Vec.__doc__
     assert text is not None
@@ -121,7 +122,7 @@ def test_settings_of_the_users_session_do_not_change_the_result(
             spark.conf.unset(key)
 
 
-@pytest.mark.fast_cases(2)
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("kind", ["bigint", "tinyint", "smallint", "int", "decimal(20,0)"])
 def test_whole_numbers_are_words_in_decimal(spark: SparkSession, kind: str) -> None:
     rows = spark.createDataFrame([([1, 2, 3, 100],), ([2, 3, None],), (None,)] * 3, "ids array<int>")

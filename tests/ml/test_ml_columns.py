@@ -137,6 +137,7 @@ def test_weights_of_which_none_counts_are_named(spark: SparkSession) -> None:
         fitted(frame, weightCol="w")
 
 
+@pytest.mark.slow
 def test_whole_sentences_know_no_order(spark: SparkSession, tmp_path: Path) -> None:
     # Words of a group are six words apart: a window of 2 does not see that they belong together.
     rng, rows = np.random.default_rng(1), list[tuple[list[str]]]()

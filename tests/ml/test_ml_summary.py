@@ -69,6 +69,7 @@ def test_the_vocabulary_has_the_counts_of_the_text(frame: DataFrame) -> None:
     assert {row.word: row["count"] for row in with_counts.collect()} == expected
 
 
+@pytest.mark.slow
 def test_a_fit_shows_a_bar_and_a_line_per_epoch_on_request(
     frame: DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -293,6 +293,7 @@ def test_of_twenty_drivers_at_once_one_trains_each_time(bucket: str, tmp_path: P
         contend(bucket, tmp_path, str(number), 20)
 
 
+@pytest.mark.slow
 def test_a_driver_that_stood_still_publishes_nothing(bucket: str, tmp_path: Path) -> None:
     output = f"{bucket}/{tmp_path.name}"
     url = os.environ["AWS_ENDPOINT_URL"]

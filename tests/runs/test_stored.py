@@ -99,6 +99,7 @@ def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog
     assert "runs/3/: is kept, as no run wrote runs/3/embeddings/thesis.tex" in caplog.text
 
 
+@pytest.mark.slow
 def test_publishing_an_earlier_run_removes_all_but_the_newest_on_request(output: str) -> None:
     for run_id in "123":
         publish_as(output, run_id, keep_runs=0)

@@ -55,6 +55,7 @@ def free_ports(count: int) -> int:
     raise AssertionError("no free ports")
 
 
+@pytest.mark.slow
 def test_a_task_without_a_port_says_so_at_once(spark: SparkSession, tmp_path: Path) -> None:
     """The driver and one of two tasks have the two ports; the other task never comes."""
     first = free_ports(2)
@@ -97,6 +98,7 @@ def test_a_worker_that_is_killed_or_crashes_is_named(
     assert re.fullmatch(said, job.reason())
 
 
+@pytest.mark.slow
 def test_a_worker_that_stands_still_while_it_draws_pairs_is_ended(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -223,6 +223,7 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
 
 
+@pytest.mark.slow
 def test_words_and_groups_of_json_that_are_neither_text_nor_numbers_are_bad(
     spark: "SparkSession", tmp_path: Path
 ) -> None:

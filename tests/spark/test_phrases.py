@@ -57,8 +57,9 @@ def found(segments: "DataFrame", listed: pa.Table | None = None, weighted: bool 
         yield with_phrases(segments, settings, listed, held, held, weighted)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("score", ["default", "npmi"])
-@pytest.mark.parametrize("min_count", [1, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("min_count", [1, 5])
 def test_phrases_and_scores_are_those_of_gensim(segments: "DataFrame", score: str, min_count: int) -> None:
     gensim = Phrases(TEXT, min_count=min_count, threshold=THRESHOLDS[score], scoring=score)
     with found(segments, score=score, min_count=min_count, threshold=THRESHOLDS[score]) as joined:
@@ -98,6 +99,7 @@ def test_the_best_ones_are_kept_and_the_others_counted(segments: "DataFrame") ->
         assert joined.facts[0]["left_out"] == len(every) - 4 > 2
 
 
+@pytest.mark.slow
 def test_a_second_pass_joins_phrases_and_a_list_of_both_gives_the_same_text(
     spark: "SparkSession", tmp_path: Path
 ) -> None:

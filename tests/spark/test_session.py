@@ -20,11 +20,12 @@ def start(tmp_path: Path, master: str, *settings: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("master", "settings", "reason"),
     [
-        pytest.param("local[0]", [], "Asked to run locally with 0 threads", marks=pytest.mark.slow),
-        pytest.param("local[1]", ["--driver-memory", "300m"], "must be at least 471859200", marks=pytest.mark.slow),
+        ("local[0]", [], "Asked to run locally with 0 threads"),
+        ("local[1]", ["--driver-memory", "300m"], "must be at least 471859200"),
         ("local[1]", ["--conf", "spark.serializer=no.such.Class"], "no.such.Class"),
     ],
 )
