@@ -8,8 +8,8 @@ The holder is the last of the chain that begins in `lock`. A holder is made by c
 exist, which every store can do in one step, so that exactly one of several contenders succeeds. Comparing and replacing
 is not needed.
 
-A run publishes as the next holder after itself. So if another run has taken over, it cannot; and if it dies before it
-has moved the pointer, the run that takes over moves the pointer for it.
+A run publishes as the next holder after itself. So if another run has taken over, it cannot; and if it ends before it
+has moved the pointer, the run that takes over moves the pointer for it, whatever ended it.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ class StoreLock:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._facts = describe_holder()
+        self._file = f"{FOLDER}lock"  # that made this run the holder
         self._files = [_next(self.token), _alive(self.token)]
-        self.published: str | None = None  # what the holder before was about to publish
         self._take()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
@@ -78,6 +78,12 @@ class StoreLock:
     def token(self) -> str:
         """The token of this run, unlike that of any other."""
         return str(self._facts["token"])
+
+    @property
+    def publishes(self) -> str | None:
+        """The run whose publication is bound to this lock, by `claim` or by the holder before, and not yet complete."""
+        run = self._facts.get("publishes")
+        return run if isinstance(run, str) else None
 
     def is_held(self) -> bool:
         """Whether no other run has taken over."""
@@ -99,7 +105,7 @@ class StoreLock:
         before = self.token
         if not self._store.create(_next(before), _json(facts)):
             raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
-        self._facts = facts
+        self._facts, self._file = facts, _next(before)
         self._files += [_next(self.token), _alive(self.token)]
         try:
             # A run that took over and has ended has removed its file; then the chain does not lead here.
@@ -109,14 +115,28 @@ class StoreLock:
             raise
         self._sign()
 
+    def published(self) -> None:
+        """Say that the publication is complete, so that the next run need not complete it."""
+        with contextlib.suppress(StorageError, UserError):  # or the next run does it again, which changes nothing
+            self._rewrite(publishes=None)
+        self._facts = {**self._facts, "publishes": None}
+
     def release(self) -> None:
-        """Release the lock; nothing of it is left."""
+        """Release the lock; nothing of it is left, unless the next run has to complete a publication."""
         self.stop()
         with contextlib.suppress(StorageError, UserError):
-            if self.is_held():
+            if not self.is_held():
+                return
+            if self.publishes is not None:
+                self._rewrite(has_ended=True)
+            else:
                 # The beginning of the chain first: without it there is no holder.
                 self._store.delete([f"{FOLDER}lock"])
                 self._store.delete(self._files)
+
+    def _rewrite(self, **changes: Any) -> None:
+        """Change the facts in the file that made this run the holder."""
+        self._store.replace(self._file, _json(self._facts), _json({**self._facts, **changes}))
 
     def stop(self) -> None:
         """Stop the heartbeat."""
@@ -125,6 +145,7 @@ class StoreLock:
 
     def _take(self) -> None:
         for _ in range(10):  # as often as others come and go in between
+            self._facts["publishes"] = None
             if self._store.create(f"{FOLDER}lock", _json(self._facts)):
                 self._store.delete(self._left())  # of runs that died while they released it
                 self._sign()
@@ -138,6 +159,8 @@ class StoreLock:
                     f"{self._store.uri}: another run is at work on it, {named(holder.facts)}; wait for it, or give "
                     "another output."
                 )
+            # From now on: this run may end, too, before it has moved the pointer.
+            self._facts["publishes"] = holder.facts.get("publishes")
             if not self._store.create(_next(holder.token), _json(self._facts)):
                 continue
             # Another may have taken over and removed this file, so that it could be made again: the chain then begins
@@ -146,8 +169,6 @@ class StoreLock:
                 self._store.delete([_next(holder.token)])
                 continue
             log.warning("%s: the lock of %s is stale and is taken over", self._store.uri, named(holder.facts))
-            published = holder.facts.get("publishes")
-            self.published = published if isinstance(published, str) else None
             self._store.delete(self._left())
             self._sign()
             return
@@ -179,6 +200,8 @@ class StoreLock:
         )
 
     def _is_stale(self, holder: Holder) -> bool:
+        if holder.facts.get("has_ended"):
+            return True
         alive = is_alive(holder.facts)
         if alive is not None:
             return not alive

@@ -138,11 +138,11 @@ class StoredOutput:
             self.leave()
             raise
         try:
-            if lock.published is not None:
-                log.warning("%s: run %s is published, as it died while it did so", self.output, lock.published)
-                self._finish(lock.published, self._store.read(CURRENT))
+            if lock.publishes is not None:
+                log.warning("%s: run %s is published, as it ended while it did so", self.output, lock.publishes)
+                self._finish(lock.publishes, lock, self._store.read(CURRENT))
         except BaseException:
-            lock.stop()  # it stays, stale, for the next run, which finishes this
+            lock.release()
             self.leave()
             raise
         folder = f"{CHECKPOINTS}{self._run_id or 'run'}/"
@@ -203,7 +203,7 @@ class StoredOutput:
             self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
         if self._moves:
             lock.claim(run)
-            self._finish(run, pointer)
+            self._finish(run, lock, pointer)
             self._remove_old(run, before)
         else:
             lock.assert_held()
@@ -271,10 +271,18 @@ class StoredOutput:
         """Add a file to a run, such as its report."""
         self._store.upload(f"{RUNS}{run}/{name}", path)
 
-    def _finish(self, run: str, pointer: bytes | None) -> None:
-        """Complete a run of which everything else is there; doing it again changes nothing."""
+    def _finish(self, run: str, lock: StoreLock, pointer: bytes | None) -> None:
+        """Complete a run of which everything else is there, and whose publication the lock is bound to.
+
+        If this fails, the next run does it; doing it again changes nothing.
+        """
         self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
-        self._point(run, pointer)
+        try:
+            self._point(run, pointer)
+        except LostError:
+            lock.published()  # another run was, and the next one is not to move the pointer back
+            raise
+        lock.published()
 
     def _point(self, run: str, pointer: bytes | None) -> None:
         """Move the pointer, if it still has the content that it had when the lock was this run's for certain."""

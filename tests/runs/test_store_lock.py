@@ -96,6 +96,7 @@ def test_a_holder_that_stood_still_can_publish_nothing(store: ObjectStore, monke
     with pytest.raises(LostError):
         slow.claim("slow")
     fast.claim("fast")
+    fast.published()
     fast.release()
     # All that was in its way is gone.
     with pytest.raises(LostError):
@@ -115,7 +116,8 @@ def test_who_takes_over_learns_of_a_publication_that_was_begun(
     dead._thread.join()
     time.sleep(2.5)
     lock = StoreLock(store)
-    assert lock.published == "ID"
+    assert lock.publishes == "ID"
+    lock.published()
     lock.release()
     assert store.entries() == {}
 

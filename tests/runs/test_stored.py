@@ -200,6 +200,30 @@ def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
         with pytest.raises(StorageError, match="refused"):
             output_of(output).lock()
     assert not [thread for thread in threading.enumerate() if thread.name == "lock heartbeat"]
+    output_of(output).lock().release()
+    assert ids.current(output) == "1"
+    assert not [name for name in ObjectStore(output).entries() if name.startswith(FOLDER)]
+
+
+def test_a_run_that_is_interrupted_before_it_moves_the_pointer_is_published_by_the_next(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = ObjectStore.replace
+
+    def interrupt_current(store: ObjectStore, name: str, *contents: Any) -> bool:
+        if name == "CURRENT":
+            raise KeyboardInterrupt
+        return replace(store, name, *contents)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "replace", interrupt_current)
+        with pytest.raises(KeyboardInterrupt):
+            publish_as(output, "1", keep_runs=0)
+    assert ids.current(output) is None
+    # In the same process, as in a notebook.
+    with Run(output_of(output, "1"), overwrite=False, resume=False, fingerprint={}, keeps_finished=True) as run:
+        assert run.is_published
+    assert ids.current(output) == "1"
 
 
 def test_what_dead_runs_left_goes_with_the_runs_of_their_time(output: str) -> None:
