@@ -126,6 +126,12 @@ class LocalOutput(NamedTuple):
             UserError, StorageError: as check does.
         """
         entries = self.entries()
+        if entries is not None and os.path.ismount(self.target):
+            # The kernel would say so when the training is done, and another try would not help.
+            raise UserError(
+                f"{self.output}: is a mount point, which cannot be replaced as a whole; give a directory in it, such "
+                f"as {self.output.rstrip('/')}/vectors."
+            )
         if entries and not FINISHED.issubset(entries):
             raise UserError(
                 f"{self.output}: holds files that no finished run wrote (there is no run.json with a _SUCCESS), so it "
@@ -189,7 +195,8 @@ class LocalOutput(NamedTuple):
         """Make a directory in the working directory the output, in one step where the kernel can."""
         if lock is not None:
             lock.assert_held()
-        if self.entries() is None:
+        # An empty directory too: one of a container's image can be replaced, but not exchanged.
+        if not self.entries():
             os.rename(staged, self.target)
         elif not _exchange(staged, self.target):
             # Between these two renames there is no OUTPUT. A run that dies there leaves the old one in replaced/, and

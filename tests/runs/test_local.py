@@ -3,6 +3,9 @@
 import json
 import os
 import random
+import subprocess
+import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -11,6 +14,7 @@ import pytest
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local
+from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import check_password, is_local, local_path
 from spark_w2v.runs.run import Run, output_of
 from tests.support.runs import FINGERPRINT, child, contents, end, publish, save, start, tree, writing
@@ -235,6 +239,40 @@ def test_a_parent_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write everywhere
     with pytest.raises(UserError, match="may not be written to"):
         output_of(str(tmp_path / "out")).check(overwrite=False, resume=False)
+
+
+def test_a_mount_point_is_refused_before_the_run_and_a_directory_in_it_is_an_output() -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_mount():
+        pytest.skip("no file system is mounted at /dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared) as inside:
+        with pytest.raises(UserError, match="such as /dev/shm/vectors"):
+            LocalOutput("/dev/shm/", shared).check_finished(overwrite=False, resume=True)
+        publish(Path(inside) / "out", "1")
+        assert contents(Path(inside) / "out") == {"1"}
+
+
+def test_an_empty_directory_of_a_lower_layer_is_replaced(tmp_path: Path) -> None:
+    """As the directory of a container's image is; other tests replace an empty directory of an ordinary file system."""
+    layers = [tmp_path / name for name in ("lower/out", "upper", "work", "merged", "staged")]
+    for directory in layers:
+        directory.mkdir(parents=True)
+    mount = (
+        f"mount -t overlay overlay -o lowerdir={tmp_path}/lower,upperdir={layers[1]},workdir={layers[2]} {layers[3]}"
+    )
+    python = f"""
+from pathlib import Path; from spark_w2v.runs.local import LocalOutput
+working = Path("{layers[3]}/.out.working"); (working / "staged").mkdir(parents=True); (working / "staged" / "a").touch()
+LocalOutput("out", Path("{layers[3]}/out")).publish(working / "staged")
+print(sorted(p.name for p in Path("{layers[3]}/out").iterdir()))
+"""
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", f'{mount} || exit 99; exec "$0" -c "$1"', sys.executable, python],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
+    assert done.stdout == "['a']\n", done.stderr
 
 
 def test_missing_parents_are_made_and_go_again_with_a_run_that_kept_nothing(tmp_path: Path) -> None:
