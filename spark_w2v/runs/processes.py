@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spark_w2v.storage.files import MISTAKES
+from spark_w2v.storage.files import MISTAKES, open_file
 
 UNKNOWN = "unknown"
+LARGEST_HOLDER = 1 << 16  # bytes
 SCRATCH = "spark_w2v-run-"  # begins the names of directories for files of one process
 
 
@@ -97,7 +98,8 @@ def scratch_directory() -> Path:
     root = Path(tempfile.gettempdir()).resolve()
     for left in root.glob(f"{SCRATCH}*"):
         with contextlib.suppress(OSError, ValueError, RecursionError):
-            holder = json.loads((left / "holder").read_bytes())
+            with open_file(left / "holder") as file:  # which may be another user's, and anything
+                holder = json.loads(file.read(LARGEST_HOLDER))
             if isinstance(holder, dict) and is_alive(holder) is False:
                 shutil.rmtree(left)
     made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))

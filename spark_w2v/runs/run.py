@@ -245,9 +245,22 @@ class Run:
         try:
             self._lock.assert_held()
         except (StorageError, UserError):  # another run's, or perhaps another's: nothing is removed
-            self._lock.stop()
-            self._place.leave()
+            self._leave()
             return
+        try:
+            self._tidy()
+        finally:  # of a notebook that is interrupted here the process lives on, and so would its lock
+            self._leave()
+        self._remove_made()
+
+    def _leave(self) -> None:
+        try:
+            self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
+        finally:
+            self._lock.release()
+
+    def _tidy(self) -> None:
+        """Remove what no run needs any more."""
         with contextlib.suppress(OSError, StorageError, UserError):
             self._remove_staged()
             self._place.recover()
@@ -257,9 +270,6 @@ class Run:
                 self._remove_training()
             if self._leaves_nothing:
                 self._place.forget()
-        self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
-        self._lock.release()
-        self._remove_made()
 
     def __enter__(self) -> Self:
         return self

@@ -123,16 +123,16 @@ class StoreLock:
 
     def release(self) -> None:
         """Release the lock; nothing of it is left, unless the next run has to complete a publication."""
-        self.stop()
-        with contextlib.suppress(StorageError, UserError):
-            if not self.is_held():
-                return
-            if self.publishes is not None:
-                self._rewrite(has_ended=True)
-            else:
-                # The beginning of the chain first: without it there is no holder.
-                self._store.delete([f"{FOLDER}lock"])
-                self._store.delete(self._files)
+        try:
+            self.stop()
+        finally:  # a heartbeat may wait for the store, and the user not for it
+            with contextlib.suppress(StorageError, UserError):
+                if self.is_held() and self.publishes is not None:
+                    self._rewrite(has_ended=True)
+                elif self.is_held():
+                    # The beginning of the chain first: without it there is no holder.
+                    self._store.delete([f"{FOLDER}lock"])
+                    self._store.delete(self._files)
 
     def _rewrite(self, **changes: Any) -> None:
         """Change the facts in the file that made this run the holder."""

@@ -178,11 +178,13 @@ class StoredOutput:
 
     def leave(self) -> None:
         """Wait for the upload, and remove the working directory."""
-        if self._checkpoints is not None:
-            self._checkpoints.close()
-        # Only what prepare made: an empty path would be the current directory.
-        if self._working is not None:
-            shutil.rmtree(self._working, ignore_errors=True)
+        try:
+            if self._checkpoints is not None:
+                self._checkpoints.close()
+        finally:
+            # Only what prepare made: an empty path would be the current directory.
+            if self._working is not None:
+                shutil.rmtree(self._working, ignore_errors=True)
 
     def publish(self, staged: Path, lock: StoreLock) -> None:
         """Upload a finished output and move the pointer there.

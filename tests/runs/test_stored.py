@@ -288,3 +288,24 @@ def test_copies_of_readers_that_were_killed_are_removed_by_the_next(output: str,
         (tmp_path / "scratch" / f"spark_w2v-run-{strange}" / "holder").write_text(strange)
     assert (ids.directory_of(output) / "run.json").exists()
     assert not left.exists()
+
+
+def test_a_run_that_is_interrupted_while_it_ends_gives_its_output_back(
+    output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt), start_as(output, "1"):
+        patched.setattr(StoredCheckpoints, "close", interrupt)
+    assert list((tmp_path / "scratch").iterdir()) == []
+    with start_as(output, "1"):  # in the same process, as in a notebook
+        pass
+
+
+def test_what_another_user_left_as_the_directory_of_a_run_is_not_waited_for(output: str, tmp_path: Path) -> None:
+    left = tmp_path / "scratch" / "spark_w2v-run-left"
+    left.mkdir()
+    os.mkfifo(left / "holder")
+    with start_as(output, "1"):
+        pass
