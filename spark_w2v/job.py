@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TextIO
 
 from spark_w2v import config as configuration
@@ -73,7 +73,7 @@ def run_job(
     _log_to(stream, options.log_format, options.quiet)
     signal.signal(signal.SIGTERM, _stop)
     has_line = width_of(stream) is not None and options.log_format != "json" and not options.quiet
-    with StatusLine(stream, has_line) as line, contextlib.ExitStack() as cleanup:
+    with StatusLine(stream, has_line) as line, _ignored_signals() as ignore, contextlib.ExitStack() as cleanup:
         try:
             work(line, cleanup)
         except (Exception, KeyboardInterrupt) as error:
@@ -84,6 +84,8 @@ def run_job(
             line.close()
             _print_error(program, sentence, options.log_format, stream)
             return status
+        finally:
+            ignore()
     return 0
 
 
@@ -254,6 +256,18 @@ def _print_error(program: str, sentence: str, log_format: str, stream: TextIO) -
         log.error(sentence)
     else:
         print(fitted(f"{program}: {sentence}", width_of(stream)), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _ignored_signals() -> Iterator[Callable[[], None]]:
+    """Yield a function after which requests to stop are ignored: the work is done or ended, and Spark stops anyway."""
+    with contextlib.ExitStack() as restored:
+
+        def ignore() -> None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                restored.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
+
+        yield ignore
 
 
 def _stop(number: int, frame: object) -> NoReturn:

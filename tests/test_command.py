@@ -102,3 +102,18 @@ def test_a_command_without_a_stdout_ends_as_others_do() -> None:
     command = ["sh", "-c", '"$0" -c "$1" >&-', sys.executable, program]
     ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
     assert ended.returncode == 3
+
+
+def test_a_second_signal_while_spark_is_stopped_changes_no_exit_code() -> None:
+    program = """
+import argparse, os, signal, sys, threading, time
+from spark_w2v import job
+def kill(): os.kill(os.getpid(), signal.SIGTERM)
+def work(line, cleanup):
+    cleanup.callback(time.sleep, 0.5)  # as Spark takes its time
+    cleanup.callback(threading.Timer(0.2, kill).start)
+    kill()
+sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (143, "train.py: stopped.\n")

@@ -66,10 +66,10 @@ class EpochJob:
         self._thread.join(timeout)
 
     def end(self) -> None:
-        """Cancel the job if it still runs."""
+        """Cancel the job if it still runs, or has yet to be started by its thread."""
         if self._thread.is_alive():
             with contextlib.suppress(Exception):  # the JVM may be gone
-                self._context.cancelJobGroup(self._group)
+                self._context._jsc.sc().cancelJobGroupAndFutureJobs(self._group)
             self._thread.join(30.0)
 
 

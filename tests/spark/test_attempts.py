@@ -17,7 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import SparkLostError
-from spark_w2v.spark import block_epochs, buckets
+from spark_w2v.spark import block_epochs, buckets, epoch_job
 from spark_w2v.spark import training as training_module
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
 from spark_w2v.spark.epoch_job import EpochJob
@@ -144,3 +144,16 @@ def test_the_share_that_is_done_counts_each_pair_once(
     progress = training.run()
     edge = 1.0  # of the only sweep
     assert [next(progress).done, next(progress).done] == [(1 + edge) / 2, 1.6 / 2]
+
+
+def test_a_job_that_its_thread_has_yet_to_start_is_cancelled_too(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = threading.Event()
+    monkeypatch.setattr(epoch_job, "run_shuffles_watched", lambda frame, timeout: ending.wait(60))
+    job = EpochJob(spark.sparkContext, spark.range(1).selectExpr("'{}' AS result"), "ended", "an epoch", 60.0)
+    job.start()
+    threading.Timer(0.5, ending.set).start()
+    job.end()
+    assert job.failed
+    assert "cancelled" in job.reason()
