@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import time
 import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from spark_w2v.storage.store import Entry
 Answer = TypeVar("Answer")
 
 TEMPORARY = ".writing-"  # begins the names of files that are not complete yet
+ABANDONED = 3600.0  # seconds after which a file that is not complete is one of a process that died
 MISSING = re.compile(r"FileNotFoundException|NoSuchFileException")
 EXISTS = re.compile(r"FileAlreadyExistsException")
 FINAL = re.compile(
@@ -148,16 +150,23 @@ class HadoopStore:
         self._tried("be read", lambda: self._files.copyToLocalFile(False, self._path(name), local, True), name)
 
     def delete(self, names: Iterable[str]) -> None:
-        """As Store.delete, with the directories that are empty then."""
+        """As Store.delete, with the directories that are empty then, but for what processes left that died."""
         for name in names:
             self._tried("be deleted", lambda name=name: self._files.delete(self._path(name), False), name)  # type: ignore[misc]
             for parent in Path(name).parents:
                 folder = self._path(parent.as_posix())
                 try:
-                    if self._files.listStatus(folder) or not self._files.delete(folder, False):
+                    left = [status for status in self._files.listStatus(folder) if not self._remove_abandoned(status)]
+                    if left or not self._files.delete(folder, False):
                         break
                 except Py4JError:  # not there, or somebody puts something there
                     break
+
+    def _remove_abandoned(self, status: Any) -> bool:
+        """Whether a file was not complete and is removed now, as nobody writes it any more."""
+        path, seconds = status.getPath(), time.time() - status.getModificationTime() / 1000
+        is_abandoned = path.getName().startswith(TEMPORARY) and seconds > ABANDONED
+        return is_abandoned and bool(self._files.delete(path, False))
 
     def _path(self, name: str) -> Any:
         path_class = self._jvm.org.apache.hadoop.fs.Path

@@ -1,6 +1,7 @@
 """The operations of every store, over real HTTP and through a real JVM."""
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -187,3 +188,18 @@ def test_of_a_file_that_cannot_be_written_nothing_stays(
         with pytest.raises(OSError, match="quota"):
             step()
     assert {path.name for path in (tmp_path / "deep").iterdir()} - {".before.crc"} == {"before"}
+
+
+def test_what_a_process_left_half_written_in_hadoop_goes_with_the_files_next_to_it(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    store = HadoopStore((tmp_path / "store").as_uri())
+    store.write("run/metrics.jsonl", b"1")
+    for name in (".writing-dead-center.f32", ".writing-alive-center.f32"):
+        (tmp_path / "store" / "run" / name).write_bytes(b"half")
+    os.utime(tmp_path / "store" / "run" / ".writing-dead-center.f32", (0, time.time() - 4000))
+    store.delete(["run/metrics.jsonl"])
+    assert os.listdir(tmp_path / "store" / "run") == [".writing-alive-center.f32"]
+    os.utime(tmp_path / "store" / "run" / ".writing-alive-center.f32", (0, time.time() - 4000))
+    store.delete(["run/metrics.jsonl"])
+    assert not (tmp_path / "store" / "run").exists()
