@@ -238,6 +238,8 @@ def _innermost(text: str) -> str:
 # What Spark says when it was not the job that failed.
 LOST = (
     (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
+    (r"SparkEnv\$?\.get\(\)\"? is null", "Spark was shut down"),  # giving back a broadcast or a cached table then
+    ("Python worker exited unexpectedly", "a Python worker was killed or crashed, mostly for want of memory"),
     (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
     (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
     (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),

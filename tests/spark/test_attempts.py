@@ -4,6 +4,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -21,9 +23,12 @@ from spark_w2v.spark import block_epochs, buckets, epoch_job
 from spark_w2v.spark import training as training_module
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
 from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.java_errors import lost
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.training_state import State
 from tests.support.planted import SETTINGS, made
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_tasks_that_spark_never_starts_end_the_run_in_bounded_time(
@@ -157,3 +162,30 @@ def test_a_job_that_its_thread_has_yet_to_start_is_cancelled_too(
     job.end()
     assert job.failed
     assert "cancelled" in job.reason()
+
+
+def test_a_worker_that_is_killed_outside_of_an_epoch_is_a_reason_to_try_again(spark: SparkSession) -> None:
+    def killed(batches: Iterator[Any]) -> Iterator[Any]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        yield from batches
+
+    with pytest.raises(Exception, match="Python worker exited unexpectedly") as failed:
+        spark.range(1).mapInArrow(killed, "id bigint").collect()
+    assert "a Python worker was killed or crashed" in str(lost(failed.value))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_released_as_spark_was_shut_down_is_a_reason_to_try_again(java_home: str) -> None:
+    program = """
+from pyspark.sql import SparkSession
+from spark_w2v.spark.java_errors import lost
+spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+sent = spark.sparkContext.broadcast(1)
+spark.sparkContext._jsc.sc().stop()
+try:
+    sent.destroy()
+except Exception as error:
+    print(lost(error))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "Spark was shut down\n", done.stderr
