@@ -14,7 +14,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
-from spark_w2v.spark.session import own_job_group, start_session, stop_session
+from spark_w2v.spark.session import restored_caller, start_session, stop_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -94,7 +94,7 @@ def train(
             run.clock.begin(STARTING)
             session = start_session()
         try:
-            with own_job_group(session.sparkContext):
+            with restored_caller(session.sparkContext):
                 published = run.run(session)
         except UserError:
             raise

@@ -46,7 +46,7 @@ from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, 
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import chunks, read_model, write_model
-from spark_w2v.spark.session import own_job_group
+from spark_w2v.spark.session import restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import KEY_OF, ModelOptions, Options, SkipGramParams, given_options, setter
 from spark_w2v.spark.stage_settings import TrainingParams
@@ -136,7 +136,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()
         callbacks, epochs = EpochCallbacks(settings, self._callbacks), list[dict[str, Any]]()
         with (
-            own_job_group(session.sparkContext),
+            restored_caller(session.sparkContext),
             self.own_words(),
             shown(self._progress) as line,
             contextlib.ExitStack() as cleanup,

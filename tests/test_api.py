@@ -51,7 +51,10 @@ def test_it_is_the_same_run_as_the_jobs_and_leaves_the_session_as_it_was(
     spark.conf.set("spark.sql.shuffle.partitions", "3")
     cached = set(context._jsc.getPersistentRDDs().keys())
     before = dict(context.getConf().getAll())
-    model = spark_w2v.train(corpus, tmp_path / "api", config=CONFIG)
+    (tmp_path / "absent.txt").write_text("absent")  # a word list, of which Spark makes a DataFrame
+    config = {**CONFIG, "vocabulary": {**CONFIG["vocabulary"], "stop_words": str(tmp_path / "absent.txt")}}
+    model = spark_w2v.train(corpus, tmp_path / "api", config=config)
+    assert SparkSession.active()._jsparkSession.equals(spark._jsparkSession)
     assert (vectors(tmp_path / "api") == vectors(tmp_path / "job")).all()
     assert context.getLocalProperty("spark.job.description") == "my own work"
     assert spark.conf.get("spark.sql.shuffle.partitions") == "3"

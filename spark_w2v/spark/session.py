@@ -297,6 +297,18 @@ def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
             session.conf.set(key, str(given))
 
 
-def own_job_group(context: "SparkContext") -> contextlib.AbstractContextManager[None]:
-    """Restore the caller's job group: training names its own jobs."""
-    return restored_properties(context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"))
+@contextlib.contextmanager
+def restored_caller(context: "SparkContext") -> Iterator[None]:
+    """Restore what training changes in the thread of its caller: the job group and the active session."""
+    active = SparkSession.getActiveSession()
+    try:
+        with restored_properties(
+            context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+        ):
+            yield
+    finally:
+        if active is not None:
+            with contextlib.suppress(Exception):  # as above
+                # As createDataFrame makes its session the active one, which has no public name.
+                SparkSession._activeSession = active
+                SparkSession._get_j_spark_session_class(context._jvm).setActiveSession(active._jsparkSession)
