@@ -11,7 +11,6 @@ import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from spark_w2v.errors import StorageError, UserError
@@ -217,9 +216,8 @@ class Run:
                 write(staged)
                 lines = metrics_file.lines(self._metrics)
                 (staged / "metrics.jsonl").write_bytes(b"".join(line + b"\n" for line in lines))
-                text = json.dumps(
-                    {**facts, "fingerprint": self._fingerprint}, indent=2, ensure_ascii=False, allow_nan=False
-                )
+                facts = {**facts, "fingerprint": self._fingerprint}
+                text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
                 (staged / "run.json").write_text(text + "\n", encoding="utf-8", errors="backslashreplace")
                 fsync_tree(staged)
                 # _SUCCESS must be the last file to reach the disk.
@@ -242,25 +240,20 @@ class Run:
 
     def close(self) -> None:
         """Release the output. The files that a resumed run needs stay, unless the output is published."""
+        end = self._lock.release
         try:
             self._lock.assert_held()
-        except (StorageError, UserError):  # another run's, or perhaps another's: nothing is removed
-            self._leave()
-            return
-        try:
             self._tidy()
+        except (StorageError, UserError):  # another run's, or perhaps another's: nothing is removed
+            end = self._lock.stop
         finally:  # of a notebook that is interrupted here the process lives on, and so would its lock
-            self._leave()
+            try:
+                self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
+            finally:
+                end()
         self._remove_made()
 
-    def _leave(self) -> None:
-        try:
-            self._place.leave()  # with the last checkpoint safe, which only the holder of the lock may upload
-        finally:
-            self._lock.release()
-
     def _tidy(self) -> None:
-        """Remove what no run needs any more."""
         with contextlib.suppress(OSError, StorageError, UserError):
             self._remove_staged()
             self._place.recover()
@@ -274,9 +267,7 @@ class Run:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _remove_made(self) -> None:

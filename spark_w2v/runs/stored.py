@@ -6,6 +6,7 @@ runs/ID/                  a finished output, never changed
 .working/checkpoints/     stored_checkpoints.py
 """
 
+import contextlib
 import logging
 import re
 import shutil
@@ -132,19 +133,14 @@ class StoredOutput:
 
     def lock(self) -> StoreLock:
         """Take the output for this run, and finish the publication of a run that died in the middle of it."""
-        try:
+        with contextlib.ExitStack() as undone:
+            undone.callback(self.leave)
             lock = StoreLock(self._store)
-        except BaseException:
-            self.leave()
-            raise
-        try:
+            undone.callback(lock.release)
             if lock.publishes is not None:
                 log.warning("%s: run %s is published, as it ended while it did so", self.output, lock.publishes)
                 self._finish(lock.publishes, lock, self._store.read(CURRENT))
-        except BaseException:
-            lock.release()
-            self.leave()
-            raise
+            undone.pop_all()
         folder = f"{CHECKPOINTS}{self._run_id or 'run'}/"
         self._checkpoints = StoredCheckpoints(self._store, folder, lock)
         return lock
@@ -178,13 +174,11 @@ class StoredOutput:
 
     def leave(self) -> None:
         """Wait for the upload, and remove the working directory."""
-        try:
+        with contextlib.ExitStack() as at_the_end:
+            if self._working is not None:  # only what prepare made: an empty path would be the current directory
+                at_the_end.callback(shutil.rmtree, self._working, ignore_errors=True)
             if self._checkpoints is not None:
                 self._checkpoints.close()
-        finally:
-            # Only what prepare made: an empty path would be the current directory.
-            if self._working is not None:
-                shutil.rmtree(self._working, ignore_errors=True)
 
     def publish(self, staged: Path, lock: StoreLock) -> None:
         """Upload a finished output and move the pointer there.
@@ -198,8 +192,7 @@ class StoredOutput:
         pointer, before = self._store.read(CURRENT), self.current()
         # Half of it may be there, of a run that died.
         prefix = f"{RUNS}{run}/"
-        names = self._store.entries(prefix)
-        self._store.delete([name for name in names if OUTPUT.fullmatch(name.removeprefix(prefix))])
+        self._store.delete([n for n in self._store.entries(prefix) if OUTPUT.fullmatch(n.removeprefix(prefix))])
         for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
             lock.assert_held()
             self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
@@ -274,10 +267,7 @@ class StoredOutput:
         self._store.upload(f"{RUNS}{run}/{name}", path)
 
     def _finish(self, run: str, lock: StoreLock, pointer: bytes | None) -> None:
-        """Complete a run of which everything else is there, and whose publication the lock is bound to.
-
-        If this fails, the next run does it; doing it again changes nothing.
-        """
+        """Complete a run of which everything else is there. If it fails, the next run does it again."""
         self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         try:
             self._point(run, pointer)

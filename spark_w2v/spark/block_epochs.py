@@ -31,7 +31,7 @@ from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
 from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.session import settings_of_epochs
-from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots
+from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots, tasks_left
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
 from spark_w2v.types import Float32Array, Float64Array
@@ -161,6 +161,7 @@ class BlockEpoch:
     exchange: ExchangeSettings
     make: Callable[[int], ParameterFiles]
     _slots: int = field(init=False, default=0)  # most slots that an attempt has found
+    _groups: list[str] = field(init=False, default_factory=list)  # job groups of the attempts
 
     @property
     def _context(self) -> SparkContext:
@@ -239,6 +240,7 @@ class BlockEpoch:
         )
         # Of this attempt alone: cancelling it must not end that of another training of the session.
         group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
+        self._groups.append(group)
         job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what, exchange.timeout)
         node.start(part)
         job.start()
@@ -259,10 +261,11 @@ class BlockEpoch:
                     )
 
     def _slots_again(self, wanted: int) -> tuple[int, int]:
-        """Return the slots after a failed attempt, as slots() does, without those that are still taken.
+        """Return the slots after a failed attempt, as slots() does, without those that earlier attempts still take.
 
         Spark counts the slots of an executor that does not answer until it knows that it is lost, and a barrier stage
-        waits for all the slots that it was promised. After a lost executor there may be no slot for a moment.
+        waits for all the slots that it was promised. After a lost executor there may be no slot for a moment. Other
+        work of the session ends by itself, and is waited for as by the first attempt.
 
         Args:
             wanted: slots to wait for a little, if there were as many before.
@@ -270,7 +273,7 @@ class BlockEpoch:
         begun = time.monotonic()
         while True:
             count, executors = slots(self._context)
-            free, waited = count - running_tasks(self._context), time.monotonic() - begun
+            free, waited = count - tasks_left(self._context, self._groups), time.monotonic() - begun
             enough = free > 0 and free >= min(wanted, self._slots)
             if enough or waited > (SETTLE if free > 0 else max(SETTLE, self.exchange.timeout)):
                 return max(free, 0), executors

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pyspark import SparkContext
@@ -173,6 +174,14 @@ def running_tasks(context: SparkContext) -> int:
     while counts.hasNext():
         found += int(counts.next())
     return found
+
+
+def tasks_left(context: SparkContext, groups: Iterable[str]) -> int:
+    """How many tasks of these job groups have not ended, though their jobs may have: of a lost executor, too."""
+    tracker = context.statusTracker()
+    jobs = [tracker.getJobInfo(job) for group in groups for job in tracker.getJobIdsForGroup(group)]
+    stages = [tracker.getStageInfo(stage) for job in jobs if job is not None for stage in job.stageIds]
+    return sum(stage.numActiveTasks for stage in stages if stage is not None)
 
 
 def tasks_of(context: SparkContext) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import SparkLostError
@@ -24,7 +25,7 @@ from spark_w2v.spark import training as training_module
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
 from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.java_errors import lost
-from spark_w2v.spark.slots import ExchangeSettings
+from spark_w2v.spark.slots import ExchangeSettings, tasks_left
 from spark_w2v.spark.training_state import State
 from tests.support.planted import SETTINGS, made
 
@@ -189,3 +190,35 @@ except Exception as error:
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout == "Spark was shut down\n", done.stderr
+
+
+def test_another_attempt_waits_for_the_tasks_of_those_before_and_not_for_other_work(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wait").touch()
+
+    def wait(batches: Iterator[Any]) -> Iterator[Any]:
+        while (tmp_path / "wait").exists():
+            time.sleep(0.05)
+        yield from batches
+
+    def work() -> None:
+        spark.sparkContext.setJobGroup("working", "other work")
+        spark.range(0, 2, 1, 2).mapInArrow(wait, "id bigint").collect()
+
+    monkeypatch.setattr(block_epochs, "SETTLE", 0.1)
+    epoch = SimpleNamespace(
+        _context=spark.sparkContext, _groups=["earlier"], _slots=2, exchange=ExchangeSettings(timeout=0.3)
+    )
+    thread = InheritableThread(target=work)
+    thread.start()
+    try:
+        while tasks_left(spark.sparkContext, ["working"]) < 2:
+            time.sleep(0.05)
+        assert BlockEpoch._slots_again(epoch, 2)[0] == 2  # type: ignore[arg-type]
+        epoch._groups.append("working")
+        assert BlockEpoch._slots_again(epoch, 2)[0] == 0  # type: ignore[arg-type]
+    finally:
+        (tmp_path / "wait").unlink()
+        thread.join()
+    assert BlockEpoch._slots_again(epoch, 2)[0] == 2  # type: ignore[arg-type]
