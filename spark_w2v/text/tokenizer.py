@@ -219,9 +219,17 @@ def _chunks_of_lines(text: pa.Array, tokenizer: Tokenizer) -> pa.Array:
         case "whitespace":
             return pc.utf8_split_whitespace(text)
         case _:
-            if not (string_bytes(text) < 128).all():
-                text = pc.utf8_normalize(text, "NFC")
-            return _find_all(pc.utf8_lower(text) if tokenizer.lower_case else text, tokenizer.pattern)
+            return _find_all(_composed(text, tokenizer.lower_case), tokenizer.pattern)
+
+
+def _composed(text: pa.Array, lower_case: bool) -> pa.Array:
+    """Strings in Unicode's NFC, in lower case if asked."""
+    is_ascii = (string_bytes(text) < 128).all()
+    if lower_case:
+        # In lower case İ is i, so İ written as two characters must not become an i with a second dot.
+        text = pc.utf8_lower(text if is_ascii else pc.replace_substring(text, "I\u0307", "İ"))
+    # Last, as ẖ is one character and its upper case is two.
+    return text if is_ascii else pc.utf8_normalize(text, "NFC")
 
 
 def _find_all(text: pa.Array, pattern: str) -> pa.Array:
@@ -273,9 +281,7 @@ def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
     if tokenizer.kind == "words":
         done = pc.ascii_is_alnum(chunks)
         rest = chunks.filter(pc.invert(done))
-        if tokenizer.lower_case:
-            rest = pc.utf8_lower(rest)
-        rest = pc.replace_substring_regex(pc.utf8_normalize(rest, "NFC"), INVISIBLE, "")
+        rest = _composed(pc.replace_substring_regex(rest, INVISIBLE, ""), tokenizer.lower_case)
         rest = pc.replace_substring_regex(rest, BETWEEN_WORDS, SEPARATOR)
         if tokenizer.unspaced != "whole":
             rest = pc.replace_substring_regex(rest, f"((?:{UNSPACED})+)", SEPARATOR + r"\1" + SEPARATOR)
@@ -283,10 +289,8 @@ def _words_of_chunks(chunks: pa.Array, tokenizer: Tokenizer) -> pa.Array:
         rest = pc.replace_substring_regex(rest, NOT_AN_END, r"\1")
         chunks = pc.replace_with_mask(chunks, pc.invert(done), rest)
     elif tokenizer.kind == "whitespace":
-        chunks = pc.replace_substring_regex(pc.utf8_normalize(chunks, "NFC"), BREAK, SEPARATOR)
-        chunks = pc.replace_substring_regex(chunks, HIDDEN, "")
-        if tokenizer.lower_case:
-            chunks = pc.utf8_lower(chunks)
+        chunks = pc.replace_substring_regex(chunks, BREAK, SEPARATOR)
+        chunks = _composed(pc.replace_substring_regex(chunks, HIDDEN, ""), tokenizer.lower_case)
     if tokenizer.kind in ("words", "whitespace"):
         offsets, flat = flatten_lists(pc.split_pattern(chunks, SEPARATOR))
         if tokenizer.unspaced != "whole":

@@ -35,9 +35,9 @@ def tallied(array: pa.Array, tokenizer: Tokenizer = WORDS) -> dict[str, int]:
 
 def slow_words(text: str) -> list[str]:
     """The default tokenizer, one character at a time: the oracle."""
-    text = unicodedata.normalize("NFC", "".join(c.lower() if len(c.lower()) == 1 else c for c in text))
     invisible = set("\u00ad\u034f\u115f\u1160\u3164\uffa0") | {chr(code) for code in range(0xFE00, 0xFE10)}
-    text = "".join(c for c in text if c not in invisible)
+    text = "".join(c.lower() if len(c.lower()) == 1 else c for c in text if c not in invisible)
+    text = unicodedata.normalize("NFC", text)
     inner = INNER
     runs = "".join(c if unicodedata.category(c)[0] in "LMN" or c in inner else " " for c in text)
     for mark in inner:

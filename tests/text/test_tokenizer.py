@@ -38,6 +38,7 @@ from tests.support.lines import REASONS, WORDS, slow_words, tallied, words_of
         ("ภาษาไทย", ["ภาษาไทย"]),
         ("ﷺ ½ ²", ["ﷺ", "½", "²"]),
         ("co\u00adoperate", ["cooperate"]),
+        ("e\u034f\u0301a", ["éa"]),
         ("'quoted'", ["quoted"]),
         ("“quoted”, ‘too’", ["quoted", "too"]),
         ("rock''n''roll", ["rock", "n", "roll"]),
@@ -80,7 +81,7 @@ def test_whitespace_keeps_whatever_stands_between_white_space() -> None:
 def test_whitespace_ends_words_at_what_is_there_to_end_them_and_drops_marks_that_nobody_sees() -> None:
     tokenizer = WORDS._replace(kind="whitespace")
     assert words_of(["កា\u200bរ one\x01two\x1fthree \u200b"], tokenizer) == [["កា", "រ", "one", "two", "three"]]
-    assert words_of(["\ufeffa\u2060b\u200ec"], tokenizer) == [["abc"]]
+    assert words_of(["\ufeffa\u2060b\u200ec e\u2060\u0301"], tokenizer) == [["abc", "é"]]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +98,17 @@ def test_whitespace_ends_words_at_what_is_there_to_end_them_and_drops_marks_that
 )
 def test_regex_takes_what_the_pattern_matches(pattern: str, text: str, words: list[str]) -> None:
     assert words_of(["", text, text], WORDS._replace(kind="regex", pattern=pattern)) == [[], words, words]
+
+
+@pytest.mark.parametrize("kind", ["words", "whitespace", "regex"])
+def test_words_are_composed_after_they_are_in_lower_case(kind: str) -> None:
+    tokenizer = WORDS._replace(kind=kind, pattern=r"[\pL\pM]+")
+    assert words_of(["H\u0331amra ẖamra", "Ϊ\u0301ς ΐς"], tokenizer) == [["ẖamra", "ẖamra"], ["ΐς", "ΐς"]]
+
+
+@pytest.mark.parametrize("kind", ["whitespace", "regex"])
+def test_an_i_with_a_dot_is_one_word_however_it_is_written(kind: str) -> None:
+    assert words_of(["İl I\u0307l il"], WORDS._replace(kind=kind, pattern=r"[\pL\pM]+")) == [["il", "il", "il"]]
 
 
 def test_ready_made_words_are_taken_as_they_are() -> None:
