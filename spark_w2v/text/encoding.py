@@ -61,16 +61,21 @@ def ids_of(
         of, change: what the words are, and what a user may change, for a message.
 
     Raises:
-        ConfigError: a word is none, as it may be one of another corpus.
+        ConfigError: a word is none, or not written as the column's are, as it may be one of another corpus.
     """
+    spelled = words.cast(pa.string())
     try:
-        return words.cast(pa.string()).cast(ID_TYPES[id_type])
+        numbers = spelled.cast(ID_TYPES[id_type])
+        # Arrow also reads 007 and 0x7, and two words must not have one id.
+        others = spelled.filter(pc.not_equal(numbers.cast(pa.string()), spelled)).slice(0, 1).to_pylist()
     except pa.ArrowInvalid as error:
-        found = re.search("'(.*)'", str(error))
+        others = re.findall("'(.*)'", str(error))[:1] or [""]
+    if others:
         refuse(
-            f'{of} have "{found[1] if found else ""}", which is not a number of the type {id_type}, as those of the '
-            f"column are; {change}, or read the column as strings."
+            f'{of} have "{others[0]}", which is not a number of the type {id_type}, as those of the column are; '
+            f"{change}, or read the column as strings."
         )
+    return numbers
 
 
 def together(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.RecordBatch]:

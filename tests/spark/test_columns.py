@@ -1,6 +1,7 @@
 """Files and tables with columns: formats, nested columns, directories of partitions, conditions, ids, weights."""
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -254,6 +255,9 @@ def test_a_word_of_an_earlier_run_that_is_no_number_is_named() -> None:
         ids_of(pa.array(["1", "foo"]), "int")
     with pytest.raises(ConfigError, match='have "4000000000"'):
         ids_of(pa.array(["4000000000"]), "int")
+    for word in ("007", "00", "-0", "0x10", "+1", ""):
+        with pytest.raises(ConfigError, match=f'the earlier run have "{re.escape(word)}", which is not a number'):
+            ids_of(pa.array(["1", word]), "int")
 
 
 # CSV
