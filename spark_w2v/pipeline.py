@@ -28,6 +28,7 @@ from spark_w2v.skipgram.schedule import (
 from spark_w2v.spark import corpus, memory, rare_windows
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.slots import ExchangeSettings, allow_connections, auto_partitions, check_slots, check_spark, slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
@@ -201,8 +202,12 @@ def prepare(
         windows: WINDOWS of rare words that an earlier run kept.
 
     Raises:
-        ConfigError: too much could not be read, or no word is left.
+        ConfigError: the words are numbers and something does not go with them, too much could not be read, or no word
+            is left.
     """
+    v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
+    phrases_key = "phrases.list" if listed is not None else "phrases.passes" if settings.phrases.passes else ""
+    check_ids(segments, phrases_key, lists.kept, windows)
     describe = segments.sparkSession.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
     describe("corpus", "corpus: reading the text and cutting it in words")
     on_phase("reading the text")
@@ -211,21 +216,16 @@ def prepare(
         cleanup.callback(segments.unpersist)
         counters, bad_lines, size = check_text(segments, settings, files)
         check(counters)
-        v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
-        if settings.phrases.passes or listed is not None:
+        if phrases_key:
             on_phase("finding phrases" if listed is None else "joining phrases")
             joined = with_phrases(segments, settings.phrases, listed, held, cleanup, is_weighted)
             segments = joined.segments
         describe("vocabulary", "vocabulary: counting the words")
         on_phase("counting the words")
         of_words = size if joined is None else None  # phrases that are joined are more words, and longer ones
-        id_type, earlier = id_type_of(segments), None
-        if windows is not None:
-            if id_type is not None:
-                rare_windows.check_ids(windows, id_type)
-            earlier = window_counts(windows, is_weighted)
+        earlier = None if windows is None else window_counts(windows, is_weighted)
         vocabulary = vocabularies.count_words(segments, v.min_count, v.max_words, lists, is_weighted, of_words, earlier)
-        if id_type is not None:
+        if (id_type := id_type_of(segments)) is not None:
             vocabulary = replace(vocabulary, ids=ids_of(vocabulary.words, id_type))
         facts = {
             **counters,

@@ -14,6 +14,7 @@ from spark_w2v.config import Config
 from spark_w2v.errors import UserError
 from spark_w2v.job import add_log_options, add_set_option, add_text_options, run_job, session_of_job
 from spark_w2v.spark import corpus
+from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.result_tables import check_directory, write_directory
 from spark_w2v.spark.slots import check_local_disks, tasks_of
@@ -63,6 +64,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     check_directory(session, options.to, options.overwrite, PHRASES.names)
     clock.begin("reading the text")
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
+    check_ids(segments, "phrases.passes")
     segments = segments.persist(SEGMENTS_LEVEL)
     counters, bad_lines, _ = pipeline.check_text(segments, settings, files)
     facts = {**counters, "first_bad_lines": shown(bad_lines)}

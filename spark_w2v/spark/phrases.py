@@ -22,10 +22,10 @@ from spark_w2v.errors import ConfigError, NoWordsError
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
-from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL, id_type_of
+from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL
 from spark_w2v.spark.vocabulary import count_words
 from spark_w2v.text.encoding import Vocabulary, together
-from spark_w2v.text.messages import counted, refuse
+from spark_w2v.text.messages import counted
 from spark_w2v.text.phrases import (
     PHRASES,
     PairCounts,
@@ -94,15 +94,7 @@ def with_phrases(
         cleanup: gives back what makes that faster.
         weighted: the sentences have weights.
         is_joined: whether the phrases of the last pass are joined, too.
-
-    Raises:
-        ConfigError: the words are whole numbers, and phrases of numbers are not numbers.
     """
-    if (id_type := id_type_of(segments)) is not None:
-        refuse(
-            f"phrases.{'passes' if listed is None else 'list'}: the words are numbers of the type {id_type}, and "
-            "phrases of numbers are not numbers; cast the column to strings, or leave phrases out."
-        )
     context = segments.sparkSession.sparkContext
     passes = settings.passes if listed is None else max(listed["pass"].to_pylist(), default=0)
     found, facts = [PHRASES.empty_table()], []

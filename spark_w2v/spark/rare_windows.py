@@ -13,7 +13,6 @@ from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.induction import WIDE_WINDOW
 from spark_w2v.spark.memory import Given, format_bytes, given_by
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW, WINDOWS_FILE
-from spark_w2v.text.encoding import ids_of
 from spark_w2v.text.rare_windows import (
     ALL_HASHES,
     WINDOWS,
@@ -54,20 +53,6 @@ class Trained(NamedTuple):
     added: Int64Array
     still_rare: pa.Table
     facts: dict[str, Any]
-
-
-def check_ids(windows: pa.Table, id_type: str) -> None:
-    """Refuse windows of words that are no whole numbers of a type.
-
-    Raises:
-        ConfigError: there are such words.
-    """
-    ids_of(
-        windows["word"].unique(),
-        id_type,
-        "--init: the rare words of the earlier run",
-        "remove rare_windows/ of that output",
-    )
 
 
 def with_windows(

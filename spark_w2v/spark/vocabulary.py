@@ -56,6 +56,13 @@ class WordLists:
     stop: pa.Array | None = None
     given_by: str = "vocabulary.words"
 
+    @property
+    def kept(self) -> pa.Array | None:
+        """The known words that are not stop words; None where none are known."""
+        if self.known is None or self.stop is None:
+            return self.known
+        return self.known.filter(pc.invert(pc.is_in(self.known, value_set=self.stop.cast(self.known.type))))
+
     def allowed(self, counted: "DataFrame") -> "DataFrame":
         """Rows with a column `word`, without those of words that the lists rule out."""
         create = counted.sparkSession.createDataFrame
@@ -104,9 +111,7 @@ def count_words(
     counted = records.repartitionById(buckets, F.col("bucket")).mapInArrow(
         lambda records: add_records(records, weighted), "word string, count long"
     )
-    known = lists.known
-    if known is not None and lists.stop is not None:
-        known = known.filter(pc.invert(pc.is_in(known, value_set=lists.stop.cast(known.type))))
+    known = lists.kept
     if lists.given is not None:
         min_count = 1
     if max_words or known is not None:

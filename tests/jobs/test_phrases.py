@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from spark_w2v import pipeline
 from spark_w2v.commands import phrases as command
 from spark_w2v.errors import UserError
 from spark_w2v.given import phrase_lists
@@ -54,6 +55,16 @@ def test_a_list_that_is_there_is_kept_unless_it_may_be_replaced(
 def test_a_list_to_join_is_refused(run: Any, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--input", text, "--to", tmp_path / "list", "--set", "phrases.list=x") == 2
     assert "phrases.list: names phrases that are there already" in capsys.readouterr().err
+
+
+def test_numbers_are_refused_before_they_are_read(
+    run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pq.write_table(pa.table({"text": [[1, 2]]}), tmp_path / "numbers.parquet")
+    monkeypatch.setattr(pipeline, "check_text", lambda *_: pytest.fail("was read"))
+    ready_made = ["--set", "corpus.format=parquet", "--set", "corpus.tokenizer=none"]
+    assert run("--input", tmp_path / "numbers.parquet", "--to", tmp_path / "list", *ready_made) == 2
+    assert "phrases.passes: the words are numbers of the type bigint" in capsys.readouterr().err
 
 
 def test_a_password_in_a_path_is_refused_and_not_repeated(

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pytest
 
-from spark_w2v import config
+from spark_w2v import config, pipeline
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
+from spark_w2v.text.phrases import PHRASES
 from tests.support.bad_input import checked, explained, prepared
 from tests.support.segments import sentences, weighted_sentences
 
@@ -258,6 +259,26 @@ def test_a_word_of_an_earlier_run_that_is_no_number_is_named() -> None:
     for word in ("007", "00", "-0", "0x10", "+1", ""):
         with pytest.raises(ConfigError, match=f'the earlier run have "{re.escape(word)}", which is not a number'):
             ids_of(pa.array(["1", word]), "int")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, r"phrases\.passes: the words are numbers of the type bigint"),
+        ({"listed": PHRASES.empty_table()}, r"phrases\.list: the words are numbers"),
+        ({"windows": pa.table({"word": ["7", "x"]})}, '--init: the rare words of the earlier run have "x"'),
+        ({"lists": vocabulary.WordLists(known=pa.array(["7", "the", "x"]), stop=pa.array(["the"]))}, 'keep_.* "x"'),
+    ],
+)
+def test_what_does_not_go_with_numbers_is_refused_before_they_are_read(
+    spark: "SparkSession", given: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = spark.range(1).selectExpr("array(id) as text")
+    monkeypatch.setattr(pipeline, "check_text", lambda *_: pytest.fail("was read"))
+    keys = {"corpus": {"format": "parquet", "tokenizer": "none"}, "phrases": {"passes": 0 if given else 1}}
+    segments = corpus.read_text_frame(rows, config.from_dict(keys).corpus)
+    with pytest.raises(ConfigError, match=message):
+        pipeline.prepare(segments, config.from_dict(keys), **given)
 
 
 # CSV

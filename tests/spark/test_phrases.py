@@ -12,7 +12,7 @@ import pytest
 from gensim.models.phrases import Phrases
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError, NotEnoughMemoryError
+from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.spark import corpus, phrases
 from spark_w2v.spark.memory import Given
 from spark_w2v.spark.phrases import with_phrases
@@ -159,13 +159,6 @@ def test_a_text_without_a_frequent_word_has_no_phrase(segments: "DataFrame") -> 
             "phrases, pass 1: 0 pairs 1,000,000 times or more, 0 phrases above 10; 16,500 occurrences of rarer pairs "
             "left out"
         )
-
-
-def test_numbers_are_refused(spark: "SparkSession") -> None:
-    rows = spark.createDataFrame([([1, 2],)], "text array<bigint>")
-    read = corpus.read_text_frame(rows, config.Corpus(format="parquet", tokenizer="none"))
-    with pytest.raises(ConfigError, match=r"phrases\.passes: the words are numbers of the type bigint"), found(read):
-        pass
 
 
 def test_tasks_that_do_not_fit_are_refused_before_pairs_are_counted(
