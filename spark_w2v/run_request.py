@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
@@ -67,10 +68,11 @@ class Request:
     def _read_words(self, key: str, path: str) -> pa.StringArray | None:
         if not path:
             return None
-        corpus = self.settings.corpus
-        words = read_words(path, key, is_composed=corpus.tokenizer != "none")
-        if not self.settings.phrases.list:  # which may spell its phrases in any way
-            warn_of_impossible(words, key, corpus)
+        corpus, phrases = self.settings.corpus, self.settings.phrases
+        words = others = read_words(path, key, is_composed=corpus.tokenizer != "none")
+        if self.phrases is not None:  # which may be spelled in any way
+            others = words.filter(pc.invert(pc.is_in(words, value_set=self.phrases["phrase"].combine_chunks())))
+        warn_of_impossible(others, key, corpus, phrases.delimiter if phrases.passes else "")
         return words
 
     @cached_property

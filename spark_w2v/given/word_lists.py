@@ -4,13 +4,17 @@ import logging
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.config import Corpus
+from spark_w2v.config.wording import cut
 from spark_w2v.errors import UserError
 from spark_w2v.storage.files import open_file, reason
+from spark_w2v.text.arrow_arrays import flatten_lists, offsets_of
 from spark_w2v.text.messages import MOST_SHOWN, counted, some
+from spark_w2v.text.tokenizer import Tokenizer, are_made
 
 log = logging.getLogger("spark_w2v")
 
@@ -50,26 +54,27 @@ def read_words(path: str, what: str, is_composed: bool = False) -> pa.StringArra
     return pa.array(words, pa.string())
 
 
-def warn_of_impossible(words: pa.StringArray, what: str, corpus: Corpus) -> None:
-    """Warn of words that are spelled as no word of a text can be.
+def warn_of_impossible(words: pa.StringArray, what: str, corpus: Corpus, delimiter: str = "") -> None:
+    """Warn of words that no text can have, as the tokenizer makes other ones of them, or none.
 
     Args:
         what: the key that names the file.
+        delimiter: stands between the words of a phrase; empty where phrases are not joined.
     """
     if corpus.tokenizer == "none":
         return
-    impossible = []
-    if corpus.lower_case:
-        impossible.append((pc.not_equal(pc.utf8_lower(words), words), "corpus.lower_case leaves no upper case"))
-    if corpus.tokenizer != "regex":
-        cut = f'corpus.tokenizer = "{corpus.tokenizer}" cuts at white space'
-        impossible.append((pc.match_substring_regex(words, r"[\s\pZ]"), cut))
-    for are, why in impossible:
-        if len(found := words.filter(are)):
-            log.warning(
-                "%s: %s can never occur, as %s, such as %s",
-                what,
-                counted(len(found), "word"),
-                why,
-                some(found[:MOST_SHOWN].to_pylist()),
-            )
+    tokenizer = Tokenizer.of(corpus)
+    words = words.filter(pa.array(~are_made(words, tokenizer)))
+    if delimiter:
+        offsets, parts = flatten_lists(pc.split_pattern(words, delimiter))
+        odd_parts = np.diff(offsets_of(~are_made(parts, tokenizer))[offsets])
+        words = words.filter(pa.array(odd_parts > 0))
+    if len(words):
+        log.warning(
+            '%s: %s can never occur, as corpus.tokenizer = "%s"%s does not leave them as they are, such as %s',
+            what,
+            counted(len(words), "word"),
+            corpus.tokenizer,
+            " with corpus.lower_case" if corpus.lower_case else "",
+            some(list(map(cut, words[:MOST_SHOWN].to_pylist()))),
+        )

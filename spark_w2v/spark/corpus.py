@@ -91,7 +91,7 @@ def read(
     hashes = [file.path_hash for file in found.files]
     assert len(set(hashes)) == len(hashes), "two paths of one hash"
     places = {path_hash: place for place, path_hash in enumerate(hashes)}
-    return _cut(lines, _tokenizer(corpus_config), places, id_type)
+    return _cut(lines, Tokenizer.of(corpus_config), places, id_type)
 
 
 def read_text(
@@ -111,17 +111,6 @@ def read_text(
     for line in inputs.summary(found):
         log.info(line)
     return read(session, paths, corpus_config, found), [file.path for file in found.files]
-
-
-def _tokenizer(corpus_config: "Corpus") -> Tokenizer:
-    return Tokenizer(
-        corpus_config.tokenizer,
-        corpus_config.pattern,
-        corpus_config.lower_case,
-        corpus_config.max_sentence_words,
-        corpus_config.max_word_length,
-        corpus_config.unspaced,
-    )
 
 
 def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
@@ -196,7 +185,7 @@ def _of_rows(rows: "DataFrame", corpus_config: "Corpus", table: str) -> "DataFra
     Args:
         table: what has no such column, for a message.
     """
-    c, tokenizer = corpus_config, _tokenizer(corpus_config)
+    c, tokenizer = corpus_config, Tokenizer.of(corpus_config)
     rows = columns.where(rows, c.where)
     value = columns.need_column(rows.schema, c.column, "corpus.column", table)
     id_type = columns.id_type_of(value.kind) if c.tokenizer == "none" else None

@@ -51,6 +51,18 @@ class Tokenizer(NamedTuple):
     max_word_length: int
     unspaced: str = "whole"
 
+    @classmethod
+    def of(cls, corpus_config: "Corpus") -> "Tokenizer":
+        """Return the tokenizer that the keys say."""
+        return cls(
+            corpus_config.tokenizer,
+            corpus_config.pattern,
+            corpus_config.lower_case,
+            corpus_config.max_sentence_words,
+            corpus_config.max_word_length,
+            corpus_config.unspaced,
+        )
+
 
 class Lines(NamedTuple):
     """Words and sentences of L lines with N words in S sentences."""
@@ -131,6 +143,18 @@ def tokenize(
     _mark(counters, "wordless_lines", unexplained & ~blank)
     _mark(counters, "cut_lines", sentences_in_line > 1)
     return Lines(words, codes, offsets, lengths, sentence_offsets, counters, beginnings)
+
+
+def are_made(words: pa.StringArray, tokenizer: Tokenizer) -> BoolArray:
+    """Whether a tokenizer makes each of some words of itself; one that it does not is in no text."""
+    made = np.zeros(len(words), bool)
+    for start in range(0, len(words), SEGMENT_WORDS):
+        some = words.slice(start, SEGMENT_WORDS)
+        lines = tokenize(some, tokenizer)
+        alone = np.flatnonzero(np.diff(lines.word_offsets) == 1)
+        found = lines.words.take(pa.array(lines.codes[lines.word_offsets[alone]]))
+        made[start + alone] = booleans(pc.equal(found, some.take(pa.array(alone))))
+    return made
 
 
 def _mark(counters: Int64Array, name: str, lines: BoolArray) -> None:

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
@@ -10,6 +12,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.given import word_lists
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.run_request import Request
+from spark_w2v.text.phrases import PHRASES
 
 
 def test_words_are_read_once_each_in_their_order_without_blanks(tmp_path: Path) -> None:
@@ -30,28 +33,51 @@ def test_words_are_composed_as_the_text_is(tmp_path: Path, tokenizer: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("keys", "warned"),
+    ("keys", "number", "first"),
     [
-        ({}, [0, 1]),
-        ({"corpus": {"lower_case": False, "tokenizer": "whitespace"}}, [1]),
-        ({"corpus": {"tokenizer": "regex", "pattern": "[a-z ]+"}}, [0]),
-        ({"corpus": {"tokenizer": "none", "format": "parquet"}}, []),
-        ({"phrases": {"list": "its own spellings"}}, []),
+        ({}, 9, "État, NASA, new york, à\\xa0la, c++"),
+        ({"corpus": {"lower_case": False}}, 7, "new york, à\\xa0la, c++, co\\xadop, big_c++"),
+        ({"corpus": {"lower_case": False, "tokenizer": "whitespace"}}, 3, f"new york, à\\xa0la, {'x' * 57}..."),
+        ({"corpus": {"tokenizer": "regex", "pattern": "[a-z ]+"}}, 9, "État, NASA, à\\xa0la, 12, c++"),
+        ({"corpus": {"tokenizer": "none", "format": "parquet"}}, 0, ""),
+        ({"phrases": {"passes": 1}}, 8, "État, NASA, new york, à\\xa0la, c++"),  # not los_angeles
+        ({"phrases": {"list": "phrases"}}, 8, "État, NASA, à\\xa0la, c++, co\\xadop"),
     ],
 )
 @pytest.mark.parametrize("name", ["words", "stop_words"])
 def test_words_that_no_text_can_have_are_warned_of(
-    tmp_path: Path, name: str, keys: dict[str, Any], warned: list[int], caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    name: str,
+    keys: dict[str, Any],
+    number: int,
+    first: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "w").write_text("the\nÉtat\nNASA\nnew york\nà\u00a0la\n12\n")
-    settings = config.from_dict({"vocabulary": {name: f"{tmp_path}/w"}, **keys})
-    assert len(getattr(Request(settings, [], "out").word_lists, "given" if name == "words" else "stop")) == 6
-    sentences = [
-        "2 words can never occur, as corpus.lower_case leaves no upper case, such as État, NASA",
-        f'2 words can never occur, as corpus.tokenizer = "{settings.corpus.tokenizer}" cuts at white space, such as '
-        "new york, à\\xa0la",
+    monkeypatch.chdir(tmp_path)
+    phrase = {"phrase": "new york", "first": "new", "second": "york", "count": 1, "score": 1, "pass": 1}
+    pq.write_table(pa.Table.from_pylist([phrase], PHRASES), "phrases")
+    words = [
+        "the",
+        "État",
+        "NASA",
+        "new york",
+        "à\u00a0la",
+        "12",
+        "c++",
+        "co\u00adop",
+        "big_c++",
+        "los_angeles",
+        "x" * 101,
     ]
-    assert caplog.messages == [f"vocabulary.{name}: {sentences[number]}" for number in warned]
+    Path("w").write_text("\n".join(words))
+    settings = config.from_dict({"vocabulary": {name: "w"}, **keys})
+    assert len(getattr(Request(settings, [], "out").word_lists, "given" if name == "words" else "stop")) == 11
+    tokenizer = f'"{settings.corpus.tokenizer}"{" with corpus.lower_case" if settings.corpus.lower_case else ""}'
+    assert caplog.messages == [
+        f"vocabulary.{name}: {number} words can never occur, as corpus.tokenizer = {tokenizer} does not leave them as "
+        f"they are, such as {first}"
+    ] * bool(number)
 
 
 @pytest.mark.parametrize(
