@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from spark_w2v.errors import OutputError
 from spark_w2v.storage.files import open_file, reason
 from spark_w2v.text.messages import some
-from spark_w2v.types import Float32Array
+from spark_w2v.types import BoolArray, Float32Array
 
 CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
 TEXT_BYTES = 64 << 20  # of lines that are in memory at a time
@@ -39,6 +39,10 @@ ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2"}
 GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
 BOM = b"\xef\xbb\xbf"  # that programs of Windows begin UTF-8 with
 NUMBER = re.compile(rb"[+-]?(?=\.?\d)\d*(?:\.\d*(?:[eE][+-]?\d+)?|[eE][+-]?\d+)")  # as coordinates are written
+# Where a word of a binary file has spaces, the rest of it stands where its vector is looked for.
+MORE_WORDS = re.compile(rb"(?:[^\0-\x20\x7f]{0,100} ){1,8}")
+SMALLEST, LARGEST = 1e-12, 1e4  # of usual numbers other than 0; one in five of random bytes is one
+FIRST_NUMBERS = 8  # of a vector, which are unusual where it begins with text
 GIVE = "give the output of a finished run, or vectors in word2vec's text or binary format"
 
 
@@ -317,7 +321,7 @@ def _read_binary(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[
     size = max(CHUNK_BYTES, 2 * (4 * d + MOST_WORD_BYTES))
     while more := file.read(size):
         content, place = left + more, 0
-        words, parts = list[bytes](), list[bytes]()
+        words, parts, begins = list[bytes](), list[bytes](), list[int]()
         while rows + len(words) < layout.rows:
             space = content.find(b" ", place, place + MOST_WORD_BYTES)
             if space < 0 and len(content) - place > MOST_WORD_BYTES:
@@ -327,11 +331,59 @@ def _read_binary(path: Path, file: IO[bytes], layout: Layout) -> Iterator[tuple[
                 break
             words.append(content[place:space].lstrip(b"\n"))
             parts.append(content[space + 1 : end])
+            begins.append(space + 1)
             place = end
         rows, left = rows + len(words), content[place:]
         if words:
-            yield words, np.frombuffer(b"".join(parts), "<f4").reshape(len(words), d)
+            vectors = np.frombuffer(b"".join(parts), "<f4").reshape(len(words), d)
+            for row in np.flatnonzero(~_are_usual(vectors[:, :FIRST_NUMBERS])):
+                number = rows - len(words) + int(row) + 1
+                _check_spaces(path, content, words[row], begins[row], d, number, number == layout.rows)
+            yield words, vectors
         if rows == layout.rows:
             if (left + file.read(1)).strip():
                 _refuse(path, f"goes on after the {layout.rows:,} words that its first line says")
             return
+
+
+def _check_spaces(
+    path: Path, content: bytes, first: bytes, begin: int, dimensions: int, number: int, is_last: bool
+) -> None:
+    """Refuse a word with spaces, of which a reader takes the first part for the word and the rest for numbers.
+
+    It has spaces if its numbers are usual ones behind what may be the rest of it, and a word follows them, or nothing
+    does after the last word.
+
+    Args:
+        first: what was taken for the word.
+        begin: of its numbers, which are unusual.
+        number: of the word, from 1.
+    """
+    rest = MORE_WORDS.match(content, begin)
+    place, last = begin, rest.end() if rest else begin
+    while place := content.find(b" ", place, last) + 1:
+        end = place + 4 * dimensions
+        if end > len(content):
+            return
+        word = _decoded(first + b" " + content[begin : place - 1])
+        follows = not content[end:].strip() if is_last else _is_word(content, end)
+        if word and follows and _are_usual(np.frombuffer(content, "<f4", dimensions, place)):
+            raise OutputError(
+                f"{path}: word {number:,}, {some([word])}, has a space in it, and the binary format has no such words; "
+                "save the vectors as text."
+            )
+
+
+def _are_usual(vectors: Float32Array) -> BoolArray:
+    """Whether all numbers of each vector may be those of one; few that begin within a number or in a text are."""
+    with np.errstate(invalid="ignore"):
+        sizes = np.abs(vectors)
+        usual: BoolArray = ((sizes == 0) | ((sizes > SMALLEST) & (sizes < LARGEST))).all(axis=-1)
+    return usual
+
+
+def _is_word(content: bytes, place: int) -> bool:
+    """Whether printable text and a space are there."""
+    space = content.find(b" ", place, place + MOST_WORD_BYTES)
+    word = _decoded(content[place:space].lstrip(b"\n")) if space >= 0 else None
+    return word is not None and word.isprintable()

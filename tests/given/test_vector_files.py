@@ -57,6 +57,32 @@ def test_binary_files_with_a_line_end_after_each_vector_are_those_of_the_origina
     assert np.array_equal(center(open_vectors(tmp_path / "v")), ROWS)
 
 
+@pytest.mark.parametrize("words", [["big ben", "paris", "big"], ["a", "new york"], ["a", "the town of york", "c"]])
+@pytest.mark.parametrize("dimensions", [3, 50])
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_words_with_spaces_in_a_binary_file_are_refused(
+    tmp_path: Path, words: list[str], dimensions: int, end: bytes
+) -> None:
+    rows = np.random.default_rng(2).normal(size=(len(words), dimensions)).astype(np.float32)
+    content = b"".join(word.encode() + b" " + row.tobytes() + end for word, row in zip(words, rows, strict=True))
+    (tmp_path / "v").write_bytes(b"%d %d\n" % (len(words), dimensions) + content)
+    place = next(place for place, word in enumerate(words, 1) if " " in word)
+    with pytest.raises(OutputError) as refused:
+        open_vectors(tmp_path / "v", longest=1000)
+    assert str(refused.value) == (
+        f"{tmp_path}/v: word {place}, {words[place - 1]}, has a space in it, and the binary format has no such words; "
+        "save the vectors as text."
+    )
+
+
+def test_a_vector_whose_bytes_begin_as_text_is_one(tmp_path: Path) -> None:
+    rows = np.frombuffer(b"ab \x7e\0\0\x80?x y=\0\0\0\0", "<f4").reshape(2, 2)
+    (tmp_path / "v").write_bytes(b"2 2\na " + rows[0].tobytes() + b"\xe9cole " + rows[1].tobytes())
+    found = open_vectors(tmp_path / "v")
+    assert found.words.to_pylist() == ["a", None]
+    assert np.array_equal(center(found), rows)
+
+
 @pytest.mark.parametrize("header", ["5 3\n", ""])
 @pytest.mark.parametrize("end", ["\n", " \n", "\r\n"])
 def test_text_of_fasttext_and_of_glove_is_read_with_words_that_have_spaces(
