@@ -182,6 +182,8 @@ def test_a_dictionary_is_checked_like_a_file() -> None:
     with pytest.raises(ConfigError) as caught:
         config.from_dict({"training": {"epochs": None}}, "OUTPUT/run.json")
     assert str(caught.value) == "OUTPUT/run.json: training.epochs = null is no value; it must be a whole number."
+    with pytest.raises(ConfigError, match=r"unknown section \[1\]; the sections are \[corpus\]"):
+        config.from_dict({1: {}})
 
 
 def test_the_error_survives_a_pickle() -> None:

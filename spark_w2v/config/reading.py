@@ -108,7 +108,7 @@ def _given_in_tables(tables: Any, place: str) -> dict[str, Given]:
     given: dict[str, Given] = {}
     for section, table in tables.items():
         if section not in SECTIONS:
-            refuse_section(section, table, place)
+            refuse_section(str(section), table, place)  # a dict of Python may have anything for a name
         if not isinstance(table, Mapping):
             raise ConfigError(
                 f"{place}: {section} = {as_toml(table)} is {kind_of(table)}; it must be a section, [{section}].",
