@@ -130,9 +130,10 @@ clean: ## Remove what was built and what tools left; .venv stays
 	@$(JAVA) scripts/class_archive
 	@touch $@
 
+# Compiling all modules takes more than a minute, and few of them are ever imported.
 .venv/.installed-dev: .venv/.installed requirements/dev.txt
 	@echo "== Adding the tools of development to .venv"
-	@$(PIP) -r requirements/dev.txt
+	@$(PIP) --no-compile -r requirements/dev.txt
 	@touch $@
 
 .venv/.installed-bench: .venv/.installed-dev requirements/bench.txt
