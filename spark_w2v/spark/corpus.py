@@ -251,7 +251,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         fits = _is_array_of_words(field_found) if ready_made else type_found == "STRING"
         value = F.when(fits, F.try_variant_get(field_found, "$", kind.simpleString()))
         reason = (
-            F.when(F.trim("value") == "", COUNTERS.index("blank_lines"))
+            F.when(~F.col("value").rlike(r"\S"), COUNTERS.index("blank_lines"))
             .when(F.col("value").contains("\0"), COUNTERS.index("binary_lines"))
             .when(is_malformed_json(), COUNTERS.index("malformed_lines"))
             .when(field_found.isNull() | (type_found == "VOID"), COUNTERS.index("missing_lines"))

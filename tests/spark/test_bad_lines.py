@@ -104,7 +104,7 @@ def test_a_million_lines_of_one_word_are_all_read(spark: "SparkSession", tmp_pat
 def test_json_lines_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path) -> None:
     lines = [
         b'{"text": "a b"}', b'{"text": 5}', b'{"text": {"x": 1}}', b'{"text": ["a"]}', b'{"text": true}',
-        b'{"text": null}', b"{}", b'{"other": "x"}', b"{broken", b"[1]", b'"x"', b"", b"  ", b'{"text": ""}',
+        b'{"text": null}', b"{}", b'{"other": "x"}', b"{broken", b"[1]", b'"x"', b"", b" \t", b'{"text": ""}',
         b'{"text": "--"}', b'{"text": "caf\xe9"}', b'{"te\0xt": 1}', b'{"text": "a\\u0000b"}', b'{"text": "\\ud83d"}',
     ]  # fmt: skip
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines))
