@@ -81,6 +81,14 @@ CONDITIONS = (
         "--input: the files have two columns {columnName}, as Spark reads names; rename one.",
     ),
     (
+        "AMBIGUOUS_REFERENCE_TO_FIELDS",
+        "the input has two fields {field}, as Spark reads names; rename one.",
+    ),
+    (
+        "AMBIGUOUS_REFERENCE",
+        "the input has two columns {name}, as Spark reads names; rename one.",
+    ),
+    (
         "FAILED_READ_FILE.PARQUET_COLUMN_DATA_TYPE_MISMATCH",
         "its column {column} is {actualType}, in other files it is {expectedType}; convert it, or leave it out of "
         "--input.",

@@ -97,6 +97,18 @@ def test_names_of_columns_that_spark_takes_for_one_are_told(spark: "SparkSession
     assert refused(spark, tmp_path, format="parquet").startswith("--input: the files have two columns `text`")
 
 
+def test_names_that_spark_takes_for_one_are_told_where_both_may_be_meant(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"Text": "a b", "text": 2}\n')
+    assert refused(spark, tmp_path, format="jsonl", column="Text", weight="text") == (
+        "the input has two fields `Text`, as Spark reads names; rename one."
+    )
+    for names in (["text", "text"], ["text", "Text"]):
+        with pytest.raises(
+            ConfigError, match=r"^the input has two columns `text`, as Spark reads names; rename one\.$"
+        ):
+            corpus.read_text_frame(spark.createDataFrame([("a b", "c d")]).toDF(*names), config.Corpus())
+
+
 def test_text_has_no_ready_made_words(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a")
     assert "corpus.tokenizer" in refused(spark, tmp_path, tokenizer="none")
