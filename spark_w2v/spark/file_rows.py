@@ -281,7 +281,9 @@ def _variant_path(fields: Sequence[str]) -> str:
 
 def json_number(name: str) -> Column:
     """The field of a name as a number; null where it is none."""
-    return F.try_variant_get(json_field(name), "$", "double")
+    field = json_field(name)
+    # As a number, true would be 1.
+    return F.when(F.schema_of_variant(field) != "BOOLEAN", F.try_variant_get(field, "$", "double"))
 
 
 def is_json_word(type_found: Column) -> Column:

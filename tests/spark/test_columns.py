@@ -187,6 +187,13 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(spark: "SparkSessi
     assert found.startswith('corpus.weight: "doc" is struct<body:string>, a weight is a number')
 
 
+def test_true_is_not_a_weight(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "a b", "w": true}\n{"text": "c d", "w": 2}\n')
+    segments = read(spark, tmp_path, format="jsonl", weight="w")
+    assert weighted_sentences(segments) == [("c d", 2.0)]
+    assert counted(segments) == {"bad_weight_lines": 1}
+
+
 def test_a_weight_that_is_none_is_a_bad_line(spark: "SparkSession") -> None:
     weights = [1.0, None, -0.5, float("nan"), float("inf"), 1000.0, 1000.5, 1e-9]
     rows = spark.createDataFrame([(f"word{n} w", weight) for n, weight in enumerate(weights)], "text string, w double")
