@@ -64,9 +64,9 @@ def find_column(schema: T.StructType, name: str) -> FoundColumn | None:
 
 
 def names_of(schema: T.StructType) -> list[str]:
-    """The names of the columns, and of the fields of those that are structures."""
+    """The names of the columns, and of the fields of those that are structures, as far as a path can lead to them."""
     nested = [f"{field.name}.{name}" for field in schema if isinstance(field.dataType, T.StructType)
-              for name in field.dataType.names]  # fmt: skip
+              for name in field.dataType.names if "." not in name]  # fmt: skip
     return [*(name for name in schema.names if name not in (CORRUPT, WRONG_TYPE)), *nested]
 
 

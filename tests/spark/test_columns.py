@@ -187,6 +187,12 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(spark: "SparkSessi
     assert found.startswith('corpus.weight: "doc" is struct<body:string>, a weight is a number')
 
 
+def test_a_field_with_a_dot_in_its_name_is_not_proposed(spark: "SparkSession") -> None:
+    frame = spark.sql("select named_struct('x.y', 'a b') as doc, 'a' as k")
+    with pytest.raises(ConfigError, match=r'no column "doc\.x\.y"; did you mean doc\?$'):
+        corpus.read_text_frame(frame, settings(format="parquet", column="doc.x.y"))
+
+
 def test_true_is_not_a_weight(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": "a b", "w": true}\n{"text": "c d", "w": 2}\n')
     segments = read(spark, tmp_path, format="jsonl", weight="w")
