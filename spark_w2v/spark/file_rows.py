@@ -35,6 +35,9 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
     Raises:
         ConfigError: Spark has no reader of the format.
     """
+    if corpus_config.format == "csv":
+        # Times without a zone as they are written. In a time zone with summer time, some are the same as later ones.
+        session.conf.set("spark.sql.timestampType", "TIMESTAMP_NTZ")
     rows = _all_rows(session, found, corpus_config)
     if not corpus_config.group_by:
         return rows  # which are told by their files

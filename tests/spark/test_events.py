@@ -244,6 +244,21 @@ def test_words_and_groups_of_json_that_are_neither_text_nor_numbers_are_bad(
     )
 
 
+def test_times_of_csv_without_a_zone_are_ordered_as_they_are_written(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_berlin(session_of: "SparkSession") -> "SparkSession":
+        made = session.reading_session(session_of)
+        made.conf.set("spark.sql.session.timeZone", "Europe/Berlin")  # where 02:45 is missing in this night
+        return made
+
+    monkeypatch.setattr(corpus, "reading_session", in_berlin)
+    (tmp_path / "a.csv").write_text("s,t,item\n1,2024-03-31 02:45:00,first\n1,2024-03-31 03:10:00,second\n")
+    keys = {**OF_EVENTS, "format": "csv"}
+    assert sentences(read(spark, tmp_path, **keys)) == ["first second"]
+    assert sentences(read(spark, tmp_path, **keys, where="t > '2024-03-31 03:00:00'")) == ["second"]
+
+
 def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "SparkSession", tmp_path: Path) -> None:
     lines = [
         '{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad", "5",
