@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -75,7 +75,7 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
             return _csv(reader, paths, c)
         case "avro":
             try:
-                return reader.format("avro").load(paths)
+                return _columnar(reader.format("avro"), paths, c)
             except Exception as error:
                 if "Failed to find data source: avro" not in str(error):
                     raise
@@ -84,7 +84,26 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
                     f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}, or convert the files to Parquet."
                 )
         case kind:
-            return reader.format(kind).load(paths)
+            return _columnar(reader.format(kind), paths, c)
+
+
+def _columnar(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -> "DataFrame":
+    rows = reader.load(paths)
+    if not corpus_config.group_by:
+        return rows
+    relation = rows._jdf.queryExecution().analyzed().relation()
+    schema = _with_groups_as_text(rows.schema, corpus_config, relation.partitionSchema().fieldNames())
+    return rows if schema == rows.schema else reader.schema(schema).load(paths)
+
+
+def _with_groups_as_text(schema: T.StructType, corpus_config: "Corpus", directories: Iterable[str]) -> T.StructType:
+    """The same schema, in which directories that are groups are text: as numbers, 007 and 7 would be one group."""
+    texts = set(directories).intersection(columns.names_in(schema, corpus_config.group_by))
+
+    def kind(field: T.StructField) -> T.DataType:
+        return T.StringType() if field.name in texts and isinstance(field.dataType, T.NumericType) else field.dataType
+
+    return T.StructType([T.StructField(field.name, kind(field), field.nullable, field.metadata) for field in schema])
 
 
 def file_lines(session: "SparkSession", found: Inputs) -> "DataFrame":
@@ -139,6 +158,8 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     lines = reader.text(paths)
     directories = lines.columns[1:]  # what they stand for
     inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths).schema
+    if (of_lines := _with_groups_as_text(lines.schema, c, directories)) != lines.schema:
+        lines = reader.schema(of_lines).text(paths)
     schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
     line = columns.column_named(PARSED).getField(LINE)
     parsed, wrong = schema, F.lit(False)

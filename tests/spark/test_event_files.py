@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v.spark import corpus
-from tests.spark.test_columns import settings
+from tests.spark.test_columns import counted, settings
 from tests.support.segments import sentences
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-OF_EVENTS = {"column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
+OF_EVENTS: dict[str, Any] = {"column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
 
 
 def write(spark: "SparkSession", path: Path, kind: str, item: int) -> None:
@@ -66,3 +66,18 @@ def test_a_second_way_to_a_file_costs_no_column_of_a_directory(
     given = str(tmp_path).replace("[", "\\[").replace("{", "\\{").replace("]", "\\]").replace("}", "\\}")
     found = sentences(corpus.read(spark, [given], settings(format="parquet", where=where, **OF_EVENTS)))
     assert found == (["10 20"] if kind == "second name" else ["20"])
+
+
+@pytest.mark.fast_cases(2)
+@pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "orc"])
+def test_groups_that_are_directories_are_told_apart_as_they_are_written(
+    spark: "SparkSession", tmp_path: Path, kind: str
+) -> None:
+    rows = [("007", 9, 1), ("7", 10, 2), ("7", 9, 3), ("8", 1, 4), (None, 1, 5)]
+    frame: Any = spark.createDataFrame([(1, *row) for row in rows], "s int, user string, t int, item int")
+    writer = frame.write.partitionBy("user", "t").option("header", True)
+    getattr(writer, kind.removesuffix("l"))(str(tmp_path / "user=7" / "events"))
+    keys = {**OF_EVENTS, "format": kind, "group_by": "user, s", "where": "t < 100 and user > 0 or user is null"}
+    segments = corpus.read(spark, [str(tmp_path / "user=7" / "events")], settings(**keys))
+    assert sorted(sentences(segments)) == ["1", "3 2", "4"]
+    assert counted(segments) == {"missing_lines": 1}
