@@ -29,6 +29,10 @@ ORDERED = (
 CORRUPT = "not a row"
 WRONG_TYPE = "not a word"  # of a row of JSON: whether its word or its group is neither text nor a number
 
+# Before the name of a column of doubles in CSV or JSON: the same numbers with digits that a double has no room for, as
+# far as this type has. Those that are too large for it are null.
+EXACT, EXACT_TYPE = "exactly ", "decimal(38,9)"
+
 
 class FoundColumn(NamedTuple):
     """A column of a table, or a field of one."""
@@ -67,7 +71,8 @@ def names_of(schema: T.StructType) -> list[str]:
     """The names of the columns, and of the fields of those that are structures, as far as a path can lead to them."""
     nested = [f"{field.name}.{name}" for field in schema if isinstance(field.dataType, T.StructType)
               for name in field.dataType.names if "." not in name]  # fmt: skip
-    return [*(name for name in schema.names if name not in (CORRUPT, WRONG_TYPE)), *nested]
+    ours = [name for name in schema.names if name in (CORRUPT, WRONG_TYPE) or name.startswith(EXACT)]
+    return [*(name for name in schema.names if name not in ours), *nested]
 
 
 def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundColumn:
@@ -215,6 +220,11 @@ def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":
     """The reason why a row is bad, which may be its weight."""
     bad = (reason == NO_REASON) & units.isNull()
     return F.when(bad, COUNTERS.index("bad_weight_lines")).otherwise(reason)
+
+
+def exact_values(schema: T.StructType, names: Sequence[str]) -> list["Column"]:
+    """The numbers of these columns with all of their digits, as far as they are doubles in CSV or JSON."""
+    return [column_named(f"{EXACT}{name}") for name in names if f"{EXACT}{name}" in schema.names]
 
 
 def aliases(columns: Sequence[FoundColumn], prefix: str) -> list["Column"]:

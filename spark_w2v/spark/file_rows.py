@@ -12,7 +12,7 @@ import pyspark.sql.types as T
 from pyspark.sql import Column
 
 from spark_w2v.spark import columns
-from spark_w2v.spark.columns import CORRUPT, WRONG_TYPE
+from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.spark.java_errors import OTHER_NAMES
 from spark_w2v.text.messages import path_text, refuse
@@ -162,22 +162,30 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
         lines = reader.schema(of_lines).text(paths)
     schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
     line = columns.column_named(PARSED).getField(LINE)
-    parsed, wrong = schema, F.lit(False)
-    # What is not always of one type Spark takes for a string, and an object or true in JSON for a word.
-    for name in dict.fromkeys([c.column, *columns.names_in(schema, c.group_by)]):
+    parsed, wrong, exact = schema, F.lit(False), []
+    groups, orders = (columns.names_in(schema, names) for names in (c.group_by, c.order_by))
+    for name in dict.fromkeys([c.column, *groups, *orders]):
         found = columns.find_column(schema, name)
-        if found is not None and isinstance(found.kind, T.StringType):
+        # What is not always of one type Spark takes for a string, and an object or true in JSON for a word.
+        is_text = found is not None and isinstance(found.kind, T.StringType) and name in (c.column, *groups)
+        # Beyond 2^53, different whole numbers are the same double.
+        is_double = found is not None and isinstance(found.kind, T.DoubleType) and name in orders
+        if is_text or is_double:
             path = [name] if name in schema.names else name.split(".")
             parsed = _with_variant(parsed, path)
             value = functools.reduce(Column.getField, path, line)
-            wrong = wrong | ~is_json_word(F.schema_of_variant(value))
+            if is_text:
+                wrong = wrong | ~is_json_word(F.schema_of_variant(value))
+            else:
+                exact.append(F.try_variant_get(value, "$", EXACT_TYPE).alias(f"{EXACT}{name}"))
             quoted = ".".join(f"`{field.replace('`', '``')}`" for field in path)
-            line = line.withField(quoted, F.try_variant_get(value, "$", "string"))
+            line = line.withField(quoted, F.try_variant_get(value, "$", "string" if is_text else "double"))
     return _parsed(lines.where(F.col("value").rlike(r"\S")), parsed.fields).select(
         *(line.getField(field.name).alias(field.name) for field in schema),
         *map(columns.column_named, directories),
         F.when(is_malformed_json(), F.col("value")).alias(CORRUPT),
         wrong.alias(WRONG_TYPE),
+        *exact,
     )
 
 
@@ -200,11 +208,19 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
     texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
+    orders = {name.strip() for name in c.order_by.split(",")} - texts
+    doubles = [field.name for field in fields if field.name in orders and isinstance(field.dataType, T.DoubleType)]
+    texts.update(doubles)
     as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
     # Spark takes the columns by their place in the line. Unless this is False, it does not look what a file calls them.
     reader = reader.option("header", True).option("enforceSchema", bool(made_up))
-    return reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths).drop(*made_up)
+    rows = reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths).drop(*made_up)
+    if not doubles:
+        return rows
+    values = {name: columns.column_named(name) for name in doubles}
+    exact = {f"{EXACT}{name}": value.try_cast(EXACT_TYPE) for name, value in values.items()}
+    return rows.withColumns({**{name: value.try_cast("double") for name, value in values.items()}, **exact})
 
 
 def _made_up_names(

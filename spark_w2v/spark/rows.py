@@ -14,6 +14,7 @@ from pyspark import TaskContext
 
 from spark_w2v.spark import columns
 from spark_w2v.spark.local_disk import local_directory
+from spark_w2v.spark.orders import count_rows
 from spark_w2v.spark.session import shuffled_without_limit_of_bytes
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.event_order import sorted_rows
@@ -110,6 +111,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     columns.check_groups(c.group_by, groups)
     orders = columns.need_columns(schema, c.order_by, "corpus.order_by", table)
     columns.check_order(c.order_by, orders)
+    count, orders = count_rows(rows, c, orders)
     reason = columns.reason_of_rows(schema)
     for group in groups:
         is_missing = (reason == NO_REASON) & group.value.isNull()
@@ -122,7 +124,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         units = columns.weight_units(found.value)
         reason = columns.with_reason_of_weight(reason, units)
         of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
-    buckets = max(1, -(-rows.count() // BUCKET_EVENTS))
+    buckets = max(1, -(-count // BUCKET_EVENTS))
     are_short = not any(isinstance(order.kind, T.StringType | T.BinaryType) for order in orders)
     words = word.value
     if not isinstance(word.kind, T.IntegralType):

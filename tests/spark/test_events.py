@@ -15,7 +15,7 @@ from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
-from tests.spark.test_columns import counted, read, settings
+from tests.spark.test_columns import counted, read, refused, settings
 from tests.support.bad_input import checked
 from tests.support.segments import sentences, weighted_sentences
 
@@ -242,6 +242,42 @@ def test_words_and_groups_of_json_that_are_neither_text_nor_numbers_are_bad(
         "9 of 18 rows are bad (1 missing lines, 8 wrong type lines), 50.0%; fix the input, or raise "
         "corpus.max_bad_fraction (0.01)."
     )
+
+
+@pytest.mark.fast_cases(2)
+@pytest.mark.parametrize(
+    ("kind", "lines", "expected"),
+    [
+        ("csv", ["1,9,a", "1,10,b", "1,11,c", "2,-"], ["a b c"]),  # the last line is bad
+        ("jsonl", ["9", '"10"', "11.5", "9.25"], ["a d b c"]),
+        ("csv", ["1,1767225600000000002,a", "1,1767225600000000001,b", "2,1.5,c"], ["b a", "c"]),
+        ("jsonl", ["1767225600000000002", "1767225600000000001", "1.5"], ["c b a"]),
+        ("jsonl", ["1e3", "NaN", "1e300", "2"], ["d a c b"]),
+        ("csv", ["1,0009,a", "1,0010,b", "1,-,c"], ["c a b"]),
+        ("jsonl", ['"2026-01-01T10:00"', '"2026-01-01T09:00"', "null"], ["c b a"]),
+    ],
+)
+def test_numbers_among_other_values_are_ordered_as_numbers_with_all_their_digits(
+    spark: "SparkSession", tmp_path: Path, kind: str, lines: list[str], expected: list[str]
+) -> None:
+    if kind == "csv":
+        content = ["s,t,item", *lines]
+    else:
+        content = [f'{{"s":1,"at":{{"t":{t}}},"item":"{item}"}}' for t, item in zip(lines, "abcd", strict=False)]
+    (tmp_path / f"a.{kind}").write_text("\n".join(content))
+    keys = {**OF_EVENTS, "format": kind, "order_by": "t" if kind == "csv" else "at.t"}
+    assert sorted(sentences(read(spark, tmp_path, **keys))) == expected
+
+
+def test_text_among_numbers_that_order_events_is_refused(spark: "SparkSession", tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("s,t,item\n1,9,first\n1,10,second\n1,11,third\n2,-,x\n")
+    keys = {**OF_EVENTS, "format": "csv"}
+    assert refused(spark, tmp_path, **keys) == (
+        "corpus.order_by: \"t\" has numbers and also '-', and as text 10 comes before 9; fix such values, leave their "
+        "rows out with corpus.where, or give another column."
+    )
+    assert sentences(read(spark, tmp_path, **keys, where="t <> '-'")) == ["first second third"]
+    assert sorted(sentences(read(spark, tmp_path, **{**keys, "order_by": "s, item"}))) == ["first second third", "x"]
 
 
 def test_times_of_csv_without_a_zone_are_ordered_as_they_are_written(
