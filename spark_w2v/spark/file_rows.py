@@ -169,7 +169,7 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
         # What is not always of one type Spark takes for a string, and an object or true in JSON for a word.
         is_text = found is not None and isinstance(found.kind, T.StringType) and name in (c.column, *groups)
         # Beyond 2^53, different whole numbers are the same double.
-        is_double = found is not None and isinstance(found.kind, T.DoubleType) and name in orders
+        is_double = found is not None and isinstance(found.kind, T.DoubleType) and name in (*groups, *orders)
         if is_text or is_double:
             path = [name] if name in schema.names else name.split(".")
             parsed = _with_variant(parsed, path)

@@ -134,8 +134,9 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         words = _shortened(text, c.max_word_length).cast("binary")
     # Handing rows to Python takes most of the time, a sixth of it for each column, so a row has no more than it needs.
     # A hash of 64 bits tells groups apart: of a hundred million, the odds that two are taken for one are 1 to 4,000.
+    of_group = [*(group.value for group in groups), *columns.exact_values(schema, columns.names_in(schema, c.group_by))]
     kept = rows.select(
-        F.when(reason == NO_REASON, F.xxhash64(*(group.value for group in groups))).alias("group"),
+        F.when(reason == NO_REASON, F.xxhash64(*of_group)).alias("group"),
         *columns.aliases(orders, "order"),
         words.alias("word"),
         *([reason.cast("byte").alias("reason")] if has_other_reasons else []),

@@ -280,6 +280,14 @@ def test_text_among_numbers_that_order_events_is_refused(spark: "SparkSession", 
     assert sorted(sentences(read(spark, tmp_path, **{**keys, "order_by": "s, item"}))) == ["first second third", "x"]
 
 
+def test_groups_of_json_are_told_apart_by_all_of_their_digits(spark: "SparkSession", tmp_path: Path) -> None:
+    groups = ["9007199254740993", "9007199254740992", "1.5", "1.50", "1e3", "1000"]
+    lines = [f'{{"s":{group},"t":{t},"item":{t}}}' for t, group in enumerate(groups)]
+    (tmp_path / "a.json").write_text("\n".join(lines))
+    segments = read(spark, tmp_path, **OF_EVENTS | {"format": "jsonl", "where": "s > 1"})
+    assert sorted(sentences(segments)) == ["0", "1", "2 3", "4 5"]
+
+
 def test_times_of_csv_without_a_zone_are_ordered_as_they_are_written(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
