@@ -56,7 +56,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=1000,
             description=(
                 'With window = "sentence": most words that a center is paired with in an epoch. In a longer sentence '
-                "they are drawn at random, each equally likely. Not used with a number."
+                "they are drawn at random, each equally likely. A task needs 6 MB of memory for each. Not used with a "
+                "number."
             ),
         ),
     ] = 50
@@ -179,8 +180,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0,
             le=LARGEST_INT,
             description=(
-                "Words, in whole sentences, kept out of training to measure the held-out loss; 0 measures none, and "
-                "patience has nothing to go by."
+                "Words after subsampling, in whole sentences and at most 1 % of these, kept out of training to measure "
+                "the held-out loss; 0 measures none, and patience has nothing to go by."
             ),
         ),
     ] = 20_000

@@ -140,8 +140,9 @@ class Phrases(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
         str,
         Meta(
             description=(
-                "List of phrases that an earlier run or jobs/phrases.py wrote, a Parquet file of this host: they are "
-                "joined, and none is searched for, so the keys on finding them are refused. Empty: none."
+                "List of phrases: a Parquet file, the directory that jobs/phrases.py wrote, or the output of a run, on "
+                "this host. They are joined, and none is searched for, so the keys on finding them are refused. Empty: "
+                "none."
             )
         ),
     ] = ""
