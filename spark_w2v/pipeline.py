@@ -40,7 +40,6 @@ from spark_w2v.text.encoding import Vocabulary, ids_of
 from spark_w2v.text.messages import MOST_SHOWN, counted
 from spark_w2v.text.rare_windows import window_counts
 from spark_w2v.text.summary import shown, summary, warnings
-from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
@@ -326,9 +325,8 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
         tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
         allow_connections(tasks)
     snapshots = settings.output.checkpoint == "sweep"
-    segment_pairs = min(SEGMENT_WORDS, load) * contexts if most_contexts else 0.0
     need = memory.needed(
-        len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, segment_pairs,
+        len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,
         largest_bucket(pairs, partitions, loads),
     )  # fmt: skip
     memory.check(need, memory.given_by(session))

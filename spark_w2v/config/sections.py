@@ -56,8 +56,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=1000,
             description=(
                 'With window = "sentence": most words that a center is paired with in an epoch. In a longer sentence '
-                "they are drawn at random, each equally likely. A task needs 6 MB of memory for each. Not used with a "
-                "number."
+                "they are drawn at random, each equally likely. Not used with a number."
             ),
         ),
     ] = 50

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_w2v.skipgram.pairs import PairSampler, copy_sentences, keep_words, pairs_by_distance, pairs_of_sentences
-from spark_w2v.skipgram.sampling import SAMPLE, draw_copies, generator
+from spark_w2v.skipgram.pairs import PairSampler, keep_words, pairs_by_distance, pairs_of_sentences
+from spark_w2v.skipgram.sampling import SAMPLE, copy_sentences, draw_copies, generator
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spark_w2v.skipgram.parameters import Blocks
-from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, draw_copies, generator
+from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, copy_sentences, draw_copies, generator
 from spark_w2v.skipgram.scatter import sort_places
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
@@ -26,6 +26,7 @@ PairArray = npt.NDArray[np.unsignedinteger]  # pairs as numbers, with slice and 
 
 
 COUNTED = 4  # pairs per row of a bucket; from here on counting may be cheaper than sorting
+PART = 1 << 20  # pairs of a segment that are drawn at a time; with a window of 5 it has some 1.5 million in all
 STORED_BITS = 32  # of a pair on its way to the task that trains it
 MOST_STRIPS = 1 << 19  # of an epoch: each record has the sizes of all those of its task
 SLOW_SORT = 12e-9  # seconds per number
@@ -206,24 +207,6 @@ def keep_words(
     return ids[kept], sentence[kept]
 
 
-def copy_sentences(
-    ids: Int32Array, lengths: Int32Array, copies: npt.NDArray[np.int64]
-) -> tuple[Int32Array, Int32Array]:
-    """Return ids and lengths of sentences, each as often as it is to be there, one copy after the other.
-
-    Args:
-        ids: (n,) words of all sentences.
-        lengths: (S,) words of each sentence.
-        copies: (S,) of each sentence.
-    """
-    starts = np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, copies)
-    copied = np.repeat(lengths, copies)
-    ends = np.cumsum(copied, dtype=np.int64)
-    # Counts up from the first word of each copy.
-    places = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - ends + copied, copied)
-    return ids[places], copied
-
-
 def draw_reach(words: int, window: int, rng: np.random.Generator) -> npt.NDArray[np.int16]:
     """Draw the reach of each center, (words,): 1 to window, all equally likely."""
     return rng.integers(1, window + 1, words, dtype=np.int16)
@@ -289,8 +272,8 @@ def number_pairs(
     slices: UInt64Array,
     blocks: Blocks,
     max_contexts: int = 0,
-) -> UInt64Array:
-    """Return all pairs of some sentences as numbers, unsorted.
+) -> Iterator[UInt64Array]:
+    """Yield all pairs of some sentences as numbers, unsorted, in parts of little more than PART.
 
     Args:
         words, sentence: (m,) as keep_words returns them.
@@ -298,7 +281,7 @@ def number_pairs(
         slices: (m,) slice of the epoch in which each center is trained.
         max_contexts: contexts of a center among all words of its sentence; 0 for those of a window.
 
-    Returns:
+    Yields:
         (P,) numbers.
     """
     codec = PairCodec.of(blocks)
@@ -309,15 +292,22 @@ def number_pairs(
         row = context & np.uint64((1 << codec.row) - 1)
         center = (context - row) << each | row << rows
     center |= slices << (rows + rows + each + each)
-    found = [np.empty(0, np.uint64)]
     if max_contexts:
-        for centers, contexts in pairs_of_sentences(sentence, drawn, max_contexts):
-            found.append(center[centers] | context[contexts])
-        return np.concatenate(found)
-    for d, forth, back in pairs_by_distance(sentence, drawn, window):
-        found.append((center[:-d] | context[d:])[forth])
-        found.append((center[d:] | context[:-d])[back])
-    return np.concatenate(found)
+        steps = (center[of] | context[at] for of, at in pairs_of_sentences(sentence, drawn, max_contexts))
+    else:
+        steps = (
+            numbers
+            for d, forth, back in pairs_by_distance(sentence, drawn, window)
+            for numbers in ((center[:-d] | context[d:])[forth], (center[d:] | context[:-d])[back])
+        )
+    found, size = [np.empty(0, np.uint64)], 0
+    for numbers in steps:
+        found.append(numbers)
+        size += numbers.size
+        if size >= PART:
+            part, found, size = np.concatenate(found), [np.empty(0, np.uint64)], 0
+            yield part
+    yield np.concatenate(found)
 
 
 @dataclass(frozen=True)
@@ -356,7 +346,12 @@ class PairSampler:
             return rng.random(words)
         return draw_reach(words, self.window, rng) if self.shrinks else np.full(words, self.window, np.int16)
 
-    def pairs(
+    def pairs(self, *segment: Any, **options: Any) -> tuple[UInt64Array, int]:
+        """Return all that `parts` yields, at once."""
+        parts, words = zip(*self.parts(*segment, **options), strict=True)
+        return np.concatenate(parts), sum(words)
+
+    def parts(
         self,
         place: tuple[int, ...],
         ids: Int32Array,
@@ -365,8 +360,10 @@ class PairSampler:
         edges: Float64Array,
         only: int | None = None,
         weights: Float64Array | None = None,
-    ) -> tuple[UInt64Array, int]:
-        """Return the pairs of a segment in one epoch, unsorted, and the number of words that they come from.
+    ) -> Iterator[tuple[UInt64Array, int]]:
+        """Yield the pairs of a segment in one epoch, unsorted, and the number of words that they come from.
+
+        There are several parts where a wide window makes many pairs; the words count with the first.
 
         Args:
             place: file, start and number of the segment; of a replica's share of it, the replica too.
@@ -390,5 +387,6 @@ class PairSampler:
         if only is not None:
             here = slices == only
             words, sentence, drawn, slices = words[here], sentence[here], drawn[here], slices[here]
-        numbers = number_pairs(words, sentence, drawn, self.window, slices, self.blocks, self.max_contexts)
-        return numbers, words.size
+        parts = number_pairs(words, sentence, drawn, self.window, slices, self.blocks, self.max_contexts)
+        for number, part in enumerate(parts):
+            yield part, 0 if number else words.size

@@ -42,6 +42,22 @@ def draw_copies(weights: Float64Array, rng: np.random.Generator) -> Int64Array:
     return np.floor(weights + rng.random(weights.size)).astype(np.int64)
 
 
+def copy_sentences(ids: Int32Array, lengths: Int32Array, copies: Int64Array) -> tuple[Int32Array, Int32Array]:
+    """Return ids and lengths of sentences, each as often as it is to be there, one copy after the other.
+
+    Args:
+        ids: (n,) words of all sentences.
+        lengths: (S,) words of each sentence.
+        copies: (S,) of each sentence.
+    """
+    starts = np.repeat(np.cumsum(lengths, dtype=np.int64) - lengths, copies)
+    copied = np.repeat(lengths, copies)
+    ends = np.cumsum(copied, dtype=np.int64)
+    # Counts up from the first word of each copy.
+    places = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - ends + copied, copied)
+    return ids[places], copied
+
+
 def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:
     """Return the probability of each word as a noise word: count^exponent (0.75 in Mikolov et al. 2013), normalized.
 

@@ -185,14 +185,14 @@ def draw_records(
     begun = time.monotonic()
     for row in rows:
         segment = segment_of(row)
-        keys, kept = sampler.pairs(*segment[:3], epoch, edges, weights=segment.weights)
-        waiting.append(keys)
-        size += keys.size
-        words += kept
-        if size >= chunk:
-            yield from _cut(waiting, words, begun, sampler, sweeps, ranges, first)
-            size = words = 0
-            begun = time.monotonic()
+        for keys, kept in sampler.parts(*segment[:3], epoch, edges, weights=segment.weights):
+            waiting.append(keys)
+            size += keys.size
+            words += kept
+            if size >= chunk:
+                yield from _cut(waiting, words, begun, sampler, sweeps, ranges, first)
+                size = words = 0
+                begun = time.monotonic()
     yield from _cut(waiting, words, begun, sampler, sweeps, ranges, first)
 
 

@@ -24,7 +24,7 @@ JVM = 400 << 20  # Spark itself
 # Addresses that a worker reserves and does not use: libraries, buffers and stacks of threads, parts of arenas. Measured
 # after its imports, with one thread of the BLAS: 240 MB. This setting limits addresses, and all others limit memory.
 ADDRESSES, LIMITS_ADDRESSES = 320 << 20, "spark.executor.pyspark.memory"
-SEGMENT = 64 << 20  # a segment of text while its pairs are drawn
+SEGMENT = 64 << 20  # a segment of text while its pairs are drawn, a part of them at a time
 # Chunks of the matrices in the driver's Python, whatever their size: row groups of 8 MB while they are gathered and
 # while Arrow compresses them, batches of 4 MB that are read, 2 x 16 MB of a checkpoint. A test measures the sum.
 CHUNKS = 96 << 20
@@ -64,7 +64,6 @@ def needed(
     pairs: float,
     tasks: int,
     snapshots: bool = False,
-    segment_pairs: float = 0.0,
     largest: float | None = None,
 ) -> Need:
     """Return the memory that a run needs.
@@ -76,11 +75,8 @@ def needed(
         pairs: expected number in an epoch.
         tasks: T, tasks that train at the same time.
         snapshots: whether parameters of `blocks` come back after each sweep.
-        segment_pairs: expected number of a segment, where there are more than a window has.
         largest: expected number in the largest bucket of an epoch; None for that of a mean one.
     """
-    # A segment's pairs are there in parts, together, and on their way to the chunk.
-    segment = max(SEGMENT, int(24 * segment_pairs))
     model = 2 * words * dimensions * 4
     record = 0
     if scheme == "blocks":
@@ -101,10 +97,10 @@ def needed(
         # The whole model is sent to the replicas, and comes back.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
-        task = PYTHON + segment + 3 * model + 150 * words + LARGEST_CHUNK * 18
+        task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18
         record = (model + 16 * words) // partitions
     # A task that draws pairs holds a chunk of them twice while it sorts.
-    task = max(task, PYTHON + segment + 32 * words + LARGEST_CHUNK * 20)
+    task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20)
     return Need(model, driver, heap, task, record)
 
 

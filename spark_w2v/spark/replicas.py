@@ -209,16 +209,16 @@ class ReplicaTask:
         for key, (ids, lengths, weights) in rows:
             place = (*key[1:], replica)
             words, sizes = np.frombuffer(ids, "<i4"), np.frombuffer(lengths, "<i4")
-            keys, drawn = sampler.pairs(
-                place, words, sizes, epoch, edges, only=sync, weights=np.frombuffer(weights, "<f8")
-            )
             seen += words.size
-            kept += drawn
-            waiting.append(keys)
-            waits += keys.size
-            if waits >= LARGEST_CHUNK:
-                started = self._train_chunk(waiting, seen_before / size, seen / size, started)
-                waits, seen_before = 0, seen
+            for keys, drawn in sampler.parts(
+                place, words, sizes, epoch, edges, only=sync, weights=np.frombuffer(weights, "<f8")
+            ):
+                kept += drawn
+                waiting.append(keys)
+                waits += keys.size
+                if waits >= LARGEST_CHUNK:
+                    started = self._train_chunk(waiting, seen_before / size, seen / size, started)
+                    waits, seen_before = 0, seen
         self._train_chunk(waiting, seen_before / max(size, 1), 1.0, started)
         self.results = replace(self.results, words=kept)
 

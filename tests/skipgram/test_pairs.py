@@ -87,7 +87,8 @@ def test_pairs_equal_a_plain_enumeration(
     slices = data.draw(st.lists(st.integers(0, 5), min_size=ids.size, max_size=ids.size))
     blocks = some_blocks(VOCABULARY, count)
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
-    numbers = number_pairs(ids, sentence, np.array(reach, np.int16), window, np.array(slices, np.uint64), blocks)
+    parts = number_pairs(ids, sentence, np.array(reach, np.int16), window, np.array(slices, np.uint64), blocks)
+    numbers = np.concatenate(list(parts))
     assert numbers.dtype == np.uint64
     assert words_of(numbers, blocks) == enumerate_pairs(sentences, reach)
 
@@ -222,7 +223,7 @@ def test_rows_come_back_out_of_a_number(words: int, data: st.DataObject) -> None
     assert blocks.count <= 1 << codec.block
     ids = np.array(data.draw(st.lists(st.integers(0, words - 1), min_size=2, max_size=8)), np.int32)
     sentence, slices = np.zeros(ids.size, np.int32), np.full(ids.size, 5, np.uint64)
-    numbers = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, slices, blocks)
+    (numbers,) = number_pairs(ids, sentence, np.full(ids.size, 8, np.int16), 8, slices, blocks)
     pairs = [take_apart(int(number), blocks) for number in numbers]
     assert codec.contexts(numbers).dtype == np.int32
     assert codec.contexts(numbers).tolist() == [blocks.row[pair.context] for pair in pairs]

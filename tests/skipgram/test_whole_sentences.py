@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.skipgram.held_out import draw_sample, sentences_held_out
-from spark_w2v.skipgram.pairs import PairSampler, copy_sentences, pairs_of_sentences
+from spark_w2v.skipgram.pairs import PairSampler, pairs_of_sentences
 from spark_w2v.skipgram.parameters import assign_blocks
-from spark_w2v.skipgram.sampling import draw_copies
+from spark_w2v.skipgram.sampling import copy_sentences, draw_copies
 from spark_w2v.spark import memory
 from spark_w2v.types import Float64Array, Int32Array
 from tests.skipgram.test_pairs import PLACE, WHOLE, words_of
@@ -138,14 +139,17 @@ def test_a_held_out_sentence_is_never_trained_on_and_weighs_as_much() -> None:
     assert held_lengths.tolist() == [2] * 3 * int(out.sum())
 
 
-@pytest.mark.parametrize("most", [5, 50, 200])
-def test_the_memory_of_a_segment_is_that_of_its_pairs(most: int) -> None:
-    sampler = sampler_of(5000, most)
-    ids = np.random.default_rng(2).integers(0, 5000, 50_000).astype(np.int32)
-    lengths = np.full(250, 200, np.int32)
+@pytest.mark.parametrize(("window", "most"), [(5, 0), (100, 0), (0, 50), (0, 200)])
+def test_the_memory_of_a_segment_does_not_grow_with_the_window(window: int, most: int) -> None:
+    sampler = replace(sampler_of(5000, most), window=window, shrinks=False)
+    ids = np.random.default_rng(2).integers(0, 5000, 250_000).astype(np.int32)
+    lengths = np.full(250, 1000, np.int32)
+    size = words = peak = 0
     tracemalloc.start()
-    numbers, _ = sampler.pairs(PLACE, ids, lengths, 0, WHOLE)
-    peak = tracemalloc.get_traced_memory()[1]
+    for numbers, kept in sampler.parts(PLACE, ids, lengths, 0, WHOLE):
+        size, words, peak = size + numbers.size, words + kept, max(peak, tracemalloc.get_traced_memory()[1])
+        del numbers
     tracemalloc.stop()
-    assert numbers.size == 50_000 * min(most, 199)
-    assert peak < memory.SEGMENT + 24 * numbers.size
+    assert words == 250_000
+    assert size == 250_000 * (most or 2 * window) - (0 if most else 250 * window * (window + 1))
+    assert peak < memory.SEGMENT
