@@ -343,7 +343,8 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         for word in asked:
             if not isinstance(word, str):
                 raise TypeError(f"{word!r} is of type {type(word).__name__}; a word is a str.")
-        return known_rows(self._words, pa.array(asked, pa.string()))
+        texts = [word.encode("utf-8", "backslashreplace").decode() for word in asked]  # as no word has half a character
+        return known_rows(self._words, pa.array(texts, pa.string()))
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))

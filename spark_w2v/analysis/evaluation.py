@@ -220,7 +220,7 @@ def analogies(space: AnalogyIndex, path: Path, lines: Lines | None = None) -> An
         if line is not None and line.startswith(":"):
             names.append(line.lstrip(": ").strip())
             tallies.append(np.zeros(4, np.int64))
-        elif len(words) == 4:
+        elif len(words) == 4 and all(words):
             if not names:
                 names.append("")
                 tallies.append(np.zeros(4, np.int64))

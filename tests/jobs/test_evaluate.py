@@ -212,14 +212,14 @@ def test_lines_of_another_layout_are_counted_and_left_out(tmp_path: Path) -> Non
         b"man\twoman\t1\nking\t2\n\xff\xfe\tman\t1\nman\tking\tnan\nking\tqueen\t3\n" + b"x" * 200_000 + b"\n"
     )
     questions.write_bytes(
-        b"man woman king queen\n: family\nman woman king\n\xff b c d\nman woman king queen\n\na b c d e\n"
+        b"man woman king queen\n: family\nman woman king\n\xff b c d\nman woman king queen\n\na b c d e\na,b,c,\n"
     )
     space = space_of(["king", "queen", "man", "woman"], np.array([[5, 1], [5, 9], [1, 1], [1, 9]], np.float32))
     found = evaluation.similarity(space, pairs)
     assert (found.pairs, found.used, found.bad_lines) == (2, 2, 3 + 4)  # the long line is four
     answered = evaluation.analogies(space, questions)
     assert [(section.section, section.questions) for section in answered.sections] == [("", 1), ("family", 1)]
-    assert answered.bad_lines == 3
+    assert answered.bad_lines == 4
     assert answered.total.right_add == 2
 
 

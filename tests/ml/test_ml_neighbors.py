@@ -46,9 +46,9 @@ def test_every_word_has_the_neighbors_that_are_found_for_it_alone(model: SkipGra
 
 def test_of_a_list_those_that_have_a_vector_are_found(model: SkipGramModel, caplog: pytest.LogCaptureFixture) -> None:
     two: Any = np.int64(2)
-    rows = model.findAllSynonyms(two, np.array(["w9", "nowhere", "w3", "w9"])).collect()
+    rows = model.findAllSynonyms(two, np.array(["w9", "nowhere", "w3", "w9", "\ud800"])).collect()
     assert [(row.word, row.rank) for row in rows] == [("w3", 1), ("w3", 2), ("w9", 1), ("w9", 2)]
-    assert caplog.messages == ["1 word without a vector: nowhere"]
+    assert caplog.messages == ["2 words without a vector: nowhere, \\ud800"]
     assert model.findAllSynonyms(2, []).collect() == []
     assert model.findAllSynonyms(5000, ["w3"]).count() == WORDS - 1
 
