@@ -19,6 +19,7 @@ from spark_w2v.errors import (
     StorageError,
     UserError,
 )
+from spark_w2v.runs.places import check_password
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -103,6 +104,8 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
     @functools.wraps(main)
     def decorated(arguments: Sequence[str] | None = None, program: str = default) -> int:
         try:
+            for argument in sys.argv[1:] if arguments is None else arguments:
+                check_password(argument)
             return main(arguments, program)
         except Exception as error:
             status = exit_code_of(error)

@@ -39,8 +39,13 @@ from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason
 from spark_w2v.types import Float32Array, Int64Array
 
 NAME = "report.html"
-# How a page begins, and the JSON of an evaluation: what may be replaced.
-BEGINNINGS = (b"<!doctype html>\n<html", b'{\n "restrict":')
+# How a page begins, and the JSON of an evaluation: what may be replaced by another one.
+PAGE = re.compile(
+    rb'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<meta http-equiv="Content-Security-Policy" '
+    rb"content=\"default-src 'none'; style-src 'sha256-"
+)
+EVALUATION = re.compile(rb'{\n "restrict":')
+BEGINNING = 300  # bytes
 LARGEST = 2_000_000  # bytes of a page, whatever the words
 # What 10,000 words take: 10 neighbours of 2 + 1 bytes, a third more in base64 = 400 kB, and some 150 kB of spellings
 # and counts. Ids of two bytes end at 65,536.
@@ -138,10 +143,11 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
     return found
 
 
-def target_of(path: str, *outputs: Path) -> Path:
+def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
     """The file that is to be written, or replaced.
 
     Args:
+        kind: PAGE or EVALUATION.
         outputs: of runs, in which nothing is to be written.
 
     Raises:
@@ -154,36 +160,34 @@ def target_of(path: str, *outputs: Path) -> Path:
     is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
     if is_taken or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
         raise UserError(f"{path}: nothing can be written there; give a file in a directory that may be written to.")
-    _check_replaced(target)
+    _check_replaced(target, kind)
     return target
 
 
-def _check_replaced(target: Path) -> None:
-    """Refuse to replace what these commands did not write."""
+def _check_replaced(target: Path, kind: re.Pattern[bytes]) -> None:
+    """Refuse to replace what is not of this kind."""
     try:
         if not exists(target):
             return
         beginning = None
         if kind_of(os.lstat(target).st_mode) == "a file":
             with open_file(target) as file:
-                beginning = file.read(max(map(len, BEGINNINGS)))
+                beginning = file.read(BEGINNING)
     except OSError as error:
         raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
-    if beginning is None or (beginning and not beginning.startswith(BEGINNINGS)):
-        raise UserError(
-            f"{target}: is neither a page nor a report that these commands wrote, so it is not replaced; move it away, "
-            "or give another path."
-        )
+    if beginning is None or (beginning and not kind.match(beginning)):
+        what = "a page about a run" if kind is PAGE else "a report of evaluate.py"
+        raise UserError(f"{target}: is not {what}, so it is not replaced; move it away, or give another path.")
 
 
-def write(target: Path, text: str) -> None:
+def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
     """Write a file in one step: whoever looks meanwhile sees the old one or the new one.
 
     Raises:
         UserError: what stands there is not a page or a report.
         StorageError: the storage refused; what stood there is as it was.
     """
-    _check_replaced(target)
+    _check_replaced(target, kind)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
     try:
         try:

@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         other = None
     runs = [path for path in (options.output, other) if path is not None]
     outputs = [directory_of(path) for path in runs]
-    target = None if options.json is None else report.target_of(options.json, *outputs)
+    target = None if options.json is None else report.target_of(options.json, report.EVALUATION, *outputs)
     spaces = [evaluation.space(read(output), options.restrict) for output in outputs]
     pairs = [_of_each(evaluation.similarity, Path(file), spaces) for file in options.pairs]
     analogies = [_of_each(evaluation.analogies, Path(file), spaces) for file in options.analogies]
@@ -113,7 +113,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         print_drift(moves)
     found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
     if target:
-        report.write(target, json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n")
+        text = json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n"
+        report.write(target, text, report.EVALUATION)
     if options.report:
         finished = report.finished(outputs[0])
         report.write(outputs[0] / report.NAME, report.page(finished, found))

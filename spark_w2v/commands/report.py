@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> 
     output = directory_of(options.output)
     target = output / report.NAME
     if options.to is not None and local_path(options.to) != target:
-        target = report.target_of(options.to, output)
+        target = report.target_of(options.to, report.PAGE, output)
     run = report.finished(output)
     evaluation = None
     if options.evaluation is not None:

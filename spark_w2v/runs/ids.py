@@ -22,7 +22,7 @@ from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.local_lock import held
 from spark_w2v.runs.names import PENDING, RUN_ID, is_later, marker_of
 from spark_w2v.runs.old_runs import move_away, remove
-from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.places import check_password, is_local, local_path
 from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage import files
@@ -171,8 +171,9 @@ def directory_of(output: str) -> Path:
     store is copied to a temporary directory, which is removed when the process ends.
 
     Raises:
-        UserError: there is no finished run in the store.
+        UserError: there is no finished run in the store, or a password in the path.
     """
+    check_password(output)
     if not is_local(output):
         return _fetched(output)
     root = local_path(output)

@@ -25,7 +25,7 @@ def check_password(path: str) -> None:
     # A secret may have slashes. After a host comes a number, its port.
     if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@", path):
         raise UserError(
-            f"{found[1]}...: has a password in it, which would be in the log and in run.json; give it to Spark's "
+            f"{found[1]}...: has a password in it, which would be shown and kept; give it to Spark's "
             "configuration or to the environment."
         )
 

@@ -58,11 +58,16 @@ def test_a_file_that_no_command_wrote_is_not_replaced(
     ]
     for run in commands:
         assert run() == 2
-        assert "is neither a page nor a report that these commands wrote" in capsys.readouterr().err
+        assert "so it is not replaced" in capsys.readouterr().err
         assert target.read_text() == "mine"
+        target.write_text('<!doctype html>\n<html lang="en"><body>years of work</body></html>\n')
+        assert run() == 2
+        assert "years of work" in target.read_text()
+        capsys.readouterr()
         target.write_text("")
         assert run() == 0
         assert run() == 0  # its own is
+        assert [other() for other in commands if other is not run] == [2]
         target.write_text("mine")
     (output / "report.html").symlink_to(target)
     commands = [lambda: job.main([str(output)]), lambda: evaluate.main([*evaluated, "--report"])]
@@ -92,6 +97,8 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
         (["{out}", "--to", "{tmp}/no/page.html"], "nothing can be written there"),
         (["{out}", "--to", "{tmp}/pipe"], "nothing can be written there"),
         (["{out}", "--to", "{out}/run.json"], "which holds a run and nothing else"),
+        (["{out}", "--to", "s3a://key:hush@bucket/page.html"], "s3a://...: has a password in it"),
+        (["s3a://key:hush@bucket/out"], "s3a://...: has a password in it"),
         (["{out}", "--to", "{tmp}"], "nothing can be written there"),
         (["{out}", "--evaluation", "{tmp}/none.json"], "not a report that jobs/evaluate.py --json wrote"),
     ],
