@@ -9,6 +9,7 @@ from urllib.parse import unquote
 import pyspark
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
+from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 from pyspark.sql import Column
 
 from spark_w2v.spark import columns
@@ -91,9 +92,17 @@ def _columnar(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpu
     rows = reader.load(paths)
     if not corpus_config.group_by:
         return rows
-    relation = rows._jdf.queryExecution().analyzed().relation()
-    schema = _with_groups_as_text(rows.schema, corpus_config, relation.partitionSchema().fieldNames())
+    schema = _with_groups_as_text(rows.schema, corpus_config, _directories(rows))
     return rows if schema == rows.schema else reader.schema(schema).load(paths)
+
+
+def _directories(rows: "DataFrame") -> list[str]:
+    """The columns that stand for directories."""
+    plan = rows._jdf.queryExecution().analyzed()
+    try:
+        return list(plan.relation().partitionSchema().fieldNames())
+    except Py4JError:  # of version 2 of Spark's readers, which spark.sql.sources.useV1SourceList switches on
+        return [column.references()[0].fieldNames()[0] for column in plan.table().partitioning()]
 
 
 def _with_groups_as_text(schema: T.StructType, corpus_config: "Corpus", directories: Iterable[str]) -> T.StructType:

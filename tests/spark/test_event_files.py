@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_w2v.spark import corpus
+from spark_w2v.spark import corpus, file_rows
 from tests.spark.test_columns import counted, settings
 from tests.support.segments import sentences
 
@@ -81,3 +81,15 @@ def test_groups_that_are_directories_are_told_apart_as_they_are_written(
     segments = corpus.read(spark, [str(tmp_path / "user=7" / "events")], settings(**keys))
     assert sorted(sentences(segments)) == ["1", "3 2", "4"]
     assert counted(segments) == {"missing_lines": 1}
+
+
+@pytest.mark.parametrize("first", ["parquet", ""])
+def test_columns_of_directories_are_known_with_either_version_of_sparks_readers(
+    spark: "SparkSession", tmp_path: Path, first: str
+) -> None:
+    spark.range(2).selectExpr("id", "id as day", "1 as `a user`").write.partitionBy("day", "a user").parquet(
+        str(tmp_path / "of")
+    )
+    session = spark.newSession()
+    session.conf.set("spark.sql.sources.useV1SourceList", first)
+    assert file_rows._directories(session.read.parquet(str(tmp_path / "of"))) == ["day", "a user"]
