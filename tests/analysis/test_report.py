@@ -230,19 +230,19 @@ def test_an_evaluation_of_another_run_is_refused(tmp_path: Path) -> None:
         report.evaluation(tmp_path / "none", 3, 2)
 
 
-def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "report.html"
-    old, new = ("<!doctype html>\n<html>" + text for text in ("old", "new"))
-    report.write(target, old)
+def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "found.json"
+    old, new = (f'{{\n "restrict": "{text}"\n}}\n' for text in ("old", "new"))
+    report.write(target, old, report.EVALUATION)
 
     def refuse(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(StorageError, match="No space left"):
-        report.write(target, new)
+        report.write(target, new, report.EVALUATION)
     assert target.read_text() == old
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
 def test_the_template_is_read_from_a_zip(tmp_path: Path) -> None:
