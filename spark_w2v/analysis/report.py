@@ -151,7 +151,7 @@ def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
         outputs: of runs, in which nothing is to be written.
 
     Raises:
-        UserError: nothing can be written there, or what is there is not a file, of a run, or not of these commands.
+        UserError: nothing can be written there, or what is there is not a file, of a run, or not of this kind.
     """
     target = local_path(path)
     for output in outputs:
@@ -183,8 +183,11 @@ def _check_replaced(target: Path, kind: re.Pattern[bytes]) -> None:
 def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
     """Write a file in one step: whoever looks meanwhile sees the old one or the new one.
 
+    Args:
+        kind: PAGE or EVALUATION, as `target_of` takes it.
+
     Raises:
-        UserError: what stands there is not a page or a report.
+        UserError: what stands there is not of this kind.
         StorageError: the storage refused; what stood there is as it was.
     """
     _check_replaced(target, kind)

@@ -347,7 +347,7 @@ class PairSampler:
         return draw_reach(words, self.window, rng) if self.shrinks else np.full(words, self.window, np.int16)
 
     def pairs(self, *segment: Any, **options: Any) -> tuple[UInt64Array, int]:
-        """Return all that `parts` yields, at once."""
+        """Return all that `parts` yields of the same arguments, at once."""
         parts, words = zip(*self.parts(*segment, **options), strict=True)
         return np.concatenate(parts), sum(words)
 
