@@ -23,15 +23,7 @@ from numpy.typing import NDArray
 from pyspark.ml import Estimator, Model
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import _convert_to_vector
-from pyspark.ml.util import (
-    DefaultParamsReadable,
-    DefaultParamsReader,
-    DefaultParamsWritable,
-    MLReadable,
-    MLReader,
-    MLWritable,
-    MLWriter,
-)
+from pyspark.ml.util import DefaultParamsReader, DefaultParamsWritable, MLReadable, MLReader, MLWritable, MLWriter
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
@@ -45,7 +37,7 @@ from spark_w2v.spark import corpus
 from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
-from spark_w2v.spark.model_files import chunks, read_model, write_model
+from spark_w2v.spark.model_files import StageReadable, chunks, read_model, write_model
 from spark_w2v.spark.session import restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import KEY_OF, ModelOptions, Options, SkipGramParams, given_options, setter
@@ -61,7 +53,7 @@ from spark_w2v.types import Float32Array, Int64Array
 log = logging.getLogger("spark_w2v")
 
 
-class SkipGram(TrainingParams, Estimator["SkipGramModel"], DefaultParamsReadable["SkipGram"], DefaultParamsWritable):
+class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGram"], DefaultParamsWritable):
     """Trains word vectors on a column of words, `array<string>`; the same training as jobs/train.py.
 
     The result depends on the rows, the Params and the seed, and neither on the order of the rows nor on how they are
@@ -386,8 +378,7 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
         Raises:
             OutputError: it cannot be read, or is not what was saved.
         """
-        expected = f"{SkipGramModel.__module__}.{SkipGramModel.__name__}"
-        metadata, words, counts, vectors = read_model(path, self.sparkSession, expected)
+        metadata, words, counts, vectors = read_model(path, self.sparkSession, SkipGramModel)
         summary, id_type = TrainingSummary.from_dict(metadata.get("summary")), metadata.get("idType")
         if id_type not in (None, *ID_TYPES):
             raise OutputError(f"{path}: says that its words are numbers of a type {id_type}; save the model again.")

@@ -1,4 +1,4 @@
-"""The files of a saved model: metadata/ as all of Spark's models have it, with a digest, and data/, which is Parquet.
+"""The files of a saved stage: metadata/ as all of Spark's have it. That of a model has a digest, and data/ is Parquet.
 
 V words, D dimensions.
 """
@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 from pyspark.ml.param import Params
-from pyspark.ml.util import DefaultParamsReader, DefaultParamsWriter
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultParamsWriter, MLReadable
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import OutputError
@@ -30,6 +30,30 @@ STORED = {
     "count": T.LongType(),
     "vector": T.ArrayType(T.FloatType()),
 }
+
+Stage = TypeVar("Stage", bound=MLReadable[Any])
+
+
+class StageReader(DefaultParamsReader[Stage]):
+    """Reads a stage that has only Params, and refuses one of another class, of which Spark would make an empty one."""
+
+    def load(self, path: str) -> Stage:
+        """Return the stage that was saved.
+
+        Raises:
+            OutputError: it cannot be read, or is of another class.
+        """
+        with _refused(path, self.cls.__name__):
+            _metadata(path, self.sparkSession, self.cls)
+            return super().load(path)
+
+
+class StageReadable(DefaultParamsReadable[Stage]):
+    """A stage that StageReader reads."""
+
+    @classmethod
+    def read(cls) -> StageReader[Stage]:
+        return StageReader(cls)
 
 
 def write_model(
@@ -60,7 +84,7 @@ def write_model(
 
 
 def read_model(
-    path: str, session: SparkSession, expected: str
+    path: str, session: SparkSession, expected: type
 ) -> tuple[dict[str, Any], pa.StringArray, Int64Array, Float32Array]:
     """Return the metadata, words, counts and vectors of a saved model.
 
@@ -70,15 +94,21 @@ def read_model(
     Raises:
         OutputError: it cannot be read, or is not what was saved.
     """
-    with _refused(path):
-        metadata = DefaultParamsReader.loadMetadata(path, session)
-        if metadata["class"] != expected:
-            raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {expected}.")
+    with _refused(path, expected.__name__):
+        metadata = _metadata(path, session, expected)
         words, counts, vectors = _rows(path, metadata, session)
         # Models of earlier versions have none.
         if "digest" in metadata and metadata["digest"] != digest_of(metadata, words, counts, vectors):
             raise _not_what_was_saved(path, "its digest is another one, so words, vectors or Params have changed")
     return metadata, words, counts, vectors
+
+
+def _metadata(path: str, session: SparkSession, expected: type) -> dict[str, Any]:
+    metadata: dict[str, Any] = DefaultParamsReader.loadMetadata(path, session)
+    name = f"{expected.__module__}.{expected.__name__}"
+    if metadata["class"] != name:
+        raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {name}.")
+    return metadata
 
 
 def _rows(
@@ -162,8 +192,12 @@ def _not_what_was_saved(path: str, found: str) -> OutputError:
 
 
 @contextlib.contextmanager
-def _refused(path: str) -> Iterator[None]:
-    """Turn whatever keeps a model from being loaded into an error that names its directory."""
+def _refused(path: str, name: str) -> Iterator[None]:
+    """Turn whatever keeps a stage from being loaded into an error that names its directory.
+
+    Args:
+        name: of its class.
+    """
     try:
         yield
     except OutputError:
@@ -171,6 +205,6 @@ def _refused(path: str) -> Iterator[None]:
     except Exception as error:
         reason = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
         raise OutputError(
-            f"{path}: cannot be loaded as a SkipGramModel ({reason}); give the path of a saved one, or save the model "
-            "again if this was one."
+            f"{path}: cannot be loaded as a {name} ({reason}); give the path of a saved one, or save it again if this "
+            "was one."
         ) from error

@@ -165,6 +165,13 @@ def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: 
         SkipGramModel.load(str(tmp_path / "estimator"))
 
 
+def test_an_estimator_is_not_made_of_a_model(spark: SparkSession, saved: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"one: is a spark_w2v\.ml\.SkipGramModel; give the path of a .*SkipGram\."):
+        SkipGram.load(str(saved / "one"))
+    with pytest.raises(OutputError, match=r"nowhere: cannot be loaded as a SkipGram \(.*\); give the path of a saved"):
+        SkipGram.load(str(tmp_path / "nowhere"))
+
+
 def test_a_model_comes_back_in_pieces_with_any_size_of_them(
     spark: SparkSession, model: SkipGramModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
