@@ -31,6 +31,8 @@ class Dial:
     due: float  # when to try next
     until: float  # when to give up
     reason: str = ""  # why the last try failed
+    tries: int = 0
+    addresses: int = 1  # that the host has; they are tried in turn
 
 
 class Connection:

@@ -1,6 +1,7 @@
 """The port that a process listens on."""
 
 import errno
+import ipaddress
 import random
 import socket
 
@@ -19,8 +20,14 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
-    except OSError as error:
-        raise ExchangeError(f"{host}: is not an address that can be resolved ({error.strerror}).") from None
+    except (OSError, UnicodeError) as error:  # of a name that cannot be one of a host
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ExchangeError(f"{host}: is not an address that can be resolved ({reason}).") from None
+    if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
+        raise ExchangeError(
+            f"{host}: means all addresses of the machine; set SPARK_LOCAL_IP on that machine, or on the driver "
+            "spark.driver.host, to one of them."
+        )
     numbers = list(range(ports[0], ports[1] + 1))
     random.shuffle(numbers)  # several jobs of one machine should not all try the same ones
     reason = ""

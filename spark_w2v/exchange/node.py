@@ -11,6 +11,7 @@ import os
 import random
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import deque
@@ -21,13 +22,16 @@ from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import DRIVER, KINDS, Message, ProtocolError
 
 HANDSHAKE = 10.0  # seconds in which a new connection has to prove itself and identify itself
-# New connections at a time beside one of each task, all of which may come at once; of more, the oldest without the
+# New connections at a time beside one of each peer, all of which may come at once; of more, the oldest without the
 # secret are dropped.
 PENDING = 128
 FIRST = 4096  # bytes of a first message at most
 SHARE = 16 << 20  # bytes that one connection may move before the others are served
 CHUNK = 1 << 20  # bytes handed to the kernel at a time
 RETRY, REFUSED = 0.25, 2.0  # seconds between two tries to connect; for how long, where nobody listens
+# Without it, a peer that breaks the connection ends a Python worker of workers.py by SIGPIPE.
+NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
+SO_NOSIGPIPE = 0x1022  # of macOS, in whose place it has no MSG_NOSIGNAL
 LINGER = 2.0  # seconds that closing waits for what is still to be sent
 
 
@@ -83,7 +87,7 @@ class Node:
 
     def _wake(self) -> None:
         with contextlib.suppress(OSError):  # full of other wakings, or closed
-            self._waker.send(b"\0")
+            self._waker.send(b"\0", NO_SIGNAL)
 
     def _drain(self, events: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -161,12 +165,14 @@ class Node:
             connection.expect(bytearray(NONCE + PROOF), lambda c=connection: self._check_client(c))  # type: ignore[misc]
             self._watch(connection)
         strangers = [other for other in self._pending if other.dial is None and not other.is_proved]
-        for connection in strangers[: max(0, len(strangers) - PENDING - self._part.plan.tasks)]:
+        for connection in strangers[: max(0, len(strangers) - PENDING - self._part.peers)]:
             self._drop(connection, "came with too many others")
 
     def _adopt(self, sock: socket.socket, address: str, dial: Dial | None) -> Connection:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if sys.platform == "darwin":
+            sock.setsockopt(socket.SOL_SOCKET, SO_NOSIGPIPE, 1)
         connection = Connection(sock, address, time.monotonic() + HANDSHAKE, dial)
         self._pending.append(connection)
         return connection
@@ -185,10 +191,12 @@ class Node:
                 self._part.fail(f"{name} cannot be reached at {dial.host}:{dial.port} ({dial.reason}); {remedy}.")
             return
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(dial.host, dial.port, type=socket.SOCK_STREAM)[0]
+            found = socket.getaddrinfo(dial.host, dial.port, type=socket.SOCK_STREAM)
+            dial.tries, dial.addresses = dial.tries + 1, len(found)
+            family, kind, protocol, _, address = found[(dial.tries - 1) % len(found)]
             sock = socket.socket(family, kind, protocol)
-        except OSError as error:
-            self._try_again(dial, error.strerror or str(error))
+        except (OSError, UnicodeError) as error:  # of a name that cannot be one of a host
+            self._try_again(dial, getattr(error, "strerror", None) or str(error))
             return
         connection = self._adopt(sock, f"{dial.host}:{dial.port}", dial)
         connection.is_connecting = True
@@ -202,8 +210,8 @@ class Node:
     def _try_again(self, dial: Dial, reason: str) -> None:
         now = time.monotonic()
         # A connection that breaks may be caused by somebody who floods the listener; one that is refused finds no
-        # listener, and will find none.
-        if reason == os.strerror(errno.ECONNREFUSED):
+        # listener, and will find none, once all addresses of the host have been tried.
+        if reason == os.strerror(errno.ECONNREFUSED) and dial.tries >= dial.addresses:
             dial.until = min(dial.until, now + REFUSED)
         # Not all at the same moment, where many tasks find the driver busy.
         dial.due, dial.reason = now + RETRY * random.uniform(0.5, 1.5), reason
@@ -269,7 +277,7 @@ class Node:
         while connection.out and left > 0:
             first = connection.out[0]
             try:
-                count = connection.sock.send(first[:CHUNK])
+                count = connection.sock.send(first[:CHUNK], NO_SIGNAL)
             except BlockingIOError:
                 return
             left -= count

@@ -39,6 +39,11 @@ class Part(ABC):
         self.wake: Callable[[], None] = lambda: None  # called when the outbox has something new
 
     @property
+    def peers(self) -> int:
+        """How many processes may connect to this one."""
+        return self.plan.tasks
+
+    @property
     def has_ended(self) -> bool:
         """Whether there is nothing more to do."""
         return self.is_over or self.failure is not None

@@ -101,6 +101,10 @@ class TaskPart(Part):
         if source == DRIVER or any(number < self.plan.ring.rounds for number in self._next.values()):
             super().lost(source, reason)
 
+    @property
+    def peers(self) -> int:
+        return len(self._ahead)
+
     def identify(self, message: Message) -> int:
         if message.kind != HELLO:
             raise ProtocolError(f"{message.kind!r} is not how a task begins")

@@ -1,8 +1,11 @@
 """The exchange over real sockets: accepted connections, refused ones and lost ones."""
 
-import errno
+import contextlib
 import os
 import socket
+import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,10 +18,11 @@ from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Dial, proof
 from spark_w2v.exchange.driver import DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import PENDING, REFUSED, RETRY, Node
-from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangeError, ExchangePlan, Message, share_blocks
+from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangePlan, Message, share_blocks
 from spark_w2v.exchange.task import TaskPart
 from spark_w2v.skipgram.schedule import Ring
 from tests.support import simulation
+from tests.support.training_job import ROOT
 
 HOST = "127.0.0.1"
 SECRET = os.urandom(32)
@@ -208,6 +212,52 @@ def test_a_crowd_that_says_nothing_does_not_keep_a_task_out() -> None:
         sock.close()
 
 
+def test_a_task_lets_no_more_strangers_wait_than_its_neighbours_leave_room_for() -> None:
+    part = TaskPart(plan_of(tasks=64, blocks=64, rows=1), 0, HOST, 1, lambda *to: None)
+    node = Node(SECRET, listen(HOST, (0, 0)))
+    node.start(part)
+    crowd = [connect(node.port) for _ in range(PENDING + 12)]
+    deadline = time.monotonic() + 10
+    while node.refused < 10 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert node.refused == 10  # beside two neighbours
+    for sock in crowd:
+        sock.close()
+    node.close()
+
+
+# Python ignores SIGPIPE, and the workers of local mode do not.
+WORKER = """
+import signal, sys
+from tests.exchange.test_node import HOST, SECRET, Node, TaskPart, listen, plan_of
+
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+node = Node(SECRET, listen(HOST, (0, 0)))
+node.start(TaskPart(plan_of(), 0, HOST, node.port, node.dial))
+print(node.port, flush=True)
+sys.stdin.read()
+print(node.refused)
+"""
+
+
+def test_a_stranger_that_breaks_off_does_not_end_a_worker() -> None:
+    worker = subprocess.Popen(
+        [sys.executable, "-c", WORKER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    port = int(worker.stdout.readline())
+    reset = struct.pack("ii", 1, 0)
+    for _ in range(made := 500):
+        if worker.poll() is not None:
+            break
+        with connect(port) as sock, contextlib.suppress(OSError):  # OSError: it was faster
+            sock.shutdown(socket.SHUT_WR)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset)
+    said, _ = worker.communicate("", timeout=30)
+    assert worker.returncode == 0
+    assert 0 < int(said) <= made
+
+
 def test_each_of_many_strangers_at_once_is_counted_once() -> None:
     running = Running(plan_of())
     running.node.start(running.part)
@@ -307,25 +357,28 @@ def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:
         assert words in part.failure
 
 
-def test_a_listener_takes_a_free_port_of_its_range_and_says_when_there_is_none() -> None:
-    with listen(HOST, (0, 0)) as one:
-        port = one.getsockname()[1]
-        with pytest.raises(ExchangeError, match=rf"no port from {port} to {port} is free.*exchange\.last_port"):
-            listen(HOST, (port, port))
-        with listen(HOST, (port, port + 20)) as other:
-            assert port < other.getsockname()[1] <= port + 20
-            assert other.getsockname()[0] == HOST
+def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.3", HOST)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr("spark_w2v.exchange.node.REFUSED", 0.0)  # after the last of them
+        part = TaskPart(plan_of(), 0, HOST, 1, lambda *to: None)
+        node = Node(SECRET, listen("127.0.0.2", (0, 0)))
+        node.start(part)
+        node.dial(DRIVER, "driver", port)
+        server.settimeout(10)
+        server.accept()[0].close()
+        node.close()
 
 
-def test_an_address_of_another_machine_is_refused_with_what_to_change() -> None:
-    with pytest.raises(ExchangeError, match="SPARK_LOCAL_IP"):
-        listen("192.0.2.1", (0, 0))
-
-
-def test_a_port_that_takes_root_is_refused_with_what_to_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    def bind(sock: socket.socket, address: Any) -> None:
-        raise PermissionError(errno.EACCES, "Permission denied")
-
-    monkeypatch.setattr(socket.socket, "bind", bind)
-    with pytest.raises(ExchangeError, match=r"may not listen on port 80 .*raise exchange\.first_port to 1024 or more"):
-        listen(HOST, (80, 80))
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_name_that_cannot_be_one_is_not_reached(host: str) -> None:
+    part = TaskPart(plan_of(timeout=0.5), 0, HOST, 1, lambda *to: None)
+    node = Node(SECRET, listen(HOST, (0, 0)))
+    node.start(part)
+    node.dial(DRIVER, host, 1)
+    with part.changed:
+        assert part.changed.wait_for(lambda: part.failure is not None, 20)
+    node.close()
+    assert "cannot be reached" in str(part.failure)
