@@ -4,6 +4,7 @@ B blocks, T tasks, S sweeps. A failed attempt is repeated from the last complete
 has its own secret and its own listener, so that no process of an earlier attempt can reach it.
 """
 
+import contextlib
 import logging
 import os
 import shutil
@@ -219,46 +220,36 @@ class BlockEpoch:
         )  # fmt: skip
         bind, host = driver_host(self._context)
         secret = os.urandom(32)
-        listener = listen(bind, self.exchange.ports)
-        try:
+        # A stack, so that nothing stays open where a user interrupts what ends the job.
+        with contextlib.ExitStack() as at_the_end:
+            folder = None
+            if is_local(self._context):
+                # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
+                folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir)
+                at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
+            listener = at_the_end.enter_context(listen(bind, self.exchange.ports))
             store = FileStore(blocks, parameters, self.make, filter(exchange.is_kept, exchange.sweeps))
-        except BaseException:
-            listener.close()
-            raise
-        node = Node(secret, listener)
-        part = DriverPart(exchange, store)
-        del parameters
-        spec = TaskSpec(
-            exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
-            secret,
-        )  # fmt: skip
-        # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
-        folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir) if is_local(self._context) else None
-        what = (
-            f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
-            f"{counted(sweeps - sweep, 'sweep')}"
-        )
-        # Of this attempt alone: cancelling it must not end that of another training of the session.
-        group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
-        self._groups.append(group)
-        job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what, exchange.timeout)
-        node.start(part)
-        job.start()
-        try:
+            at_the_end.callback(store.close)
+            node, part = Node(secret, listener), DriverPart(exchange, store)
+            del parameters
+            at_the_end.callback(_warn_of_strangers, node, part)
+            at_the_end.callback(node.close)
+            spec = TaskSpec(
+                exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
+                secret,
+            )  # fmt: skip
+            what = (
+                f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
+                f"{counted(sweeps - sweep, 'sweep')}"
+            )
+            # Of this attempt alone: cancelling it must not end that of another training of the session.
+            group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
+            self._groups.append(group)
+            job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what, exchange.timeout)
+            at_the_end.callback(job.end)
+            node.start(part)
+            job.start()
             yield from self._watch(part, job, store, float(self.edges[sweep]))
-        finally:
-            job.end()
-            node.close()
-            store.close()
-            if folder is not None:
-                shutil.rmtree(folder, ignore_errors=True)
-            with part.changed:
-                refused = sum(part.refused_by.values())
-            for who, count in (("the driver", node.refused), ("the tasks", refused)):
-                if count:
-                    log.warning(
-                        "exchange: %s turned %d connections away that did not know the run's secret", who, count
-                    )
 
     def _slots_again(self, wanted: int) -> tuple[int, int]:
         """Return the slots after a failed attempt, as slots() does, without those that earlier attempts still take.
@@ -335,6 +326,8 @@ class BlockEpoch:
                 store.make_next()
                 with part.changed:
                     part.handled(snapshot.sweep)
+            if found:  # the attempt has gone on meanwhile, for as long as a checkpoint takes
+                continue
             if is_over:
                 job.wait(part.plan.timeout)
                 return
@@ -363,6 +356,14 @@ class BlockEpoch:
                     trained, total = (sum(pair[place] or 0 for pair in progress) for place in (0, 1))
                     done = begun + (1 - begun) * min(1.0, trained / max(total, 1))
                 yield EpochProgress(done)
+
+
+def _warn_of_strangers(node: Node, part: DriverPart) -> None:
+    with part.changed:
+        refused = sum(part.refused_by.values())
+    for who, count in (("the driver", node.refused), ("the tasks", refused)):
+        if count:
+            log.warning("exchange: %s turned %d connections away that did not know the run's secret", who, count)
 
 
 def _refuse_diverged(files: ParameterFiles) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Killed, or with what faulthandler says of a crash; and without Spark's advice to switch that on.
 WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
+CANCELS = 30  # times that a job is cancelled, once a second
+
 
 class EpochJob:
     """The Spark job of an attempt, on its own thread.
@@ -68,9 +70,12 @@ class EpochJob:
     def end(self) -> None:
         """Cancel the job if it still runs, or has yet to be started by its thread."""
         if self._thread.is_alive():
-            with contextlib.suppress(Exception):  # the JVM may be gone
-                self._context._jsc.sc().cancelJobGroupAndFutureJobs(self._group)
-            self._thread.join(30.0)
+            for _ in range(CANCELS):  # Spark starts a shuffle that comes after it was cancelled
+                with contextlib.suppress(Exception):  # the JVM may be gone
+                    self._context._jsc.sc().cancelJobGroupAndFutureJobs(self._group)
+                self._thread.join(1.0)
+                if self.ended:
+                    break
 
 
 def _reason(error: BaseException) -> str:

@@ -157,8 +157,10 @@ def settled_slots(context: SparkContext, enough: float = math.inf) -> int:
     of_each = int(conf.get("spark.executor.cores", "1") or 1)
     wanted = int(cores) if cores else int(executors) * of_each if executors else math.inf
     wanted /= int(conf.get("spark.task.cpus", "1") or 1)
-    count, since = slots(context)[0], time.monotonic()
-    while not is_local(context) and time.time() - context.startTime / 1000 < STARTING:
+    begun = since = time.monotonic()
+    count = slots(context)[0]
+    age = time.time() - context.startTime / 1000  # of the session; the wall clock may be set meanwhile
+    while not is_local(context) and age + time.monotonic() - begun < STARTING:
         if count and (count >= min(wanted, enough) or time.monotonic() - since >= SETTLED):
             break
         time.sleep(PAUSE)

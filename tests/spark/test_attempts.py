@@ -20,9 +20,9 @@ from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import SparkLostError
-from spark_w2v.spark import block_epochs, buckets, epoch_job
+from spark_w2v.spark import block_epochs, buckets, epoch_job, session
 from spark_w2v.spark import training as training_module
-from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress
+from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.java_errors import lost
 from spark_w2v.spark.slots import ExchangeSettings, tasks_left
@@ -152,17 +152,76 @@ def test_the_share_that_is_done_counts_each_pair_once(
     assert [next(progress).done, next(progress).done] == [(1 + edge) / 2, 1.6 / 2]
 
 
+def test_a_sweep_that_ends_while_the_one_before_is_saved_is_not_a_failure() -> None:
+    """Saving a checkpoint may take longer than all that is left of an epoch."""
+    matrices = SimpleNamespace(center=np.zeros((1, 1), np.float32), context=np.zeros((1, 1), np.float32))
+    part: Any = SimpleNamespace(
+        changed=threading.Condition(), snapshots=deque([SimpleNamespace(sweep=0, trained=None)]), has_ended=False,
+        stats={}, tasks_joined=1, failure=None, plan=SimpleNamespace(tasks=1, timeout=1.0), progress={}, is_over=False,
+        bytes=0, handled=lambda sweep: None,
+    )  # fmt: skip
+    job: Any = SimpleNamespace(ended=False, wait=lambda timeout: None, reason=lambda: "the tasks ended")
+    store: Any = SimpleNamespace(take=lambda sweep: matrices, make_next=lambda: None)
+    ended = []
+    for event in BlockEpoch._watch(None, part, job, store, 0.0):  # type: ignore[arg-type]
+        assert isinstance(event, SweepEnded)
+        ended.append(event.sweep)
+        if not part.is_over:
+            part.snapshots.append(SimpleNamespace(sweep=1, trained=None))
+            part.has_ended = part.is_over = job.ended = True
+    assert ended == [0, 1]
+
+
 def test_a_job_that_its_thread_has_yet_to_start_is_cancelled_too(
-    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ending = threading.Event()
-    monkeypatch.setattr(epoch_job, "run_shuffles_watched", lambda frame, timeout: ending.wait(60))
-    job = EpochJob(spark.sparkContext, spark.range(1).selectExpr("'{}' AS result"), "ended", "an epoch", 60.0)
+    begin, run_shuffles = threading.Event(), session.run_shuffles_watched
+
+    def later(frame: Any, timeout: float) -> None:
+        begin.wait(60)
+        run_shuffles(frame, timeout)
+
+    def draw(batches: Iterator[Any]) -> Iterator[Any]:
+        for _ in range(100):
+            time.sleep(0.2)
+        (tmp_path / "drawn").touch()
+        yield from batches
+
+    monkeypatch.setattr(epoch_job, "run_shuffles_watched", later)
+    frame = spark.range(1).mapInArrow(draw, "id bigint").repartition(2).selectExpr("'{}' AS result")
+    job = EpochJob(spark.sparkContext, frame, "ended", "an epoch", 60.0)
     job.start()
-    threading.Timer(0.5, ending.set).start()
+    threading.Timer(0.5, begin.set).start()
     job.end()
     assert job.failed
     assert "cancelled" in job.reason()
+    assert not (tmp_path / "drawn").exists()
+
+
+# Python has nobody to tell what ended a generator that nobody holds.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_attempt_that_is_interrupted_twice_leaves_nothing_behind(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Job:
+        def __init__(self, *_: Any) -> None:
+            self.ended = False
+
+        def start(self) -> None: ...
+
+        def end(self) -> None:  # while the driver waits for the job to end
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(block_epochs, "EpochJob", Job)
+    monkeypatch.setattr(block_epochs, "running_tasks", lambda context: 1)
+    training = made(spark, tmp_path, SETTINGS)
+    before = set(os.listdir(tmp_path)), set(os.listdir(spark.sparkContext._temp_dir))
+    progress = training.run()
+    next(progress)
+    with pytest.raises(KeyboardInterrupt):
+        progress.throw(KeyboardInterrupt)  # type: ignore[attr-defined]
+    assert "exchange" not in [thread.name for thread in threading.enumerate()]
+    assert (set(os.listdir(tmp_path)), set(os.listdir(spark.sparkContext._temp_dir))) == before
 
 
 def test_a_worker_that_is_killed_outside_of_an_epoch_is_a_reason_to_try_again(spark: SparkSession) -> None:

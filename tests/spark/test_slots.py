@@ -138,3 +138,10 @@ def test_executors_that_are_on_their_way_are_waited_for(
     clock = Clock(monkeypatch, come, age, **conf)
     assert slots.settled_slots(clock.context) == found
     assert clock.now == pytest.approx(after, abs=0.5)
+
+
+def test_a_clock_that_is_set_back_makes_nobody_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch, {}, 0)
+    slots.time.time = lambda: clock.now - (3600 if clock.now > 10 else 0)  # type: ignore[attr-defined]
+    assert slots.settled_slots(clock.context) == 0
+    assert clock.now == pytest.approx(60, abs=0.5)
