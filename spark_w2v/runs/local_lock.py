@@ -13,7 +13,7 @@ from typing import Any
 
 from spark_w2v.errors import BusyError, StorageError
 from spark_w2v.runs.checkpoints import to_json
-from spark_w2v.runs.processes import describe_holder, is_alive, named
+from spark_w2v.runs.processes import HELD, describe_holder, is_alive, named
 from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
@@ -31,8 +31,12 @@ class LocalLock:
         self.path = working / "lock"
         content = describe_holder()
         self.token = str(content["token"])
-        with _guarded(working) as alone:
-            self._take(content, output, alone)
+        try:
+            with _guarded(working) as alone:
+                self._take(content, output, alone)
+        except BaseException:
+            HELD.discard(self.token)
+            raise
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
         self._thread.start()
@@ -53,7 +57,7 @@ class LocalLock:
         try:
             os.write(descriptor, (to_json(content) + "\n").encode())
             os.fsync(descriptor)
-        except OSError:
+        except BaseException:  # and of an interrupted notebook, whose process lives on
             self.path.unlink()
             raise
         finally:
@@ -78,14 +82,17 @@ class LocalLock:
 
     def release(self) -> None:
         """Remove the lock, and the working directory where nothing else is in it."""
-        self.stop()
-        with contextlib.suppress(OSError, StorageError), _guarded(self.path.parent):
-            if self.is_held():
-                self.path.unlink()
-                self.path.parent.rmdir()
+        try:
+            self.stop()
+        finally:
+            with contextlib.suppress(OSError, StorageError), _guarded(self.path.parent):
+                if self.is_held():
+                    self.path.unlink()
+                    self.path.parent.rmdir()
 
     def stop(self) -> None:
-        """Stop touching the lock."""
+        """Stop touching the lock; the next run of this process need not wait for it."""
+        HELD.discard(self.token)
         self._stop.set()
         self._thread.join()
 

@@ -17,18 +17,27 @@ from spark_w2v.storage.files import MISTAKES, open_file
 UNKNOWN = "unknown"
 LARGEST_HOLDER = 1 << 16  # bytes
 SCRATCH = "spark_w2v-run-"  # begins the names of directories for files of one process
+# Tokens of what this process holds. What else has its number is of a run of it that failed, and could not remove it.
+HELD: set[str] = set()
 
 
 def describe_holder() -> dict[str, Any]:
-    """Return the content of a lock for this process; the token is new each time."""
+    """Return the content of a lock for this process, which holds it until its token, a new one, is not in HELD."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": time.time(),
-        "token": uuid.uuid4().hex,
+        "token": new_token(),
         "system": _system(),
         "started": _started(os.getpid()),
     }
+
+
+def new_token() -> str:
+    """Return a token unlike any other, and hold it."""
+    token = uuid.uuid4().hex
+    HELD.add(token)
+    return token
 
 
 def named(holder: Mapping[str, Any]) -> str:
@@ -37,7 +46,7 @@ def named(holder: Mapping[str, Any]) -> str:
 
 
 def is_alive(holder: Mapping[str, Any]) -> bool | None:
-    """Whether the process of a lock lives; None where only its own host can tell.
+    """Whether the process of a lock lives, and still holds it; None where only its own host can tell.
 
     Raises:
         OSError: it cannot be found out now.
@@ -46,7 +55,7 @@ def is_alive(holder: Mapping[str, Any]) -> bool | None:
     if not isinstance(pid, int) or pid <= 0 or holder.get("system") != _system():
         return None
     started = _started(pid)
-    if started is None:
+    if started is None or (pid == os.getpid() and holder.get("token") not in HELD):
         return False
     return started == UNKNOWN or holder.get("started") in (None, UNKNOWN, started)
 

@@ -259,10 +259,10 @@ class Run:
             self._place.recover()
         with contextlib.suppress(OSError, StorageError, UserError):  # of what cannot be listed, nothing is removed
             remove_unfinished(self.parameters_folder)
+            if self._leaves_nothing:
+                self._place.forget()  # first, as it waits for an upload, which reads the newest one
             if self._leaves_nothing or not numbered(self.parameters_folder):
                 self._remove_training()
-            if self._leaves_nothing:
-                self._place.forget()
 
     def __enter__(self) -> Self:
         return self

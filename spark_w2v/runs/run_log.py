@@ -27,7 +27,7 @@ CURVES = {
 
 
 MLFLOW_TEXT = 6000  # characters of a parameter that it takes
-URL_USER = re.compile(r"//[^/\s]*@")  # with the password, where MLFLOW_TRACKING_URI has them
+URL_USER = re.compile(r"//[^\s]*@")  # with the password, where MLFLOW_TRACKING_URI has them
 
 
 class JsonFormatter(logging.Formatter):

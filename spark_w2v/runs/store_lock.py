@@ -17,11 +17,10 @@ import json
 import logging
 import threading
 import time
-import uuid
 from typing import Any, NamedTuple
 
 from spark_w2v.errors import BusyError, StorageError, UserError
-from spark_w2v.runs.processes import describe_holder, is_alive, named
+from spark_w2v.runs.processes import HELD, describe_holder, is_alive, named, new_token
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -69,7 +68,12 @@ class StoreLock:
         self._facts = describe_holder()
         self._file = f"{FOLDER}lock"  # that made this run the holder
         self._files = [_next(self.token), _alive(self.token)]
-        self._take()
+        try:
+            self._take()
+        except BaseException:  # such as an interrupted notebook's, whose process lives on
+            HELD.discard(self.token)
+            self._give_back()
+            raise
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
         self._thread.start()
@@ -101,7 +105,7 @@ class StoreLock:
         Raises:
             LostError: another run has taken over.
         """
-        facts = {**self._facts, "token": uuid.uuid4().hex, "publishes": run}
+        facts = {**self._facts, "token": new_token(), "publishes": run}
         before = self.token
         if not self._store.create(_next(before), _json(facts)):
             raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
@@ -126,20 +130,24 @@ class StoreLock:
         try:
             self.stop()
         finally:  # a heartbeat may wait for the store, and the user not for it
-            with contextlib.suppress(StorageError, UserError):
-                if self.is_held() and self.publishes is not None:
-                    self._rewrite(has_ended=True)
-                elif self.is_held():
-                    # The beginning of the chain first: without it there is no holder.
-                    self._store.delete([f"{FOLDER}lock"])
-                    self._store.delete(self._files)
+            self._give_back()
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(StorageError, UserError):
+            if self.is_held() and self.publishes is not None:
+                self._rewrite(has_ended=True)
+            elif self.is_held():
+                # The beginning of the chain first: without it there is no holder.
+                self._store.delete([f"{FOLDER}lock"])
+                self._store.delete(self._files)
 
     def _rewrite(self, **changes: Any) -> None:
         """Change the facts in the file that made this run the holder."""
         self._store.replace(self._file, _json(self._facts), _json({**self._facts, **changes}))
 
     def stop(self) -> None:
-        """Stop the heartbeat."""
+        """Stop the heartbeat; the next run of this process need not wait for the lock."""
+        HELD.discard(self.token)
         self._stop.set()
         self._thread.join()
 
@@ -223,7 +231,7 @@ class StoreLock:
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT):
-            with contextlib.suppress(StorageError, UserError):
+            with contextlib.suppress(Exception):  # whatever the store says: the next one may succeed
                 if self.is_held():
                     self._sign()
 

@@ -191,7 +191,8 @@ class HadoopStore:
             return step()
         except (Py4JJavaError, CapturedException) as error:
             said = _reason(error)
-            if MISSING.search(said):
+            # Of what is written it says so where files are too many, or a lease is lost.
+            if MISSING.search(said) and what in ("be read", "be listed"):
                 raise FileNotFoundError(place) from None
             if EXISTS.search(said):
                 raise FileExistsError(place) from None

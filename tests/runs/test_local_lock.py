@@ -69,7 +69,9 @@ def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> N
     [
         ({"pid": 1, "host": "far", "system": "far"}, 10, False),
         ({"pid": 1, "host": "far", "system": "far"}, 10_000, True),
-        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10_000, False),
+        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED", "token": "1"}, 10_000, False),
+        ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "STARTED", "token": "2"}, 10, True),
+        ({"pid": os.getppid(), "host": "here", "system": "SYSTEM", "token": "2"}, 10_000, False),
         ({"pid": os.getpid(), "host": "here", "system": "SYSTEM", "started": "an earlier process"}, 10, True),
         ({"pid": 2**40, "host": "here", "system": "SYSTEM", "started": "STARTED"}, 10, True),
         ("", 10, True),
@@ -79,8 +81,9 @@ def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> N
     ],
 )
 def test_a_lock_is_stale_when_its_process_is_gone_or_when_it_is_not_touched(
-    tmp_path: Path, lock: Any, age: float, is_stale: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: Any, age: float, is_stale: bool
 ) -> None:
+    monkeypatch.setattr(processes, "HELD", {"1"})
     if isinstance(lock, dict):
         own = {"SYSTEM": processes._system(), "STARTED": processes._started(os.getpid())}
         lock = {key: own.get(value, value) if isinstance(value, str) else value for key, value in lock.items()}
@@ -109,6 +112,24 @@ def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_ap
         start(tmp_path / "out")
     os.utime(path, (1, 1))
     publish(tmp_path / "out")
+
+
+def test_an_interrupted_notebook_gives_its_lock_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as taking:
+        taking.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start(tmp_path / "out")
+    assert os.listdir(tmp_path) == []
+    run = start(tmp_path / "out")
+    with pytest.raises(UserError, match="another run is at work"):
+        start(tmp_path / "out")
+    monkeypatch.setattr(run._lock._thread, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run.close()
+    start(tmp_path / "out").close()
 
 
 def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

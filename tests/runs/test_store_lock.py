@@ -122,6 +122,54 @@ def test_who_takes_over_learns_of_a_publication_that_was_begun(
     assert store.entries() == {}
 
 
+@pytest.mark.parametrize("error", [StorageError("could not be written (503)."), KeyboardInterrupt()])
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_lock_that_was_half_taken_does_not_keep_its_own_process_out(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch, error: BaseException, answers: bool
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    with monkeypatch.context() as failing:
+        failing.setattr(store, "write", fail)
+        if not answers:
+            failing.setattr(store, "delete", fail)
+        with pytest.raises(type(error)):
+            StoreLock(store)
+    assert answers == (store.entries() == {})
+    lock = StoreLock(store)
+    with pytest.raises(BusyError):
+        StoreLock(store)
+    lock.release()
+    assert store.entries() == {}
+
+
+def test_a_lock_that_could_not_be_given_back_does_not_keep_its_own_process_out(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = StoreLock(store)
+    lock.stop()  # as where the store does not answer at the end
+    StoreLock(store).release()
+    assert store.entries() == {}
+
+
+def test_a_heartbeat_outlives_any_error(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_lock, "HEARTBEAT", 0.05)
+    lock = StoreLock(store)
+    beats: list[bool] = []
+
+    def fail() -> None:
+        beats.append(True)
+        raise FileNotFoundError("a lease was lost")
+
+    monkeypatch.setattr(lock, "_sign", fail)
+    deadline = time.monotonic() + 10
+    while len(beats) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    lock.release()
+    assert len(beats) >= 2
+
+
 def test_a_file_that_is_not_a_lock_is_left_alone(store: ObjectStore) -> None:
     store.write(f"{FOLDER}lock", b"not ours")
     with pytest.raises(ValueError, match="is not a lock of this version"):

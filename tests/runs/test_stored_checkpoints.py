@@ -3,6 +3,7 @@
 import json
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from spark_w2v.runs import store_lock
 from spark_w2v.runs.checkpoints import to_json
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.objects import ObjectStore
-from tests.support.runs import save, start
+from tests.support.runs import save, start, writing
 
 FOLDER = ".working/checkpoints/"
 
@@ -114,6 +115,24 @@ def test_a_run_without_resume_removes_them(output: str) -> None:
     with start(output):
         pass
     assert ObjectStore(output).entries() == {}
+
+
+def test_an_upload_that_still_runs_when_the_run_ends_finds_its_files(
+    output: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload = ObjectStore.upload
+
+    def slow(store: ObjectStore, name: str, path: Path) -> None:
+        if name.startswith(FOLDER):
+            time.sleep(0.3)
+        upload(store, name, path)
+
+    monkeypatch.setattr(ObjectStore, "upload", slow)
+    with start(output) as run:
+        save(run, 1)
+        run.publish(writing("1"), {})
+    assert "was not uploaded" not in caplog.text
+    assert objects(output) == {}
 
 
 def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_the_run(

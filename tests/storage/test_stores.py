@@ -190,6 +190,16 @@ def test_of_a_file_that_cannot_be_written_nothing_stays(
     assert {path.name for path in (tmp_path / "deep").iterdir()} - {".before.crc"} == {"before"}
 
 
+def test_a_file_that_hadoop_loses_while_it_writes_is_not_one_that_is_missing(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = HadoopStore(tmp_path.as_uri())
+    # As of a lease that was lost, and of too many open files.
+    monkeypatch.setattr(store, "_move", lambda *_: store._files.getFileStatus(store._path("nowhere")))
+    with pytest.raises(StorageError, match=r"to: could not be written .*FileNotFoundException"):
+        store.write("to", b"2")
+
+
 def test_what_a_process_left_half_written_in_hadoop_goes_with_the_files_next_to_it(
     spark: SparkSession, tmp_path: Path
 ) -> None:
