@@ -27,7 +27,7 @@ def screen() -> TextIO:
 
     spark-submit passes on what we write through a pipe, and a bar must not be drawn into a pipe.
     """
-    if "PYSPARK_GATEWAY_PORT" in os.environ and not sys.stderr.isatty():
+    if "PYSPARK_GATEWAY_PORT" in os.environ and width_of(sys.stderr) is None:
         with contextlib.suppress(OSError):
             # Not with open, which would empty it where it is a file.
             descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY)
@@ -192,7 +192,8 @@ class StatusLine:
             # Bars of less than 10 columns say nothing; the text is cut by tqdm.
             bar.bar_format = "{percentage:3.0f}% |{bar}| {elapsed} " + text.replace("{", "{{").replace("}", "}}")
             bar.n = done
-        bar.refresh()
+        with tqdm.get_lock():  # a refresh that Ctrl-C interrupts would keep it
+            bar.refresh(nolock=True)
         self._drawn = time.monotonic()
 
 
@@ -205,7 +206,7 @@ def shown(is_shown: bool | None = None) -> Iterator[StatusLine]:
             where it wants them, and nowhere else.
     """
     stream = sys.stderr
-    wanted = (is_notebook() or stream.isatty()) if is_shown is None else is_shown
+    wanted = (is_notebook() or width_of(stream) is not None) if is_shown is None else is_shown
     logger = logging.getLogger(LOGGER)
     level, made = logger.level, None
     if wanted and not logger.hasHandlers():

@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from spark_w2v import terminal
-from spark_w2v.terminal import PhaseClock, StatusLine, fitted
+from spark_w2v.terminal import PhaseClock, StatusLine, fitted, shown
 from spark_w2v.text.messages import columns
 from tests.support.pseudo_terminal import Recording, record
 from tests.support.training_job import FAST_JVM, ROOT, SMALL, planted_corpus
@@ -149,6 +150,14 @@ def test_what_cannot_be_told_of_a_phase_leaves_its_name() -> None:
     with StatusLine(stream, True) as line:
         line.show("reading", fail)
         assert "reading, 0 s" in stream.getvalue()
+
+
+def test_a_stream_that_is_not_whole_is_not_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream in (SimpleNamespace(write=lambda text: len(text)), None):  # as programs put in the place of stderr
+        monkeypatch.setattr(sys, "stderr", stream)
+        with shown() as line:
+            line.show("reading")
+        assert not line.is_shown
 
 
 def test_nothing_is_drawn_where_nobody_looks() -> None:
