@@ -6,6 +6,7 @@ import os
 import random
 import re
 import socket
+import struct
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ SETTINGS = [
     "--set", f"training.sweeps_per_epoch={SWEEPS}", "--set", "vocabulary.subsample=0", "--set", "output.report=false",
 ]  # fmt: skip
 CONNECTIONS = 5_000  # on each of two kinds of Spark
-KINDS = ("noise", "wrong secret", "silence", "impossible")
+KINDS = ("noise", "wrong secret", "silence", "impossible", "break off")
 SILENT = 300  # connections that say nothing, at a time
 MOST = 100 << 20  # bytes of memory that an attack may cost a process
 WILDCARDS = {"0.0.0.0", "::", ""}
@@ -180,6 +181,9 @@ class Attack:
     def _harm(self, sock: socket.socket, kind: str) -> None:
         if kind == "noise":
             sock.sendall(self._chance.randbytes(self._chance.choice([1, NONCE + PROOF, 5000])))
+        elif kind == "break off":  # FIN and RST, so that what is sent to it then is a broken pipe
+            sock.shutdown(socket.SHUT_WR)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         elif kind == "wrong secret":
             self._prove(sock, os.urandom(32))
             assert sock.recv(1) == b"", "a wrong secret was let in"
