@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -157,6 +158,10 @@ def _vectors(
     initial = warm_start.begin(model, text.vocabulary)
     if (reason := why_none(counts, initial.is_known, model.dimensions)) is not None:
         raise UserError(f"{reason}; give more text with --input, such as that of the run.")
+
+    def refuse(reason: str) -> NoReturn:
+        raise UserError(f"{reason}.")
+
     with tempfile.TemporaryDirectory(prefix="spark_w2v-") as scratch:
         known = ParameterFiles.create(Path(scratch) / "known", len(counts), model.dimensions)
         for places, center, context in initial.rows:
@@ -174,6 +179,7 @@ def _vectors(
             training.shrink_window,
             training.seed,
             fewer="give fewer words with --words",
+            too_few=refuse,
         ):
             known.center[part.words] = part.center  # in a file, so that memory holds one part
             found.append(part.words)

@@ -48,10 +48,16 @@ class ContextVectors(NamedTuple):
             rows[some, -1:] = np.rint(weight * UNITS)
         return cls(rows)
 
-    def most_occurrences(self, window: int, shrinks: bool) -> int:
-        """Return of how many occurrences, by weight, a sum surely fits in 64 bits."""
+    def most_occurrences(self, window: int, shrinks: bool, longest: int | None = None) -> int:
+        """Return of how many occurrences, by weight, a sum surely fits in 64 bits.
+
+        Args:
+            window, shrinks: as of context_sums.
+            longest: words of the longest sentence, past which no context is; None where it is not known.
+        """
         largest = max(1, int(self.rows.max(initial=0)), -int(self.rows.min(initial=0)))
-        contexts = window * (window + 1 if shrinks else 2)
+        reach = window if longest is None else max(1, min(window, longest - 1))
+        contexts = reach * (2 * window - reach + 1 if shrinks else 2)
         return (1 << 62) // (largest * WEIGHT_UNITS * contexts)
 
 

@@ -7,7 +7,7 @@ V words, D dimensions.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,6 +64,10 @@ class Induced(NamedTuple):
     context: Float32Array
 
 
+def _begin_at_random(reason: str) -> None:
+    log.warning("new words begin with random vectors: %s", reason)
+
+
 def induce(
     encoded: "DataFrame",
     counts: Int64Array,
@@ -75,6 +79,7 @@ def induce(
     seed: int,
     fewer: str = "leave new words at random (vocabulary.induce = false), or rare ones out (vocabulary.min_count)",
     rare: bool = False,
+    too_few: Callable[[str], None] = _begin_at_random,
 ) -> Iterator[Induced]:
     """Yield vectors of the words that have none and occur, a part of them at a time.
 
@@ -90,6 +95,8 @@ def induce(
         fewer: what a user can do to have fewer new words.
         rare: whether the map is fitted on rare words alone. The words have vectors that are turned; the result is the
             sum of two directions of a center vector, which the contexts and the word's own context vector say.
+        too_few: gets a clause where words that occur too often for exact sums leave too few to fit the map on; if it
+            returns, there are no vectors. Not called if `rare`.
 
     Raises:
         ValueError: `why_none` has a reason.
@@ -111,15 +118,25 @@ def induce(
         of_contexts = vectors[0][frequent]
     weights = np.where(known[frequent], keep[frequent], np.float32(0))
     sent = ContextVectors.of(of_contexts, weights)
+    can_be_fitted = _can_be_fitted(counts, known, rare)
     most = sent.most_occurrences(window, shrinks)
+    if (counts[can_be_fitted | ~known] > most).any():
+        most = sent.most_occurrences(window, shrinks, _longest_sentence(encoded))  # which a wide window reaches past
     is_exact = counts <= most
+    if (reason := why_none(counts, known & is_exact, dimensions, rare)) is not None:
+        if not rare:
+            too_few(
+                f"{reason}; words that occur more than {most:,} times do not count, as their sums have no room in 64 "
+                f"bits, so lower training.window ({window:,})"
+            )
+        return
     if not is_exact[new].all():
         log.warning(
             "%s get no vectors from their contexts, as they occur more than %s times: too often for a sum in 64 bits",
             counted(int((~is_exact[new]).sum()), "new word"), f"{most:,}",
         )  # fmt: skip
         new = new[is_exact[new]]
-    fit = np.flatnonzero(_can_be_fitted(counts, known, rare) & is_exact)
+    fit = np.flatnonzero(can_be_fitted & is_exact)
     if fit.size > FIT_WORDS:
         fit = np.sort(generator(seed, INDUCTION).choice(fit, FIT_WORDS, replace=False))
     contexts = send(encoded.sparkSession.sparkContext, sent)
@@ -255,6 +272,18 @@ def _sums(
     for part, sums in zip(summed["part"].to_pylist(), summed["sums"], strict=True):
         found[part * rows : (part + 1) * rows] = np.frombuffer(sums.as_buffer(), np.int64).reshape(-1, columns)
     return found
+
+
+def _longest_sentence(encoded: "DataFrame") -> int:
+    """Return the words of the longest sentence."""
+
+    def longest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            of_rows = [np.frombuffer(row.as_buffer(), "<i4").max(initial=0) for row in batch.column("lengths")]
+            yield pa.RecordBatch.from_pydict({"longest": pa.array([max(of_rows, default=0)], pa.int32())})
+
+    found = encoded.select("lengths").mapInArrow(longest, "longest int").toArrow()["longest"]
+    return max(found.to_pylist(), default=0)
 
 
 def sentence_chunks(lengths: Int32Array, size: int) -> Iterator[tuple[slice, slice]]:

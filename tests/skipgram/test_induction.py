@@ -119,6 +119,16 @@ def test_sums_of_most_occurrences_fit_in_64_bits() -> None:
         assert 2**61 < most * of_one < 2**62
 
 
+def test_a_window_past_the_sentence_leaves_room_for_as_many_occurrences_as_the_sentence_does() -> None:
+    longest, contexts = 11, ContextVectors.of(np.full((1, DIMENSIONS), 1e3, np.float32), np.ones(1, np.float32))
+    ids, lengths = np.zeros(longest, np.int32), np.array([longest], np.int32)
+    for shrinks in (True, False):
+        (found,) = context_sums(ids, lengths, np.zeros(1, np.int32), contexts, 10_000, shrinks, np.ones(1))
+        most = contexts.most_occurrences(10_000, shrinks, longest)
+        assert 2**60 < most * int(found.sums.max()) / longest < 2**62
+        assert contexts.most_occurrences(5, shrinks, longest) == contexts.most_occurrences(5, shrinks)
+
+
 def test_a_word_without_a_vector_is_no_context() -> None:
     contexts = ContextVectors.of(np.ones((2, DIMENSIONS), np.float32), np.array([0, 0.5], np.float32))
     slot_of = np.array([-1, -1, 0], np.int32)

@@ -54,12 +54,14 @@ def model(encoded: "tuple[DataFrame, Vocabulary]") -> Model:
     return known, center, context, rng.random(words).astype(np.float32)
 
 
-def induced(encoded: "tuple[DataFrame, Vocabulary]", model: Model, partitions: int = 3) -> Vectors:
+def induced(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model, partitions: int = 3, window: int = WINDOW, **more: Any
+) -> Vectors:
     rows, vocabulary = encoded
     known, center, context, keep = model
     found: Vectors = {}
     for part in induction.induce(
-        rows.repartition(partitions), vocabulary.counts, known, (center, context), keep, WINDOW, True, 1
+        rows.repartition(partitions), vocabulary.counts, known, (center, context), keep, window, True, 1, **more
     ):
         for row, word in enumerate(part.words.tolist()):
             assert str(word) not in found
@@ -172,12 +174,36 @@ def test_words_too_frequent_for_exact_sums_are_left_out_and_counted(
 ) -> None:
     counts, new = encoded[1].counts, np.flatnonzero(~model[0])
     *_, most, largest = np.unique(counts[new]).tolist()
-    monkeypatch.setattr(ContextVectors, "most_occurrences", lambda self, window, shrinks: most)
+    monkeypatch.setattr(ContextVectors, "most_occurrences", lambda self, *given: most)
     found = induced(encoded, model)
     assert sorted(map(int, found)) == new[counts[new] <= most].tolist()
     left_out = int((counts[new] == largest).sum())
     assert f"{left_out} new word" in caplog.text
     assert "too often for a sum in 64 bits" in caplog.text
+
+
+def test_a_window_wider_than_the_sentences_leaves_no_word_out(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = induced(encoded, model, window=100_000)
+    assert sorted(map(int, found)) == np.flatnonzero(~model[0]).tolist()
+    assert "too often" not in caplog.text
+
+
+def test_too_few_words_with_exact_sums_are_told_and_no_map_is_fitted_on_them(
+    encoded: "tuple[DataFrame, Vocabulary]",
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(induction, "_sums", lambda *given: pytest.fail("contexts were summed"))
+    told: list[str] = []
+    assert induced(encoded, model, window=2**31 - 1, too_few=told.append) == {}
+    [sentence] = told
+    assert sentence.startswith("0 known words with 20 occurrences or more in this text, and 8 are needed")
+    assert sentence.endswith("in 64 bits, so lower training.window (2,147,483,647)")
+    assert induced(encoded, model, window=2**31 - 1) == {}
+    assert f"new words begin with random vectors: {sentence}" in caplog.text
 
 
 def test_the_map_is_fitted_with_one_thread_of_the_blas(
