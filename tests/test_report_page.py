@@ -251,6 +251,18 @@ def test_a_page_of_few_words_opens(chromium: webdriver.Chrome, count: int, tmp_p
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
+@pytest.mark.parametrize("missing", [1, 9])
+def test_words_that_do_not_occur_have_dots_on_the_map(chromium: webdriver.Chrome, missing: int, tmp_path: Path) -> None:
+    make_page(tmp_path / "missing.html", [f"w{i}" for i in range(9)], missing=missing)
+    chromium.get((tmp_path / "missing.html").as_uri())
+    WebDriverWait(chromium, 10).until(lambda b: b.find_elements(By.ID, "settings"))
+    radii = run(chromium, "return [...document.querySelectorAll('#map circle')].map(c => Number(c.getAttribute('r')))")
+    assert len(radii) == 9
+    assert all(radius > 0 for radius in radii)
+    assert "NaN" not in run(chromium, "return document.querySelector('main').innerHTML")
+    assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
 @pytest.mark.parametrize("motion", ["reduce", "no-preference"])
 def test_on_a_phone_the_neighbours_of_a_tapped_word_come_into_view(browser: webdriver.Chrome, motion: str) -> None:
     look(browser, *PHONE, motion=motion)

@@ -267,7 +267,11 @@ def _words_shown(words: pa.Array, dimensions: int) -> int:
 
 
 def _ranks(counts: Int64Array) -> list[list[int]]:
-    """[rank from 1, count, occurrences of all words up to it], evenly spread over the logarithm of the rank."""
+    """[rank from 1, count, occurrences of all words up to it], evenly spread over the logarithm of the rank.
+
+    Words that do not occur have no rank.
+    """
+    counts = counts[: np.count_nonzero(counts)]
     if not len(counts):
         return []
     chosen = np.unique(np.rint(np.geomspace(1, len(counts), RANKS)).astype(np.int64))

@@ -335,3 +335,9 @@ def test_of_a_matrix_in_files_a_page_takes_the_rows_that_it_shows(
 
     assert page(run._replace(vectors=Watched(made.center, places))) == page(run)
     assert taken == [slice(None, 25)]
+
+
+def test_words_that_do_not_occur_have_no_rank() -> None:
+    words = run_of(["a", "b", "c"], np.eye(3))
+    assert data_of(page(words._replace(counts=np.array([7, 2, 0]))))["ranks"] == [[1, 7, 7], [2, 2, 9]]
+    assert data_of(page(words._replace(counts=np.zeros(3, np.int64))))["ranks"] == []

@@ -72,12 +72,13 @@ return [looked, found];
 """
 
 
-def make_page(target: Path, words: list[str], dimensions: int = 20) -> None:
-    """A run whose words are of 40 groups, with curves and an evaluation."""
+def make_page(target: Path, words: list[str], dimensions: int = 20, missing: int = 0) -> None:
+    """A run whose words are of 40 groups, with curves and an evaluation; some words do not occur in the text."""
     rng = np.random.default_rng(1)
     group = np.arange(len(words)) % 40
     vectors = rng.normal(size=(40, dimensions))[group] + rng.normal(size=(len(words), dimensions)) * 0.5
     counts = np.maximum(5, 100_000 // np.arange(1, len(words) + 1)).astype(np.int64)
+    counts[len(words) - missing :] = 0
     metrics = [
         {
             "epoch": e, "loss": 3 / e + 1, "held_out_loss": 3 / e + 1.1, "learning_rate": 0.05 * (1 - e / 5),
