@@ -3,6 +3,7 @@
 Each replaces what an earlier run of the command left there, and nothing else.
 """
 
+import contextlib
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 OURS = re.compile(r"part-[\w.-]+\.parquet|_SUCCESS")  # the files that Spark writes for us
+OF_A_RUN = ("run.json", "embeddings")  # what a directory with a run has
 BUILTIN = "spark_catalog"  # the name of Spark's own catalog
 MARK = "spark_w2v.run"  # property of our tables: the run that the rows come from
 PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which readers may still be at
@@ -40,11 +42,10 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
     """
     check_password(target)
     path, files = _directory(session, target)
-    if files.exists(_below(session, path.getParent(), "run.json")):
-        raise UserError(
-            f"{target}: is inside of {path.getParent()}, which holds a run and nothing else; give another directory."
-        )
-    if not files.exists(path):
+    is_there = files.exists(path)
+    if (run := _run_above(session, files, path)) is not None:
+        raise UserError(f"{target}: is inside of {run}, which holds a run and nothing else; give another directory.")
+    if not is_there:
         return
     if not files.getFileStatus(path).isDirectory():
         raise UserError(f"{target}: is a file; give a directory that does not exist yet.")
@@ -55,6 +56,15 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
     if strange or (names and not _has_columns(session, path, columns)):
         what = f"{strange[0]}, which no command of spark_w2v wrote" if strange else "no result of this command"
         raise UserError(f"{target}: holds {what}, so it is not touched, even with --overwrite; give another directory.")
+
+
+def _run_above(session: "SparkSession", files: Any, path: Any) -> Any | None:
+    """The directory of a run that a path is inside of; None where there is none that may be looked at."""
+    while (path := path.getParent()) is not None:
+        with contextlib.suppress(Py4JJavaError, CapturedException):
+            if all(files.exists(_below(session, path, name)) for name in OF_A_RUN):
+                return path
+    return None
 
 
 def _has_columns(session: "SparkSession", path: Any, columns: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ def test_a_directory_that_appears_at_the_last_moment_is_told(
     assert (target / "mine.txt").exists()
 
 
-@pytest.mark.parametrize("name", ["embeddings", "embeddings/.", "new"])
+@pytest.mark.parametrize("name", ["embeddings", "embeddings/.", "new", "embeddings/new", "new/a/b"])
 @pytest.mark.parametrize("overwrite", [True, False])
 def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, name: str, overwrite: bool) -> None:
     (tmp_path / "embeddings").mkdir()
