@@ -16,7 +16,7 @@ from pyspark.errors.exceptions.captured import CapturedException, PythonExceptio
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import check_password
 from spark_w2v.spark.hadoop_files import escape_glob
-from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of
+from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of, text_of, translate_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -34,6 +34,8 @@ PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which reade
 def check_directory(session: "SparkSession", target: str, overwrite: bool, columns: Sequence[str]) -> None:
     """Refuse to write to a directory of a run, to one that holds something else, or, without `overwrite`, anything.
 
+    Nor may it be where no directory can be made.
+
     Args:
         columns: that every result of this command has. Without all of them, Parquet is someone else's.
 
@@ -41,6 +43,20 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
         UserError: one sentence.
     """
     check_password(target)
+    _check_content(session, target, overwrite, columns)
+    path, files = _directory(session, target)
+    try:
+        attempt = _temporary(session, _nearest_parent(files, path), path.getName(), "unfinished")
+        reason = None if files.mkdirs(attempt) else "the file system made no directory there"
+        files.delete(attempt, True)
+    except (Py4JJavaError, CapturedException) as error:
+        reason = cause_of(error)
+    if reason:
+        raise UserError(f"{target}: cannot be made ({reason}); give a directory inside of one that may be written to.")
+
+
+def _check_content(session: "SparkSession", target: str, overwrite: bool, columns: Sequence[str]) -> None:
+    """Refuse what check_directory refuses of what is there."""
     path, files = _directory(session, target)
     is_there = files.exists(path)
     if (run := _run_above(session, files, path)) is not None:
@@ -82,21 +98,23 @@ def write_directory(rows: "DataFrame", target: str, overwrite: bool, columns: Se
 
     Raises:
         UserError: something appeared there meanwhile that check_directory refuses; the rows stay where it says.
-        StorageError: the rows are complete, and could not be put in place; they stay where it says.
+        StorageError: the rows could not be written; or they are complete, could not be put in place, and stay where it
+            says.
     """
     session = rows.sparkSession
     path, files = _directory(session, target)
-    made, former = (
-        _below(session, path.getParent(), f"{path.getName()}.{uuid.uuid4().hex[:8]}.{state}")
-        for state in ("unfinished", "replaced")
-    )
+    parent, name = path.getParent(), path.getName()
+    made, former = (_temporary(session, parent, name, state) for state in ("unfinished", "replaced"))
     try:
         rows.write.parquet(str(made.toString()))
-    except BaseException:
-        files.delete(made, True)
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # which would hide the cause
+            files.delete(made, True)
+        if _is_of_storage(error):
+            raise StorageError(f"{target}: could not be written ({cause_of(error)}); run the command again.") from None
         raise
     try:
-        check_directory(session, target, overwrite, columns)  # again, as this took a while
+        _check_content(session, target, overwrite, columns)  # again, as this took a while
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}; the new rows are complete in {made}.") from None
     was_there = files.exists(path)
@@ -123,6 +141,26 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
     if path.getParent() is None or path.getName() in ("", ".", ".."):
         raise UserError(f"{target}: is the root of a file system; give a directory.")
     return path, files
+
+
+def _nearest_parent(files: Any, path: Any) -> Any:
+    """The nearest parent that exists, or the root."""
+    parent = path.getParent()
+    while parent.getParent() is not None and not files.exists(parent):
+        parent = parent.getParent()
+    return parent
+
+
+def _temporary(session: "SparkSession", parent: Any, name: str, state: str) -> Any:
+    return _below(session, parent, f"{name}.{uuid.uuid4().hex[:8]}.{state}")
+
+
+def _is_of_storage(error: BaseException) -> bool:
+    """Whether rows could not be written, and not: computed, by Spark, by Python or by the user's expression."""
+    if not isinstance(error, Py4JError | CapturedException) or isinstance(error, PythonException):
+        return False
+    is_of_python = "org.apache.spark.api.python.PythonException" in text_of(error)
+    return not (is_of_python or is_interruption(error) or lost(error) or translate_error(error))
 
 
 def _below(session: "SparkSession", path: Any, name: str) -> Any:
@@ -222,7 +260,8 @@ def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
     try:
         rows.write.parquet(directory)
     except BaseException:
-        files.delete(path, True)
+        with contextlib.suppress(Exception):  # which would hide the cause
+            files.delete(path, True)
         raise
     names = {"name": name}
     if not exists:

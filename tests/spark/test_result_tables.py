@@ -99,6 +99,56 @@ def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, na
         check_directory(spark, f"{tmp_path}/{name}", overwrite, ["id"])
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("file/to", r"cannot be made \(.*\); give"),
+        ("file/a/to", "cannot be made"),
+        ("/proc/nowhere/to", "made no directory there"),
+        ("x" * 240, "cannot be made"),  # no room for the name of the unfinished one
+    ],
+)
+def test_where_no_directory_can_be_made_is_refused_before_there_are_rows(
+    spark: SparkSession, tmp_path: Path, name: str, said: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=said) as error:
+        check_directory(spark, str(tmp_path / name), False, ["id"])
+    assert "\n" not in str(error.value)
+    assert left_in(tmp_path) == ["file"]
+
+
+def test_looking_whether_a_directory_can_be_made_leaves_none(spark: SparkSession, tmp_path: Path) -> None:
+    check_directory(spark, f"{tmp_path}/a/b/to", False, ["id"])
+    assert left_in(tmp_path) == []
+
+
+def test_rows_that_cannot_be_written_are_one_sentence(spark: SparkSession, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match=r"file/to: could not be written \(.*\); run the command again") as error:
+        write_directory(spark.range(3), f"{tmp_path}/file/to", False, ["id"])
+    assert "\n" not in str(error.value)
+
+
+def test_rows_that_cannot_be_computed_are_no_fault_of_the_storage(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path_of = result_tables._path
+
+    class Undeletable(Renames):
+        def delete(self, *given: Any) -> bool:
+            raise RuntimeError("nothing can be removed")
+
+    files = Undeletable(path_of(spark, str(tmp_path))[1], lambda number: False)
+    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
+        write_directory(spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), f"{tmp_path}/to", False, [])
+    failing = spark.range(3).mapInArrow(lambda batches: 1 / 0, "id long")  # type: ignore[arg-type, return-value]
+    with pytest.raises(Exception, match="ZeroDivisionError") as error:
+        write_directory(failing, f"{tmp_path}/to", False, [])
+    assert not isinstance(error.value, StorageError)
+
+
 @pytest.mark.parametrize("kind", ["other columns", "no Parquet", "no rows of ours"])
 def test_parquet_of_others_is_never_replaced(spark: SparkSession, tmp_path: Path, kind: str) -> None:
     target = tmp_path / "corpus [1]"
