@@ -16,7 +16,8 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
 ROWS = 1 << 16  # that are made whole at a time
-WEIGHT_UNITS = 256  # of the weight of a sentence
+WEIGHT_UNITS = 256  # of the weight of a sentence, at least; more where the sums have room for them
+MOST_WEIGHT_UNITS = 1 << 16
 UNITS = 1 << 20  # of a number in a sum; whole numbers, as sums of them do not depend on the order
 RIDGES = 10.0 ** np.arange(-6, 1.25, 0.25)  # tried, times the mean square of the singular values of the weighted means
 HELD = 1 << 18  # contexts of words that are held before they are summed
@@ -49,7 +50,7 @@ class ContextVectors(NamedTuple):
         return cls(rows)
 
     def most_occurrences(self, window: int, shrinks: bool, longest: int | None = None) -> int:
-        """Return of how many occurrences, by weight, a sum surely fits in 64 bits.
+        """Return of how many occurrences, by weight in WEIGHT_UNITS, a sum surely fits in 64 bits.
 
         Args:
             window, shrinks: as of context_sums.
@@ -81,6 +82,7 @@ def context_sums(
     window: int,
     shrinks: bool = True,
     weights: Float64Array | None = None,
+    units: int = WEIGHT_UNITS,
 ) -> Iterator[ContextSums]:
     """Yield sums over the contexts of the words with a slot in some sentences; together, over all of them.
 
@@ -93,9 +95,10 @@ def context_sums(
         window: largest reach.
         shrinks: a context at distance d counts window - d + 1 times, as often as a reach from 1 to window comes to it;
             if false, once.
-        weights: of each sentence, in steps of 1 / WEIGHT_UNITS; None where all are 1.
+        weights: of each sentence; None where all are 1.
+        units: of the weight 1.
     """
-    of_sentence = None if weights is None else np.rint(weights * WEIGHT_UNITS).astype(np.int64)
+    of_sentence = None if weights is None else np.rint(weights * units).astype(np.int64)
     sentence = np.repeat(np.arange(lengths.size, dtype=np.int32), lengths)
     slot, is_context = slot_of[ids], ids < len(contexts.rows)
     held: list[tuple[Int32Array, Int32Array, Int64Array]] = []
@@ -117,6 +120,19 @@ def context_sums(
             held, count = [], 0
     if count:
         yield _summed(held, contexts)
+
+
+def weight_units(most: int, occurrences: int) -> int:
+    """Return the units of weights that sums have room for, a power of two: of the weight 1 they change no mean.
+
+    Args:
+        most: occurrences that sums have room for with WEIGHT_UNITS.
+        occurrences: that the most frequent word has.
+    """
+    units = WEIGHT_UNITS
+    while units < MOST_WEIGHT_UNITS and 2 * units // WEIGHT_UNITS * occurrences <= most:
+        units *= 2
+    return units
 
 
 def _summed(held: list[tuple[Int32Array, Int32Array, Int64Array]], contexts: ContextVectors) -> ContextSums:

@@ -15,7 +15,15 @@ import pyarrow as pa
 import pyspark.sql.functions as F
 from threadpoolctl import threadpool_limits
 
-from spark_w2v.skipgram.induction import HELD, ContextVectors, context_sums, fit_map, means_of, unit_vectors
+from spark_w2v.skipgram.induction import (
+    HELD,
+    ContextVectors,
+    context_sums,
+    fit_map,
+    means_of,
+    unit_vectors,
+    weight_units,
+)
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -142,6 +150,7 @@ def induce(
     contexts = send(encoded.sparkSession.sparkContext, sent)
     size = max(1, SUMS_BYTES // (8 * columns))
     every = np.concatenate([fit, new])
+    units = weight_units(most, int(counts[every].max(initial=1)))
     if (passes := -(-every.size // size)) >= MANY_PASSES:
         log.warning(
             "%s get vectors from their contexts, in %d passes over the text; to have fewer, %s",
@@ -152,7 +161,7 @@ def induce(
     try:
         for start in range(0, every.size, size):
             words = every[start : start + size]
-            sums = _sums(encoded, words, len(counts), contexts, columns, window, shrinks)
+            sums = _sums(encoded, words, len(counts), contexts, columns, window, shrinks, units)
             fitted = min(max(0, fit.size - start), words.size)
             if fitted:
                 of_fit.append(sums[:fitted].copy())  # a view would keep the sums of a whole pass
@@ -232,6 +241,7 @@ def _sums(
     columns: int,
     window: int,
     shrinks: bool,
+    units: int,
 ) -> Int64Array:
     """Return (s, D + 1) sums over the contexts of the words asked for, in units."""
     slot_of = np.full(words, -1, np.int32)
@@ -249,7 +259,7 @@ def _sums(
             for place, some in sentence_chunks(segment.lengths, chunk):
                 weights = segment.weights[some] if segment.weights.size else None
                 ids, lengths = segment.ids[place], segment.lengths[some]
-                for found in context_sums(ids, lengths, sent.value, contexts.value, window, shrinks, weights):
+                for found in context_sums(ids, lengths, sent.value, contexts.value, window, shrinks, weights, units):
                     total[found.slots] += found.sums
         for part in range(parts):
             of_part = total[part * rows : (part + 1) * rows]

@@ -18,6 +18,7 @@ from spark_w2v.skipgram.induction import (
     fit_map,
     means_of,
     turn_rows,
+    weight_units,
 )
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
@@ -98,6 +99,21 @@ def test_a_weight_counts_as_copies_and_a_window_that_does_not_shrink_counts_each
         part for reach in reaches for part in context_sums(ids, lengths, every, contexts, reach, shrinks=False)
     )
     assert shrunk == as_dict(context_sums(ids, lengths, every, contexts, window))
+
+
+def test_the_units_of_weights_are_as_fine_as_sums_have_room_for_and_change_no_mean_of_the_weight_1() -> None:
+    assert [weight_units(1 << 20, count) for count in (1, 1 << 12, (1 << 12) + 1, 1 << 19, 1 << 20)] == [
+        1 << 16, 1 << 16, 1 << 15, 1 << 9, 1 << 8,
+    ]  # fmt: skip
+    rng, lengths = np.random.default_rng(3), np.full(50, 9, np.int32)
+    ids, every = rng.integers(0, WORDS, 450).astype(np.int32), np.arange(WORDS, dtype=np.int32)
+    given = (ids, lengths, every, contexts_of(WORDS), 5, True)
+    (coarse,) = context_sums(*given, np.ones(50))
+    for units in (1 << 9, 1 << 16):
+        (fine,) = context_sums(*given, np.ones(50), units)
+        assert means_of(fine.sums).tobytes() == means_of(coarse.sums).tobytes()
+    (light,) = context_sums(*given, np.full(50, 0.001), 1 << 16)
+    assert np.allclose(means_of(light.sums), means_of(coarse.sums))
 
 
 def test_vectors_of_any_length_fit_and_keep_their_directions() -> None:

@@ -15,6 +15,7 @@ from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, 
 from spark_w2v.spark import corpus, induction
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import Given
+from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.vocabulary import count_words, encode
 from spark_w2v.text.encoding import Vocabulary, segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
@@ -146,6 +147,17 @@ def test_the_map_is_fitted_on_a_draw_of_the_known_words(
     assert few.keys() == every.keys()
     assert few != every
     assert induced(encoded, model, partitions=2) == few
+
+
+def test_sentences_of_small_weights_count(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
+    rows, vocabulary = encoded
+    light = [(*row[:5], np.full(len(row.lengths) // 4, 66, "<i4").tobytes()) for row in rows.collect()]  # 0.001
+    found = induced((rows.sparkSession.createDataFrame(light, ENCODED), vocabulary), model)
+    whole = induced(encoded, model)
+    assert found.keys() == whole.keys()
+    for word, vectors in found.items():
+        for one, other in zip(vectors, whole[word], strict=True):
+            assert np.allclose(np.frombuffer(one, np.float32), np.frombuffer(other, np.float32), atol=1e-5)
 
 
 def test_too_few_known_words_are_refused(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
