@@ -56,6 +56,7 @@ EPOCHS = 500  # points of a curve
 RANKS = 250  # points of the Zipf plot
 SQUARE = 4095  # places on the map are whole numbers from 0 to this
 TEXT, NAMES = 200, 60  # characters of a path or a setting; of what the evaluation names
+DEEPEST = 10  # objects and lists in each other; an evaluation has 6, a run fewer
 LIST = 50  # paths that were read, files of an evaluation; what is more is left out
 SECTIONS, MOVES = 100, 20  # of an evaluation
 LARGEST_EVALUATION = 8 << 20  # bytes
@@ -218,7 +219,7 @@ def page(run: Finished, evaluation: Evaluation | None = None) -> str:
     data = {
         "name": _cut(run.name),
         "run": _cut_texts(_run_shown(run.run)),
-        "metrics": _thinned(run.metrics, EPOCHS),
+        "metrics": _cut_texts(_thinned(run.metrics, EPOCHS), rows=EPOCHS),
         "vocabulary": len(run.words),
         "words": spellings,
         "counts": run.counts[:shown].tolist(),
@@ -241,7 +242,8 @@ def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     fingerprint = run.get("fingerprint")
     paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
-    averaged = (run.get("init") or {}).get("held_out_loss_averaged")
+    init = run.get("init")
+    averaged = init.get("held_out_loss_averaged") if isinstance(init, dict) else None
     return {name: run[name] for name in names if name in run} | {"input": paths, "held_out_loss_averaged": averaged}
 
 
@@ -301,15 +303,18 @@ def _thinned(rows: Sequence[Any], most: int) -> list[Any]:
     return [rows[i] for i in np.rint(np.linspace(0, len(rows) - 1, most)).astype(int)]
 
 
-def _cut_texts(value: Any, length: int = TEXT, rows: int = LIST) -> Any:
+def _cut_texts(value: Any, length: int = TEXT, rows: int = LIST, depth: int = DEEPEST) -> Any:
     """Texts, lists and objects cut to what a page has room for."""
+    if not depth:
+        return "…"
     match value:
         case str():
             return _cut(value, length)
         case Mapping():
-            return {_cut(key, length): _cut_texts(one, length, rows) for key, one in islice(value.items(), rows)}
+            some = islice(value.items(), rows)
+            return {_cut(key, length): _cut_texts(one, length, rows, depth - 1) for key, one in some}
         case list() | tuple():
-            return [_cut_texts(one, length, rows) for one in value[:rows]]
+            return [_cut_texts(one, length, rows, depth - 1) for one in value[:rows]]
         case _:
             return value
 

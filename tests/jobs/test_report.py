@@ -122,6 +122,14 @@ DAMAGED = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("content", ['{"init": "x"}', '{"configuration": ' + '{"a": ' * 600 + "1" + "}" * 601])
+def test_facts_that_a_page_cannot_show_are_left_out(output: Path, content: str) -> None:
+    (output / "run.json").write_text(content)
+    assert job.main([str(output)]) == 0
+    (output / "metrics.jsonl").write_text('{"epoch": ' + "[" * 600 + "]" * 600 + "}\n")
+    assert job.main([str(output)]) == 0
+
+
 def test_damaged_facts_are_one_sentence(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in DAMAGED:
         kept = (output / name).read_text()
