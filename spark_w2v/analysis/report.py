@@ -35,7 +35,7 @@ from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
 from spark_w2v.runs.places import local_path
-from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason
+from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason, refused
 from spark_w2v.types import Float32Array, Int64Array
 
 NAME = "report.html"
@@ -153,6 +153,7 @@ def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
 
     Raises:
         UserError: nothing can be written there, or what is there is not a file, of a run, or not of this kind.
+        StorageError: it cannot be known now.
     """
     target = local_path(path)
     for output in outputs:
@@ -175,7 +176,7 @@ def _check_replaced(target: Path, kind: re.Pattern[bytes]) -> None:
             with open_file(target) as file:
                 beginning = file.read(BEGINNING)
     except OSError as error:
-        raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
+        raise refused(f"{target}: cannot be looked at", error) from None
     if beginning is None or (beginning and not kind.match(beginning)):
         what = "a page about a run" if kind is PAGE else "a report of evaluate.py"
         raise UserError(f"{target}: is not {what}, so it is not replaced; move it away, or give another path.")
@@ -188,8 +189,8 @@ def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
         kind: PAGE or EVALUATION, as `target_of` takes it.
 
     Raises:
-        UserError: what stands there is not of this kind.
-        StorageError: the storage refused; what stood there is as it was.
+        UserError: what stands there is not of this kind, or nothing may be written there.
+        StorageError: the storage failed; what stood there is as it was.
     """
     _check_replaced(target, kind)
     unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
@@ -200,7 +201,7 @@ def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"{target}: could not be written ({error.strerror}).") from None
+        raise refused(f"{target}: could not be written", error) from None
 
 
 def page(run: Finished, evaluation: Evaluation | None = None) -> str:

@@ -14,12 +14,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from spark_w2v.errors import OutputError, StorageError, UserError
+from spark_w2v.errors import OutputError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
 from spark_w2v.runs.index_formats import LIBRARIES, check_library
 from spark_w2v.runs.local import LocalOutput
-from spark_w2v.storage.files import kind_of, open_file, reason, remove_written, strangers
+from spark_w2v.storage.files import kind_of, open_file, reason, refused, remove_written, strangers
 
 VECTORS = ("center", "context", "sum")
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
@@ -93,7 +93,7 @@ def export(
                 os.replace(working / "counts", counts)
             os.replace(staged, target)
     except OSError as error:
-        raise StorageError(f"{target}: could not be written ({reason(error)}).") from None
+        raise refused(f"{target}: could not be written", error) from None
     finally:
         with contextlib.suppress(OSError):
             remove_written(working, re.compile(rf"counts|staged(?:/(?:{_written(form).pattern})?)?"))
@@ -203,7 +203,7 @@ def _check(
                     "touched, even with --overwrite; give another path."
                 )
     except OSError as error:
-        raise StorageError(f"{target}: cannot be looked at ({reason(error)}).") from None
+        raise refused(f"{target}: cannot be looked at", error) from None
     if not overwrite:
         raise UserError(f"{target}: exists already; give --overwrite to replace it, or another path.")
 

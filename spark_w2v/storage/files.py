@@ -38,6 +38,17 @@ def reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
+def refused(what: str, error: OSError) -> StorageError | UserError:
+    """Return the error to raise where a path that a user gave failed: theirs, or of the storage, which may pass.
+
+    Args:
+        what: the path and what cannot be done, without a full stop.
+    """
+    if error.errno in MISTAKES:
+        return UserError(f"{what} ({reason(error)}); give another path, or the permissions for this one.")
+    return StorageError(f"{what} ({reason(error)}).")
+
+
 @contextlib.contextmanager
 def best_effort(what: str) -> Iterator[None]:
     """Log an error of the storage as a warning, where the work itself is done."""

@@ -1,6 +1,7 @@
 """report.html without a browser: what it holds, that nothing in it gets out of its element, its size and its time."""
 
 import base64
+import errno
 import hashlib
 import html.parser
 import json
@@ -239,10 +240,23 @@ def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", refuse)
-    with pytest.raises(StorageError, match="No space left"):
+    with pytest.raises(StorageError, match="the disk is full"):
         report.write(target, new, report.EVALUATION)
     assert target.read_text() == old
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
+
+
+def test_what_a_user_has_to_allow_is_a_users_mistake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("os.replace", refuse)
+    with pytest.raises(UserError, match=r"could not be written \(Permission denied\); give another path, or the perm"):
+        report.write(tmp_path / "page.html", "")
+    (tmp_path / "page.html").touch()
+    monkeypatch.setattr(report, "open_file", refuse)
+    with pytest.raises(UserError, match=r"cannot be looked at \(Permission denied\)"):
+        report.write(tmp_path / "page.html", "")
 
 
 def test_the_template_is_read_from_a_zip(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Exports that are refused, and what they leave."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -45,6 +46,19 @@ def test_a_file_that_no_export_wrote_is_not_replaced(
     target.write_text("")  # as mktemp leaves it
     assert export_to(output, form, target, "--overwrite") == 0
     assert load(form, target)[0] == WORDS
+
+
+def test_a_file_that_may_not_be_read_is_a_users_mistake(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert export_to(output, "word2vec-text", tmp_path / "to") == 0
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("spark_w2v.runs.export.open_file", refuse)
+    assert export_to(output, "word2vec-text", tmp_path / "to", "--overwrite") == 2
+    assert "cannot be looked at (Permission denied); give another path" in capsys.readouterr().err
 
 
 LETTER = b"Dear reader, these are the notes of a year, line by line.\n" * 40
