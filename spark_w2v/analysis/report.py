@@ -45,6 +45,8 @@ PAGE = re.compile(
     rb"content=\"default-src 'none'; style-src 'sha256-"
 )
 EVALUATION = re.compile(rb'{\n "restrict":')
+NOWHERE = "nothing can be written there; give a file in a directory that may be written to."
+CANNOT_BE_WRITTEN = "could not be written"
 BEGINNING = 300  # bytes
 LARGEST = 2_000_000  # bytes of a page, whatever the words
 # What 10,000 words take: 10 neighbours of 2 + 1 bytes, a third more in base64 = 400 kB, and some 150 kB of spellings
@@ -160,10 +162,30 @@ def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
         if output in target.parents:
             raise UserError(f"{path}: is inside of {output}, which holds a run and nothing else; give another path.")
     is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
-    if is_taken or not target.parent.is_dir() or not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UserError(f"{path}: nothing can be written there; give a file in a directory that may be written to.")
-    _check_replaced(target, kind)
+    if is_taken or not target.parent.is_dir():
+        raise UserError(f"{path}: {NOWHERE}")
+    check_target(target, kind)
     return target
+
+
+def check_target(target: Path, kind: re.Pattern[bytes] = PAGE) -> None:
+    """Refuse a file that cannot be written, or replaced, before there is work for it.
+
+    Raises:
+        UserError: nothing can be written there, or what is there is not of this kind.
+        StorageError: it cannot be known now.
+    """
+    if target.parent.is_dir() and not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UserError(f"{target}: {NOWHERE}")
+    _check_replaced(target, kind)
+    try:
+        exists(_unfinished(target))
+    except OSError as error:  # its name, which is longer, may be too long
+        raise refused(f"{target}: {CANNOT_BE_WRITTEN}", error) from None
+
+
+def _unfinished(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
 
 
 def _check_replaced(target: Path, kind: re.Pattern[bytes]) -> None:
@@ -193,7 +215,7 @@ def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
         StorageError: the storage failed; what stood there is as it was.
     """
     _check_replaced(target, kind)
-    unfinished = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}")
+    unfinished = _unfinished(target)
     try:
         try:
             unfinished.write_text(text, encoding="utf-8")
@@ -201,7 +223,7 @@ def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
         finally:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
-        raise refused(f"{target}: could not be written", error) from None
+        raise refused(f"{target}: {CANNOT_BE_WRITTEN}", error) from None
 
 
 def page(run: Finished, evaluation: Evaluation | None = None) -> str:

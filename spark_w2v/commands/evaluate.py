@@ -83,6 +83,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     runs = [path for path in (options.output, other) if path is not None]
     outputs = [directory_of(path) for path in runs]
     target = None if options.json is None else report.target_of(options.json, report.EVALUATION, *outputs)
+    if options.report:
+        report.check_target(outputs[0] / report.NAME)
     spaces = [evaluation.space(read(output), options.restrict) for output in outputs]
     pairs = [_of_each(evaluation.similarity, Path(file), spaces) for file in options.pairs]
     analogies = [_of_each(evaluation.analogies, Path(file), spaces) for file in options.analogies]

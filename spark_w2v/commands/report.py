@@ -21,6 +21,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> 
     target = output / report.NAME
     if options.to is not None and local_path(options.to) != target:
         target = report.target_of(options.to, report.PAGE, output)
+    else:
+        report.check_target(target)
     run = report.finished(output)
     evaluation = None
     if options.evaluation is not None:

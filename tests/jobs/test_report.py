@@ -130,6 +130,32 @@ def test_facts_that_a_page_cannot_show_are_left_out(output: Path, content: str) 
     assert job.main([str(output)]) == 0
 
 
+def test_where_nothing_may_be_written_is_found_before_the_work(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(report, "finished", lambda _: pytest.fail("the run was read"))
+    monkeypatch.setattr(evaluate, "read", lambda _: pytest.fail("the vectors were read"))
+    (tmp_path / "pairs.tsv").write_text("w1\tw2\t1\nw3\tw4\t2\n")
+    asked = [str(output), "--pairs", str(tmp_path / "pairs.tsv")]
+
+    def refused(said: str) -> None:
+        assert job.main([str(output)]) == 2
+        assert said in capsys.readouterr().err
+        assert evaluate.main([*asked, "--report"]) == 2
+        assert said in capsys.readouterr().err
+
+    (output / "report.html").write_text("mine")
+    refused("so it is not replaced")
+    (output / "report.html").unlink()
+    with monkeypatch.context() as denied:
+        denied.setattr("os.access", lambda *_: False)
+        refused("nothing can be written there")
+        assert job.main([str(output), "--to", str(tmp_path / "page.html")]) == 2
+    for length in (251, 300):
+        assert job.main([str(output), "--to", str(tmp_path / ("x" * length))]) == 2
+        assert "name too long" in capsys.readouterr().err
+
+
 def test_damaged_facts_are_one_sentence(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in DAMAGED:
         kept = (output / name).read_text()
