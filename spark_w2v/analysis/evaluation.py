@@ -8,6 +8,8 @@ Letters: V words, R of them that may be asked for, D dimensions, N pairs or ques
 
 import csv
 import math
+import os
+import stat
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -322,6 +324,24 @@ def neighbourhood_drift(here: AnalogyIndex, there: AnalogyIndex, among: int, sho
 # Files
 
 
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be read, before there is work; of a pipe nothing is read.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        if not stat.S_ISFIFO(os.stat(path).st_mode):
+            open(path, "rb").close()
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return UserError(f"{path}: cannot be read ({reason}).")
+
+
 def read_lines(path: Path) -> list[str | None]:
     """Return the lines of a file for several runs, as a pipe can be read but once; None where one is no line of these.
 
@@ -344,5 +364,4 @@ def _lines(path: Path) -> Iterator[str | None]:
                     yield None
                 is_first = False
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{path}: cannot be read ({reason}).") from None
+        raise _unreadable(path, error) from None

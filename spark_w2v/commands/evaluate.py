@@ -76,6 +76,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
     if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
         parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
+    for file in (*options.pairs, *options.analogies):
+        evaluation.check_file(Path(file))
     other = options.compare
     if options.fail_below is not None and holds_runs(other):
         print(f"{printable(other)} has no current run yet, so there is nothing to be worse than")
