@@ -5,6 +5,7 @@ With --fail-below it is the gate between training and publishing: another exit c
 
 import argparse
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -176,6 +177,11 @@ def _gate(results: Sequence[Sequence[Similarity | Analogies]], share: float, pro
     return WORSE if worse else 0
 
 
+def _named(result: Result) -> Result:
+    """The same result of a file whose name is UTF-8, as JSON has to be."""
+    return msgspec.structs.replace(result, file=re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", result.file))
+
+
 def _results(
     runs: Sequence[str],
     spaces: Sequence[AnalogyIndex],
@@ -186,8 +192,8 @@ def _results(
 ) -> Evaluation:
     scores = [
         Scores(
-            path, len(space.words), space.units.shape[1], [found[number] for found in pairs],
-            [found[number] for found in analogies],
+            path, len(space.words), space.units.shape[1], [_named(found[number]) for found in pairs],
+            [_named(found[number]) for found in analogies],
         )
         for number, (path, space) in enumerate(zip(runs, spaces, strict=True))
     ]  # fmt: skip

@@ -156,6 +156,17 @@ def test_where_nothing_may_be_written_is_found_before_the_work(
         assert "name too long" in capsys.readouterr().err
 
 
+def test_what_evaluate_finds_of_a_file_with_a_name_that_is_not_utf8_goes_into_the_page(
+    output: Path, tmp_path: Path
+) -> None:
+    name = os.fsdecode(b"p\xff.tsv")
+    (tmp_path / name).write_text("w1\tw2\t1\nw3\tw4\t2\n")
+    found = tmp_path / "found.json"
+    assert evaluate.main([str(output), "--pairs", str(tmp_path / name), "--json", str(found), "--report"]) == 0
+    assert job.main([str(output), "--evaluation", str(found)]) == 0
+    assert '"file":"p\N{REPLACEMENT CHARACTER}.tsv"' in (output / "report.html").read_text(encoding="utf-8")
+
+
 def test_damaged_facts_are_one_sentence(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, content in DAMAGED:
         kept = (output / name).read_text()
