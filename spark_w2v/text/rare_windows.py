@@ -177,6 +177,8 @@ def assemble(records: pa.Table, words: pa.Array) -> pa.Table:
 def newest_words(windows: pa.Table, most: int) -> pa.Table:
     """Return the WINDOWS of the words that occurred last, as many words as have no more than some windows in all.
 
+    A word that has more alone is left out, and not all that occurred before it.
+
     Args:
         windows: the oldest first.
         most: windows.
@@ -186,8 +188,9 @@ def newest_words(windows: pa.Table, most: int) -> pa.Table:
     of_word = windows["word"].dictionary_encode().combine_chunks().indices.to_numpy()
     last = np.zeros(of_word.max() + 1, np.int64)
     np.maximum.at(last, of_word, np.arange(of_word.size))
-    newest = np.argsort(-last)
-    fit = np.cumsum(np.bincount(of_word)[newest]) <= most
+    counts, newest = np.bincount(of_word), np.argsort(-last)
+    newest = newest[counts[newest] <= most]
+    fit = np.cumsum(counts[newest]) <= most
     is_kept = np.zeros(last.size, np.bool_)
     is_kept[newest[fit]] = True
     return windows.filter(pa.array(is_kept[of_word]))

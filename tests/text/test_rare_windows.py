@@ -137,10 +137,18 @@ def test_the_words_that_occurred_last_are_kept_whole(rows: list[tuple[str, list[
     words = windows["word"].to_pylist()
     kept: set[str] = set()
     for word in sorted(set(words), key=lambda word: -max(at for at, other in enumerate(words) if other == word)):
+        if words.count(word) > most:
+            continue
         if sum(words.count(one) for one in {*kept, word}) > most:
             break
         kept.add(word)
     assert newest_words(windows, most).to_pylist() == [row for row in windows.to_pylist() if row["word"] in kept]
+
+
+def test_a_word_with_more_windows_than_there_is_room_for_takes_no_other_word_along() -> None:
+    rows = [{"word": word, "sentence": [word], "weight": UNITS} for word in "xyxzzz"]
+    windows = pa.Table.from_pylist(rows, schema=WINDOWS)
+    assert newest_words(windows, 2)["word"].to_pylist() == ["x", "x"]
 
 
 @examples
