@@ -104,8 +104,6 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
     @functools.wraps(main)
     def decorated(arguments: Sequence[str] | None = None, program: str = default) -> int:
         try:
-            for argument in sys.argv[1:] if arguments is None else arguments:
-                check_password(argument)
             return main(arguments, program)
         except Exception as error:
             status = exit_code_of(error)
@@ -113,6 +111,22 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
                 raise
             print_error(program, str(error))
             return status
+
+    return decorated
+
+
+def without_passwords(main: Callable[[Sequence[str] | None, str], int]) -> Callable[[Sequence[str] | None, str], int]:
+    """Refuse arguments with a password in them, before any is shown.
+
+    Args:
+        main: a command none of whose arguments is text, which may look like a path with a password.
+    """
+
+    @functools.wraps(main)
+    def decorated(arguments: Sequence[str] | None, program: str) -> int:
+        for argument in sys.argv[1:] if arguments is None else arguments:
+            check_password(argument)
+        return main(arguments, program)
 
     return decorated
 

@@ -24,6 +24,7 @@ from spark_w2v.command_line import (
     printable,
     whole_number,
     with_exit_codes,
+    without_passwords,
 )
 from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, print_missing, print_pairs
 from spark_w2v.runs.embeddings import read
@@ -38,6 +39,7 @@ Result = TypeVar("Result", Similarity, Analogies)
 
 
 @with_exit_codes
+@without_passwords
 def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -> int:
     """0 when evaluated, 2 for a mistake, 3 below --fail-below, 75 when the storage refused the report."""
     parser = Parser(

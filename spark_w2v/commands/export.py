@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes
+from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes, without_passwords
 from spark_w2v.errors import UserError
 from spark_w2v.runs.export import VECTORS, export
 from spark_w2v.runs.export_formats import FILES
@@ -11,6 +11,7 @@ from spark_w2v.runs.places import is_local, local_path
 
 
 @with_exit_codes
+@without_passwords
 def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> int:
     """0 when the target is complete, 2 for a mistake, 75 when the storage refused."""
     parser = Parser(prog=program, description="Write the vectors of a finished run for other tools.")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes
+from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes, without_passwords
 from spark_w2v.config import LARGEST_INT
 from spark_w2v.runs import stored
 from spark_w2v.runs.ids import CURRENT, move_current
@@ -11,6 +11,7 @@ from spark_w2v.runs.places import is_local
 
 
 @with_exit_codes
+@without_passwords
 def main(arguments: Sequence[str] | None = None, program: str = "publish.py") -> int:
     """The exit code, as EXIT_CODES describes it."""
     parser = Parser(

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spark_w2v.analysis import report
-from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes
+from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes, without_passwords
 from spark_w2v.runs.ids import add_file, directory_of
 from spark_w2v.runs.places import is_local, local_path
 
 
 @with_exit_codes
+@without_passwords
 def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> int:
     """0 when the page is written, 2 for a mistake, 75 when the storage refused."""
     parser = Parser(prog=program, description="Make a page about a finished run, to look at in a browser.")

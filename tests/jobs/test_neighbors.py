@@ -94,6 +94,11 @@ def test_an_unknown_word_gets_the_closest_spellings(output: Path, capsys: pytest
     assert told.out == ""
 
 
+def test_a_word_may_look_like_an_address_with_a_password(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert neighbors.main([str(output), "http://a:b@c", "king"]) == 0
+    assert "http://a:b@c has no vector" in capsys.readouterr().err
+
+
 def test_an_analogy_with_an_unknown_word_is_not_answered(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert neighbors.main([str(output), "--analogy", "man", "kink", "woman"]) == 2
     assert capsys.readouterr().err == "neighbors.py: kink has no vector; close to it: king\n"
@@ -120,6 +125,7 @@ def test_nothing_that_a_terminal_obeys_is_printed(output: Path) -> None:
         (["s3://bucket/out?key=1", "king"], "takes no options after a question mark"),
         (["file://far/out", "king"], "names the host far"),
         (["", "king"], ": '' is not a path; give one."),
+        (["s3a://key:hush@bucket/out", "king"], "s3a://...: has a password in it"),
     ],
 )
 def test_a_mistake_costs_one_sentence_and_exit_code_2(
