@@ -32,12 +32,11 @@ def word_id(words: pa.StringArray, word: str) -> int | None:
 
 def unit_vectors(vectors: Float32Array) -> Float32Array:
     """(V, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
-    lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))
-    lengths = np.maximum(lengths, 1e-30)[:, None]
+    lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))[:, None]
     units = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), ROWS):  # as the quotients have 64 bits before they are rounded
-        rows = slice(start, start + ROWS)
-        units[rows] = vectors[rows] / lengths[rows]
+        some, of_some = vectors[start : start + ROWS], lengths[start : start + ROWS]
+        units[start : start + ROWS] = np.divide(some, of_some, out=np.zeros(some.shape), where=of_some > 0)
     return units
 
 

@@ -200,10 +200,11 @@ def test_nearest_is_the_order_of_all_cosines(seed: int, top: int, excluded: set[
 
 
 def test_vectors_of_any_size_become_unit_vectors_and_zero_stays_zero() -> None:
-    sizes = np.array([1e-20, 1e-3, 1, 1e18, 3e38, 0], np.float32)
+    sizes = np.array([1e-40, 1e-35, 1e-20, 1e-3, 1, 1e18, 3e38, 0], np.float32)
     units = unit_vectors(np.outer(sizes, np.array([0.6, 0.8])).astype(np.float32))
-    assert units[:5] == pytest.approx(np.array([[0.6, 0.8]] * 5), abs=1e-6)
-    assert units[5].tolist() == [0, 0]
+    assert units[0] == pytest.approx([0.6, 0.8], abs=1e-4)  # such a small number has few digits
+    assert units[1:7] == pytest.approx(np.array([[0.6, 0.8]] * 6), abs=1e-6)
+    assert units[7].tolist() == [0, 0]
     assert units.dtype == np.float32
 
 
