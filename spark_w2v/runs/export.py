@@ -54,7 +54,7 @@ def export(
 
     Args:
         vectors: one of VECTORS.
-        overwrite: an earlier export of the same format may be replaced, or any file by a file.
+        overwrite: an earlier export may be replaced: a file by a file, a directory by one of the same format.
         replace: write _ for white space that the format cannot hold in a word, and more _ until the word is unique.
         counts: where the occurrences of each word go, for the formats of word2vec.
         tell: gets a line before an index is built, which takes minutes, and one after.
@@ -117,7 +117,9 @@ def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite
     """Refuse a place for the counts, as _check does for the vectors."""
     if FILES[form]:
         raise UserError(f"--counts: is for the formats of word2vec, and {form} has the words in a file of its own.")
-    if counts == target or os.path.dirname(counts) != os.path.dirname(target):
+    if counts == target:
+        raise UserError(f"{counts}: is --to and --counts; give two files.")
+    if os.path.dirname(counts) != os.path.dirname(target):
         raise UserError(f"{counts}: is not next to {target}; give another file in the same directory.")
     _check(output, counts, form, overwrite, _is_counts)
 

@@ -125,7 +125,7 @@ def test_gensim_reads_the_counts_next_to_the_vectors(output: Path, tmp_path: Pat
     ("form", "counts", "says"),
     [
         ("npy", "counts.txt", "is for the formats of word2vec"),
-        ("word2vec-text", "to", "is not next to"),
+        ("word2vec-text", "to", "to: is --to and --counts; give two files"),
         ("word2vec-text", "elsewhere/counts.txt", "is not next to"),
         ("word2vec-text", "notes.txt", "no export wrote it"),
         ("word2vec-text", "vectors.txt", "no export wrote it"),
