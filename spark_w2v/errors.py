@@ -49,9 +49,21 @@ class NotEnoughMemoryError(ValueError):
 
 
 class NoPairsError(ValueError):
-    """The corpus has words, and no two of them stand together."""
+    """The corpus has words, and no two of them stand together.
 
-    def __init__(self, words: int) -> None:
+    Args:
+        words: of the vocabulary.
+        epochs: that drew no pair from sentences of two words or more; 0 where there is no such sentence.
+    """
+
+    def __init__(self, words: int, epochs: int = 0) -> None:
+        self.epochs = epochs
+        if epochs:
+            super().__init__(
+                f"no pair to train on: subsampling, the weights or the held-out sentences left none in {epochs:,} "
+                f"epoch{'s' if epochs > 1 else ''}. Set vocabulary.subsample to 0, or give a longer text."
+            )
+            return
         one = ", which is one word alone" if words == 1 else ""
         super().__init__(
             f"no pair to train on: every sentence has fewer than two words of the vocabulary{one}. Lower "

@@ -178,6 +178,7 @@ def train(
             known_left = replace(progress, left=left if progress.done > begin else None)
             if on_progress(training, known_left) and progress.metrics is not None:
                 break
+    training.state.check_pairs()  # here, as patience ends a training that draws no pairs
     return text, training
 
 

@@ -206,7 +206,7 @@ class TrainingRun:
             except _DoneError:
                 log.info(DONE, place.name)
                 return False
-            except NoPairsError:  # nor would there be any after a checkpoint
+            except NoPairsError:  # nor would there be any in the same epochs again
                 run.leave_nothing()
                 raise
             finally:

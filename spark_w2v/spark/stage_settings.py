@@ -129,6 +129,9 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             )
             raise
         except NoPairsError as error:
+            if error.epochs:
+                error.args = (f"{self.uid}: {str(error).replace('vocabulary.subsample', 'subsample')}",)
+                raise
             error.args = (
                 f"{self.uid}: no pair to train on: no row of the DataFrame has two words of the vocabulary in "
                 f'"{self.getInputCol()}" (inputCol). Lower minCount ({self.getMinCount()}), or check that a row has a '

@@ -45,6 +45,7 @@ from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
 from spark_w2v.spark.training_state import LossLimit, Progress, Settings, State, about_tasks
+from spark_w2v.spark.vocabulary import has_pairs
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
@@ -140,7 +141,7 @@ class Training:
             parameters: of the checkpoint; not removed.
         """
         self._take(parameters)
-        self.state = State(parameters, **{name: position[name] for name in position})
+        self.state = State.at(position, parameters)
 
     def start_from(self, rows: Iterable[tuple[npt.NDArray[np.integer[Any]], Float32Array, Float32Array]]) -> None:
         """Start from these vectors instead of random ones; a word without given vectors keeps its random ones.
@@ -237,7 +238,7 @@ class Training:
         """Train to the end, and yield progress. Where progress.is_saved, the caller may save the state before going on.
 
         Raises:
-            NoPairsError: there is nothing to train on.
+            NoPairsError: no sentence has two words.
             DivergedError: parameters or the loss are not finite, or too large.
             SparkLostError: an epoch failed too often.
         """
@@ -282,9 +283,13 @@ class Training:
             more: metrics that differ between schemes.
 
         Raises:
+            NoPairsError: it is the first one, and no sentence has two words. An epoch that happens
+                to draw no pair is no error, as subsampling leaves little of a small vocabulary.
             DivergedError: its loss is larger than that of an untrained model.
         """
         state = self.state
+        if not (epoch or state.pairs or has_pairs(self.encoded)):
+            raise NoPairsError(self.counts.size)
         progress = self._progress(epoch, 1.0)
         held_out = self.held_out_loss()
         self._limit.check(progress.loss, held_out)
@@ -307,7 +312,7 @@ class Training:
             "words_per_second": round(state.words / max(state.seconds, 1e-9)),
             "words_per_second_per_core": round(state.words / max(state.kernel_seconds, 1e-9)),
         }
-        self.state = State(state.parameters, epoch + 1)
+        self.state = State(state.parameters, epoch + 1, has_trained=state.has_trained or state.pairs > 0)
         return replace(progress, is_saved=True, metrics=metrics)
 
     def _block_epoch(self, epoch: int, run_spec: "Broadcast[RunSpec]") -> Iterator[Progress]:
@@ -330,8 +335,6 @@ class Training:
             begun = time.monotonic()
             if self.state.sweep < sweeps:
                 yield self._progress(epoch, float(edges[self.state.sweep]), is_saved=True)
-            elif not self.state.pairs:
-                raise NoPairsError(self.counts.size)
             else:
                 yield self._end_epoch(epoch, sweeps, about_tasks(event.tasks))
 
@@ -363,8 +366,6 @@ class Training:
             name = f"epoch {epoch + 1}"
             self._context.setJobGroup(name, f"{name} of {s.epochs}: sync {number + 1} of {syncs}")
             results, parts = replicas.sync(self.state.center, self.state.context, params, (epoch, number), edges)
-            if not self.state.pairs + sum(result.pairs for result in results) and number == syncs - 1:
-                raise NoPairsError(self.counts.size)
             if not all(math.isfinite(result.loss) for result in results):
                 raise DivergedError(DIVERGED)
             if (found := next((part.divergence for part in parts if part.divergence), None)) is not None:

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from spark_w2v.errors import DivergedError
+from spark_w2v.errors import DivergedError, NoPairsError
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import window_contexts
 from spark_w2v.types import Float32Array
@@ -64,6 +64,7 @@ class State:
         draw_seconds, take_seconds, kernel_seconds, wait_seconds: core-seconds of all tasks: drawing pairs, taking them
             to where they are trained, in kernels, waiting for blocks.
         driver_bytes, task_bytes: bytes of parameters sent through the driver and between tasks.
+        has_trained: whether an epoch before had pairs.
     """
 
     parameters: ParameterFiles
@@ -80,6 +81,7 @@ class State:
     wait_seconds: float = 0.0
     driver_bytes: int = 0
     task_bytes: int = 0
+    has_trained: bool = False
 
     @property
     def center(self) -> Float32Array:
@@ -94,6 +96,21 @@ class State:
     def position(self) -> dict[str, Any]:
         """Return all but the parameters, as JSON-able values."""
         return {name: value for name, value in vars(self).items() if name != "parameters"}
+
+    @classmethod
+    def at(cls, position: dict[str, Any], parameters: ParameterFiles) -> "State":
+        """Return the state at a position, of a checkpoint of this version or of an earlier one."""
+        # Earlier versions did not say, as they ended with an epoch without pairs.
+        return cls(parameters, **{"has_trained": position["epoch"] > 0} | position)
+
+    def check_pairs(self) -> None:
+        """Refuse a training that has ended without a pair in any of its epochs.
+
+        Raises:
+            NoPairsError: one sentence.
+        """
+        if not self.has_trained:
+            raise NoPairsError(len(self.center), self.epoch)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ class TrainingSummary:
         self.stopped = stopped
 
     @property
-    def losses(self) -> list[float]:
-        """Loss per pair of each epoch, in nats."""
+    def losses(self) -> list[float | None]:
+        """Loss per pair of each epoch, in nats; None of an epoch that drew no pair."""
         return list(self._of_epochs("loss"))
 
     @property
@@ -33,7 +33,7 @@ class TrainingSummary:
         return list(self._of_epochs("held_out_loss"))
 
     @property
-    def objectiveHistory(self) -> list[float]:
+    def objectiveHistory(self) -> list[float | None]:
         """The same as `losses`, by the name that MLlib's summaries have for it."""
         return self.losses
 

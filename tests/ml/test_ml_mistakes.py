@@ -91,6 +91,15 @@ def test_rows_of_one_word_are_named_as_rows(spark: SparkSession) -> None:
     assert speaks_of_the_job(str(refused.value)) == []
 
 
+def test_pairs_that_subsampling_leaves_none_of_are_named_as_such(spark: SparkSession) -> None:
+    frame = spark.createDataFrame([(["a", "b"],)] * 100, "words array<string>")
+    options = {**OPTIONS, "minCount": 1, "subsample": 1e-3, "maxIter": 1, "scheme": "blocks", "seed": 9}
+    with pytest.raises(NoPairsError) as refused:
+        SkipGram(**options).fit(frame)
+    assert "left none in 1 epoch. Set subsample to 0" in str(refused.value)
+    assert speaks_of_the_job(str(refused.value)) == []
+
+
 @pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     "given",

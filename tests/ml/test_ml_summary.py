@@ -28,7 +28,10 @@ def test_a_summary_tells_of_every_epoch_and_is_saved_with_the_model(
     assert model.hasSummary
     assert len(summary.losses) == len(summary.heldOutLosses) == summary.totalIterations == 3
     assert summary.losses == summary.objectiveHistory
-    assert summary.losses[0] > summary.losses[-1] > 0
+    first, *_, last = summary.losses
+    assert first is not None
+    assert last is not None
+    assert first > last > 0
     assert all(loss is not None and loss > 0 for loss in summary.heldOutLosses)
     assert summary.words == sum(metrics["words"] for metrics in summary.epochs) > 0
     assert summary.seconds > 0
