@@ -12,6 +12,7 @@ from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.induction import WIDE_WINDOW
 from spark_w2v.spark.memory import Given, format_bytes, given_by
+from spark_w2v.spark.session import create_frame
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW, WINDOWS_FILE
 from spark_w2v.text.rare_windows import (
     ALL_HASHES,
@@ -77,7 +78,7 @@ def with_windows(
     units[places] -= own["count"].to_numpy() * (1 if weighted else UNITS)
     if rows:
         # A chunk for each row, which Spark sends to the tasks one by one.
-        encoded = encoded.union(encoded.sparkSession.createDataFrame(pa.concat_tables(rows), ENCODED))
+        encoded = encoded.union(create_frame(encoded.sparkSession, pa.concat_tables(rows), ENCODED))
     facts = {
         "earlier_windows": len(windows),
         "earlier_rare_words": len(windows["word"].unique()),

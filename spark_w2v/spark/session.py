@@ -107,6 +107,31 @@ def in_own_session(rows: "DataFrame") -> "DataFrame":
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
 
 
+def create_frame(session: "SparkSession", rows: Any, schema: Any = None) -> "DataFrame":
+    """Create a DataFrame in a session of ours, which does not become the active one of its thread, nor of PySpark."""
+    with _restored_active(session.sparkContext):
+        return session.createDataFrame(rows, schema)
+
+
+@contextlib.contextmanager
+def _restored_active(context: "SparkContext") -> Iterator[None]:
+    """Restore the active session, which createDataFrame makes its own: of this thread in the JVM, and of PySpark.
+
+    PySpark has one for all threads, and no public name for it.
+    """
+    active, java = SparkSession._activeSession, SparkSession._get_j_spark_session_class(context._jvm)
+    of_thread = java.getActiveSession()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # the JVM may be gone, and what went wrong before is what counts
+            SparkSession._activeSession = active
+            if of_thread.isDefined():
+                java.setActiveSession(of_thread.get())
+            else:
+                java.clearActiveSession()
+
+
 def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
     """Run the shuffle that `rows` ends with, in a job whose batches for Python are limited by BATCH_ROWS alone.
 
@@ -300,15 +325,6 @@ def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
 @contextlib.contextmanager
 def restored_caller(context: "SparkContext") -> Iterator[None]:
     """Restore what training changes in the thread of its caller: the job group and the active session."""
-    active = SparkSession.getActiveSession()
-    try:
-        with restored_properties(
-            context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
-        ):
-            yield
-    finally:
-        if active is not None:
-            with contextlib.suppress(Exception):  # as above
-                # As createDataFrame makes its session the active one, which has no public name.
-                SparkSession._activeSession = active
-                SparkSession._get_j_spark_session_class(context._jvm).setActiveSession(active._jsparkSession)
+    properties = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
+    with _restored_active(context), restored_properties(context, properties):
+        yield

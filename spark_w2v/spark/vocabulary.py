@@ -17,6 +17,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Observation
 
 from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.spark.session import create_frame
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
@@ -65,11 +66,11 @@ class WordLists:
 
     def allowed(self, counted: "DataFrame") -> "DataFrame":
         """Rows with a column `word`, without those of words that the lists rule out."""
-        create = counted.sparkSession.createDataFrame
+        session = counted.sparkSession
         if self.given is not None:
-            counted = counted.join(create(pa.table({"word": self.given})), "word", "left_semi")
+            counted = counted.join(create_frame(session, pa.table({"word": self.given})), "word", "left_semi")
         if self.stop is not None:
-            counted = counted.join(create(pa.table({"word": self.stop})), "word", "left_anti")
+            counted = counted.join(create_frame(session, pa.table({"word": self.stop})), "word", "left_anti")
         return counted
 
 
@@ -106,7 +107,7 @@ def count_words(
     records, in_windows = columns.mapInArrow(lambda batches: count_records(batches, buckets), kind), 0
     if earlier is not None and len(earlier):
         packed = pa.Table.from_batches(records_of(earlier, buckets))
-        records = records.union(segments.sparkSession.createDataFrame(packed))
+        records = records.union(create_frame(segments.sparkSession, packed))
         in_windows = int(rounded_counts(earlier, weighted)["count"].to_numpy().sum())
     counted = records.repartitionById(buckets, F.col("bucket")).mapInArrow(
         lambda records: add_records(records, weighted), "word string, count long"
@@ -144,7 +145,7 @@ def count_words(
                 number_of(stopped["distinct"], "word"), number_of(stopped["total"], "occurrence"),
             )  # fmt: skip
         if known is not None:
-            spellings = segments.sparkSession.createDataFrame(pa.table({"word": known}))
+            spellings = create_frame(segments.sparkSession, pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
     finally:
         counted.unpersist()
