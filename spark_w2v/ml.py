@@ -155,6 +155,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
                 on_progress=on_progress,
                 on_phase=clock.begin,
                 check=self.check_weights,
+                in_memory=True,
             )
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())

@@ -134,6 +134,7 @@ def train(
     check: Callable[[dict[str, int]], object] = lambda counters: None,
     averages: bool = False,
     windows: pa.Table | None = None,
+    in_memory: bool = False,
 ) -> tuple[EncodedCorpus, Training]:
     """Train on SEGMENTS: count and encode the words, then train all epochs.
 
@@ -145,7 +146,7 @@ def train(
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
         lists, files, listed, check, windows: see `prepare`.
-        averages: of Training.
+        averages, in_memory: of Training and of memory.needed.
 
     Returns:
         The text, and the training that has ended.
@@ -164,7 +165,7 @@ def train(
         log.info(line)
     for line in warnings(text.facts):
         log.warning(line)
-    training = build_training(text, resolved, folder, averages)
+    training = build_training(text, resolved, folder, averages, in_memory)
     if on_training(text, training):
         return text, training
     on_phase("training")
@@ -291,12 +292,14 @@ def _digest(vocabulary: Vocabulary) -> str:
     return digest.hexdigest()[:16]
 
 
-def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool = False) -> Training:
+def build_training(
+    text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool = False, in_memory: bool = False
+) -> Training:
     """Return the training of a text, ready to run.
 
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
-        averages: of Training.
+        averages, in_memory: see `train`.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
@@ -328,7 +331,7 @@ def build_training(text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, 
     snapshots = settings.output.checkpoint == "sweep"
     need = memory.needed(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,
-        largest_bucket(pairs, partitions, loads),
+        largest_bucket(pairs, partitions, loads), in_memory,
     )  # fmt: skip
     memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages

@@ -65,6 +65,7 @@ def needed(
     tasks: int,
     snapshots: bool = False,
     largest: float | None = None,
+    in_memory: bool = False,
 ) -> Need:
     """Return the memory that a run needs.
 
@@ -76,12 +77,13 @@ def needed(
         tasks: T, tasks that train at the same time.
         snapshots: whether parameters of `blocks` come back after each sweep.
         largest: expected number in the largest bucket of an epoch; None for that of a mean one.
+        in_memory: whether the driver has the words' vectors in memory after training, as a model of SkipGram.fit.
     """
     model = 2 * words * dimensions * 4
     record = 0
     if scheme == "blocks":
         # Words, counts and the row of each word. The model is in files, and blocks go from these to the sockets.
-        driver = PYTHON + CHUNKS + 150 * words
+        driver = PYTHON + CHUNKS + 150 * words + (model // 2 if in_memory else 0)
         heap = JVM + 100 * words
         block = model // (2 * partitions)
         own = -(-partitions // tasks)
@@ -94,7 +96,7 @@ def needed(
         bucket = int(most * (18 if words > partitions << 16 else 12))
         task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
     else:
-        # The whole model is sent to the replicas, and comes back.
+        # The whole model is sent to the replicas, and comes back; a model in memory is made after that.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
         task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18

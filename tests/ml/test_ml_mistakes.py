@@ -121,6 +121,24 @@ def test_what_is_said_of_memory_is_said_in_params(
     assert speaks_of_the_job(str(refused.value)) == []
 
 
+def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, counted = memory.needed, []
+
+    def needed(*arguments: Any, **options: Any) -> memory.Need:
+        counted.append((real(*arguments, **options), real(*arguments[:-1])))
+        return counted[-1][0]
+
+    monkeypatch.setattr(memory, "needed", needed)
+    monkeypatch.setattr(memory, "given_by", lambda context: memory.Given(1))
+    frame = spark.createDataFrame(planted_sentences(20), "words array<string>")
+    with pytest.raises(NotEnoughMemoryError):
+        SkipGram(**OPTIONS, scheme="blocks").fit(frame)
+    ((need, without),) = counted
+    assert need.driver - without.driver == need.model // 2
+
+
 def test_a_lost_spark_is_an_error_of_its_own(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -126,6 +126,12 @@ def test_the_drivers_python_needs_no_memory_for_the_model_of_blocks() -> None:
     assert needed(1_000_000, 300, 8, "replicas", 1e9, 2).driver > 3 * 2.4e9
 
 
+def test_a_model_in_memory_is_one_matrix_more_than_blocks_need_and_none_more_than_replicas() -> None:
+    for scheme, more in (("blocks", 1.2e9), ("replicas", 0)):
+        without, within = (needed(1_000_000, 300, 8, scheme, 1e9, 2, in_memory=kept).driver for kept in (False, True))
+        assert within - without == more
+
+
 def test_parameters_that_do_not_fit_on_the_disk_are_refused_with_the_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
