@@ -73,14 +73,31 @@ def write_model(
         counts: (V,).
         vectors: (V, D).
         about_training: further values for the metadata, JSON-able; those that are None are left out.
+
+    Raises:
+        OutputError: there is something already; nothing is written.
     """
+    _check_new(path, session)
     metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
     digest = digest_of(metadata, words, counts, vectors)
     about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
     about |= {name: value for name, value in about_training.items() if value is not None}
     DefaultParamsWriter.saveMetadata(model, path, session, about)
-    for table in chunks(words, counts, vectors):
-        session.createDataFrame(table).write.mode("append").parquet(os.path.join(path, "data"))
+    for number, table in enumerate(chunks(words, counts, vectors)):
+        mode = "append" if number else "error"
+        session.createDataFrame(table).write.mode(mode).parquet(os.path.join(path, "data"))
+
+
+def _check_new(path: str, session: SparkSession) -> None:
+    """Refuse a directory that has the files of a model, or others by their names."""
+    java: Any = session._jvm
+    for name in ("metadata", "data"):
+        there = java.org.apache.hadoop.fs.Path(os.path.join(path, name))
+        if there.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).exists(there):
+            raise OutputError(
+                f"{path}: has {name} in it already; give another path, or save with write().overwrite(), which removes "
+                "all that is there."
+            )
 
 
 def read_model(

@@ -165,6 +165,17 @@ def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: 
         SkipGramModel.load(str(tmp_path / "estimator"))
 
 
+@pytest.mark.parametrize("name", ["data", "metadata"])
+def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "mine.txt").write_text("mine")
+    with pytest.raises(OutputError, match=rf": has {name} in it already; give another path, or save with write\("):
+        model.save(str(tmp_path))
+    assert [path.name for path in tmp_path.rglob("*")] == [name, "mine.txt"]
+    model.write().overwrite().save(str(tmp_path))
+    assert SkipGramModel.load(str(tmp_path))._words.equals(model._words)
+
+
 def test_an_estimator_is_not_made_of_a_model(spark: SparkSession, saved: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"one: is a spark_w2v\.ml\.SkipGramModel; give the path of a .*SkipGram\."):
         SkipGram.load(str(saved / "one"))
