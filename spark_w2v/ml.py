@@ -37,7 +37,7 @@ from spark_w2v.spark import corpus
 from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
-from spark_w2v.spark.model_files import StageReadable, chunks, read_model, write_model
+from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
 from spark_w2v.spark.session import restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import KEY_OF, ModelOptions, Options, SkipGramParams, given_options, setter
@@ -380,10 +380,11 @@ class SkipGramModelReader(MLReader[SkipGramModel]):
             OutputError: it cannot be read, or is not what was saved.
         """
         metadata, words, counts, vectors = read_model(path, self.sparkSession, SkipGramModel)
-        summary, id_type = TrainingSummary.from_dict(metadata.get("summary")), metadata.get("idType")
-        if id_type not in (None, *ID_TYPES):
-            raise OutputError(f"{path}: says that its words are numbers of a type {id_type}; save the model again.")
-        model = SkipGramModel()._with(words, counts, vectors, summary, id_type)
-        model._resetUid(metadata["uid"])
-        DefaultParamsReader.getAndSetParams(model, metadata)
+        with refused(path, SkipGramModel.__name__):
+            summary, id_type = TrainingSummary.from_dict(metadata.get("summary")), metadata.get("idType")
+            if id_type not in (None, *ID_TYPES):
+                raise OutputError(f"{path}: says that its words are numbers of a type {id_type}; save the model again.")
+            model = SkipGramModel()._with(words, counts, vectors, summary, id_type)
+            model._resetUid(metadata["uid"])
+            DefaultParamsReader.getAndSetParams(model, metadata)
         return model

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
-from pyspark.ml.param import Params
+from pyspark.ml.param import Param, Params
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultParamsWriter, MLReadable
 from pyspark.sql import SparkSession
 
@@ -43,7 +43,7 @@ class StageReader(DefaultParamsReader[Stage]):
         Raises:
             OutputError: it cannot be read, or is of another class.
         """
-        with _refused(path, self.cls.__name__):
+        with refused(path, self.cls.__name__):
             _metadata(path, self.sparkSession, self.cls)
             return super().load(path)
 
@@ -111,7 +111,7 @@ def read_model(
     Raises:
         OutputError: it cannot be read, or is not what was saved.
     """
-    with _refused(path, expected.__name__):
+    with refused(path, expected.__name__):
         metadata = _metadata(path, session, expected)
         words, counts, vectors = _rows(path, metadata, session)
         # Models of earlier versions have none.
@@ -125,6 +125,11 @@ def _metadata(path: str, session: SparkSession, expected: type) -> dict[str, Any
     name = f"{expected.__module__}.{expected.__name__}"
     if metadata["class"] != name:
         raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {name}.")
+    for param in (*metadata["paramMap"], *metadata["defaultParamMap"]):
+        if not isinstance(getattr(expected, param, None), Param):
+            raise OutputError(
+                f"{path}: has a Param {param}, which this version does not have; load it with the one that saved it."
+            )
     return metadata
 
 
@@ -209,7 +214,7 @@ def _not_what_was_saved(path: str, found: str) -> OutputError:
 
 
 @contextlib.contextmanager
-def _refused(path: str, name: str) -> Iterator[None]:
+def refused(path: str, name: str) -> Iterator[None]:
     """Turn whatever keeps a stage from being loaded into an error that names its directory.
 
     Args:
@@ -220,7 +225,8 @@ def _refused(path: str, name: str) -> Iterator[None]:
     except OutputError:
         raise
     except Exception as error:
-        reason = str(error).strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
+        text = f"there is no {error}" if type(error) is KeyError else str(error)
+        reason = text.strip().partition("\n")[0][:300].rstrip(".") or type(error).__name__
         raise OutputError(
             f"{path}: cannot be loaded as a {name} ({reason}); give the path of a saved one, or save it again if this "
             "was one."

@@ -56,8 +56,15 @@ class TrainingSummary:
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any] | None) -> "TrainingSummary | None":
-        """Return what `as_dict` returned; None of nothing."""
-        return None if found is None else cls(found["epochs"], found["seconds"], found.get("stopped"))
+        """Return what `as_dict` returned; None of nothing.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        try:
+            return None if found is None else cls(found["epochs"], found["seconds"], found.get("stopped"))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise ValueError("the summary of the training is not one") from None
 
     @classmethod
     def of_output(cls, output: Path) -> "TrainingSummary | None":

@@ -165,6 +165,28 @@ def test_another_model_is_refused_with_its_class(spark: SparkSession, tmp_path: 
         SkipGramModel.load(str(tmp_path / "estimator"))
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda found: found["summary"].pop("epochs"), r"\(the summary of the training is not one\); give the path"),
+        (lambda found: found.update(summary=[1]), r"\(the summary of the training is not one\); give the path"),
+        (lambda found: found.pop("sparkVersion"), r"\(there is no 'sparkVersion'\); give the path"),
+        (lambda found: found["defaultParamMap"].update(later=1), "has a Param later, which this version does not have"),
+    ],
+)
+def test_metadata_that_cannot_be_used_is_one_sentence(
+    model: SkipGramModel, saved: Path, tmp_path: Path, change: Callable[[dict[str, Any]], Any], says: str
+) -> None:
+    shutil.copytree(saved / "one", tmp_path / "one")
+    (metadata,) = (tmp_path / "one" / "metadata").glob("part-*")
+    found = json.loads(metadata.read_text())
+    change(found)
+    found["digest"] = model_files.digest_of(found, model._words, model._counts, model._vectors)
+    rewrite(metadata, json.dumps(found).encode())
+    with pytest.raises(OutputError, match=f"one: .*{says}"):
+        SkipGramModel.load(str(tmp_path / "one"))
+
+
 @pytest.mark.parametrize("name", ["data", "metadata"])
 def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
