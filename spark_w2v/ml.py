@@ -40,7 +40,7 @@ from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
 from spark_w2v.spark.session import restored_caller
 from spark_w2v.spark.slots import tasks_of
-from spark_w2v.spark.stage_params import KEY_OF, ModelOptions, Options, SkipGramParams, given_options, setter
+from spark_w2v.spark.stage_params import ModelOptions, Options, SkipGramParams, given_options, set_checked, setter
 from spark_w2v.spark.stage_settings import TrainingParams
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress
@@ -98,16 +98,12 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         self.setParams(**options)
 
     def setParams(self, **options: Unpack[Options]) -> "SkipGram":
-        """Set Params; a value out of its range is refused here, and not when the stage is fitted.
+        """Set Params; a value out of its range is refused here, and all of them stay as they were.
 
         Raises:
             ConfigError: one sentence.
         """
-        given = given_options(self, options)
-        self._set(**given)
-        for name in given.keys() & KEY_OF.keys():
-            self.check_param(name)
-        return self
+        return set_checked(self, given_options(self, options))
 
     def setCallbacks(self, callbacks: Sequence[EpochCallback]) -> "SkipGram":
         """Call these after each epoch with its metrics, a dict as in metrics.jsonl; not saved with the stage.
@@ -201,7 +197,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             summary, id_type = TrainingSummary.of_output(directory), id_type_name(embeddings.id_type(directory))
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
         model._setDefault(vectorSize=found.vectors.shape[1])
-        return model._set(**given_options(model, options))
+        return set_checked(model, given_options(model, options))
 
     def _with(
         self,

@@ -128,16 +128,32 @@ def setter(param: "Param[V]", kind: type[V]) -> Callable[[S, V], S]:
     """
 
     def set(self: S, value: V) -> S:
-        stage = self._set(**{param.name: value})
-        if param.name in KEY_OF and isinstance(stage, SkipGramParams):
-            stage.check_param(param.name)
-        return stage
+        return set_checked(self, {param.name: value})
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     given = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
     _describe(set, f"set{_capitalized(param)}", inspect.Signature([own, given]))
     set.__doc__ = f"Sets the value of {param.name}."
     return set
+
+
+def set_checked(stage: S, given: dict[str, Any]) -> S:
+    """Set Params, all of them or, where one is refused, none.
+
+    Raises:
+        ConfigError: the value of one is out of its range.
+        TypeError: it is of another kind.
+    """
+    before = dict(stage._paramMap)
+    try:
+        stage._set(**given)
+        if isinstance(stage, SkipGramParams):
+            for name in given:
+                stage.check_param(name)
+    except Exception:
+        stage._paramMap = before
+        raise
+    return stage
 
 
 def _capitalized(param: "Param[Any]") -> str:
@@ -220,7 +236,16 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         self._setDefault(**defaults | {"numPartitions": 0, "unknownWords": "count"})
 
     def check_param(self, name: str) -> None:
-        """Refuse a value of a Param that the stage cannot take; a model takes any, as it does not train."""
+        """Refuse a value of a Param that the stage cannot take; a model takes any of those of training.
+
+        Raises:
+            ConfigError: one sentence.
+        """
+        if name == "unknownWords" and self.getUnknownWords() not in UNKNOWN_WORDS:
+            raise ConfigError(
+                f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
+                'or "skip".'
+            )
 
     def words_column(self, dataset: DataFrame) -> FoundColumn:
         """Return the input column, which may be a field; refuse a DataFrame without it, or with the output column.
@@ -245,11 +270,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         for name in schema.names:
             if name == output or (not is_exact and name.lower() == output.lower()):
                 raise ConfigError(f'{self.uid}: the DataFrame has a column "{name}" already; give another outputCol.')
-        if self.getUnknownWords() not in UNKNOWN_WORDS:
-            raise ConfigError(
-                f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
-                'or "skip".'
-            )
+        self.check_param("unknownWords")  # which a map of Params may give
         return found
 
 

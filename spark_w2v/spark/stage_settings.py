@@ -97,6 +97,9 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         Raises:
             ConfigError: one sentence.
         """
+        super().check_param(name)
+        if name not in KEY_OF:
+            return
         seed = self.getSeed()
         if name == "seed" and not -(2**63) <= seed < 2**63:
             raise ConfigError(

@@ -45,6 +45,24 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
     assert "training." not in str(refused.value)
 
 
+def test_a_value_that_is_refused_is_not_kept() -> None:
+    skipgram = SkipGram(vectorSize=50)
+    for options, error in (
+        ({"vectorSize": 0}, ConfigError), ({"maxIter": 7, "stepSize": 5.0}, ConfigError),
+        ({"maxIter": 7, "stepSize": "fast"}, TypeError), ({"maxIter": 7, "unknownWords": "drop"}, ConfigError),
+    ):  # fmt: skip
+        before = dict(skipgram._paramMap)
+        with pytest.raises(error):
+            skipgram.setParams(**options)
+        assert skipgram._paramMap == before
+        (name, value), capital = list(options.items())[-1], list(options)[-1][0].upper()
+        with pytest.raises(error):
+            getattr(skipgram, f"set{capital}{name[1:]}")(value)
+        assert skipgram._paramMap == before
+    assert skipgram.setMaxIter(3).setUnknownWords("skip").getMaxIter() == 3
+    assert skipgram.getVectorSize() == 50
+
+
 @pytest.mark.parametrize(
     ("options", "says"),
     [
