@@ -18,8 +18,8 @@ class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[mi
     """A word has no vector; a Py4JJavaError, as MLlib raises, and a KeyError, as gensim raises."""
 
     def __init__(self, message: str) -> None:
-        Exception.__init__(self, message)
-        self.errmsg, self.java_exception = message, None
+        ConfigError.__init__(self, message)
+        self.errmsg, self.java_exception = str(self.args[0]), None
 
     def __str__(self) -> str:
         return str(self.args[0])

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 
-from spark_w2v import SkipGram, pipeline, train
+from spark_w2v import SkipGram, SkipGramModel, pipeline, train
 from spark_w2v.errors import (
     ConfigError,
     DivergedError,
@@ -17,7 +19,7 @@ from spark_w2v.errors import (
     StorageError,
 )
 from spark_w2v.spark import memory
-from spark_w2v.spark.java_errors import lost_error
+from spark_w2v.spark.java_errors import UnknownWordError, lost_error
 from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.estimator import OPTIONS, planted_sentences, speaks_of_the_job
 
@@ -43,6 +45,14 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
         SkipGram(**{**OPTIONS, **options}).fit(frame)
     assert says in str(refused.value)
     assert "training." not in str(refused.value)
+
+
+def test_an_unknown_word_is_shown_without_its_control_characters() -> None:
+    words, counts, vectors = pa.array(["a", "b"]), np.array([1, 1]), np.ones((2, 2), np.float32)
+    with pytest.raises(UnknownWordError) as refused:
+        SkipGramModel()._with(words, counts, vectors, None).findSynonymsArray("x\n\x1b[31m", 1)
+    assert str(refused.value) == r'"x\n\x1b[31m" is not in vocabulary: it has no vector.'
+    assert refused.value.errmsg == str(refused.value)
 
 
 def test_a_value_that_is_refused_is_not_kept() -> None:
