@@ -14,7 +14,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
-from spark_w2v.spark.session import restored_caller, start_session, stop_session
+from spark_w2v.spark.session import check_batch, check_running, restored_caller, start_session, stop_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -27,7 +27,7 @@ def train(
     init: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
-    run_id: str | None = None,
+    run_id: str | int | None = None,
     publish: bool = True,
     tensorboard: str | Path | None = None,
     mlflow: bool = False,
@@ -44,7 +44,7 @@ def train(
             column `corpus.column` holds text, or ready-made words where `corpus.tokenizer` is "none".
         output: a directory of this host, or the URI of one in a store.
         config: a TOML file, or a mapping from section to key to value; what it does not give keeps its default.
-        init, resume, overwrite, run_id, tensorboard, mlflow: the options of jobs/train.py.
+        init, resume, overwrite, run_id, tensorboard, mlflow: the options of jobs/train.py; a run_id may be a number.
         publish: False is --no-publish.
         callbacks: called after each epoch with its metrics, a mapping as in metrics.jsonl; the training ends after an
             epoch for which one returns true.
@@ -59,7 +59,11 @@ def train(
         BusyError, StorageError, SparkLostError: try again later.
         DivergedError: parameters or the loss grew without bound.
     """
-    _check_kinds(config, callbacks)
+    _check_kinds(output, config, callbacks)
+    if isinstance(input, DataFrame):
+        check_batch(input, "input")
+    if spark is not None:
+        check_running(spark, "spark: is a session")
     # What the tokenizer may be depends on whether there are columns; a DataFrame has them.
     kind = {"format": "parquet"} if isinstance(input, DataFrame) else {}
     if config is None or isinstance(config, str | Path):
@@ -80,7 +84,7 @@ def train(
         init=None if init is None else str(init),
         resume=resume,
         overwrite=overwrite,
-        run_id=run_id,
+        run_id=None if run_id is None else str(run_id),
         publish=publish,
         tensorboard=None if tensorboard is None else str(tensorboard),
         mlflow=mlflow,
@@ -118,11 +122,15 @@ def _paths(input: Any) -> list[str]:
             f"input: is neither a path nor a list of paths ({type(input).__name__}); give one, or a DataFrame of "
             "Spark, as spark.createDataFrame makes it of rows or of a DataFrame of pandas."
         )
+    if not paths or "" in paths:
+        raise UserError("input: has no path, or an empty one; give files, directories, globs, or names of tables.")
     return list(map(str, paths))
 
 
-def _check_kinds(config: Any, callbacks: Any) -> None:
+def _check_kinds(output: Any, config: Any, callbacks: Any) -> None:
     """Refuse what no annotation kept away."""
+    if not isinstance(output, str | os.PathLike) or not str(output):
+        raise UserError(f"output: is {output!r}; give a directory of this host, or the URI of one in a store.")
     if config is not None and not isinstance(config, str | Path | Mapping):
         raise UserError(f"config: is a {type(config).__name__}; give a TOML file, or a mapping from section to keys.")
     if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):

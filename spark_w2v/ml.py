@@ -38,7 +38,7 @@ from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, 
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
-from spark_w2v.spark.session import restored_caller
+from spark_w2v.spark.session import check_batch, restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import ModelOptions, Options, SkipGramParams, given_options, set_checked, setter
 from spark_w2v.spark.stage_settings import TrainingParams
@@ -119,6 +119,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
+        check_batch(dataset, f"{self.uid}: the DataFrame")
         words_column = self.words_column(dataset)
         weight = self.weight_column(dataset.schema)
         session, settings, started = dataset.sparkSession, self.settings(), time.monotonic()

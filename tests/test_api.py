@@ -133,6 +133,12 @@ def test_a_mistake_is_an_error_of_one_sentence(
     ("given", "says"),
     [
         ({"config": ["a"]}, "config: is a list; give a TOML file"),
+        ({"run_id": -1}, "run id '-1': may have letters"),
+        ({"output": None}, "output: is None; give a directory"),
+        ({"output": ""}, "output: is ''; give a directory"),
+        ({"input": []}, "input: has no path, or an empty one; give files"),
+        ({"input": [], "config": {"corpus": {"format": "table", "column": "text"}}}, "input: has no path, or an empty"),
+        ({"input": ["a.txt", ""]}, "input: has no path, or an empty one; give files"),
         ({"callbacks": print}, "callbacks: is not a list of functions"),
         ({"callbacks": [1]}, "callbacks: is not a list of functions"),
         ({"input": [["a", "b"]]}, "input: is neither a path nor a list of paths (list); give one, or"),

@@ -16,6 +16,7 @@ from pyspark.logger import PySparkLogger
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
 
 import spark_w2v
+from spark_w2v.errors import UserError
 from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
 from spark_w2v.spark.slots import PAUSE, STARTING, is_local, slots
@@ -105,6 +106,35 @@ def in_own_session(rows: "DataFrame") -> "DataFrame":
     plan = rows._jdf.queryExecution().analyzed()
     assert session._jvm is not None, "a session has its JVM"
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
+
+
+def check_batch(rows: "DataFrame", what: str) -> None:
+    """Refuse a DataFrame that cannot be read to its end.
+
+    Args:
+        what: it is, for messages.
+
+    Raises:
+        UserError: it is a stream, or of a session that was stopped.
+    """
+    check_running(rows.sparkSession, f"{what}: is a DataFrame of a session")
+    if rows.isStreaming:
+        raise UserError(
+            f"{what}: is a stream, which has no end; give a DataFrame of spark.read, or write it to a table."
+        )
+
+
+def check_running(session: "SparkSession", what: str) -> None:
+    """Refuse a session that was stopped.
+
+    Args:
+        what: it is, for messages.
+
+    Raises:
+        UserError: it was.
+    """
+    if session.sparkContext._jsc is None:
+        raise UserError(f"{what} that was stopped; give one that runs.")
 
 
 def create_frame(session: "SparkSession", rows: Any, schema: Any = None) -> "DataFrame":

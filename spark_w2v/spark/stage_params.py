@@ -253,8 +253,10 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         Raises:
             ConfigError: one sentence.
         """
-        if not self.isDefined("inputCol"):
+        if not self.isDefined("inputCol") or self.getInputCol() is None:
             raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
+        if self.getOutputCol() is None:
+            raise ConfigError(f"{self.uid}: outputCol is None; give the column that transform adds.")
         schema, column, output = dataset.schema, self.getInputCol(), self.getOutputCol()
         found = find_column(schema, column)
         if found is None:

@@ -69,7 +69,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             "output": {"checkpoint": "none", "report": False},
         }
         tables["corpus"] |= {"max_word_length": configuration.LARGEST_INT}
-        if self.isDefined("weightCol"):
+        if self.isDefined("weightCol") and self.getWeightCol() is not None:
             tables["corpus"] |= {"weight": self.getWeightCol()}
         for name, path in KEY_OF.items():
             section, _, key = path.partition(".")

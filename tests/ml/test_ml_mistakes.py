@@ -1,5 +1,6 @@
 """Mistakes are said in the names of the Params."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,33 @@ def test_an_unknown_word_is_shown_without_its_control_characters() -> None:
         SkipGramModel()._with(words, counts, vectors, None).findSynonymsArray("x\n\x1b[31m", 1)
     assert str(refused.value) == r'"x\n\x1b[31m" is not in vocabulary: it has no vector.'
     assert refused.value.errmsg == str(refused.value)
+
+
+def test_a_stream_and_a_session_that_was_stopped_are_refused(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = spark.createDataFrame([(["a", "b"],)], "words array<string>")
+    rows.write.parquet(str(tmp_path / "rows"))
+    stream = spark.readStream.schema(rows.schema).parquet(str(tmp_path / "rows"))
+    skipgram, output = SkipGram(**OPTIONS), tmp_path / "out"
+    uses: list[Callable[[], object]] = [lambda: skipgram.fit(stream), lambda: train(stream, output)]
+    for use in uses:
+        with pytest.raises(ConfigError, match="is a stream, which has no end; give a DataFrame of spark"):
+            use()
+    monkeypatch.setattr(spark.sparkContext, "_jsc", None)
+    uses = [lambda: skipgram.fit(rows), lambda: train(rows, output), lambda: train("a", output, spark=spark)]
+    for use in uses:
+        with pytest.raises(ConfigError, match=r"a session that was stopped; give one that runs\."):
+            use()
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["inputCol", "outputCol"])
+def test_a_column_that_was_unset_is_asked_for(spark: SparkSession, name: str) -> None:
+    skipgram = SkipGram(**OPTIONS)
+    skipgram._set(**{name: None})
+    with pytest.raises(ConfigError, match=rf"{name}.*; give the column"):
+        skipgram.fit(spark.createDataFrame([(["a", "b"],)], "words array<string>"))
 
 
 def test_a_value_that_is_refused_is_not_kept() -> None:
