@@ -147,7 +147,8 @@ def test_the_time_that_is_left_counts_from_where_a_run_goes_on(
     """Of a run of one epoch that begins, or is resumed after three of four sweeps."""
     clock = iter([0.0, 3600.0, 7200.0])
     reports = [Progress(done, 0, 0.1, None) for done in ((0.75, 0.875) if sweep else (0.25, 0.5))]
-    training: Any = SimpleNamespace(state=SimpleNamespace(epoch=0, sweep=sweep), run=lambda: (one for one in reports))
+    state = SimpleNamespace(epoch=0, sweep=sweep, check_pairs=lambda: None)
+    training: Any = SimpleNamespace(state=state, run=lambda: (one for one in reports))
     text: Any = SimpleNamespace(facts={})
     monkeypatch.setattr(pipeline, "prepare", lambda *_: text)
     monkeypatch.setattr(pipeline, "build_training", lambda *_: training)
