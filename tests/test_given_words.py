@@ -171,6 +171,7 @@ def trained_of(output: Path) -> dict[str, int]:
     return {ids[row["word_id"]]: row["trained"] for row in table.to_pylist()}
 
 
+@pytest.mark.slow
 def test_a_run_on_new_text_induces_new_words_and_counts_what_each_word_was_trained_on(
     spark: SparkSession, text: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -56,6 +56,7 @@ def night(session: SparkSession, text: Path, output: Path, earlier: Path | None,
     assert train_here(session, ["--input", text, "--output", output, *init, *SETTINGS, *more]) == 0
 
 
+@pytest.mark.slow
 def test_a_rare_word_waits_until_it_is_frequent(
     spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -77,6 +77,7 @@ def test_ids_are_next_to_the_words_and_join_without_a_cast(spark: SparkSession, 
     assert np.mean([row.id % 5 == 0 for row in near]) > 0.5
 
 
+@pytest.mark.slow
 def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any, tmp_path: Path) -> None:
     events.createOrReplaceTempView("clicks")
     options = [

@@ -136,6 +136,7 @@ def test_the_last_rate_is_compared_with_the_first_one_of_the_same_stage() -> Non
         SkipGram(lastStepSize=-0.1)
 
 
+@pytest.mark.slow
 def test_an_unknown_word_raises_what_mllibs_does_too(spark: SparkSession, frame: DataFrame) -> None:
     models = Word2Vec(inputCol="words", vectorSize=4, maxIter=1).fit(frame), SkipGram(**OPTIONS).fit(frame)
     for model in models:

@@ -79,6 +79,7 @@ def test_current_moves_to_and_fro_and_a_moved_directory_keeps_it(tmp_path: Path)
     assert sorted(os.listdir(tmp_path / "elsewhere")) == ["current", "runs"]
 
 
+@pytest.mark.slow
 def test_current_is_never_absent_while_it_moves(tmp_path: Path) -> None:
     for run_id in ("1", "2"):
         finish(tmp_path, run_id)

@@ -128,6 +128,7 @@ def test_runs_on_other_hosts_go_on_where_many_killed_ones_were(
     kill_and_go_on(bucket, tmp_path, proxy, max(1, FAULT_COUNT // 4), chance)
 
 
+@pytest.mark.slow
 def test_a_run_that_died_before_it_moved_the_pointer_is_published_by_the_next_run(
     bucket: str, tmp_path: Path, proxy: Proxy
 ) -> None:

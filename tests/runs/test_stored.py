@@ -226,6 +226,7 @@ def test_a_run_that_is_interrupted_before_it_moves_the_pointer_is_published_by_t
     assert ids.current(output) == "1"
 
 
+@pytest.mark.slow
 def test_what_dead_runs_left_goes_with_the_runs_of_their_time(output: str) -> None:
     store = ObjectStore(output)
     with start_as(output, "left") as run:

@@ -130,6 +130,7 @@ def test_a_list_without_its_first_pass_is_joined(
         assert caplog.messages.count("joining 1 phrase of a list") == 1
 
 
+@pytest.mark.slow
 def test_weights_count_as_copies(spark: "SparkSession", tmp_path: Path) -> None:
     lines = [(" ".join(words), 1.0 + (number % 3)) for number, words in enumerate(TEXT[:300])]
     copies = [(line,) for line, weight in lines for _ in range(int(weight))]
