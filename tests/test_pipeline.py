@@ -216,6 +216,15 @@ def test_a_mistake_with_ids_costs_one_sentence_and_no_spark(
     assert not kept.exists()
 
 
+def test_a_configuration_after_the_input_is_not_read_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "start_session", lambda: pytest.fail("Spark was started"))
+    given = ["--input", "x", LOCAL, "--output", str(tmp_path / "kept")]
+    sentence = "is after --input, so it would be read as text; give the configuration before --input"
+    assert sentence in refused_in_one_sentence(job.train, given, capsys)
+
+
 @pytest.mark.slow
 def test_spark_that_is_gone_is_a_reason_to_try_again(java_home: str, tmp_path: Path) -> None:
     corpus = tmp_path / "planted.txt"

@@ -249,7 +249,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         field_found, units = json_field(c.column), columns.weight_units(json_number(c.weight)) if c.weight else None
         type_found = F.schema_of_variant(field_found)
         fits = _is_array_of_words(field_found) if ready_made else type_found == "STRING"
-        value = F.when(fits, F.try_variant_get(field_found, "$", kind.simpleString()))
+        value = F.when(fits & ~is_malformed_json(), F.try_variant_get(field_found, "$", kind.simpleString()))
         reason = (
             F.when(~F.col("value").rlike(r"\S"), COUNTERS.index("blank_lines"))
             .when(F.col("value").contains("\0"), COUNTERS.index("binary_lines"))

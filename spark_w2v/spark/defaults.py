@@ -71,7 +71,10 @@ def users_settings() -> dict[str, str]:
     # Not by argparse, which takes no value that begins with a dash: --driver-java-options -Dx=y.
     options: dict[str, str] = {}
     pairs: list[str] = []
-    arguments = iter(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))
+    try:
+        arguments = iter(shlex.split(os.environ.get("PYSPARK_SUBMIT_ARGS", "")))
+    except ValueError:
+        raise UserError("PYSPARK_SUBMIT_ARGS: has a quote or a backslash without its end; complete it.") from None
     for argument in arguments:
         option, equals, value = argument.partition("=")
         if option in ("-c", "--conf", "--properties-file", *SUBMIT_OPTIONS):

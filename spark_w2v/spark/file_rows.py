@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spark_w2v.config import Corpus
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
-PARSED, LINE, NOT_JSON = "parsed json", "line", "not json"
+PARSED, LINE, END, NOT_JSON = "parsed json", "line", "end", "not json"
 FILE_SCHEME = "^file:/+"
 PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
@@ -291,10 +291,17 @@ def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":
 
 def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     """Lines with a column PARSED: these fields of the object in `value`, and what is no object."""
-    schema = T.StructType([T.StructField(LINE, T.StructType(list(fields))), T.StructField(NOT_JSON, T.StringType())])
+    schema = T.StructType(
+        [
+            T.StructField(LINE, T.StructType(list(fields))),
+            T.StructField(END, T.BooleanType()),
+            T.StructField(NOT_JSON, T.StringType()),
+        ]
+    )
     # Spark reads the first object of a line, and leaves out in silence what follows it, such as the first line of a
-    # file that was appended to one without a last line end. Inside of another object it may not follow.
-    text = F.concat(F.lit(f'{{"{LINE}":'), F.ltrim("value", F.lit("\ufeff")), F.lit("}"))
+    # file that was appended to one without a last line end. Inside of another object it may not follow,
+    # and one that it closes itself lacks its end.
+    text = F.concat(F.lit(f'{{"{LINE}":'), F.ltrim("value", F.lit("\ufeff")), F.lit(f',"{END}":true}}'))
     return lines.withColumn(PARSED, F.from_json(text, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
 
 
@@ -343,4 +350,4 @@ def is_json_word(type_found: Column) -> Column:
 def is_malformed_json() -> Column:
     """Whether a line is not a JSON object."""
     parsed = columns.column_named(PARSED)
-    return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull()
+    return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull() | parsed.getField(END).isNull()

@@ -4,6 +4,7 @@ Everything is vectorised, so that no word and no line is a Python object. The wo
 of a batch, which are a tenth of its words.
 """
 
+import re
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -64,6 +65,9 @@ class Tokenizer(NamedTuple):
         )
 
 
+BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\C")  # in a pattern
+
+
 class Lines(NamedTuple):
     """Words and sentences of L lines with N words in S sentences."""
 
@@ -92,6 +96,8 @@ def check_tokenizer(corpus_config: "Corpus") -> None:
             f"corpus.pattern: '{corpus_config.pattern}' is refused by RE2 ({reason}); "
             "RE2 has no look-around and no back-references."
         )
+    if BYTE.search(corpus_config.pattern):
+        refuse(f"corpus.pattern: '{corpus_config.pattern}' has \\C, which matches a byte, not a character; use a dot.")
 
 
 def tokenize(

@@ -88,8 +88,14 @@ def test_a_pattern_that_re2_refuses_is_refused_without_spark(pattern: str) -> No
         check_tokenizer(config.Corpus(tokenizer="regex", pattern=pattern))
 
 
-def test_a_pattern_of_re2_is_accepted() -> None:
-    check_tokenizer(config.Corpus(tokenizer="regex", pattern=r"[\p{L}']+"))
+def test_a_pattern_that_matches_bytes_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^corpus\.pattern: .* has \\C, which matches a byte"):
+        check_tokenizer(config.Corpus(tokenizer="regex", pattern=r"a\\\C"))
+
+
+@pytest.mark.parametrize("pattern", [r"[\p{L}']+", r"a\\C"])
+def test_a_pattern_of_re2_is_accepted(pattern: str) -> None:
+    check_tokenizer(config.Corpus(tokenizer="regex", pattern=pattern))
 
 
 def test_names_of_columns_that_spark_takes_for_one_are_told(spark: "SparkSession", tmp_path: Path) -> None:

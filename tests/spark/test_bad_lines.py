@@ -135,7 +135,14 @@ def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path
 
 @pytest.mark.fast_cases(2)
 @pytest.mark.parametrize(
-    "line", ['{"text": "a"}{"text": "b"}', '{"text": "a"} x', '{"text": "a"}, {"text": "b"}', "null"]
+    "line",
+    [
+        '{"text": "a"}}{"text": "b"}',
+        '{"text": "a"}{"text": "b"}',
+        '{"text": "a"} x',
+        '{"text": "a"}, {"text": "b"}',
+        "null",
+    ],
 )
 def test_what_follows_the_object_of_a_json_line_is_not_left_out_in_silence(
     spark: "SparkSession", tmp_path: Path, line: str

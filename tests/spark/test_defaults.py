@@ -15,6 +15,12 @@ from spark_w2v.spark import defaults
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def test_a_quote_without_its_end_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYSPARK_SUBMIT_ARGS", "--conf spark.app.name='x pyspark-shell")
+    with pytest.raises(UserError, match=r"^PYSPARK_SUBMIT_ARGS: has a quote or a backslash without its end"):
+        defaults.users_settings()
+
+
 def test_a_file_of_settings_is_read_as_spark_reads_it() -> None:
     text = "# a comment\n\nspark.a   b c\nspark.d=e\n  spark.f : g=h\nspark.i\n!also a comment\n"
     assert defaults.parse_properties(text) == {"spark.a": "b c", "spark.d": "e", "spark.f": "g=h"}
