@@ -166,19 +166,18 @@ def train(
     for line in warnings(text.facts):
         log.warning(line)
     training = build_training(text, resolved, folder, averages, in_memory)
-    if on_training(text, training):
-        return text, training
-    on_phase("training")
-    epochs = settings.training.epochs
-    started, begin = time.monotonic(), training.state.epoch / epochs if not training.state.sweep else None
-    # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
-    with contextlib.closing(training.run()) as run:  # type: ignore[type-var]  # a generator
-        for progress in run:
-            begin = progress.done if begin is None else begin  # of a run that was resumed within an epoch
-            left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - begin, 1e-9)
-            known_left = replace(progress, left=left if progress.done > begin else None)
-            if on_progress(training, known_left) and progress.metrics is not None:
-                break
+    if not on_training(text, training):
+        on_phase("training")
+        epochs = settings.training.epochs
+        started, begin = time.monotonic(), training.state.epoch / epochs if not training.state.sweep else None
+        # Closed here and now: an error's traceback would keep it open, with all that it has sent to the executors.
+        with contextlib.closing(training.run()) as run:  # type: ignore[type-var]  # a generator
+            for progress in run:
+                begin = progress.done if begin is None else begin  # of a run that was resumed within an epoch
+                left = (time.monotonic() - started) * (1 - progress.done) / max(progress.done - begin, 1e-9)
+                known_left = replace(progress, left=left if progress.done > begin else None)
+                if on_progress(training, known_left) and progress.metrics is not None:
+                    break
     training.state.check_pairs()  # here, as patience ends a training that draws no pairs
     return text, training
 

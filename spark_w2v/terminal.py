@@ -27,7 +27,7 @@ def screen() -> TextIO:
 
     spark-submit passes on what we write through a pipe, and a bar must not be drawn into a pipe.
     """
-    if "PYSPARK_GATEWAY_PORT" in os.environ and width_of(sys.stderr) is None:
+    if "PYSPARK_GATEWAY_PORT" in os.environ and not is_terminal(sys.stderr):
         with contextlib.suppress(OSError):
             # Not with open, which would empty it where it is a file.
             descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY)
@@ -41,6 +41,13 @@ def is_notebook() -> bool:
     """Whether this process is the kernel of a notebook, whose stderr is drawn below a cell."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream, which a program may have replaced by anything, says that it is a terminal."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return stream is not None and stream.isatty()
+    return False
 
 
 def width_of(stream: TextIO) -> int | None:
@@ -206,7 +213,7 @@ def shown(is_shown: bool | None = None) -> Iterator[StatusLine]:
             where it wants them, and nowhere else.
     """
     stream = sys.stderr
-    wanted = (is_notebook() or width_of(stream) is not None) if is_shown is None else is_shown
+    wanted = (is_notebook() or is_terminal(stream)) if is_shown is None else is_shown
     logger = logging.getLogger(LOGGER)
     level, made = logger.level, None
     if wanted and not logger.hasHandlers():

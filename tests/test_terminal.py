@@ -160,6 +160,14 @@ def test_a_stream_that_is_not_whole_is_not_a_terminal(monkeypatch: pytest.Monkey
         assert not line.is_shown
 
 
+def test_a_terminal_without_a_number_is_drawn_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()  # as the console of an editor
+    monkeypatch.setattr(sys, "stderr", stream)
+    with shown() as line:
+        line.show("reading")
+    assert "reading" in stream.getvalue()
+
+
 def test_nothing_is_drawn_where_nobody_looks() -> None:
     stream = Terminal()
     with StatusLine(stream, False) as line:

@@ -23,7 +23,8 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
     except (OSError, UnicodeError) as error:  # of a name that cannot be one of a host
         reason = getattr(error, "strerror", None) or str(error)
         raise ExchangeError(f"{host}: is not an address that can be resolved ({reason}).") from None
-    if ipaddress.ip_address(str(address[0]).partition("%")[0]).is_unspecified:
+    found = ipaddress.ip_address(str(address[0]).partition("%")[0])
+    if (getattr(found, "ipv4_mapped", None) or found).is_unspecified:
         raise ExchangeError(
             f"{host}: means all addresses of the machine; set SPARK_LOCAL_IP on that machine, or on the driver "
             "spark.driver.host, to one of them."

@@ -13,7 +13,7 @@ from typing import Any
 
 from spark_w2v.errors import BusyError, StorageError
 from spark_w2v.runs.checkpoints import to_json
-from spark_w2v.runs.processes import HELD, describe_holder, is_alive, named
+from spark_w2v.runs.processes import describe_holder, is_alive, let_go, named
 from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,15 @@ class LocalLock:
         self.path = working / "lock"
         content = describe_holder()
         self.token = str(content["token"])
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
         try:
             with _guarded(working) as alone:
                 self._take(content, output, alone)
+            self._thread.start()
         except BaseException:
-            HELD.discard(self.token)
+            self.release()
             raise
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
-        self._thread.start()
 
     def _take(self, content: Mapping[str, Any], output: str, alone: bool) -> None:
         if (text := _read_lock(self.path)) is not None:
@@ -82,19 +82,30 @@ class LocalLock:
 
     def release(self) -> None:
         """Remove the lock, and the working directory where nothing else is in it."""
-        try:
-            self.stop()
-        finally:
-            with contextlib.suppress(OSError, StorageError), _guarded(self.path.parent):
-                if self.is_held():
-                    self.path.unlink()
-                    self.path.parent.rmdir()
+        with contextlib.ExitStack() as at_the_end:  # whatever interrupts it
+            at_the_end.callback(let_go, self.token)  # last, as another thread takes over what is not held
+            at_the_end.callback(self._give_back)
+            self._end_beat()
+
+    def _give_back(self) -> None:
+        with contextlib.suppress(OSError, StorageError):
+            if self.is_held():
+                with _guarded(self.path.parent):
+                    if self.is_held():
+                        self.path.unlink()
+                        self.path.parent.rmdir()
 
     def stop(self) -> None:
         """Stop touching the lock; the next run of this process need not wait for it."""
-        HELD.discard(self.token)
+        try:
+            self._end_beat()
+        finally:
+            let_go(self.token)
+
+    def _end_beat(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
 
 @contextlib.contextmanager

@@ -18,11 +18,11 @@ UNKNOWN = "unknown"
 LARGEST_HOLDER = 1 << 16  # bytes
 SCRATCH = "spark_w2v-run-"  # begins the names of directories for files of one process
 # Tokens of what this process holds. What else has its number is of a run of it that failed, and could not remove it.
-HELD: set[str] = set()
+_held: set[str] = set()
 
 
 def describe_holder() -> dict[str, Any]:
-    """Return the content of a lock for this process, which holds it until its token, a new one, is not in HELD."""
+    """Return the content of a lock for this process, which holds it until `let_go` of its token, a new one."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -36,8 +36,13 @@ def describe_holder() -> dict[str, Any]:
 def new_token() -> str:
     """Return a token unlike any other, and hold it."""
     token = uuid.uuid4().hex
-    HELD.add(token)
+    _held.add(token)
     return token
+
+
+def let_go(token: str) -> None:
+    """Hold it no longer: where its lock is still there, the next run of this process takes it over."""
+    _held.discard(token)
 
 
 def named(holder: Mapping[str, Any]) -> str:
@@ -55,7 +60,7 @@ def is_alive(holder: Mapping[str, Any]) -> bool | None:
     if not isinstance(pid, int) or pid <= 0 or holder.get("system") != _system():
         return None
     started = _started(pid)
-    if started is None or (pid == os.getpid() and holder.get("token") not in HELD):
+    if started is None or (pid == os.getpid() and holder.get("token") not in _held):
         return False
     return started == UNKNOWN or holder.get("started") in (None, UNKNOWN, started)
 

@@ -20,7 +20,7 @@ import time
 from typing import Any, NamedTuple
 
 from spark_w2v.errors import BusyError, StorageError, UserError
-from spark_w2v.runs.processes import HELD, describe_holder, is_alive, named, new_token
+from spark_w2v.runs.processes import describe_holder, is_alive, let_go, named, new_token
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -68,15 +68,14 @@ class StoreLock:
         self._facts = describe_holder()
         self._file = f"{FOLDER}lock"  # that made this run the holder
         self._files = [_next(self.token), _alive(self.token)]
-        try:
-            self._take()
-        except BaseException:  # such as an interrupted notebook's, whose process lives on
-            HELD.discard(self.token)
-            self._give_back()
-            raise
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
-        self._thread.start()
+        try:
+            self._take()
+            self._thread.start()
+        except BaseException:  # such as an interrupted notebook's, whose process lives on
+            self.release()
+            raise
 
     @property
     def token(self) -> str:
@@ -107,8 +106,13 @@ class StoreLock:
         """
         facts = {**self._facts, "token": new_token(), "publishes": run}
         before = self.token
-        if not self._store.create(_next(before), _json(facts)):
-            raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
+        try:
+            if not self._store.create(_next(before), _json(facts)):
+                raise LostError(f"{self._store.uri}: another run has taken over this output, so this one stops.")
+        except BaseException:  # it may be there, and the answer lost
+            let_go(facts["token"])
+            raise
+        let_go(before)
         self._facts, self._file = facts, _next(before)
         self._files += [_next(self.token), _alive(self.token)]
         try:
@@ -127,10 +131,10 @@ class StoreLock:
 
     def release(self) -> None:
         """Release the lock; nothing of it is left, unless the next run has to complete a publication."""
-        try:
-            self.stop()
-        finally:  # a heartbeat may wait for the store, and the user not for it
-            self._give_back()
+        with contextlib.ExitStack() as at_the_end:  # a heartbeat may wait for the store, and the user not for it
+            at_the_end.callback(let_go, self.token)  # last, as another thread takes over what is not held
+            at_the_end.callback(self._give_back)
+            self._end_beat()
 
     def _give_back(self) -> None:
         with contextlib.suppress(StorageError, UserError):
@@ -147,9 +151,15 @@ class StoreLock:
 
     def stop(self) -> None:
         """Stop the heartbeat; the next run of this process need not wait for the lock."""
-        HELD.discard(self.token)
+        try:
+            self._end_beat()
+        finally:
+            let_go(self.token)
+
+    def _end_beat(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def _take(self) -> None:
         for _ in range(10):  # as often as others come and go in between

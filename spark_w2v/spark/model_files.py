@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -44,8 +44,10 @@ class StageReader(DefaultParamsReader[Stage]):
             OutputError: it cannot be read, or is of another class.
         """
         with refused(path, self.cls.__name__):
-            _metadata(path, self.sparkSession, self.cls)
-            return super().load(path)
+            stage: Any = super().load(path)
+            if not isinstance(stage, self.cls):
+                raise _of_another_class(path, _name_of(type(stage)), self.cls)
+            return cast(Stage, stage)
 
 
 class StageReadable(DefaultParamsReadable[Stage]):
@@ -122,15 +124,22 @@ def read_model(
 
 def _metadata(path: str, session: SparkSession, expected: type) -> dict[str, Any]:
     metadata: dict[str, Any] = DefaultParamsReader.loadMetadata(path, session)
-    name = f"{expected.__module__}.{expected.__name__}"
-    if metadata["class"] != name:
-        raise OutputError(f"{path}: is a {metadata['class']}; give the path of a {name}.")
+    if metadata["class"] != _name_of(expected):
+        raise _of_another_class(path, metadata["class"], expected)
     for param in (*metadata["paramMap"], *metadata["defaultParamMap"]):
         if not isinstance(getattr(expected, param, None), Param):
             raise OutputError(
                 f"{path}: has a Param {param}, which this version does not have; load it with the one that saved it."
             )
     return metadata
+
+
+def _name_of(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
+
+
+def _of_another_class(path: str, found: str, expected: type) -> OutputError:
+    return OutputError(f"{path}: is a {found}; give the path of a {_name_of(expected)}.")
 
 
 def _rows(

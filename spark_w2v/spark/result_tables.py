@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 OURS = re.compile(r"part-[\w.-]+\.parquet|_SUCCESS")  # the files that Spark writes for us
-OF_A_RUN = ("run.json", "embeddings")  # what a directory with a run has
+OF_A_RUN = ("_SUCCESS", "run.json", "embeddings")  # what a directory with a run has
+# What file systems throw, by its Java class.
+OF_STORAGE = re.compile(r"^Caused by: (java\.io|java\.nio\.file|org\.apache\.hadoop)\.[\w.$]*Exception", re.MULTILINE)
 BUILTIN = "spark_catalog"  # the name of Spark's own catalog
 MARK = "spark_w2v.run"  # property of our tables: the run that the rows come from
 PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which readers may still be at
@@ -43,14 +45,18 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
         UserError: one sentence.
     """
     check_password(target)
-    _check_content(session, target, overwrite, columns)
     path, files = _directory(session, target)
     try:
-        attempt = _temporary(session, _nearest_parent(files, path), path.getName(), "unfinished")
-        reason = None if files.mkdirs(attempt) else "the file system made no directory there"
-        files.delete(attempt, True)
+        _check_content(session, target, overwrite, columns)
+        # Where write_directory writes, as a store may allow no other place.
+        made = [_temporary(session, path.getParent(), path.getName(), "unfinished"), *_missing_parents(files, path)]
+        reason = None if files.mkdirs(made[0]) else "the file system made no directory there"
     except (Py4JJavaError, CapturedException) as error:
         reason = cause_of(error)
+    else:
+        for directory in made:
+            with contextlib.suppress(Py4JJavaError, CapturedException):  # not empty: others use it
+                files.delete(directory, False)
     if reason:
         raise UserError(f"{target}: cannot be made ({reason}); give a directory inside of one that may be written to.")
 
@@ -143,12 +149,12 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
     return path, files
 
 
-def _nearest_parent(files: Any, path: Any) -> Any:
-    """The nearest parent that exists, or the root."""
-    parent = path.getParent()
-    while parent.getParent() is not None and not files.exists(parent):
-        parent = parent.getParent()
-    return parent
+def _missing_parents(files: Any, path: Any) -> list[Any]:
+    """The parents that do not exist, the deepest first."""
+    found = []
+    while (path := path.getParent()) is not None and not files.exists(path):
+        found.append(path)
+    return found
 
 
 def _temporary(session: "SparkSession", parent: Any, name: str, state: str) -> Any:
@@ -159,8 +165,10 @@ def _is_of_storage(error: BaseException) -> bool:
     """Whether rows could not be written, and not: computed, by Spark, by Python or by the user's expression."""
     if not isinstance(error, Py4JError | CapturedException) or isinstance(error, PythonException):
         return False
-    is_of_python = "org.apache.spark.api.python.PythonException" in text_of(error)
-    return not (is_of_python or is_interruption(error) or lost(error) or translate_error(error))
+    text = text_of(error)
+    if not OF_STORAGE.search(text) or "org.apache.spark.api.python.PythonException" in text:
+        return False
+    return not (is_interruption(error) or lost(error) or translate_error(error))
 
 
 def _below(session: "SparkSession", path: Any, name: str) -> Any:

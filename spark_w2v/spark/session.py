@@ -42,6 +42,7 @@ LISTING_TASKS = 16  # at most, that list files given one by one
 OF_EPOCHS = {"spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true", "spark.sql.adaptive.enabled": "false"}
 
 WORKERS = "workers"  # group of the job that starts Python workers
+_creating = threading.Lock()
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
 
 
@@ -139,27 +140,21 @@ def check_running(session: "SparkSession", what: str) -> None:
 
 def create_frame(session: "SparkSession", rows: Any, schema: Any = None) -> "DataFrame":
     """Create a DataFrame in a session of ours, which does not become the active one of its thread, nor of PySpark."""
-    with _restored_active(session.sparkContext):
-        return session.createDataFrame(rows, schema)
-
-
-@contextlib.contextmanager
-def _restored_active(context: "SparkContext") -> Iterator[None]:
-    """Restore the active session, which createDataFrame makes its own: of this thread in the JVM, and of PySpark.
-
-    PySpark has one for all threads, and no public name for it.
-    """
-    active, java = SparkSession._activeSession, SparkSession._get_j_spark_session_class(context._jvm)
-    of_thread = java.getActiveSession()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(Exception):  # the JVM may be gone, and what went wrong before is what counts
-            SparkSession._activeSession = active
-            if of_thread.isDefined():
-                java.setActiveSession(of_thread.get())
-            else:
-                java.clearActiveSession()
+    # createDataFrame makes its session the active one: of this thread in the JVM, and of all threads in PySpark, which
+    # has no public name for it. One at a time, or each of two trainings would restore the session of the other.
+    java = SparkSession._get_j_spark_session_class(session._jvm)
+    with _creating:
+        active, of_thread = SparkSession._activeSession, java.getActiveSession()
+        try:
+            return session.createDataFrame(rows, schema)
+        finally:
+            with contextlib.suppress(Exception):  # the JVM may be gone, and what went wrong before is what counts
+                if SparkSession._activeSession is session:  # and not what another thread has made active meanwhile
+                    SparkSession._activeSession = active
+                if of_thread.isDefined():
+                    java.setActiveSession(of_thread.get())
+                else:
+                    java.clearActiveSession()
 
 
 def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
@@ -354,7 +349,6 @@ def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored_caller(context: "SparkContext") -> Iterator[None]:
-    """Restore what training changes in the thread of its caller: the job group and the active session."""
-    properties = ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")
-    with _restored_active(context), restored_properties(context, properties):
+    """Restore what training changes in the thread of its caller: the job group."""
+    with restored_properties(context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")):
         yield

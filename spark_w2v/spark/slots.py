@@ -159,7 +159,7 @@ def settled_slots(context: SparkContext, enough: float = math.inf) -> int:
     wanted /= int(conf.get("spark.task.cpus", "1") or 1)
     begun = since = time.monotonic()
     count = slots(context)[0]
-    age = time.time() - context.startTime / 1000  # of the session; the wall clock may be set meanwhile
+    age = max(0.0, time.time() - context.startTime / 1000)  # of the session, if the clock has not been set back
     while not is_local(context) and age + time.monotonic() - begun < STARTING:
         if count and (count >= min(wanted, enough) or time.monotonic() - since >= SETTLED):
             break

@@ -133,7 +133,9 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             raise
         except NoPairsError as error:
             if error.epochs:
-                error.args = (f"{self.uid}: {str(error).replace('vocabulary.subsample', 'subsample')}",)
+                text = str(error).replace("vocabulary.subsample", "subsample")
+                text = text.replace("training.held_out_words", "heldOutWords")
+                error.args = (f"{self.uid}: {text}",)
                 raise
             error.args = (
                 f"{self.uid}: no pair to train on: no row of the DataFrame has two words of the vocabulary in "

@@ -36,7 +36,7 @@ def test_a_port_that_takes_root_is_refused_with_what_to_change(monkeypatch: pyte
         listen(HOST, (80, 80))
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "0", "::", "0:0:0:0:0:0:0:0"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "0", "::", "0:0:0:0:0:0:0:0", "::ffff:0.0.0.0"])
 def test_nobody_listens_on_all_addresses(host: str) -> None:
     with pytest.raises(ExchangeError, match="means all addresses of the machine; set SPARK_LOCAL_IP"):
         listen(host, (0, 0))

@@ -16,6 +16,7 @@ import pytest
 from pyspark import cloudpickle
 from pyspark.ml import PipelineModel
 from pyspark.ml.evaluation import Evaluator
+from pyspark.ml.param import Param
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 
@@ -185,6 +186,27 @@ def test_metadata_that_cannot_be_used_is_one_sentence(
     rewrite(metadata, json.dumps(found).encode())
     with pytest.raises(OutputError, match=f"one: .*{says}"):
         SkipGramModel.load(str(tmp_path / "one"))
+
+
+class Regional(SkipGram):
+    """A stage of a user, with a Param of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.region: Param[str] = Param(self, "region", "where it is from")
+
+
+def test_a_stage_of_a_user_comes_back_as_one_of_its_bases_too(spark: SparkSession, tmp_path: Path) -> None:
+    stage = Regional()
+    stage.set(stage.region, "eu")
+    stage.save(str(tmp_path / "stage"))
+    for kind in (Regional, SkipGram):
+        loaded: Any = kind.load(str(tmp_path / "stage"))
+        assert type(loaded) is Regional
+        assert loaded.getOrDefault(loaded.region) == "eu"
+    SkipGram(**OPTIONS).save(str(tmp_path / "base"))
+    with pytest.raises(OutputError, match=r"base: is a spark_w2v\.ml\.SkipGram; give the path of a .*Regional"):
+        Regional.load(str(tmp_path / "base"))
 
 
 @pytest.mark.parametrize("name", ["data", "metadata"])

@@ -152,7 +152,7 @@ def test_pairs_that_subsampling_leaves_none_of_are_named_as_such(spark: SparkSes
     options = {**OPTIONS, "minCount": 1, "subsample": 1e-3, "maxIter": 1, "scheme": "blocks", "seed": 9}
     with pytest.raises(NoPairsError) as refused:
         SkipGram(**options).fit(frame)
-    assert "left none in 1 epoch. Set subsample to 0" in str(refused.value)
+    assert "left none in 1 epoch. Set subsample and heldOutWords to 0" in str(refused.value)
     assert speaks_of_the_job(str(refused.value)) == []
 
 

@@ -83,7 +83,7 @@ def test_of_many_runs_that_find_one_stale_lock_one_takes_it(tmp_path: Path) -> N
 def test_a_lock_is_stale_when_its_process_is_gone_or_when_it_is_not_touched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lock: Any, age: float, is_stale: bool
 ) -> None:
-    monkeypatch.setattr(processes, "HELD", {"1"})
+    monkeypatch.setattr(processes, "_held", {"1"})
     if isinstance(lock, dict):
         own = {"SYSTEM": processes._system(), "STARTED": processes._started(os.getpid())}
         lock = {key: own.get(value, value) if isinstance(value, str) else value for key, value in lock.items()}

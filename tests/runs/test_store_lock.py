@@ -153,6 +153,39 @@ def test_a_lock_that_could_not_be_given_back_does_not_keep_its_own_process_out(
     assert store.entries() == {}
 
 
+def test_a_lock_is_held_until_it_is_given_back(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock, is_held = StoreLock(store), StoreLock.is_held
+
+    def while_it_is_released(lock: StoreLock) -> bool:
+        with monkeypatch.context() as patched:
+            patched.setattr(StoreLock, "is_held", is_held)
+            with pytest.raises(BusyError):  # as of another thread of this process
+                StoreLock(store)
+        return is_held(lock)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(StoreLock, "is_held", while_it_is_released)
+        lock.release()
+    assert store.entries() == {}
+
+
+def test_a_claim_whose_answer_is_lost_does_not_keep_its_own_process_out(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, create = StoreLock(store), ObjectStore.create
+
+    def lost(store: ObjectStore, name: str, content: bytes) -> bool:
+        create(store, name, content)
+        raise StorageError("no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ObjectStore, "create", lost)
+        with pytest.raises(StorageError, match="no answer"):
+            lock.claim("1")
+    lock.release()
+    StoreLock(store).release()
+
+
 def test_a_heartbeat_outlives_any_error(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_lock, "HEARTBEAT", 0.05)
     lock = StoreLock(store)

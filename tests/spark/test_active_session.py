@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from spark_w2v import train
-from spark_w2v.spark.session import create_frame, own_session
+from spark_w2v.spark.session import create_frame, own_session, restored_caller
 
 
 def in_a_thread(work: Callable[[], Any]) -> Any:
@@ -31,6 +31,33 @@ def test_a_dataframe_of_a_session_of_ours_leaves_the_active_session(spark: Spark
     assert make() is spark
     assert in_a_thread(make) is None
     assert SparkSession.active() is spark
+
+
+def test_dataframes_of_several_threads_leave_the_active_session(spark: SparkSession) -> None:
+    spark.createDataFrame([(1,)], "a int")
+
+    def work() -> None:
+        own = own_session(spark)
+        for _ in range(20):
+            create_frame(own, pa.table({"a": [1]}))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert SparkSession.active() is spark
+
+
+def test_a_session_that_another_thread_makes_active_stays(spark: SparkSession) -> None:
+    mine = spark.newSession()
+    with restored_caller(spark.sparkContext):
+        create_frame(own_session(spark), pa.table({"a": [1]}))
+        in_a_thread(lambda: mine.createDataFrame([(1,)], "a int"))
+    try:
+        assert SparkSession._activeSession is mine
+    finally:
+        spark.createDataFrame([(1,)], "a int")
 
 
 def test_callbacks_and_other_threads_have_the_callers_session(spark: SparkSession, tmp_path: Path) -> None:

@@ -95,6 +95,7 @@ def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, na
     (tmp_path / "embeddings").mkdir()
     (tmp_path / "embeddings" / "part-00000.parquet").touch()
     (tmp_path / "run.json").touch()
+    (tmp_path / "_SUCCESS").touch()
     with pytest.raises(UserError, match=r"is inside of .*, which holds a run"):
         check_directory(spark, f"{tmp_path}/{name}", overwrite, ["id"])
 
@@ -141,8 +142,10 @@ def test_rows_that_cannot_be_computed_are_no_fault_of_the_storage(
 
     files = Undeletable(path_of(spark, str(tmp_path))[1], lambda number: False)
     monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
-    with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
-        write_directory(spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), f"{tmp_path}/to", False, [])
+    for wrong in ("raise_error('DIVIDE_BY_ZERO') as id", "array_repeat('x', 2147483647 - int(id)) as id"):
+        with pytest.raises(Exception, match=r"DIVIDE_BY_ZERO|array") as error:
+            write_directory(spark.range(3).selectExpr(wrong), f"{tmp_path}/to", False, [])
+        assert not isinstance(error.value, StorageError)
     failing = spark.range(3).mapInArrow(lambda batches: 1 / 0, "id long")  # type: ignore[arg-type, return-value]
     with pytest.raises(Exception, match="ZeroDivisionError") as error:
         write_directory(failing, f"{tmp_path}/to", False, [])

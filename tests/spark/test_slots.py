@@ -141,7 +141,8 @@ def test_executors_that_are_on_their_way_are_waited_for(
 
 
 def test_a_clock_that_is_set_back_makes_nobody_wait_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = Clock(monkeypatch, {}, 0)
-    slots.time.time = lambda: clock.now - (3600 if clock.now > 10 else 0)  # type: ignore[attr-defined]
-    assert slots.settled_slots(clock.context) == 0
-    assert clock.now == pytest.approx(60, abs=0.5)
+    for seconds in (10, -1):  # within the wait, and before it
+        clock = Clock(monkeypatch, {}, 0)
+        slots.time.time = lambda clock=clock, at=seconds: clock.now - (3600 if clock.now > at else 0)  # type: ignore[attr-defined]
+        assert slots.settled_slots(clock.context) == 0
+        assert clock.now == pytest.approx(60, abs=0.5)
