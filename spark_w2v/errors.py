@@ -61,8 +61,8 @@ class NoPairsError(ValueError):
         if epochs:
             super().__init__(
                 f"no pair to train on: subsampling, the weights or the held-out sentences left none in {epochs:,} "
-                f"epoch{'s' if epochs > 1 else ''}. Set vocabulary.subsample and "
-                "training.held_out_words to 0, or give a longer text."
+                f"epoch{'s' if epochs > 1 else ''}. Set vocabulary.subsample and training.held_out_words to 0, or give "
+                "a longer text."
             )
             return
         one = ", which is one word alone" if words == 1 else ""

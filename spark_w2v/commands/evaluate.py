@@ -5,7 +5,6 @@ With --fail-below it is the gate between training and publishing: another exit c
 
 import argparse
 import json
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -181,7 +180,7 @@ def _gate(results: Sequence[Sequence[Similarity | Analogies]], share: float, pro
 
 def _named(result: Result) -> Result:
     """The same result of a file whose name is UTF-8, as JSON has to be."""
-    return msgspec.structs.replace(result, file=re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", result.file))
+    return msgspec.structs.replace(result, file=result.file.encode("utf-8", "backslashreplace").decode())
 
 
 def _results(

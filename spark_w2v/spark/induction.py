@@ -27,6 +27,7 @@ from spark_w2v.skipgram.induction import (
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
+from spark_w2v.spark.vocabulary import longest_sentence
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.text.messages import counted
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
@@ -129,7 +130,7 @@ def induce(
     can_be_fitted = _can_be_fitted(counts, known, rare)
     most = sent.most_occurrences(window, shrinks)
     if (counts[can_be_fitted | ~known] > most).any():
-        most = sent.most_occurrences(window, shrinks, _longest_sentence(encoded))  # which a wide window reaches past
+        most = sent.most_occurrences(window, shrinks, longest_sentence(encoded))  # which a wide window reaches past
     is_exact = counts <= most
     if (reason := why_none(counts, known & is_exact, dimensions, rare)) is not None:
         if not rare:
@@ -282,18 +283,6 @@ def _sums(
     for part, sums in zip(summed["part"].to_pylist(), summed["sums"], strict=True):
         found[part * rows : (part + 1) * rows] = np.frombuffer(sums.as_buffer(), np.int64).reshape(-1, columns)
     return found
-
-
-def _longest_sentence(encoded: "DataFrame") -> int:
-    """Return the words of the longest sentence."""
-
-    def longest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            of_rows = [np.frombuffer(row.as_buffer(), "<i4").max(initial=0) for row in batch.column("lengths")]
-            yield pa.RecordBatch.from_pydict({"longest": pa.array([max(of_rows, default=0)], pa.int32())})
-
-    found = encoded.select("lengths").mapInArrow(longest, "longest int").toArrow()["longest"]
-    return max(found.to_pylist(), default=0)
 
 
 def sentence_chunks(lengths: Int32Array, size: int) -> Iterator[tuple[slice, slice]]:

@@ -45,7 +45,7 @@ from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
 from spark_w2v.spark.training_state import LossLimit, Progress, Settings, State, about_tasks
-from spark_w2v.spark.vocabulary import has_pairs
+from spark_w2v.spark.vocabulary import longest_sentence
 from spark_w2v.text.encoding import segment_of, segments_of
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
@@ -288,7 +288,7 @@ class Training:
             DivergedError: its loss is larger than that of an untrained model.
         """
         state = self.state
-        if not (epoch or state.pairs or has_pairs(self.encoded)):
+        if not (epoch or state.pairs) and longest_sentence(self.encoded) < 2:
             raise NoPairsError(self.counts.size)
         progress = self._progress(epoch, 1.0)
         held_out = self.held_out_loss()

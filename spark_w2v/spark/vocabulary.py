@@ -254,15 +254,14 @@ def contexts_of_sentences(encoded: "DataFrame", kept: float, most: int) -> float
     return pairs / max(words, 1.0)
 
 
-def has_pairs(encoded: "DataFrame") -> bool:
-    """Whether a sentence of ENCODED has two words or more."""
+def longest_sentence(encoded: "DataFrame") -> int:
+    """Return the words of the longest sentence of ENCODED."""
 
     def longest(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for row in segments_of(batches):
             yield pa.RecordBatch.from_pydict({"words": [int(segment_of(row).lengths.max(initial=0))]})
 
-    found = encoded.mapInArrow(longest, "words long").agg(F.max("words")).first()
-    return found is not None and (found[0] or 0) > 1
+    return max(encoded.mapInArrow(longest, "words long").toArrow()["words"].to_pylist(), default=0)
 
 
 def _encode_with(
