@@ -30,7 +30,7 @@ from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.slots import ExchangeSettings, allow_connections, auto_partitions, check_slots, check_spark, slots
+from spark_w2v.spark.slots import ExchangeSettings, auto_partitions, check_slots, check_spark, planned_tasks
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
@@ -115,7 +115,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
         scheme = "blocks" if partitions > 1 else "replicas"
     if scheme == "blocks":
         check_spark(session.sparkContext, exchange)
-        check_slots(session.sparkContext, exchange)
+        check_slots(session.sparkContext, exchange, partitions)
     return ResolvedConfig(settings, partitions, scheme)
 
 
@@ -325,8 +325,7 @@ def build_training(
     session = encoded.sparkSession.sparkContext
     tasks = partitions
     if scheme == "blocks":
-        tasks = min(partitions, max(1, slots(session)[0]), exchange.tasks or partitions)
-        allow_connections(tasks)
+        tasks = planned_tasks(session, exchange, partitions)
     snapshots = settings.output.checkpoint == "sweep"
     need = memory.needed(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,

@@ -87,8 +87,8 @@ def _is_set(context: SparkContext, key: str) -> bool:
     return (context.getConf().get(key, "false") or "").strip().lower() == "true"
 
 
-def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
-    """Refuse a number of tasks that Spark has no slots for, once its executors are there.
+def check_slots(context: SparkContext, exchange: ExchangeSettings, blocks: int) -> None:
+    """Refuse a number of tasks that Spark has no slots for, once its executors are there, and too few ports for them.
 
     Raises:
         ConfigError: one sentence.
@@ -99,6 +99,29 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
             "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
             "standalone cluster spark.cores.max."
         )
+    if is_local(context):  # executors of a cluster may still be on their way
+        planned_tasks(context, exchange, blocks)
+
+
+def planned_tasks(context: SparkContext, exchange: ExchangeSettings, blocks: int) -> int:
+    """Return how many tasks will train at the same time.
+
+    Raises:
+        ConfigError: they need more ports or more open files than they may have.
+    """
+    count, executors = slots(context)
+    tasks = min(blocks, max(1, count), exchange.tasks or blocks)
+    first, last = exchange.ports
+    # Each listens on a port. The driver of a cluster may be on a machine of its own, and so may each executor.
+    needed = tasks + 1 if is_local(context) else math.ceil(tasks / executors)
+    if last and last - first + 1 < needed:
+        raise ConfigError(
+            f"exchange.first_port = {first} and exchange.last_port = {last} are a range of {last - first + 1:,}, and "
+            f"{tasks:,} tasks need {needed:,} ports on one machine; raise exchange.last_port, or set both to 0 for any "
+            "free ports."
+        )
+    allow_connections(tasks)
+    return tasks
 
 
 def allow_connections(tasks: int) -> None:

@@ -51,7 +51,25 @@ def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: Sp
         keys = {"training": {"partitions": 2}, "exchange": {"first_port": port, "last_port": port}}
         with pytest.raises(ConfigError, match=rf"no port from {port} to {port} is free; raise exchange\.last_port"):
             pipeline.resolve(spark, from_dict(keys))
-    assert pipeline.resolve(spark, from_dict(keys)).partitions == 2
+    slots.check_spark(spark.sparkContext, slots.ExchangeSettings(ports=(port, port)))
+
+
+def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three are enough for the driver and two tasks on one machine, two are not."""
+    keys = {"training": {"partitions": 4}, "exchange": {"first_port": 41000, "last_port": 41001}}
+    with pytest.raises(ConfigError, match=r"are a range of 2, and 2 tasks need 3 ports on one machine; raise exch"):
+        pipeline.resolve(spark, from_dict(keys))
+    pipeline.resolve(spark, from_dict(keys | {"exchange": {"first_port": 41000, "last_port": 41002}}))
+    pipeline.resolve(spark, from_dict(keys | {"training": {"partitions": 1}}))
+
+    cluster: Any = SimpleNamespace(master="spark://m")
+    settings = slots.ExchangeSettings(ports=(41000, 41003))
+    monkeypatch.setattr(slots, "slots", lambda context: (8, 2))
+    assert slots.planned_tasks(cluster, settings, 64) == 8
+    monkeypatch.setattr(slots, "slots", lambda context: (9, 2))
+    with pytest.raises(ConfigError, match=r"are a range of 4, and 9 tasks need 5 ports on one machine"):
+        slots.planned_tasks(cluster, settings, 64)
+    assert slots.planned_tasks(cluster, settings, 8) == 8
 
 
 def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
