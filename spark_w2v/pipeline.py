@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from spark_w2v.skipgram.schedule import (
     auto_sweeps,
+    check_buckets,
     expected_pairs,
     kept_words,
     largest_bucket,
@@ -116,6 +117,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
     if scheme == "blocks":
         check_spark(session.sparkContext, exchange)
         check_slots(session.sparkContext, exchange, partitions)
+        check_buckets(partitions, settings.training.sweeps_per_epoch)
     return ResolvedConfig(settings, partitions, scheme)
 
 
@@ -327,9 +329,10 @@ def build_training(
     if scheme == "blocks":
         tasks = planned_tasks(session, exchange, partitions)
     snapshots = settings.output.checkpoint == "sweep"
+    sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     need = memory.needed(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,
-        largest_bucket(pairs, partitions, loads), in_memory,
+        largest_bucket(pairs, partitions, loads), in_memory, sweeps,
     )  # fmt: skip
     memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages
@@ -339,7 +342,6 @@ def build_training(
         memory.format_bytes(need.driver), memory.format_bytes(need.heap), memory.format_bytes(need.task),
         memory.format_bytes(memory.disk_bytes(need.model, kept)),
     )  # fmt: skip
-    sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     slices = sweeps if scheme == "blocks" else t.syncs_per_epoch
     return Training(
         encoded,

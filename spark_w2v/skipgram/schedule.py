@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spark_w2v.errors import ConfigError
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
@@ -116,6 +117,7 @@ SMALLEST_BUCKET = 2_000
 # noise. Measured in docs/measurements.md, "A week of nights".
 EXTRA_OCCURRENCES = 200
 SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothing that the average would keep
+MOST_BUCKETS = 1 << 26  # of an epoch: a task that draws pairs counts them in 540 MB
 MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
 
 
@@ -189,6 +191,25 @@ def most_partitions(scheme: str, vocabulary: int, load: float, contexts: float) 
         return max(1, int(load) // SMALLEST_REPLICA)
     by_pairs = math.isqrt(int(expected_pairs(load, contexts) / SMALLEST_BUCKET))
     return max(1, min(vocabulary // SMALLEST_BLOCK, by_pairs))
+
+
+def stored_buckets(blocks: int, sweeps: int) -> int:
+    """Return how many buckets a task tells apart that draws pairs: those of a power of two of blocks."""
+    return sweeps << 2 * (blocks - 1).bit_length()
+
+
+def check_buckets(blocks: int, sweeps: int) -> None:
+    """Refuse more sweeps than a task that draws pairs can tell apart.
+
+    Raises:
+        ConfigError: one sentence.
+    """
+    if stored_buckets(blocks, sweeps) > MOST_BUCKETS:
+        most = MOST_BUCKETS // stored_buckets(blocks, 1)
+        raise ConfigError(
+            f"training.sweeps_per_epoch = {sweeps} cuts the pairs of {blocks:,} blocks in {sweeps * blocks**2:,} "
+            f"buckets; set it to at most {most:,}, or to 0 for a number that suits the pairs."
+        )
 
 
 def why_no_more(scheme: str, vocabulary: int, load: float, contexts: float) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.exchange.plan import AHEAD
-from spark_w2v.skipgram.schedule import MOST_PAIRS
+from spark_w2v.skipgram.schedule import MOST_PAIRS, stored_buckets
 from spark_w2v.spark.buckets import LARGEST_CHUNK, SPOOL_BYTES
 from spark_w2v.spark.slots import slots
 
@@ -66,6 +66,7 @@ def needed(
     snapshots: bool = False,
     largest: float | None = None,
     in_memory: bool = False,
+    sweeps: int = 1,
 ) -> Need:
     """Return the memory that a run needs.
 
@@ -78,9 +79,10 @@ def needed(
         snapshots: whether parameters of `blocks` come back after each sweep.
         largest: expected number in the largest bucket of an epoch; None for that of a mean one.
         in_memory: whether the driver has the words' vectors in memory after training, as a model of SkipGram.fit.
+        sweeps: of an epoch of `blocks`.
     """
     model = 2 * words * dimensions * 4
-    record = 0
+    record = drawn = 0
     if scheme == "blocks":
         # Words, counts and the row of each word. The model is in files, and blocks go from these to the sockets.
         driver = PYTHON + CHUNKS + 150 * words + (model // 2 if in_memory else 0)
@@ -95,6 +97,10 @@ def needed(
         most = min(pairs / partitions**2 if largest is None else largest, MOST_PAIRS)
         bucket = int(most * (18 if words > partitions << 16 else 12))
         task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
+        # Numbers of pairs: of all buckets for a task that draws, of its own for one that trains, also of the records
+        # that wait for its spool.
+        drawn = 8 * stored_buckets(partitions, sweeps)
+        task += (drawn >> 1) + 5 * drawn // tasks
     else:
         # The whole model is sent to the replicas, and comes back; a model in memory is made after that.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
@@ -102,7 +108,7 @@ def needed(
         task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18
         record = (model + 16 * words) // partitions
     # A task that draws pairs holds a chunk of them twice while it sorts.
-    task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20)
+    task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20 + drawn)
     return Need(model, driver, heap, task, record)
 
 

@@ -1,6 +1,7 @@
 """Pairs on their way: drawn, cut by task, spooled, and read bucket by bucket; each once, whoever gets it."""
 
 import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.spark import buckets
 from spark_w2v.spark.buckets import Record, Spool, draw_records, file_pairs, merge_records, read_records
+from spark_w2v.spark.memory import needed
 from spark_w2v.text.encoding import segment_of, segments_of
 
 EPOCH = 1
@@ -98,6 +100,29 @@ def test_each_task_finds_each_pair_of_its_buckets_once(
     assert sum(int(record.sizes.sum()) for record in records) == sum(map(len, wanted.values()))
     assert sum(record.pairs.size for record in records) == (0 if filed else sum(map(len, wanted.values())))
     assert len(list(tmp_path.iterdir())) == (len(rows_of_text(sampler)) if filed else 0)
+
+
+def test_memory_of_many_sweeps_is_what_the_check_before_training_says(tmp_path: Path) -> None:
+    words, count, sweeps, tasks = 400, 8, 1 << 16, 2
+    sampler = PairSampler(
+        np.full(words, 0.9, np.float32), 4, 1, 0.0, assign_blocks(1 / np.arange(1.0, words + 1), count)
+    )
+    rows, edges = rows_of_text(sampler), np.linspace(0, 1, sweeps + 1)
+    one, many = (needed(words, 100, count, "blocks", 1e6, tasks, sweeps=number).task for number in (1, sweeps))
+    tracemalloc.start()
+    try:
+        spool = Spool(sweeps * count * count // tasks, PairCodec.of(sampler.blocks, sweeps), str(tmp_path))
+        for record in draw_records(rows, sampler, EPOCH, edges, share_blocks(count, tasks)):
+            if record.task == 1:
+                spool.add(record)
+        drawn = tracemalloc.get_traced_memory()[1]
+        tracemalloc.reset_peak()
+        spool.flush()
+        spooled = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    spool.close()
+    assert (many - one) / 3 < max(drawn, spooled) < many - one
 
 
 def test_words_are_counted_once_however_many_tasks_there_are(sampler: PairSampler) -> None:

@@ -72,6 +72,14 @@ def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, m
     assert slots.planned_tasks(cluster, settings, 8) == 8
 
 
+def test_more_sweeps_than_pairs_can_be_told_apart_in_are_refused_before_the_work_starts(spark: SparkSession) -> None:
+    keys = {"partitions": 64, "sweeps_per_epoch": 16_384}
+    pipeline.resolve(spark, from_dict({"training": keys}))
+    keys |= {"partitions": 65}  # which are numbered as 128
+    with pytest.raises(ConfigError, match=r"sweeps_per_epoch = 16384 cuts the pairs of 65 blocks .* at most 4,096, or"):
+        pipeline.resolve(spark, from_dict({"training": keys}))
+
+
 def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
     with pytest.raises(ConfigError, match=r"exchange\.tasks is 3, and Spark has 2 slots"):
         pipeline.resolve(spark, from_dict({"training": {"partitions": 4}, "exchange": {"tasks": 3}}))
