@@ -42,8 +42,10 @@ with DAG(
         "input": Param("/data/text", type="string", description="a file, a directory or a glob without {}"),
         "output": Param("/data/vectors", type="string", description="the directory of runs and current"),
         "pairs": Param("/data/pairs.tsv", type="string", description="word similarity to judge by"),
-        "fail_below": Param(0.95, type="number", description="share of the current run's scores that is demanded"),
-        "keep_runs": Param(0, type="integer", description="finished runs that stay, the newest; 0 for all"),
+        "fail_below": Param(
+            0.95, type="number", exclusiveMinimum=0, maximum=1, description="share of the current run's scores"
+        ),
+        "keep_runs": Param(0, type="integer", minimum=0, description="finished runs that stay, the newest; 0 for all"),
     },
     # Exit code 75 says that trying again may help. Operators treat all codes alike, and the others cost little.
     default_args={"retries": 2, "retry_delay": datetime.timedelta(minutes=5)},
