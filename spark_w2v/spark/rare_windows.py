@@ -22,10 +22,10 @@ from spark_w2v.text.rare_windows import (
     count_rare,
     encode_windows,
     find_windows,
-    is_below,
     newest_words,
     window_counts,
 )
+from spark_w2v.text.spellings import word_hashes
 from spark_w2v.text.weights import BITS, UNITS
 from spark_w2v.text.word_counts import rounded_counts
 from spark_w2v.types import Int64Array
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Of a window as it is kept: offsets and weight; each of its words.
 WINDOW_BYTES, WORD_BYTES = 64, 12
+BIN_BITS = 12  # hashes that are left out together: of 2^32, so that there are a million bins
 RECORDS = "file int, start bigint, segment int, rows binary"
 
 
@@ -111,8 +112,8 @@ def collect_windows(
     """Find the windows of rare words, and add them to those of an earlier run.
 
     A word is kept with all of its windows or with none. Where the text has more than the windows of earlier runs leave
-    room for, which is half of the most at least, words are left out by their hashes, until it has that many. Then the
-    words leave that have not occurred for longest.
+    room for, which is half of the most at least, words that have more alone are left out, and others by their hashes,
+    until there is room. Then the words leave that have not occurred for longest.
 
     Args:
         segments, encoded: SEGMENTS and ENCODED of the same text, persisted by the caller.
@@ -128,19 +129,23 @@ def collect_windows(
         NotEnoughMemoryError: the driver has no room for them.
     """
     earlier = WINDOWS.empty_table() if earlier is None else earlier
+    before = len(earlier)
     context, none = segments.sparkSession.sparkContext, pa.array([], vocabulary.words.type)
     reach = min(window, WIDE_WINDOW) if isinstance(window, int) else WIDE_WINDOW
     rare = Rare(vocabulary.words, none if stop is None else stop.cast(vocabulary.words.type), reach)
     columns = segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights")
     # Words without a vector; stop words are among them.
     found = chosen = _words(segments, "codes") - _words(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
-    room = most - min(len(earlier), most // 2)
+    room = most - min(before, most // 2)
     if found > room or stop is not None:
-        found = chosen = _count(columns, rare)
-        # In a corpus with weights rare words may occur any number of times, so one of them may be too many.
-        while chosen > (most if rare.hashes < ALL_HASHES else room):
-            rare = replace(rare, hashes=rare.hashes * room // chosen)
-            chosen = _count(columns, rare)
+        of_earlier = word_hashes(earlier["word"].combine_chunks())
+        counted = _count(columns, rare, of_earlier, room)
+        found = int(counted["windows"].to_numpy().sum())
+        rare, chosen = _choose(rare, counted, room)
+        # What is left out of the text is left out of the nights before: it would not be all windows of its word.
+        occur = np.unique(pc.drop_null(counted["word"]).to_numpy())
+        is_whole = ~np.isin(of_earlier, occur[~rare.chosen(occur)])
+        earlier = earlier.filter(pa.array(is_whole))
     _check_memory(chosen + len(earlier), reach, given_by(context))
     to_find = send(context, rare)
     try:
@@ -148,16 +153,11 @@ def collect_windows(
     finally:
         to_find.destroy()
     fresh = assemble(records, vocabulary.words)
-    if rare.hashes < ALL_HASHES:
-        below = is_below(earlier["word"].combine_chunks(), rare.hashes)
-        kept = newest_words(pa.concat_tables([earlier.filter(pa.array(below)), fresh]), most)
-    else:
-        found = len(fresh)
-        kept = newest_words(pa.concat_tables([earlier, fresh]), most)
+    kept = newest_words(pa.concat_tables([earlier, fresh]), most)
     facts = {
         "kept_windows": len(kept),
         "kept_rare_words": len(kept["word"].unique()),
-        "dropped_windows": len(earlier) + found - len(kept),
+        "dropped_windows": before + found - chosen + len(fresh) - len(kept),
     }
     return kept, facts
 
@@ -168,15 +168,43 @@ def _words(rows: "DataFrame", column: str) -> int:
     return int(row["bytes"]) // 4
 
 
-def _count(columns: "DataFrame", rare: Rare) -> int:
-    which = send(columns.sparkSession.sparkContext, rare)
+def _count(columns: "DataFrame", rare: Rare, earlier: Int64Array, room: int) -> pa.Table:
+    """Count the windows in the text of all words together that have hashes next to each other.
+
+    Args:
+        earlier: word_hashes of words that have windows already.
+
+    Returns:
+        `word`, the hash of an earlier word or of one that has more windows than there is room for; of all others null,
+        and `bin`, their hashes of 2^32 without BIN_BITS; `windows`.
+    """
+    sent = send(columns.sparkSession.sparkContext, (rare, np.unique(earlier)))
+    kind = "hash bigint, windows bigint, is_earlier boolean"
     try:
-        counted = columns.mapInArrow(lambda batches: count_rare(batches, which.value), "windows bigint")
-        row = counted.agg(F.coalesce(F.sum("windows"), F.lit(0)).alias("windows")).first()
+        counted = columns.mapInArrow(lambda batches: count_rare(batches, *sent.value), kind)
+        of_word = counted.groupBy("hash").agg(F.sum("windows").alias("windows"), F.max("is_earlier").alias("alone"))
+        alone = F.col("alone") | (F.col("windows") > room)
+        bins = F.shiftright(F.col("hash").bitwiseAND(F.lit(ALL_HASHES - 1)), BIN_BITS)
+        keys = F.when(alone, F.col("hash")).alias("word"), F.when(~alone, bins).alias("bin")
+        return of_word.groupBy(*keys).agg(F.sum("windows").alias("windows")).toArrow()
     finally:
-        which.destroy()
-    assert row is not None, "an aggregate without groups has one row"
-    return int(row["windows"])
+        sent.destroy()
+
+
+def _choose(rare: Rare, counted: pa.Table, room: int) -> tuple[Rare, int]:
+    """Return the rare words that are kept, and how many windows of the text they have, no more than the room.
+
+    Args:
+        counted: of _count.
+    """
+    windows, is_word = counted["windows"].to_numpy(), pc.is_valid(counted["word"]).to_numpy()
+    words = pc.fill_null(counted["word"], 0).to_numpy()
+    bins = np.where(is_word, words.view(np.uint64) % np.uint64(ALL_HASHES) >> np.uint64(BIN_BITS), 0)
+    bins = np.where(is_word, bins.astype(np.int64), pc.fill_null(counted["bin"], 0).to_numpy())
+    is_small = ~is_word | (windows <= room)
+    total = np.cumsum(np.bincount(bins[is_small], windows[is_small], ALL_HASHES >> BIN_BITS).astype(np.int64))
+    fit = int(np.searchsorted(total, room, side="right"))
+    return replace(rare, hashes=fit << BIN_BITS, too_many=np.sort(words[~is_small])), int(total[fit - 1]) if fit else 0
 
 
 def _check_memory(windows: int, reach: int, given: Given) -> None:

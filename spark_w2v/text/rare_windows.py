@@ -6,7 +6,7 @@ W windows.
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
@@ -34,6 +34,7 @@ FOUND = pa.schema([("word", pa.string()), ("sentence", pa.list_(pa.int32())), ("
 OWN = -1  # id of the rare word itself there
 AT_A_TIME = 1 << 14  # windows that a task finds at a time
 ALL_HASHES = 1 << 32
+NO_HASHES = np.empty(0, np.int64)
 DIGESTED = 1 << 16  # windows that go into the digest at a time
 
 
@@ -47,12 +48,19 @@ class Rare:
         reach: words with vectors to either side.
         hashes: of 2^32, those whose words are kept: a word is kept with all of its windows, or not at all, in whatever
             text it is.
+        too_many: word_hashes of words that are left out, as they have too many windows.
     """
 
     words: pa.Array
     stop: pa.Array
     reach: int
     hashes: int = ALL_HASHES
+    too_many: Int64Array = field(default_factory=lambda: NO_HASHES)
+
+    def chosen(self, hashes: Int64Array) -> BoolArray:
+        """Return which of some word_hashes are those of words that are kept if they are rare."""
+        below: BoolArray = hashes.view(np.uint64) % np.uint64(ALL_HASHES) < np.uint64(self.hashes)
+        return below & ~np.isin(hashes, self.too_many)
 
     def look_up(self, batch: pa.RecordBatch) -> tuple[pa.StringArray, Int64Array, Int32Array, BoolArray]:
         """Return words of rows of SEGMENTS, where those of each row begin, their ids or -1, and which are rare."""
@@ -60,15 +68,9 @@ class Rare:
         large = spellings.cast(self.words.type)
         id_of = pc.fill_null(pc.index_in(large, value_set=self.words), -1).to_numpy()
         is_rare = (id_of < 0) & ~booleans(pc.is_in(large, value_set=self.stop))
-        if self.hashes < ALL_HASHES:
-            is_rare &= is_below(spellings, self.hashes)
+        if self.hashes < ALL_HASHES or self.too_many.size:
+            is_rare &= self.chosen(word_hashes(spellings))
         return spellings, begins, id_of, is_rare
-
-
-def is_below(words: pa.StringArray, hashes: int) -> BoolArray:
-    """Return which words have a hash that is below a limit, of 2^32."""
-    below: BoolArray = word_hashes(words).view(np.uint64) % np.uint64(ALL_HASHES) < np.uint64(hashes)
-    return below
 
 
 def _rare_places(codes: Int32Array, lengths: Int32Array, weights: Int32Array, is_rare: BoolArray) -> Int64Array:
@@ -79,16 +81,27 @@ def _rare_places(codes: Int32Array, lengths: Int32Array, weights: Int32Array, is
     return np.flatnonzero(there)
 
 
-def count_rare(batches: Batches, rare: Rare) -> Batches:
-    """Yield the windows that find_windows would find in some rows of SEGMENTS."""
+def count_rare(batches: Batches, rare: Rare, earlier: Int64Array = NO_HASHES) -> Batches:
+    """Yield the windows that find_windows would find of each word in some rows of SEGMENTS.
+
+    Args:
+        earlier: word_hashes of words that have windows already.
+
+    Yields:
+        `hash`, of word_hashes; `windows`; `is_earlier`. A word may be several rows.
+    """
     for batch in together(batches, len(rare.words)):
-        _, begins, _, is_rare = rare.look_up(batch)
+        spellings, begins, _, is_rare = rare.look_up(batch)
         columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
-        found = 0
+        windows = np.zeros(len(spellings), np.int64)
         for row, (begin, end) in enumerate(itertools.pairwise(begins)):
             codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
-            found += _rare_places(codes, lengths, weights, is_rare[begin:end]).size
-        yield pa.RecordBatch.from_pydict({"windows": pa.array([found], pa.int64())})
+            places = _rare_places(codes, lengths, weights, is_rare[begin:end])
+            windows[begin:end] = np.bincount(codes[places], minlength=end - begin)
+        there = np.flatnonzero(windows)
+        hashes = word_hashes(spellings)[there]
+        counted = {"hash": hashes, "windows": windows[there], "is_earlier": np.isin(hashes, earlier)}
+        yield pa.RecordBatch.from_pydict({name: pa.array(column) for name, column in counted.items()})
 
 
 def find_windows(batches: Batches, rare: Rare) -> Batches:

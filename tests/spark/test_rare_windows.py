@@ -1,6 +1,7 @@
 """Which windows of rare words a run keeps, whatever the partitioning, and how much of them."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,15 +89,40 @@ def test_words_that_have_not_occurred_for_longest_leave_first(text: Text) -> Non
     assert facts["dropped_windows"] == 0
 
 
-def test_words_are_left_out_of_the_nights_before_by_the_same_hashes(text: Text) -> None:
+def test_words_of_the_nights_before_leave_only_where_there_is_no_room(text: Text) -> None:
+    """Unless they occur in the text and are left out there: then their windows would not be all."""
     names = [f"old{number}" for number in range(400)]
     kept, facts = text.collect(600, earlier=windows_of(names))
     words = kept["word"].to_pylist()
     of_before = [word for word in words if word in names]
-    # 300 would have room next to those of the text.
-    assert 190 < len(of_before) < 280
-    assert 250 < len(words) - len(of_before) < 350
+    assert of_before == names[len(names) - len(of_before) :], "the last ones"
+    assert 270 < len(words) - len(of_before) <= 300
+    assert 590 < len(words) <= 600
     assert facts["dropped_windows"] == len(names) + len(text.rare) - len(words)
+
+    both = list(dict.fromkeys(text.rare))[:200]
+    kept, facts = text.collect(600, earlier=windows_of([*both, *names[:200]]))
+    found = Counter(kept["word"].to_pylist())
+    some = Counter(text.rare)
+    assert {word for word in both if word in found} == {word for word in both if found[word] == 1 + some[word]}
+    assert 20 < sum(word in found for word in both) < 180
+    assert facts["dropped_windows"] == 400 + len(text.rare) - len(kept)
+
+
+def test_a_word_that_is_too_many_alone_takes_no_other_word_along(text: Text) -> None:
+    known = text.vocabulary.words.to_pylist()
+    frequent = max(known, key=Counter(word for line in text.lines for word in line).__getitem__)
+    index = known.index(frequent)
+    words = pa.concat_arrays([text.vocabulary.words.slice(0, index), text.vocabulary.words.slice(index + 1)])
+    counts = np.delete(text.vocabulary.counts, index)
+    of_others = len(text.rare)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(text, "vocabulary", dataclasses.replace(text.vocabulary, words=words, counts=counts))
+        kept, facts = text.collect(of_others + 5)
+        earlier, _ = text.collect(of_others + 5, earlier=windows_of([frequent, "old"]))
+    assert kept["word"].to_pylist() == text.rare
+    assert facts["dropped_windows"] > 1000
+    assert earlier["word"].to_pylist() == ["old", *text.rare], "its windows of before would not be all"
 
 
 def test_stop_words_are_not_rare(text: Text) -> None:
