@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from spark_w2v.config.text_sections import MOST_PASSES, MOST_PHRASES
 from spark_w2v.errors import UserError
-from spark_w2v.storage.files import reason
+from spark_w2v.storage.files import raise_if_passing, reason
 from spark_w2v.text.phrases import PHRASES
 
 FOLDER, FILE = "phrases", "part-00000.parquet"  # in the output of a run
@@ -28,12 +28,14 @@ def read_phrases(path: str) -> pa.Table:
 
     Raises:
         UserError: it cannot be read, or holds something else.
+        StorageError: it could not be read, and may be later.
     """
     try:
         tables = [_read(file, path) for file in _files(path)]
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         if isinstance(error, UserError):
             raise
+        raise_if_passing(f"phrases.list {path}", error)
         _refuse(path, f"cannot be read ({reason(error)})")
     phrases = pa.concat_tables(tables).combine_chunks()
     passes = phrases["pass"].to_numpy()

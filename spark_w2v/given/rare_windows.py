@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from spark_w2v.config.text_sections import MOST_WINDOWS
 from spark_w2v.errors import OutputError
-from spark_w2v.storage.files import reason
+from spark_w2v.storage.files import open_file, raise_if_passing, reason
 from spark_w2v.text.rare_windows import WINDOWS
 
 FOLDER, FILE = "rare_windows", "part-00000.parquet"  # in the output of a run
@@ -25,18 +25,20 @@ def read_windows(output: Path) -> pa.Table | None:
 
     Raises:
         OutputError: they cannot be read, or are something else.
+        StorageError: they could not be read, and may be later.
     """
     path = output / FOLDER / FILE
     if not path.parent.exists():
         return None
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        with open_file(path) as source, pq.ParquetFile(source, page_checksum_verification=True) as file:
             if file.metadata.num_rows > MOST_WINDOWS:
                 raise OutputError(f"{path}: has more than {MOST_WINDOWS:,} windows; train again.")
             windows = file.read(WINDOWS.names).cast(WINDOWS)
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         if isinstance(error, OutputError):
             raise
+        raise_if_passing(str(path), error)
         raise OutputError(
             f"{path}: cannot be read as windows of rare words, perhaps it is damaged ({reason(error)}); copy the "
             "output again, or train again."

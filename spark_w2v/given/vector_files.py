@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
-from spark_w2v.storage.files import open_file, reason
+from spark_w2v.storage.files import open_file, raise_if_passing, reason
 from spark_w2v.text.messages import some
 from spark_w2v.types import BoolArray, Float32Array
 
@@ -137,6 +137,7 @@ def _state(path: Path) -> State:
     try:
         found = os.stat(path)
     except OSError as error:
+        raise_if_passing(str(path), error)
         raise OutputError(f"{path}: cannot be read ({reason(error)}).") from None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -167,6 +168,7 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
     except (OSError, ValueError, zlib.error) as error:
         if isinstance(error, OutputError):
             raise
+        raise_if_passing(str(path), error)
         _refuse(path, f"cannot be read ({reason(error)})")
 
 

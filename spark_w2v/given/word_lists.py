@@ -1,5 +1,6 @@
 """Files of words, one a line."""
 
+import codecs
 import logging
 import unicodedata
 from pathlib import Path
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 from spark_w2v.config import Corpus
 from spark_w2v.config.wording import cut
 from spark_w2v.errors import UserError
-from spark_w2v.storage.files import open_file, reason
+from spark_w2v.storage.files import open_file, raise_if_passing, reason
 from spark_w2v.text.arrow_arrays import flatten_lists, offsets_of
 from spark_w2v.text.messages import MOST_SHOWN, counted, some
 from spark_w2v.text.tokenizer import Tokenizer, are_made
@@ -32,17 +33,20 @@ def read_words(path: str, what: str, is_composed: bool = False) -> pa.StringArra
 
     Raises:
         UserError: it cannot be read, is too large, or holds no word.
+        StorageError: it could not be read, and may be later.
     """
     place = f"{what} {path}"
     try:
         with open_file(Path(path)) as file:
             content = file.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:
+        raise_if_passing(place, error)
         raise UserError(f"{place}: cannot be read ({reason(error)}); give a file with one word a line.") from None
     if len(content) > LARGEST_FILE:
         raise UserError(f"{place}: is larger than 1 GiB; give a file with one word a line.")
+    content = content.removeprefix(codecs.BOM_UTF8)  # which editors on Windows put first
     try:
-        text = content.decode("utf-8-sig")  # editors on Windows put a byte-order mark first
+        text = content.decode()
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{place}: line {line} is not UTF-8; save the file as UTF-8 text.") from None

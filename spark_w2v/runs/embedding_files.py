@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from spark_w2v.errors import OutputError, StorageError
-from spark_w2v.storage.files import ABSENT, exists, kind_of, reason
+from spark_w2v.errors import OutputError
+from spark_w2v.storage.files import ABSENT, exists, kind_of, raise_if_passing
 from spark_w2v.types import Float32Array, Int64Array
 
 BATCH_BYTES = 4 << 20  # of vectors: what is read at a time, also of the larger row groups that earlier versions wrote
@@ -93,11 +93,7 @@ def damage_named(path: Path) -> Iterator[None]:
     except OutputError:
         raise
     except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
-        # Arrow sets no errno for what is wrong with a file; errors of the system have their own.
-        code = error.errno if isinstance(error, OSError) else None
-        if isinstance(error, MemoryError) or (code is not None and code not in ABSENT):
-            why = os.strerror(code) if code else reason(error)
-            raise StorageError(f"{path}: could not be read: {why}.") from None
+        raise_if_passing(str(path), error, ABSENT)
         text = str(error).partition("\n")[0] or type(error).__name__
         raise OutputError(f"{path}: cannot be read, perhaps it is damaged ({text[:200].rstrip('.')}).") from None
 

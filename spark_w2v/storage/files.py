@@ -49,6 +49,22 @@ def refused(what: str, error: OSError) -> StorageError | UserError:
     return StorageError(f"{what} ({reason(error)}).")
 
 
+def raise_if_passing(place: str, error: BaseException, lasting: set[int] = MISTAKES) -> None:
+    """Raise a StorageError for what may pass, as too many open files; return for a file that is not what it should be.
+
+    Args:
+        place: the file, and what names it.
+        lasting: errors of the system that do not pass.
+
+    Raises:
+        StorageError: one sentence.
+    """
+    # Neither Python nor Arrow sets an errno for what is wrong with the content of a file.
+    code = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, MemoryError) or (code is not None and code not in lasting):
+        raise StorageError(f"{place}: could not be read: {os.strerror(code) if code else reason(error)}.") from None
+
+
 @contextlib.contextmanager
 def best_effort(what: str) -> Iterator[None]:
     """Log an error of the storage as a warning, where the work itself is done."""

@@ -1,5 +1,6 @@
 """Windows of rare words in an output come back as they were; damaged ones are refused."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,18 @@ def of_others(path: Path, rows: list[dict[str, Any]], schema: pa.Schema | None =
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
+def with_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
         (lambda path: path.write_bytes(path.read_bytes()[:-9]), "cannot be read as windows of rare words"),
         (lambda path: path.write_text("kiwi"), "cannot be read as windows of rare words"),
         (lambda path: path.unlink(), "cannot be read as windows of rare words"),
+        (with_fifo, "cannot be read as windows of rare words"),
         (lambda path: of_others(path, [{"word": "kiwi"}]), "cannot be read as windows of rare words"),
         (lambda path: of_others(path, [{**ROWS[0], "weight": -1}]), "has nulls or negative weights"),
         (lambda path: of_others(path, [{**ROWS[0], "word": None}, ROWS[1]]), "cannot be read as|has nulls"),

@@ -82,7 +82,12 @@ def test_words_that_no_text_can_have_are_warned_of(
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
-    [(b" \n\n", "holds no word"), (b"a\n\xff\n", "line 2 is not UTF-8"), (b"a" * 200, "is larger than")],
+    [
+        (b" \n\n", "holds no word"),
+        (b"a\n\xff\n", "line 2 is not UTF-8"),
+        (b"\xef\xbb\xbfab\n\xff\n", "line 2 is not UTF-8"),
+        (b"a" * 200, "is larger than"),
+    ],
 )
 def test_a_file_that_is_no_list_is_refused(
     tmp_path: Path, content: bytes, sentence: str, monkeypatch: pytest.MonkeyPatch
