@@ -3,7 +3,9 @@
 V words of the new run, U of the previous one, D dimensions.
 """
 
+import contextlib
 import hashlib
+import json
 import logging
 import math
 from collections.abc import Callable, Iterator
@@ -143,7 +145,7 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         digest.update(f"\0{some}".encode() if start else some.encode())
     if found.trained is not None:
         digest.update(np.ascontiguousarray(found.trained, "<i8").data)
-    windows = read_windows(path) if with_windows else None
+    windows = _windows(path, place) if with_windows else None
     if windows is not None:
         digest.update(digest_windows(windows))
     return PreviousModel(
@@ -154,6 +156,25 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         found.trained,
         windows,
     )
+
+
+def _windows(path: Path, place: str) -> pa.Table | None:
+    """The windows of rare words of a finished run; None where there are none, with a warning where the run kept some.
+
+    Raises:
+        OutputError: they are not those of the run.
+    """
+    windows, kept = read_windows(path), None
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # runs without rare_windows do not say
+        kept = int(json.loads((path / "run.json").read_text(encoding="utf-8"))["corpus"]["kept_windows"])
+    if windows is None and kept:
+        log.warning("%s: has no rare_windows/, so the %s that the run kept do not count", place, f"{kept:,} windows")
+    elif windows is not None and kept not in (None, len(windows)):
+        raise OutputError(
+            f"{place}: its rare_windows/ has {len(windows):,} windows and the run kept {kept:,}; copy the output "
+            "again, or train again."
+        )
+    return windows
 
 
 def _check_dimensions(place: str, found: int, needed: int | None) -> None:

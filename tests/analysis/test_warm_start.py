@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.analysis import warm_start
 from spark_w2v.errors import OutputError, RefusedError, StorageError, UserError
+from spark_w2v.given.rare_windows import write_windows
 from spark_w2v.runs import embedding_writer, embeddings
 from spark_w2v.skipgram.sampling import keep_probability, noise_distribution
 from spark_w2v.spark import vocabulary
@@ -20,6 +21,7 @@ from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.rare_windows import WINDOWS
 from spark_w2v.types import Int64Array
 from tests.support.planted import SETTINGS, WORDS, counts_of, rows_of_text, segments_of
 
@@ -150,6 +152,27 @@ def test_a_run_that_has_diverged_is_no_start_of_another_one(tmp_path: Path) -> N
     ):
         warm_start.read(str(tmp_path), 3)
     assert warm_start.read(str(tmp_path)).dimensions == 3, "nothing is trained"
+
+
+def test_windows_that_a_copy_of_a_run_lacks_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    output = finished(tmp_path / "run", EARLIER)
+    (output / "run.json").write_text('{"corpus": {"kept_windows": 2}}')
+    rows = [{"word": "kiwi", "sentence": ["the", "kiwi"], "weight": 1}] * 2
+    write_windows(output, pa.Table.from_pylist(rows, schema=WINDOWS))
+    found = warm_start.read(str(output), 3, with_windows=True).windows
+    assert found is not None
+    assert len(found) == 2
+    assert not caplog.messages
+
+    shutil.rmtree(output / "rare_windows")
+    assert warm_start.read(str(output), 3, with_windows=True).windows is None
+    assert caplog.messages == [f"{output}: has no rare_windows/, so the 2 windows that the run kept do not count"]
+    warm_start.read(str(output), 3)
+    assert len(caplog.messages) == 1, "nothing is trained"
+
+    write_windows(output, pa.Table.from_pylist(rows[:1], schema=WINDOWS))
+    with pytest.raises(OutputError, match=r"has 1 windows and the run kept 2; copy the output again"):
+        warm_start.read(str(output), 3, with_windows=True)
 
 
 def test_the_digest_tells_vectors_and_spellings_apart(tmp_path: Path) -> None:
