@@ -83,7 +83,14 @@ class Request:
             UserError: it cannot be read.
         """
         path = self.settings.phrases.list
-        return read_phrases(path) if path else None
+        if not path:
+            return None
+        found = read_phrases(path)
+        parts = pa.chunked_array([*found["first"].chunks, *found["second"].chunks], pa.string()).unique()
+        # In a later pass a part may be a phrase of the one before, spelled in any way.
+        parts = parts.filter(pc.invert(pc.is_in(parts, value_set=found["phrase"].combine_chunks())))
+        warn_of_impossible(parts, "phrases.list", self.settings.corpus)
+        return found
 
     def check_passwords(self) -> None:
         """Refuse paths with a password, as they are logged and kept in run.json.

@@ -32,6 +32,24 @@ def test_words_are_composed_as_the_text_is(tmp_path: Path, tokenizer: str) -> No
         assert found.to_pylist() == expected
 
 
+def test_phrases_of_a_list_that_no_text_can_have_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    row = {"count": 1, "score": 1}
+    phrases = [
+        {**row, "phrase": "New York", "first": "New", "second": "York", "pass": 1},
+        {**row, "phrase": "big New York", "first": "big", "second": "New York", "pass": 2},
+    ]
+    pq.write_table(pa.Table.from_pylist(phrases, PHRASES), tmp_path / "phrases")
+    for lower_case in (False, True):
+        keys = {"phrases": {"list": str(tmp_path / "phrases")}, "corpus": {"lower_case": lower_case}}
+        assert Request(config.from_dict(keys), [], "out").phrases is not None
+    assert caplog.messages == [
+        'phrases.list: 2 words can never occur, as corpus.tokenizer = "words" with corpus.lower_case does not leave '
+        "them as they are, such as New, York"
+    ]
+
+
 @pytest.mark.parametrize(
     ("keys", "number", "first"),
     [
