@@ -242,6 +242,8 @@ def _chunks_of_lines(text: pa.Array, tokenizer: Tokenizer) -> pa.Array:
         case "words":
             # All in one table look-up per byte: lower-case and cut at what separates words in ASCII. It leaves few
             # distinct chunks, and those of letters and digits alone are finished.
+            if tokenizer.lower_case:
+                text = _with_one_dotted_i(text)
             offsets = string_offsets(text)
             content = pa.py_buffer(ASCII_TABLES[tokenizer.lower_case][string_bytes(text)])
             text = pa.StringArray.from_buffers(len(text), pa.py_buffer(offsets - offsets[0]), content)
@@ -256,10 +258,17 @@ def _composed(text: pa.Array, lower_case: bool) -> pa.Array:
     """Strings in Unicode's NFC, in lower case if asked."""
     is_ascii = (string_bytes(text) < 128).all()
     if lower_case:
-        # In lower case İ is i, so İ written as two characters must not become an i with a second dot.
-        text = pc.utf8_lower(text if is_ascii else pc.replace_substring(text, "I\u0307", "İ"))
+        text = pc.utf8_lower(_with_one_dotted_i(text))
     # Last, as ẖ is one character and its upper case is two.
     return text if is_ascii else pc.utf8_normalize(text, "NFC")
+
+
+def _with_one_dotted_i(text: pa.Array) -> pa.Array:
+    """Strings with İ as one character, which is i in lower case; as two it would become an i with a second dot."""
+    dot = "\u0307"
+    # Its first byte, which few texts have, is found in a tenth of the time of a look at each string.
+    has_dot = (string_bytes(text) == dot.encode()[0]).any()
+    return pc.replace_substring(text, f"I{dot}", "İ") if has_dot else text
 
 
 def _find_all(text: pa.Array, pattern: str) -> pa.Array:

@@ -106,7 +106,7 @@ def test_words_are_composed_after_they_are_in_lower_case(kind: str) -> None:
     assert words_of(["H\u0331amra ẖamra", "Ϊ\u0301ς ΐς"], tokenizer) == [["ẖamra", "ẖamra"], ["ΐς", "ΐς"]]
 
 
-@pytest.mark.parametrize("kind", ["whitespace", "regex"])
+@pytest.mark.parametrize("kind", ["words", "whitespace", "regex"])
 def test_an_i_with_a_dot_is_one_word_however_it_is_written(kind: str) -> None:
     assert words_of(["İl I\u0307l il"], WORDS._replace(kind=kind, pattern=r"[\pL\pM]+")) == [["il", "il", "il"]]
 
