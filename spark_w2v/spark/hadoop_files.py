@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
@@ -246,7 +247,7 @@ class Walk:
         self.skipped: dict[str, list[str]] = {}
         self._real: set[str] = set()  # paths of the files with links followed
         self._inodes: set[tuple[int, int]] = set()  # of files with several names
-        self._links: list[str] = []
+        self._links: deque[str] = deque()
         self.is_plain = True
 
     @property
@@ -272,7 +273,7 @@ class Walk:
     def follow_links(self) -> None:
         """Take in what links lead to, now that all that can be reached without them is known."""
         while self._links:
-            link = self._links.pop(0)
+            link = self._links.popleft()
             if not os.path.exists(link):
                 self.skip(BROKEN, link)
             elif not os.path.isdir(link):
