@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
+from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, inputs, vocabulary
 from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop, Walk
 from spark_w2v.spark.input_checks import check_outputs
@@ -255,6 +256,35 @@ def test_an_output_that_a_pattern_would_find_is_refused(spark: "SparkSession", f
     assert "is inside of --input" in refused(spark, f"{folder}/*", outputs=[f"{folder}/out"])
     assert len(listed(spark, f"{folder}/*.txt", outputs=[f"{folder}/out"]).files) == 1
     assert len(listed(spark, folder, outputs=[f"{folder}-out"]).files) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "finds"),
+    [
+        ("/in/{a,out}", True),
+        ("/in/{a,b}", False),
+        ("/{in/out,x}/run", True),
+        ("/in/o{u{t,p},x}", True),
+        ("/in/{a,o*}/r?n", True),
+        ("/in/{a,*}.txt", False),
+        ("/*,b", False),
+        ("/in/[!a-n]ut", True),
+        ("/in/[^o]ut", False),
+        (r"/in/\{a,out\}", False),
+        (r"/i\n/o[u]t", True),
+        ("/*", True),
+        ("/in/out/run/*", False),
+        ("/in/out+", False),
+    ],
+)
+def test_an_output_is_compared_with_patterns_as_hadoop_reads_them(pattern: str, finds: bool) -> None:
+    def check() -> None:
+        check_outputs([pattern], [], ["/in/out/run"])
+
+    if not finds:
+        return check()
+    with pytest.raises(ConfigError, match="is inside of --input"):
+        check()
 
 
 # Archives
