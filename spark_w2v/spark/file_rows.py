@@ -301,8 +301,9 @@ def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     # Spark reads the first object of a line, and leaves out in silence what follows it, such as the first line of a
     # file that was appended to one without a last line end. Inside of another object it may not follow,
     # and one that it closes itself lacks its end.
-    text = F.concat(F.lit(f'{{"{LINE}":'), F.ltrim("value", F.lit("\ufeff")), F.lit(f',"{END}":true}}'))
-    return lines.withColumn(PARSED, F.from_json(text, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
+    text = F.expr("trim(LEADING '\ufeff' FROM value)")  # F.ltrim with a second argument makes Spark warn
+    whole = F.concat(F.lit(f'{{"{LINE}":'), text, F.lit(f',"{END}":true}}'))
+    return lines.withColumn(PARSED, F.from_json(whole, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
 
 
 def json_field(name: str) -> Column:

@@ -225,3 +225,20 @@ def test_bad_lines_are_named_by_file_and_line(
     text = pipeline.prepare(segments, settings, files=[file.path for file in found.files])
     text.encoded.unpersist()
     assert f"the first binary lines: {tmp_path}/é.txt:251" in summary(text.facts)
+
+
+def test_spark_warns_of_nothing_while_it_reads_json(spark: "SparkSession", tmp_path: Path) -> None:
+    jvm: Any = spark.sparkContext._jvm
+    log4j, written = jvm.org.apache.logging.log4j, jvm.java.io.StringWriter()
+    appender = log4j.core.appender.WriterAppender.createAppender(None, None, written, "seen", False, True)
+    appender.start()
+    logger = log4j.LogManager.getRootLogger()
+    (tmp_path / "a.jsonl").write_text('\ufeff\ufeff{"text": "one"}\n {"text": "two"}\n')
+    spark.sparkContext.setLogLevel("WARN")
+    logger.addAppender(appender)
+    try:
+        assert tallied(spark, tmp_path, format="jsonl")["words"] == 2
+    finally:
+        logger.removeAppender(appender)
+        spark.sparkContext.setLogLevel("ERROR")
+    assert str(written) == ""
