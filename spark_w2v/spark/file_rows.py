@@ -216,9 +216,10 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
     made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
-    texts = {c.column, *(name.strip() for name in c.group_by.split(","))}
-    orders = {name.strip() for name in c.order_by.split(",")} - texts
-    doubles = [field.name for field in fields if field.name in orders and isinstance(field.dataType, T.DoubleType)]
+    groups, orders = (columns.names_in(T.StructType(list(fields)), names) for names in (c.group_by, c.order_by))
+    texts = {c.column, *groups}
+    are_doubles = {field.name for field in fields if isinstance(field.dataType, T.DoubleType)}
+    doubles = [name for name in orders if name in are_doubles and name not in texts]
     texts.update(doubles)
     as_text = [T.StructField(field.name, T.StringType()) if field.name in texts else field for field in fields]
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
@@ -247,19 +248,19 @@ def _made_up_names(
     *names, path = row or [None]
     found = {field.name: name or "" for field, name in zip(fields, names, strict=False)}
     made_up = {name: own for name, own in found.items() if name.casefold() != own.casefold()}
-    _check_asked({own.casefold() for own in made_up.values() if own}, corpus_config)
+    _check_asked({own.casefold() for own in made_up.values() if own}, T.StructType(list(fields)), corpus_config)
     if made_up:  # and in no file, so that Spark cannot compare the names
         _check_first_lines(reader.text(paths), path)
     return list(made_up)
 
 
-def _check_asked(twice: set[str], corpus_config: "Corpus") -> None:
+def _check_asked(twice: set[str], schema: T.StructType, corpus_config: "Corpus") -> None:
     """Refuse a configuration that names one of these columns, of which there are two."""
     c = corpus_config
     in_condition = re.findall(r"\w+", re.sub(r"'[^']*'|\"[^\"]*\"", "", c.where))
-    asked = {key: getattr(c, key).split(",") for key in ("column", "group_by", "order_by", "weight")}
+    asked = {key: columns.names_in(schema, getattr(c, key)) for key in ("column", "group_by", "order_by", "weight")}
     for key, names in {**asked, "where": in_condition}.items():
-        for name in map(str.strip, names):
+        for name in names:
             if name.casefold() in twice:
                 refuse(f'corpus.{key}: the CSV files have two columns "{name}", as Spark reads names; rename one.')
 

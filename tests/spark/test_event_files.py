@@ -93,3 +93,11 @@ def test_columns_of_directories_are_known_with_either_version_of_sparks_readers(
     session = spark.newSession()
     session.conf.set("spark.sql.sources.useV1SourceList", first)
     assert file_rows._directories(session.read.parquet(str(tmp_path / "of"))) == ["day", "a user"]
+
+
+def test_the_name_of_a_group_or_an_order_of_csv_may_have_a_comma(spark: "SparkSession", tmp_path: Path) -> None:
+    # As whole numbers 007 and 7 are one group, and as doubles the times of 2 and 3 are the same.
+    rows = ["007,0.5,1,,", "7,9007199254740993,2,,", "7,9007199254740992,3,,"]
+    (tmp_path / "a.csv").write_text("\n".join(['"shop, user","day,t",item,user,user', *rows]))
+    keys = {**OF_EVENTS, "format": "csv", "group_by": "shop, user", "order_by": "day,t"}
+    assert sorted(sentences(corpus.read(spark, [str(tmp_path)], settings(**keys)))) == ["1", "3 2"]
