@@ -1,6 +1,7 @@
 """The columns that a configuration names: where they are in a table, and whether they hold what is needed."""
 
 import re
+import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,13 +26,16 @@ ORDERED = (
     T.TimeType, T.DayTimeIntervalType,
 )  # fmt: skip
 
+# In the names of columns that are added to the user's. Drawn in each process, so that no column of theirs has it.
+TOKEN = secrets.token_hex(4)
+
 # Name of the column with lines that are no rows, which Spark's readers of CSV and JSON add.
-CORRUPT = "not a row"
-WRONG_TYPE = "not a word"  # of a row of JSON: whether its word or its group is neither text nor a number
+CORRUPT = f"not a row {TOKEN}"
+WRONG_TYPE = f"not a word {TOKEN}"  # of a row of JSON: whether its word or its group is neither text nor a number
 
 # Before the name of a column of doubles in CSV or JSON: the same numbers with digits that a double has no room for, as
 # far as this type has. Those that are too large for it are null.
-EXACT, EXACT_TYPE = "exactly ", "decimal(38,9)"
+EXACT, EXACT_TYPE = f"exactly {TOKEN} ", "decimal(38,9)"
 
 
 class FoundColumn(NamedTuple):
@@ -71,8 +75,7 @@ def names_of(schema: T.StructType) -> list[str]:
     """The names of the columns, and of the fields of those that are structures, as far as a path can lead to them."""
     nested = [f"{field.name}.{name}" for field in schema if isinstance(field.dataType, T.StructType)
               for name in field.dataType.names if "." not in name]  # fmt: skip
-    ours = [name for name in schema.names if name in (CORRUPT, WRONG_TYPE) or name.startswith(EXACT)]
-    return [*(name for name in schema.names if name not in ours), *nested]
+    return [*(name for name in schema.names if TOKEN not in name), *nested]
 
 
 def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundColumn:
@@ -190,6 +193,8 @@ def where(rows: "DataFrame", condition: str) -> "DataFrame":
         message = message_of(error)
         if message is None:
             raise
+        ours = f"`[^`]*{TOKEN}[^`]*`"
+        message = re.sub(f"{ours}, |(, )?{ours}", "", message)  # among the names that Spark suggests
         refuse(f"corpus.where: Spark refuses it ({message.rstrip('.')}); change it.")
 
 

@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 from pyspark.sql import Column
 
 from spark_w2v.spark import columns
-from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, WRONG_TYPE
+from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, TOKEN, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.spark.java_errors import OTHER_NAMES
 from spark_w2v.text.messages import path_text, refuse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spark_w2v.config import Corpus
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
-PARSED, LINE, END, NOT_JSON = "parsed json", "line", "end", "not json"
+PARSED, LINE, END, NOT_JSON = f"parsed json {TOKEN}", "line", "end", "not json"
 FILE_SCHEME = "^file:/+"
 PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column

@@ -1,5 +1,6 @@
 """Which files of events are read: those that were listed, each once, with the columns of their directories."""
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v.spark import corpus, file_rows
-from tests.spark.test_columns import counted, settings
+from tests.spark.test_columns import counted, refused, settings
 from tests.support.segments import sentences
 
 if TYPE_CHECKING:
@@ -101,3 +102,30 @@ def test_the_name_of_a_group_or_an_order_of_csv_may_have_a_comma(spark: "SparkSe
     (tmp_path / "a.csv").write_text("\n".join(['"shop, user","day,t",item,user,user', *rows]))
     keys = {**OF_EVENTS, "format": "csv", "group_by": "shop, user", "order_by": "day,t"}
     assert sorted(sentences(corpus.read(spark, [str(tmp_path)], settings(**keys)))) == ["1", "3 2"]
+
+
+@pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
+def test_columns_of_the_user_may_be_called_as_those_that_are_added(
+    spark: "SparkSession", tmp_path: Path, kind: str
+) -> None:
+    names = ["s", "t", "item", "not a row", "Not a Word", "exactly t", "exactly s", "parsed json"]
+    rows = [
+        (1, 1.5, "a", "x", "true", 3, 1, 7),
+        (1, 2.5, "b", "x", "true", 2, 2, 7),
+        (1, 3.5, "c", "y", "true", 1, 3, 7),
+    ]
+    keys = {**OF_EVENTS, "format": kind, "where": "`not a row` = 'x' and `parsed json` = 7"}
+    if kind == "table":
+        found = corpus.read_text_frame(spark.createDataFrame(rows, names), settings(**keys))
+    else:
+        folder = tmp_path / "parsed json=7"
+        folder.mkdir()
+        lines = [json.dumps(dict(zip(names, row[:-1], strict=False))) for row in rows]
+        if kind == "csv":
+            lines = [",".join(names[:-1]), *(",".join(map(str, row[:-1])) for row in rows)]
+        (folder / "a").write_text("\n".join(lines))
+        found = corpus.read(spark, [str(tmp_path)], settings(**keys))
+        sentence = refused(spark, tmp_path, **{**keys, "where": "`not a rwo` = 'x'"})
+        assert sentence.count("`not a row") == 1, "a column that is added is suggested, too"
+    assert sentences(found) == ["a b"]
+    assert counted(found) == {}
