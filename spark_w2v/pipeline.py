@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,7 @@ from spark_w2v.skipgram.schedule import (
     why_no_more,
     window_contexts,
 )
-from spark_w2v.spark import corpus, memory, rare_windows
+from spark_w2v.spark import corpus, inputs, memory, rare_windows
 from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.id_checks import check_ids
@@ -131,7 +131,7 @@ def train(
     on_progress: Callable[[Training, Progress], object] = lambda training, progress: None,
     on_phase: Callable[[str], object] = lambda name: None,
     lists: vocabularies.WordLists = vocabularies.ANY_WORD,
-    files: Sequence[str] = (),
+    files: inputs.Inputs | None = None,
     listed: pa.Table | None = None,
     check: Callable[[dict[str, int]], object] = lambda counters: None,
     averages: bool = False,
@@ -188,7 +188,7 @@ def prepare(
     segments: "DataFrame",
     settings: "Config",
     lists: vocabularies.WordLists = vocabularies.ANY_WORD,
-    files: Sequence[str] = (),
+    files: inputs.Inputs | None = None,
     on_phase: Callable[[str], object] = lambda name: None,
     listed: pa.Table | None = None,
     check: Callable[[dict[str, int]], object] = lambda counters: None,
@@ -198,7 +198,7 @@ def prepare(
 
     Args:
         lists: words that decide on the vocabulary next to their counts.
-        files: paths of the files that the segments are of, in their order; none for the rows of a DataFrame.
+        files: that the segments are of; None for the rows of a DataFrame or of tables.
         listed: PHRASES to join, instead of those that are to be found.
         check: called with what was read, skipped and changed; may refuse it.
         windows: WINDOWS of rare words that an earlier run kept.
@@ -271,14 +271,15 @@ def prepare(
 
 
 def check_text(
-    segments: "DataFrame", settings: "Config", files: Sequence[str]
+    segments: "DataFrame", settings: "Config", files: inputs.Inputs | None
 ) -> tuple[dict[str, int], dict[str, list[BadLine]], int]:
     """Return the counters of SEGMENTS, which are persisted, the first bad lines, and the size for count_words.
 
     Raises:
-        ConfigError: too much could not be read.
+        ConfigError: too much could not be read, or files have changed since they were listed.
     """
     counters, size = vocabularies.read_totals(segments)
+    corpus.check_unchanged(segments.sparkSession, files, settings.corpus.format)
     bad_lines = corpus.bad_lines(segments, counters, files, settings.corpus)
     check_counters(counters, settings.corpus, bad_lines)
     return counters, bad_lines, size

@@ -190,7 +190,7 @@ class TrainingRun:
                     averages=averages,
                     listed=self._phrases,
                     windows=None if earlier is None else earlier.windows,
-                    files=[] if found is None else [file.path for file in found.files],
+                    files=found,
                 )
                 if init is not None and training.averages:
                     self._average(training, init)

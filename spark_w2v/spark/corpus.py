@@ -96,8 +96,8 @@ def read(
 
 def read_text(
     session: "SparkSession", paths: Sequence[str], corpus_config: "Corpus", outputs: Sequence[str] = ()
-) -> tuple["DataFrame", list[str]]:
-    """SEGMENTS of files or tables, and the paths of the files in their order.
+) -> tuple["DataFrame", inputs.Inputs | None]:
+    """SEGMENTS of files or tables, and the files.
 
     Args:
         outputs: paths or URIs that are written to, and may not be read.
@@ -106,11 +106,17 @@ def read_text(
         ConfigError: there is nothing to read.
     """
     if corpus_config.format == "table":
-        return read_tables(session, paths, corpus_config), []
+        return read_tables(session, paths, corpus_config), None
     found = list_files(session, paths, corpus_config.format, [absolute(output) for output in outputs])
     for line in inputs.summary(found):
         log.info(line)
-    return read(session, paths, corpus_config, found), [file.path for file in found.files]
+    return read(session, paths, corpus_config, found), found
+
+
+def check_unchanged(spark: "SparkSession", found: inputs.Inputs | None, kind: str) -> None:
+    """Refuse files that changed since they were listed, as inputs.check_unchanged does."""
+    if found is not None:
+        _explained(lambda: inputs.check_unchanged(reading_session(spark), found, kind))
 
 
 def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Corpus") -> "DataFrame":
@@ -342,20 +348,20 @@ def _schemas(session: "SparkSession", files: Sequence[File], kind: str) -> Itera
 
 
 def bad_lines(
-    segments: "DataFrame", counters: dict[str, int], files: Sequence[str], corpus_config: "Corpus"
+    segments: "DataFrame", counters: dict[str, int], found: inputs.Inputs | None, corpus_config: "Corpus"
 ) -> dict[str, list[BadLine]]:
     """The first bad lines of each kind of which there are any; of SEGMENTS that are persisted."""
-    if corpus_config.group_by:
-        files = []  # events are read in an order of their own, in which a bad one has no place in a file
+    # Events are read in an order of their own, in which a bad one has no place in a file.
+    files = [] if found is None or corpus_config.group_by else [file.path for file in found.files]
     first = 2 if corpus_config.format == "csv" else 1  # after the names of the columns
-    found: dict[str, list[Any]] = {}
+    rows_of: dict[str, list[Any]] = {}
     bad = segments.select("file", "start", F.inline("bad"))
     for name in BAD_LINES:
         if files and counters[name]:
             place = F.col("place") == COUNTERS.index(name)
-            found[name] = bad.where(place).orderBy("file", "start", "line").limit(NAMED_PER_SPLIT).collect()
+            rows_of[name] = bad.where(place).orderBy("file", "start", "line").limit(NAMED_PER_SPLIT).collect()
     # How many lines the splits of these files have.
-    named = sorted({row["file"] for rows in found.values() for row in rows})
+    named = sorted({row["file"] for rows in rows_of.values() for row in rows})
     lines = F.sum(F.col("counters")[COUNTERS.index("lines")]).alias("lines")
     splits = segments.where(F.col("file").isin(named)).groupBy("file", "start").agg(lines).collect() if named else []
 
@@ -365,4 +371,4 @@ def bad_lines(
         line = None if corpus_config.where else before + row["line"] + first
         return BadLine(files[row["file"]], line, bytes(row["beginning"]))
 
-    return {name: [bad_line(row) for row in rows] for name, rows in found.items()}
+    return {name: [bad_line(row) for row in rows] for name, rows in rows_of.items()}

@@ -71,6 +71,15 @@ def local_path(uri: str) -> str | None:
     return path_text(uri) if uri.startswith("file:") else None
 
 
+def local_state(path: str) -> tuple[int, int] | None:
+    """Size and time of a file of this machine, as of a File; None where it is gone."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns // 1_000_000
+
+
 def escape_glob(path: str) -> str:
     """A glob that fits the path alone."""
     return re.sub(r"[\[\]{}*?\\]", r"\\\g<0>", path)

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import pyspark.sql.functions as F
+from pyspark.errors import AnalysisException
 
 from spark_w2v.spark.hadoop_files import (
     CHANGED,
@@ -27,11 +28,12 @@ from spark_w2v.spark.hadoop_files import (
     is_hidden,
     is_pattern,
     local_path,
+    local_state,
     mounted,
 )
 from spark_w2v.spark.input_checks import check_outputs, check_packed, check_text
 from spark_w2v.text import packed
-from spark_w2v.text.messages import MOST_SHOWN, counted, refuse, some
+from spark_w2v.text.messages import MOST_SHOWN, counted, path_text, refuse, some
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -46,6 +48,9 @@ MOST_NAMED = 1000
 OPEN_BYTES = 64 << 10
 
 
+TEXTS = ("text", "jsonl", "csv")  # formats to whose files lines may be added
+
+
 class Inputs(NamedTuple):
     """The files of a corpus, and how Spark's readers get at them.
 
@@ -55,6 +60,7 @@ class Inputs(NamedTuple):
         skipped: what is left out, by reason.
         roots: what was given, and what links lead to.
         are_roots: the paths are the roots; else they are the files, as the roots would give others.
+        uris: of files that the paths give another name, by that name.
     """
 
     files: list[File]
@@ -63,6 +69,7 @@ class Inputs(NamedTuple):
     skipped: dict[str, list[str]]
     roots: list[str]
     are_roots: bool
+    uris: dict[str, str] = {}  # noqa: RUF012  # never changed
 
     @property
     def open_bytes(self) -> int:
@@ -104,8 +111,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
     readable = [mounts.get(path) or escape_glob(path) for path in paths]
     files, unlisted = [], set(walk.files)
     uris = {mounts[path]: uri for path, uri in named.items()}
-    for row in _listed(session, readable, options):
-        file = row._replace(path=uris.get(row.path, row.path))
+    for file in _listed(session, readable, options, uris):
         here = local_path(file.path)
         if here is None or here in walk.files:
             files.append(file)
@@ -117,18 +123,59 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
         hadoop.look_for_others(elsewhere, {file.path for file in files}, walk)
     if not files:
         _refuse_nothing(given, walk.skipped)
-    if kind in ("text", "jsonl", "csv"):
+    if kind in TEXTS:
         check_text(files)
     files.sort()
     check_packed(hadoop, files)
     roots = readable if walk.is_plain else [escape_glob(f"file:{root}") for root in walk.roots] + elsewhere
-    return Inputs(files, readable, options, walk.skipped, roots, roots is readable)
+    return Inputs(files, readable, options, walk.skipped, roots, roots is readable, uris)
+
+
+def check_unchanged(session: "SparkSession", found: Inputs, kind: str) -> None:
+    """Refuse files that are not as they were listed, now that they are read: Spark reads the rest of them in silence.
+
+    A text that has only grown is read as it was listed, or as a little more, so that is a warning.
+
+    Args:
+        kind: corpus.format.
+
+    Raises:
+        ConfigError: the first such file.
+    """
+    here = {file.path: local_path(file.path) for file in found.files}
+    now: dict[str, tuple[int, int]] = {}
+    if None in here.values():
+        elsewhere = [path for path in found.paths if not path.startswith("file:")]
+        listed = _listed_again(session, elsewhere, found.options | {"ignoreMissingFiles": "true"}, found.uris)
+        now = {file.path: (file.bytes, file.modified) for file in listed}
+    now |= {uri: state for uri, path in here.items() if path is not None and (state := local_state(path)) is not None}
+    grown: list[File] = []
+    changed: list[File] = []
+    for file in found.files:
+        size, modified = now.get(file.path, (0, 0))
+        if (size, modified) != (file.bytes, file.modified):
+            (grown if size > file.bytes and kind in TEXTS else changed).append(file)
+    if changed:
+        first = changed[0]
+        gone = "gone" if here[first.path] else "gone or empty"  # where Spark lists no empty files
+        before, after = _state(first.bytes, first.modified), _state(*now[first.path]) if first.path in now else gone
+        others = f", and {counted(len(changed) - 1, 'other file')} changed, too" if len(changed) > 1 else ""
+        refuse(
+            f"{path_text(first.path)}: was {before} when it was listed, and is {after} after it was read{others}; "
+            "train on a copy, or on files that nobody writes to."
+        )
+    if grown:
+        log.warning(
+            "%s since the input was listed, such as %s from %s to %s bytes; what was added may not be read",
+            f"{counted(len(grown), 'file')} {'has' if len(grown) == 1 else 'have'} grown", path_text(grown[0].path),
+            f"{grown[0].bytes:,}", f"{now[grown[0].path][0]:,}",
+        )  # fmt: skip
 
 
 def identity(files: Sequence[File]) -> dict[str, Any]:
     """Return what tells a corpus from another without reading it, JSON-able: paths, sizes and times."""
     if len(files) <= MOST_NAMED:
-        return {file.path: f"{file.bytes} bytes of {_moment(file.modified)}" for file in files}
+        return {file.path: _state(file.bytes, file.modified) for file in files}
     digest = hashlib.sha256(repr([(file.path, file.bytes, file.modified) for file in files]).encode())
     return {
         "count": len(files),
@@ -136,6 +183,10 @@ def identity(files: Sequence[File]) -> dict[str, Any]:
         "newest": _moment(max(file.modified for file in files)),
         "digest": digest.hexdigest()[:16],
     }
+
+
+def _state(size: int, modified: int) -> str:
+    return f"{size} bytes of {_moment(modified)}"
 
 
 def _moment(milliseconds: int) -> str:
@@ -162,7 +213,7 @@ def summary(inputs: Inputs) -> list[str]:
     return lines
 
 
-def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, str]) -> list[File]:
+def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, str], uris: dict[str, str]) -> list[File]:
     """All files with content that Spark finds; rows of text carry the hash, 8 bytes, in place of the path."""
     if not paths:
         return []
@@ -170,7 +221,22 @@ def _listed(session: "SparkSession", paths: Sequence[str], options: dict[str, st
     path = F.col("_metadata.file_path")
     size, modified = F.col("_metadata.file_size"), F.unix_millis("_metadata.file_modification_time")
     rows = reader.load(list(paths)).select(path, F.xxhash64(path), size, modified).collect()
-    return [File(*row) for row in rows]
+    return [File(uris.get(name, name), *others) for name, *others in rows]
+
+
+def _listed_again(
+    session: "SparkSession", paths: Sequence[str], options: dict[str, str], uris: dict[str, str]
+) -> list[File]:
+    """The same, where some of the paths may be gone; Spark refuses all of them then."""
+    try:
+        return _listed(session, paths, options, uris)
+    except AnalysisException as error:
+        if error.getCondition() != "PATH_NOT_FOUND":
+            raise
+    half = len(paths) // 2
+    return [
+        file for some in (paths[:half], paths[half:]) if half for file in _listed_again(session, some, options, uris)
+    ]
 
 
 def _refuse_nothing(given: Sequence[str], skipped: dict[str, list[str]]) -> NoReturn:

@@ -222,7 +222,7 @@ def test_bad_lines_are_named_by_file_and_line(
     settings = config.from_dict({"corpus": {"max_bad_fraction": 1.0}, "vocabulary": {"min_count": 1}})
     found = corpus.list_files(spark, [str(tmp_path)], settings.corpus.format)
     segments = corpus.read(spark, [str(tmp_path)], settings.corpus, found)
-    text = pipeline.prepare(segments, settings, files=[file.path for file in found.files])
+    text = pipeline.prepare(segments, settings, files=found)
     text.encoded.unpersist()
     assert f"the first binary lines: {tmp_path}/é.txt:251" in summary(text.facts)
 

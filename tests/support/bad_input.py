@@ -26,7 +26,7 @@ def prepared(spark: "SparkSession", path: Path, **keys: Any) -> None:
     settings = config.from_dict({"corpus": keys, "vocabulary": {"min_count": 1}})
     found = corpus.list_files(session, [str(path)], settings.corpus.format)
     segments = corpus.read(session, [str(path)], settings.corpus, found)
-    pipeline.prepare(segments, settings, files=[file.path for file in found.files]).release()
+    pipeline.prepare(segments, settings, files=found).release()
 
 
 def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
