@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spark_w2v.skipgram.pairs import PairSampler, keep_words, pairs_by_distance, pairs_of_sentences
-from spark_w2v.skipgram.sampling import SAMPLE, copy_sentences, draw_copies, generator
+from spark_w2v.skipgram.sampling import SAMPLE, copy_in_pieces, draw_copies, generator
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
@@ -59,14 +59,15 @@ def sentences_held_out(
         rows: place, ids, lengths and weights of each segment, as in PairSampler.pairs. A sentence is there as often as
             its weight says.
     """
-    found = []
+    found: list[tuple[Int32Array, Int32Array]] = []
     for place, ids, lengths, weights in sorted(rows, key=lambda row: row[0]):
         out = sampler.held_out_sentences(place, lengths.size)
         some_ids, some = ids[np.repeat(out, lengths)], lengths[out]
         if weights.size:
             copies = draw_copies(weights[out], generator(sampler.seed, SAMPLE, *place))
-            some_ids, some = copy_sentences(some_ids, some, copies)
-        found.append((some_ids, some))
+            found.extend(copy_in_pieces(some_ids, some, copies))
+        else:
+            found.append((some_ids, some))
     return found
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from spark_w2v.skipgram.parameters import Blocks
-from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, copy_sentences, draw_copies, generator
+from spark_w2v.skipgram.sampling import HELD_OUT, PAIRS, copy_in_pieces, draw_copies, generator
 from spark_w2v.skipgram.scatter import sort_places
 from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int32Array, UInt64Array
 
@@ -363,7 +363,7 @@ class PairSampler:
     ) -> Iterator[tuple[UInt64Array, int]]:
         """Yield the pairs of a segment in one epoch, unsorted, and the number of words that they come from.
 
-        There are several parts where a wide window makes many pairs; the words count with the first.
+        There are several parts where a wide window or large weights make many pairs; words count with their first.
 
         Args:
             place: file, start and number of the segment; of a replica's share of it, the replica too.
@@ -374,19 +374,21 @@ class PairSampler:
         """
         rng = generator(self.seed, PAIRS, epoch, *place)
         held_out = self.held_out_sentences(place, lengths.size) if self.held_out else None
+        pieces = iter([(ids, lengths)])
         if weights is not None and weights.size:
             copies = draw_copies(weights, rng)
             if held_out is not None:
                 copies[held_out], held_out = 0, None
-            ids, lengths = copy_sentences(ids, lengths, copies)
-        out = None if held_out is None else np.repeat(held_out, lengths)
-        words, sentence = keep_words(ids, lengths, self.keep, rng, out)
-        drawn = self.draw(words.size, rng)
-        slices = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
-        slices = slices[sentence]
-        if only is not None:
-            here = slices == only
-            words, sentence, drawn, slices = words[here], sentence[here], drawn[here], slices[here]
-        parts = number_pairs(words, sentence, drawn, self.window, slices, self.blocks, self.max_contexts)
-        for number, part in enumerate(parts):
-            yield part, 0 if number else words.size
+            pieces = copy_in_pieces(ids, lengths, copies)
+        for ids, lengths in pieces:
+            out = None if held_out is None else np.repeat(held_out, lengths)
+            words, sentence = keep_words(ids, lengths, self.keep, rng, out)
+            drawn = self.draw(words.size, rng)
+            slices = np.searchsorted(edges, rng.random(lengths.size), side="right").astype(np.uint64) - np.uint64(1)
+            slices = slices[sentence]
+            if only is not None:
+                here = slices == only
+                words, sentence, drawn, slices = words[here], sentence[here], drawn[here], slices[here]
+            parts = number_pairs(words, sentence, drawn, self.window, slices, self.blocks, self.max_contexts)
+            for number, part in enumerate(parts):
+                yield part, 0 if number else words.size

@@ -3,9 +3,15 @@
 V words.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
+
+# Words of sentences that are copied at a time, = 40 MB while their pairs are drawn. A segment has fewer words, copies
+# and all, but one of a single sentence that has more with its weight.
+COPIED = 1 << 18
 
 
 def frequent_share(subsample: float, total: int) -> float:
@@ -56,6 +62,17 @@ def copy_sentences(ids: Int32Array, lengths: Int32Array, copies: Int64Array) -> 
     # Counts up from the first word of each copy.
     places = np.arange(ends[-1] if ends.size else 0) + np.repeat(starts - ends + copied, copied)
     return ids[places], copied
+
+
+def copy_in_pieces(
+    ids: Int32Array, lengths: Int32Array, copies: Int64Array, most: int = COPIED
+) -> Iterator[tuple[Int32Array, Int32Array]]:
+    """Yield what copy_sentences returns in pieces of whole sentences, of `most` words and less than a sentence more."""
+    of = np.repeat(np.arange(lengths.size), copies)
+    ends = np.cumsum(lengths[of], dtype=np.int64)
+    cuts = np.flatnonzero(np.diff((ends - 1) // most)) + 1
+    for some in np.split(of, cuts):
+        yield copy_sentences(ids, lengths, np.bincount(some, minlength=lengths.size))
 
 
 def noise_distribution(counts: Int64Array, exponent: float) -> Float64Array:

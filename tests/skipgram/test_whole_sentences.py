@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spark_w2v.skipgram.held_out import draw_sample, sentences_held_out
 from spark_w2v.skipgram.pairs import PairSampler, pairs_of_sentences
 from spark_w2v.skipgram.parameters import assign_blocks
-from spark_w2v.skipgram.sampling import copy_sentences, draw_copies
+from spark_w2v.skipgram.sampling import copy_in_pieces, copy_sentences, draw_copies
 from spark_w2v.spark import memory
 from spark_w2v.types import Float64Array, Int32Array
 from tests.skipgram.test_pairs import PLACE, WHOLE, words_of
@@ -97,6 +97,19 @@ def test_copies_of_sentences_follow_each_other(given: list[tuple[int, int]]) -> 
     found, found_lengths = copy_sentences(ids, lengths, copies)
     assert found.tolist() == [word for sentence in expected for word in sentence]
     assert found_lengths.tolist() == [len(sentence) for sentence in expected]
+
+
+@examples
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 9)), max_size=8), st.integers(1, 20))
+def test_copies_in_pieces_are_the_copies(given: list[tuple[int, int]], most: int) -> None:
+    lengths = np.array([length for length, _ in given], np.int32)
+    copies = np.array([count for _, count in given], np.int64)
+    ids = np.arange(lengths.sum(), dtype=np.int32)
+    pieces = list(copy_in_pieces(ids, lengths, copies, most))
+    for whole, parts in zip(copy_sentences(ids, lengths, copies), zip(*pieces, strict=True), strict=True):
+        assert np.array_equal(np.concatenate(parts), whole)
+    assert all(some.size < most + 5 for some, _ in pieces)
+    assert len(pieces) == 1 or copies @ lengths > most
 
 
 def test_a_sentence_is_drawn_as_often_as_its_weight_on_average_and_next_to_it_always() -> None:

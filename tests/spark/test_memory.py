@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -15,8 +16,10 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.runs.parameter_files import ParameterFiles
+from spark_w2v.skipgram.pairs import PairSampler
+from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import expected_pairs, kept_words, largest_bucket
-from spark_w2v.spark.memory import ADDRESSES, PYTHON, Given, Need, check, check_disk, given_by, needed
+from spark_w2v.spark.memory import ADDRESSES, PYTHON, SEGMENT, Given, Need, check, check_disk, given_by, needed
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Settings
@@ -210,6 +213,25 @@ def test_kubernetes_has_a_factor_of_its_own(spark: SparkSession) -> None:
     settings["spark.executor.memoryOverheadFactor"] = "0.2"
     context = ClusterContext(spark, {"spark.master": "k8s://https://host", **settings})
     assert given_by(cast(Any, context)).executor == 2 * GB
+
+
+@pytest.mark.parametrize("window", [5, 0])
+def test_a_long_sentence_of_a_large_weight_takes_no_more_than_a_segment(window: int) -> None:
+    sampler = PairSampler(
+        np.ones(1000, np.float32), window, 1, 0.0, assign_blocks(np.ones(1000), 2), 0 if window else 2
+    )
+    ids = np.random.default_rng(1).integers(0, 1000, 25_000).astype(np.int32)
+    tracemalloc.start()
+    try:
+        words = 0
+        for _, some in sampler.parts(
+            (0, 0, 0), ids, np.array([ids.size], np.int32), 0, np.array([0.0, 1.0]), weights=np.array([80.0])
+        ):
+            words += some
+        assert tracemalloc.get_traced_memory()[1] < SEGMENT
+    finally:
+        tracemalloc.stop()
+    assert words == 80 * ids.size
 
 
 def peak_of_rows(_: Any) -> list[int]:
