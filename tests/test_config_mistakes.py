@@ -253,6 +253,24 @@ def test_a_mistake_on_the_command_line_is_one_sentence(write: Write, override: s
     assert refusal(write(""), override) == f"--set {place}: {sentence}"
 
 
+@pytest.mark.parametrize(
+    ("value", "instead"),
+    [
+        (r'"\w+"', r"'\w+'"),
+        (r'"\w+', r"'\w+'"),
+        ('"a"b"', "'a\"b'"),
+        ("'it's'", "'...'"),
+        ("'a", "'a'"),
+        ('"', "'...'"),
+    ],
+)
+def test_a_value_in_quotes_that_toml_does_not_know_is_refused(write: Write, value: str, instead: str) -> None:
+    assert refusal(write(""), "corpus.tokenizer=regex", f"corpus.pattern={value}") == (
+        f"--set corpus.pattern={value}: begins with a quote and is not a string of TOML; write the value in single "
+        f"quotes, between which a backslash stands for itself ({instead}), or without quotes."
+    )
+
+
 def test_an_override_nested_too_deep_is_one_sentence(write: Write) -> None:
     message = refusal(write(""), "training.epochs=" + "[" * 100_000)
     assert message.startswith("--set training.epochs=[[[")

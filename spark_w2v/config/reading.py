@@ -11,7 +11,7 @@ import msgspec
 from spark_w2v.config.checking import Given, check, keys_named, refuse_key, refuse_section
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.sections import Config
-from spark_w2v.config.wording import as_toml, kind_of
+from spark_w2v.config.wording import as_toml, cut, kind_of
 from spark_w2v.errors import ConfigError
 
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
@@ -137,17 +137,34 @@ def _given_in_override(override: str) -> dict[str, Given]:
         if section in SECTIONS:
             refuse_key(path, place)
         refuse_section(section, {name: text}, place)
-    return {path: Given(_override_value(text, KEYS[path]), place, is_override=True)}
+    return {path: Given(_override_value(text, KEYS[path], place), place, is_override=True)}
 
 
-def _override_value(text: str, key: Key) -> Any:
+def _override_value(text: str, key: Key, place: str) -> Any:
     if not key.is_text and re.fullmatch(r"[+-]?\.\d[\d_]*([eE][+-]?\d+)?", text):
         text = text.replace(".", "0.", 1)  # as everybody writes .01, and TOML does not
     try:
         tables = tomllib.loads(f"value = {text}")
     except (ValueError, RecursionError):
+        _refuse_quotes(text, place)
         return text
     if list(tables) != ["value"]:  # a line end in the text, and a second key after it
         return text
     value = tables["value"]
     return text if key.is_text and not isinstance(value, str) else value
+
+
+def _refuse_quotes(text: str, place: str) -> None:
+    """Refuse one string in quotes that TOML does not know, as its quotes would be part of the value.
+
+    Text that has more than that is meant as it is: the pattern "a"|b, the condition 'a' = b or c = 'd'.
+    """
+    quote = text[:1]
+    if quote not in ("'", '"') or not (text.count(quote) % 2 or (text.count(quote) == 2 and text.endswith(quote))):
+        return
+    inner = text.strip(quote)
+    example = f"'{cut(inner)}'" if inner and "'" not in inner else "'...'"
+    raise ConfigError(
+        f"{place}: begins with a quote and is not a string of TOML; write the value in single quotes, between which a "
+        f"backslash stands for itself ({example}), or without quotes."
+    )
