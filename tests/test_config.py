@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,6 +187,46 @@ def test_a_dictionary_is_checked_like_a_file() -> None:
     assert str(caught.value) == "OUTPUT/run.json: training.epochs = null is no value; it must be a whole number."
     with pytest.raises(ConfigError, match=r"unknown section \[1\]; the sections are \[corpus\]"):
         config.from_dict({1: {}})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [
+        ("training.learning_rate", np.float64(0.25), 0.25),
+        ("training.learning_rate", np.float32(0.25), 0.25),
+        ("training.learning_rate", np.longdouble(0.25), 0.25),
+        ("training.learning_rate", np.int8(1), 1.0),
+        ("training.epochs", np.int64(3), 3),
+        ("training.partitions", np.uint16(3), 3),
+        ("training.shrink_window", np.bool_(False), False),
+        ("training.scheme", np.str_("blocks"), "blocks"),
+        ("corpus.column", np.str_("body"), "body"),
+    ],
+)
+def test_a_scalar_of_numpy_is_the_value_that_it_is(key: str, value: object, read: object) -> None:
+    section, _, name = key.partition(".")
+    found = config.as_dict(config.from_dict({section: {name: value}}))[section][name]
+    assert (found, type(found)) == (read, type(read))
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [
+        (np.float64(0), "training.epochs = 0.0 is a number with a decimal point; it must be a whole number."),
+        (np.int64(0), "training.epochs = 0 is out of range; it must be at least 1."),
+        (
+            np.timedelta64(3, "ns"),
+            "training.epochs = np.timedelta64(3,'ns') is a timedelta64; it must be a whole number.",
+        ),
+        (np.bool_(True), "training.epochs = true is a boolean; it must be a whole number."),
+    ],
+)
+def test_a_scalar_of_numpy_that_is_not_the_value_of_a_key_is_refused_as_what_it_is(
+    value: object, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.from_dict({"training": {"epochs": value}})
+    assert str(caught.value) == f"configuration: {sentence}"
 
 
 def test_the_error_survives_a_pickle() -> None:

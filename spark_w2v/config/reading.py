@@ -1,6 +1,7 @@
 """Reading a configuration from a TOML file, from overrides or from a dictionary."""
 
 import re
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -117,8 +118,18 @@ def _given_in_tables(tables: Any, place: str) -> dict[str, Given]:
             path = f"{section}.{name}"
             if path not in KEYS:
                 refuse_key(path, place)
-            given[path] = Given(value, place, is_override=False)
+            given[path] = Given(_plain(value), place, is_override=False)
     return given
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy as the number or the string of Python that it is, and all else as it is."""
+    numpy = sys.modules.get("numpy")  # whoever has such a value has loaded it; a configuration does not need it
+    if numpy is None or not isinstance(value, numpy.generic) or isinstance(value, numpy.timedelta64):
+        return value
+    if isinstance(value, numpy.floating):
+        return float(value)  # item() leaves a long double as it is
+    return value.item() if isinstance(value, numpy.integer | numpy.bool_ | numpy.str_) else value
 
 
 def _given_in_override(override: str) -> dict[str, Given]:
