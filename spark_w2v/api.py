@@ -64,14 +64,12 @@ def train(
         check_batch(input, "input")
     if spark is not None:
         check_running(spark, "spark: is a session")
-    # What the tokenizer may be depends on whether there are columns; a DataFrame has them.
-    kind = {"format": "parquet"} if isinstance(input, DataFrame) else {}
+    # What the tokenizer may be depends on whether there are columns; a DataFrame has them, whatever files would have.
+    overrides = ["corpus.format=parquet"] if isinstance(input, DataFrame) else []
     if config is None or isinstance(config, str | Path):
-        settings = configuration.load(config, [f"corpus.{key}={value}" for key, value in kind.items()])
-    elif isinstance(config.get("corpus", {}), Mapping):
-        settings = configuration.from_dict({**config, "corpus": {**kind, **config.get("corpus", {})}}, "config")
+        settings = configuration.load(config, overrides)
     else:
-        settings = configuration.from_dict(config, "config")  # which refuses it
+        settings = configuration.from_dict(config, "config", overrides)
     given: Sequence[str] | DataFrame
     if isinstance(input, DataFrame):
         given = input

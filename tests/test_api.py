@@ -129,6 +129,16 @@ def test_a_mistake_is_an_error_of_one_sentence(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_format_of_files_says_nothing_of_a_dataframe_in_a_file_and_in_a_mapping(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rows = spark.createDataFrame([("a b",)], ["text"])
+    (tmp_path / "run.toml").write_text('[corpus]\nformat = "text"\ntokenizer = "none"\n')
+    for config in (tmp_path / "run.toml", {"corpus": {"format": "text", "tokenizer": "none"}}):
+        with pytest.raises(UserError, match="ready-made words are array<string>"):
+            spark_w2v.train(rows, tmp_path / "out", config=config)
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
