@@ -20,6 +20,7 @@ from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultP
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import OutputError
+from spark_w2v.spark.hadoop_files import escape_glob
 from spark_w2v.spark.session import own_session
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -44,7 +45,7 @@ class StageReader(DefaultParamsReader[Stage]):
             OutputError: it cannot be read, or is of another class.
         """
         with refused(path, self.cls.__name__):
-            stage: Any = super().load(path)
+            stage: Any = super().load(_as_pattern(path, self.sparkSession))
             if not isinstance(stage, self.cls):
                 raise _of_another_class(path, _name_of(type(stage)), self.cls)
             return cast(Stage, stage)
@@ -79,7 +80,11 @@ def write_model(
     Raises:
         OutputError: there is something already; nothing is written.
     """
-    _check_new(path, session)
+    if found := [name for name in ("metadata", "data") if _exists(os.path.join(path, name), session)]:
+        raise OutputError(
+            f"{path}: has {found[0]} in it already; give another path, or save with write().overwrite(), which removes "
+            "all that is there."
+        )
     metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
     digest = digest_of(metadata, words, counts, vectors)
     about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
@@ -90,16 +95,18 @@ def write_model(
         session.createDataFrame(table).write.mode(mode).parquet(os.path.join(path, "data"))
 
 
-def _check_new(path: str, session: SparkSession) -> None:
-    """Refuse a directory that has the files of a model, or others by their names."""
-    java: Any = session._jvm
-    for name in ("metadata", "data"):
-        there = java.org.apache.hadoop.fs.Path(os.path.join(path, name))
-        if there.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).exists(there):
-            raise OutputError(
-                f"{path}: has {name} in it already; give another path, or save with write().overwrite(), which removes "
-                "all that is there."
-            )
+def _exists(path: str, session: SparkSession) -> bool:
+    there: Any = session._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
+    return bool(there.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).exists(there))
+
+
+def _as_pattern(path: str, session: SparkSession) -> str:
+    """Return a glob, as which Spark reads every path, of what was saved at the path, whatever its characters mean.
+
+    What is not there under its own name is left as it is: a pattern, that of a pipeline too, is taken as by Spark's own
+    readers.
+    """
+    return escape_glob(path) if _exists(os.path.join(path, "metadata"), session) else path
 
 
 def read_model(
@@ -114,16 +121,17 @@ def read_model(
         OutputError: it cannot be read, or is not what was saved.
     """
     with refused(path, expected.__name__):
-        metadata = _metadata(path, session, expected)
-        words, counts, vectors = _rows(path, metadata, session)
+        pattern = _as_pattern(path, session)
+        metadata = _metadata(path, pattern, session, expected)
+        words, counts, vectors = _rows(path, pattern, metadata, session)
         # Models of earlier versions have none.
         if "digest" in metadata and metadata["digest"] != digest_of(metadata, words, counts, vectors):
             raise _not_what_was_saved(path, "its digest is another one, so words, vectors or Params have changed")
     return metadata, words, counts, vectors
 
 
-def _metadata(path: str, session: SparkSession, expected: type) -> dict[str, Any]:
-    metadata: dict[str, Any] = DefaultParamsReader.loadMetadata(path, session)
+def _metadata(path: str, pattern: str, session: SparkSession, expected: type) -> dict[str, Any]:
+    metadata: dict[str, Any] = DefaultParamsReader.loadMetadata(pattern, session)
     if metadata["class"] != _name_of(expected):
         raise _of_another_class(path, metadata["class"], expected)
     for param in (*metadata["paramMap"], *metadata["defaultParamMap"]):
@@ -143,11 +151,11 @@ def _of_another_class(path: str, found: str, expected: type) -> OutputError:
 
 
 def _rows(
-    path: str, metadata: dict[str, Any], session: SparkSession
+    path: str, pattern: str, metadata: dict[str, Any], session: SparkSession
 ) -> tuple[pa.StringArray, Int64Array, Float32Array]:
     """Return the words, counts and vectors, by word_id; CHUNK_BYTES of vectors come to the driver at a time."""
     # Not merged: with spark.sql.parquet.respectSummaryFiles Spark would look for summary files that are not there.
-    stored = own_session(session).read.option("mergeSchema", False).parquet(os.path.join(path, "data"))
+    stored = own_session(session).read.option("mergeSchema", False).parquet(os.path.join(pattern, "data"))
     found = {field.name: field.dataType for field in stored.schema}
     if any(name not in found or found[name].simpleString() != kind.simpleString() for name, kind in STORED.items()):
         raise _not_what_was_saved(path, f"data has the columns {stored.schema.simpleString()}")

@@ -220,6 +220,24 @@ def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tm
     assert SkipGramModel.load(str(tmp_path))._words.equals(model._words)
 
 
+@pytest.mark.parametrize("name", ["model[1]", "model{1}*?", r"model\1"])
+def test_a_directory_is_loaded_whatever_characters_its_name_has(
+    model: SkipGramModel, saved: Path, tmp_path: Path, name: str
+) -> None:
+    SkipGram(**OPTIONS).save(str(tmp_path / "estimator"))
+    (tmp_path / name).mkdir()
+    shutil.move(tmp_path / "estimator", tmp_path / name)
+    shutil.copytree(saved / "one", tmp_path / name / "one")
+    assert SkipGramModel.load(f"{tmp_path}/{name}/one")._words.equals(model._words)
+    assert SkipGram.load(f"{tmp_path}/{name}/estimator").getVectorSize() == OPTIONS["vectorSize"]
+
+
+def test_a_pattern_that_fits_one_saved_stage_is_read_as_sparks_readers_read_it(
+    model: SkipGramModel, saved: Path
+) -> None:
+    assert SkipGramModel.load(f"{saved}/on[e]")._words.equals(model._words)
+
+
 def test_an_estimator_is_not_made_of_a_model(spark: SparkSession, saved: Path, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"one: is a spark_w2v\.ml\.SkipGramModel; give the path of a .*SkipGram\."):
         SkipGram.load(str(saved / "one"))
