@@ -167,6 +167,8 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     options = parser.parse_args(arguments)
     if options.no_publish and options.run_id is None:
         parser.error("--no-publish is for runs with --run-id")
+    if options.tolerate_changes and not options.resume and options.run_id is None:
+        parser.error("--tolerate-changes is for runs with --resume or --run-id")
     if options.config is None and (late := [path for path in options.input if _is_configuration(path)]):
         parser.error(f"{late[0]} is after --input, so it would be read as text; give the configuration before --input")
     return options

@@ -108,7 +108,7 @@ def test_a_configuration_cannot_be_changed() -> None:
 )
 def test_an_override_is_read_as_its_key_asks(write: Write, override: str, value: object) -> None:
     section, key = override.partition("=")[0].strip().split(".")
-    found = config.as_dict(config.load(write(""), [override]))[section][key]
+    found = config.as_dict(config.load(write('[corpus]\nformat = "parquet"\n'), [override]))[section][key]
     assert (found, type(found)) == (value, type(value))
 
 
@@ -177,7 +177,9 @@ def test_any_json_loads_or_is_refused_in_one_line(tables: Any) -> None:
 
 
 def test_a_configuration_written_as_json_reads_back_the_same(write: Write) -> None:
-    loaded = config.load(ROOT / "conf" / "cluster.toml", ["training.partitions=auto", "corpus.column=Überschrift"])
+    loaded = config.load(
+        ROOT / "conf" / "cluster.toml", ["training.partitions=auto", "corpus.where=Überschrift", "corpus.format=csv"]
+    )
     assert config.from_dict(json.loads(json.dumps(config.as_dict(loaded)))) == loaded
 
 
@@ -205,7 +207,9 @@ def test_a_dictionary_is_checked_like_a_file() -> None:
 )
 def test_a_scalar_of_numpy_is_the_value_that_it_is(key: str, value: object, read: object) -> None:
     section, _, name = key.partition(".")
-    found = config.as_dict(config.from_dict({section: {name: value}}))[section][name]
+    tables: dict[str, dict[str, object]] = {"corpus": {"format": "parquet"}}
+    tables.setdefault(section, {})[name] = value
+    found = config.as_dict(config.from_dict(tables))[section][name]
     assert (found, type(found)) == (read, type(read))
 
 
@@ -227,6 +231,19 @@ def test_a_scalar_of_numpy_that_is_not_the_value_of_a_key_is_refused_as_what_it_
     with pytest.raises(ConfigError) as caught:
         config.from_dict({"training": {"epochs": value}})
     assert str(caught.value) == f"configuration: {sentence}"
+
+
+def test_what_has_no_effect_is_read_for_one_that_uses_it_and_of_earlier_versions() -> None:
+    tables = {"phrases": {"threshold": 20.0}, "training": {"min_improvement": 0.1}}
+    with pytest.raises(ConfigError, match=r"training\.min_improvement"):
+        config.from_dict(tables, uses=["phrases.threshold"])
+    assert config.from_dict(tables, uses=config.KEYS).phrases.threshold == 20
+
+
+def test_rare_windows_of_weighted_words_may_be_of_words_that_count_less_than_once() -> None:
+    corpus = {"format": "parquet", "weight": "w"}
+    found = config.from_dict({"corpus": corpus, "vocabulary": {"min_count": 1, "rare_windows": 9}})
+    assert found.vocabulary.rare_windows == 9
 
 
 def test_the_error_survives_a_pickle() -> None:

@@ -157,6 +157,40 @@ def write(tmp_path: Path) -> Write:
             "below 1, such as 0.5.",
         ),
         (
+            '[corpus]\ncolumn = "body"\n',
+            'corpus.column = "body" needs columns, which corpus.format = "text" does not have; set corpus.format to '
+            "what the input is.",
+        ),
+        (
+            "[phrases]\nthreshold = 20\n",
+            "phrases.threshold = 20.0 is for finding phrases, which phrases.passes = 0 does not; set phrases.passes to "
+            "1 or more, or leave phrases.threshold out.",
+        ),
+        (
+            '[phrases]\npasses = 0\ndelimiter = "-"\n',
+            'phrases.delimiter = "-" is for finding phrases, which phrases.passes = 0 does not; set phrases.passes to '
+            "1 or more, or leave phrases.delimiter out.",
+        ),
+        (
+            "[vocabulary]\nrare_windows = 9\nmin_count = 1\n",
+            "vocabulary.rare_windows = 9 keeps words below vocabulary.min_count, and with vocabulary.min_count = 1 "
+            "there are none; raise that, or leave vocabulary.rare_windows out.",
+        ),
+        (
+            "[training]\nmax_contexts = 10\n",
+            'training.max_contexts = 10 is not used by training.window = 5; it needs training.window = "sentence".',
+        ),
+        (
+            "[training]\npatience = 2\nheld_out_words = 0\n",
+            "training.patience = 2 goes by the held-out loss, which training.held_out_words = 0 does not measure; "
+            "raise that, or leave training.patience out.",
+        ),
+        (
+            "[training]\nmin_improvement = 0.01\n",
+            "training.min_improvement = 0.01 is for training.patience, which is 0; set training.patience to 1 or more, "
+            "or leave training.min_improvement out.",
+        ),
+        (
             '[phrases]\ndelimiter = " "\n',
             'phrases.delimiter = " " has white space, which stands between words; give another one, such as "_".',
         ),

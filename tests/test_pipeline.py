@@ -199,6 +199,7 @@ def test_an_id_at_which_another_run_is_at_work_is_to_be_tried_again(
         (["--run-id", ""], "run id '': may have letters"),
         (["--output", "s3://bucket/out", "--run-id", "../up"], "run id '../up': may have letters"),
         (["--no-publish"], "--no-publish is for runs with --run-id"),
+        (["--tolerate-changes"], "--tolerate-changes is for runs with --resume or --run-id"),
     ],
 )
 def test_a_mistake_with_ids_costs_one_sentence_and_no_spark(

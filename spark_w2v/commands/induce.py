@@ -136,7 +136,8 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
             log.warning("corpus.where of the run (%s) is not applied; --set corpus.where=... applies one", where)
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
-    settings = configuration.from_dict(sections, str(output), overrides)
+    # Earlier versions let pass what has no effect.
+    settings = configuration.from_dict(sections, str(output), overrides, uses=configuration.KEYS)
     vocabulary, defaults = settings.vocabulary, VocabularyKeys()
     for key in vocabulary.__struct_fields__:
         if key != "subsample" and getattr(vocabulary, key) != getattr(defaults, key):

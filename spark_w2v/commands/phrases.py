@@ -10,7 +10,7 @@ import msgspec
 from spark_w2v import config as configuration
 from spark_w2v import pipeline
 from spark_w2v.command_line import EXIT_CODES, Parser
-from spark_w2v.config import Config
+from spark_w2v.config import KEYS, Config
 from spark_w2v.errors import UserError
 from spark_w2v.job import add_log_options, add_set_option, add_text_options, run_job, session_of_job
 from spark_w2v.spark import corpus
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "phrases.py") ->
 
 def _settings(options: argparse.Namespace) -> Config:
     """Return the configuration, with one pass at least."""
-    settings = configuration.load(options.config, options.set)
+    # It finds phrases where phrases.passes is 0 too.
+    settings = configuration.load(options.config, options.set, [key for key in KEYS if key.startswith("phrases.")])
     if settings.phrases.list:
         raise UserError(
             "phrases.list: names phrases that are there already, and this command finds them; leave it out, or train."

@@ -2,20 +2,21 @@
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 from rapidfuzz import fuzz, process
 
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
-from spark_w2v.config.sections import Config
+from spark_w2v.config.sections import Config, Training
 from spark_w2v.config.text_sections import Corpus, Phrases
 from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
 from spark_w2v.errors import ConfigError
 
 # Values that earlier versions had, and what to write now.
 REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}
+OF_FINDING = ("score", "threshold", "min_count", "delimiter", "max_phrases")  # keys of [phrases]
 
 
 class Given(NamedTuple):
@@ -26,8 +27,11 @@ class Given(NamedTuple):
     is_override: bool  # the place then says key and value already
 
 
-def check(given: Mapping[str, Given]) -> Config:
+def check(given: Mapping[str, Given], uses: Collection[str] = ()) -> Config:
     """Return the configuration of these values, by path; what is not given keeps its default.
+
+    Args:
+        uses: paths of keys that are not refused where other keys take their effect away.
 
     Raises:
         ConfigError: one sentence on the first mistake found.
@@ -45,6 +49,9 @@ def check(given: Mapping[str, Given]) -> Config:
     config = msgspec.convert(tables, Config)
     for path, sentence in _contradictions(config):
         raise ConfigError(f"{given[path].place}: {sentence}")
+    for path, sentence in _without_effect(config):
+        if path not in uses:
+            raise ConfigError(f"{given[path].place}: {sentence}")
     return config
 
 
@@ -100,7 +107,7 @@ def _contradictions_of_words(config: Config) -> Iterator[tuple[str, str]]:
             f"phrases.passes = {phrases.passes} searches for phrases, and phrases.list names those of an earlier run; "
             "give one of them.",
         )
-    for name in ("score", "threshold", "min_count", "delimiter", "max_phrases"):
+    for name in OF_FINDING:
         if phrases.list and (value := getattr(phrases, name)) != getattr(Phrases(), name):
             yield (
                 f"phrases.{name}",
@@ -172,6 +179,49 @@ def _contradictions_of_rows(corpus: Corpus) -> Iterator[tuple[str, str]]:
             "corpus.group_by",
             f"corpus.group_by = {as_toml(corpus.group_by)} makes sentences of rows that hold one word each; it needs "
             'corpus.tokenizer = "none".',
+        )
+
+
+def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
+    """Keys that change nothing as other keys are; of those that kept their default there is none."""
+    corpus, phrases, vocabulary, training = config.corpus, config.phrases, config.vocabulary, config.training
+    if corpus.format == "text" and corpus.column != Corpus().column:
+        yield (
+            "corpus.column",
+            f'corpus.column = {as_toml(corpus.column)} needs columns, which corpus.format = "text" does not have; set '
+            "corpus.format to what the input is.",
+        )
+    for name in OF_FINDING:
+        if not phrases.passes and not phrases.list and (value := getattr(phrases, name)) != getattr(Phrases(), name):
+            yield (
+                f"phrases.{name}",
+                f"phrases.{name} = {as_toml(value)} is for finding phrases, which phrases.passes = 0 does not; set "
+                f"phrases.passes to 1 or more, or leave phrases.{name} out.",
+            )
+    # With weights a word may count less than once.
+    if vocabulary.rare_windows and vocabulary.min_count == 1 and not corpus.weight:
+        yield (
+            "vocabulary.rare_windows",
+            f"vocabulary.rare_windows = {vocabulary.rare_windows} keeps words below vocabulary.min_count, and with "
+            "vocabulary.min_count = 1 there are none; raise that, or leave vocabulary.rare_windows out.",
+        )
+    if training.window != "sentence" and training.max_contexts != Training().max_contexts:
+        yield (
+            "training.max_contexts",
+            f"training.max_contexts = {training.max_contexts} is not used by training.window = {training.window}; it "
+            'needs training.window = "sentence".',
+        )
+    if training.patience and not training.held_out_words:
+        yield (
+            "training.patience",
+            f"training.patience = {training.patience} goes by the held-out loss, which training.held_out_words = 0 "
+            "does not measure; raise that, or leave training.patience out.",
+        )
+    if training.min_improvement and not training.patience:
+        yield (
+            "training.min_improvement",
+            f"training.min_improvement = {training.min_improvement:g} is for training.patience, which is 0; set "
+            "training.patience to 1 or more, or leave training.min_improvement out.",
         )
 
 

@@ -3,7 +3,7 @@
 import re
 import sys
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -19,33 +19,36 @@ from spark_w2v.errors import ConfigError
 LARGEST_FILE = 1 << 20  # bytes
 
 
-def load(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load(path: str | Path | None, overrides: Sequence[str] = (), uses: Collection[str] = ()) -> Config:
     """Read a configuration; what is not given keeps its default.
 
     Args:
         path: a TOML file; None for the defaults.
         overrides: `section.key=value`; each wins over the file, and the last one over those before it. A value is
             written as in TOML, but a string needs no quotes; white space around it is dropped.
+        uses: paths of keys that are not refused where other keys take their effect away.
 
     Raises:
         ConfigError: one sentence on the first mistake found.
     """
-    return _overridden({} if path is None else _given_in_tables(_read_toml(path), str(path)), overrides)
+    return _overridden({} if path is None else _given_in_tables(_read_toml(path), str(path)), overrides, uses)
 
 
-def from_dict(tables: Any, place: str = "configuration", overrides: Sequence[str] = ()) -> Config:
+def from_dict(
+    tables: Any, place: str = "configuration", overrides: Sequence[str] = (), uses: Collection[str] = ()
+) -> Config:
     """The configuration that `as_dict` wrote, checked like a file; `place` is what an error calls it.
 
     Args:
-        overrides: as of `load`.
+        overrides, uses: as of `load`.
     """
-    return _overridden(_given_in_tables(tables, place), overrides)
+    return _overridden(_given_in_tables(tables, place), overrides, uses)
 
 
-def _overridden(given: dict[str, Given], overrides: Sequence[str]) -> Config:
+def _overridden(given: dict[str, Given], overrides: Sequence[str], uses: Collection[str]) -> Config:
     for override in overrides:
         given |= _given_in_override(override)
-    return check(given)
+    return check(given, uses)
 
 
 def as_dict(config: Config) -> dict[str, dict[str, Any]]:

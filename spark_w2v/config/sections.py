@@ -161,7 +161,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0.0,
             lt=1.0,
             description=(
-                "Share of the lowest held-out loss so far by which an epoch has to be below it to count for patience."
+                "Share of the lowest held-out loss so far by which an epoch has to be below it to count for patience, "
+                "without which it is refused."
             ),
         ),
     ] = 0.0
@@ -180,7 +181,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=LARGEST_INT,
             description=(
                 "Words after subsampling, in whole sentences and at most 1 % of these, kept out of training to measure "
-                "the held-out loss; 0 measures none, and patience has nothing to go by."
+                "the held-out loss; 0 measures none, and is refused with patience."
             ),
         ),
     ] = 20_000

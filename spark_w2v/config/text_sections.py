@@ -28,7 +28,7 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             min_length=1,
             description="Column or field that holds the text, or an array of ready-made words; with group_by, one "
-            "word. doc.body is the field body of the column doc. Not used by text.",
+            "word. doc.body is the field body of the column doc. Not for text.",
         ),
     ] = "text"
     where: Annotated[

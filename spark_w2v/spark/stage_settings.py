@@ -76,7 +76,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             self.check_param(name)
             tables.setdefault(section, {})[key] = self._value_of(name)
         with self.own_words():
-            settings = configuration.from_dict(tables, "SkipGram")
+            # A grid of Params may have several windows.
+            settings = configuration.from_dict(tables, "SkipGram", uses=["training.max_contexts"])
         # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
         return msgspec.structs.replace(
             settings, training=msgspec.structs.replace(settings.training, seed=self.getSeed() % (1 << 64))
@@ -111,7 +112,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             # The last rate is compared with the first one, which may be given later: here, with the largest.
             first = {"learning_rate": 1.0} if name == "lastStepSize" else {}
             try:
-                configuration.from_dict({section: {**first, key: self._value_of(name)}}, f"SkipGram.{name}")
+                given = {section: {**first, key: self._value_of(name)}}  # without the others, which may be given later
+                configuration.from_dict(given, f"SkipGram.{name}", uses=KEYS)
             except ConfigError as error:
                 raise ConfigError(str(error).replace(KEY_OF[name], name)) from None
 
