@@ -10,6 +10,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback
+from spark_w2v.config.paths import with_home
 from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
@@ -78,13 +79,13 @@ def train(
     request = Request(
         settings,
         given,
-        str(output),
-        init=None if init is None else str(init),
+        with_home(str(output)),
+        init=None if init is None else with_home(str(init)),
         resume=resume,
         overwrite=overwrite,
         run_id=None if run_id is None else str(run_id),
         publish=publish,
-        tensorboard=None if tensorboard is None else str(tensorboard),
+        tensorboard=None if tensorboard is None else with_home(str(tensorboard)),
         mlflow=mlflow,
         callbacks=callbacks,
     )
@@ -122,7 +123,7 @@ def _paths(input: Any) -> list[str]:
         )
     if not paths or "" in paths:
         raise UserError("input: has no path, or an empty one; give files, directories, globs, or names of tables.")
-    return list(map(str, paths))
+    return [with_home(str(path)) for path in paths]
 
 
 def _check_kinds(output: Any, config: Any, callbacks: Any) -> None:

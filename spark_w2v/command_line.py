@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from spark_w2v.config.paths import with_home
 from spark_w2v.errors import (
     BusyError,
     DivergedError,
@@ -31,10 +32,11 @@ EXIT_CODES = (
     "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM."
 )
 OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
+PATHS = ("DIR", "FILE", "OTHER", "OUTPUT", "PATH")  # what arguments that are paths are called in --help
 
 
 class Parser(argparse.ArgumentParser):
-    """Says of a mistake one sentence, without the usage before it."""
+    """Says of a mistake one sentence, without the usage before it; paths may begin with ~."""
 
     def error(self, message: str) -> NoReturn:
         print_error(self.prog, f"{message}; --help shows the usage.")
@@ -48,7 +50,12 @@ class Parser(argparse.ArgumentParser):
         if encoding != "utf-8" and not all(map(str.isascii, sys.argv[1:] if args is None else args)):
             print_error(self.prog, f"names in this locale are {encoding}; set PYTHONUTF8=1, or LC_ALL=C.UTF-8.")
             sys.exit(USERS_MISTAKE)
-        return super().parse_known_args(args, namespace)
+        options, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            if action.metavar in PATHS and (given := getattr(options, action.dest)) is not None:
+                replaced = with_home(given) if isinstance(given, str) else list(map(with_home, given))
+                setattr(options, action.dest, replaced)
+        return options, rest
 
 
 def print_error(program: str, sentence: str) -> None:

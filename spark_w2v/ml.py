@@ -30,6 +30,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
+from spark_w2v.config.paths import with_home
 from spark_w2v.errors import ConfigError, OutputError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import reading
@@ -193,7 +194,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             OutputError: it is not one.
             UserError: there is none in the store.
         """
-        with reading(str(output)) as directory:
+        with reading(with_home(str(output))) as directory:
             found = embeddings.read(directory)
             summary, id_type = TrainingSummary.of_output(directory), id_type_name(embeddings.id_type(directory))
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)

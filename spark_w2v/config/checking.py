@@ -9,6 +9,7 @@ import msgspec
 from rapidfuzz import fuzz, process
 
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
+from spark_w2v.config.paths import KEYS_OF_PATHS, with_home
 from spark_w2v.config.sections import Config, Training
 from spark_w2v.config.text_sections import Corpus, Phrases
 from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
@@ -42,8 +43,9 @@ def check(given: Mapping[str, Given], uses: Collection[str] = ()) -> Config:
         # What Python makes of arguments that are not UTF-8, and JSON of half an escape: no file could hold it.
         if isinstance(one.value, str) and any("\ud800" <= c <= "\udfff" for c in one.value):
             raise ConfigError(f"{one.place}: {path} is not UTF-8; it must be text in UTF-8.")
+        value = with_home(one.value) if path in KEYS_OF_PATHS and isinstance(one.value, str) else one.value
         try:
-            tables[key.section][key.name] = msgspec.convert(one.value, key.hint)
+            tables[key.section][key.name] = msgspec.convert(value, key.hint)
         except msgspec.ValidationError:
             _refuse_value(key, one)
     config = msgspec.convert(tables, Config)

@@ -11,6 +11,7 @@ import msgspec
 
 from spark_w2v.config.checking import Given, check, keys_named, refuse_key, refuse_section
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
+from spark_w2v.config.paths import with_home
 from spark_w2v.config.sections import Config
 from spark_w2v.config.wording import as_toml, cut, kind_of
 from spark_w2v.errors import ConfigError
@@ -60,7 +61,7 @@ def as_dict(config: Config) -> dict[str, dict[str, Any]]:
 def _read_toml(path: str | Path) -> dict[str, Any]:
     place = str(path)
     try:
-        with open(path, "rb") as file:
+        with open(with_home(place), "rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
         raise ConfigError(f"{place}: no such file; give a TOML file, such as conf/local.toml.") from None
