@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from spark_w2v import __version__
 from spark_w2v.command_line import EXIT_CODES, USERS_MISTAKE, leave, print_error
+from spark_w2v.runs.places import hide_passwords
 from spark_w2v.text.messages import name_hint
 
 PROGRAM = "spark-w2v"
@@ -34,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     name, *rest = given
     if name not in COMMANDS:
-        print_error(PROGRAM, f"{name[:60]} is not a command; {name_hint(name, list(COMMANDS))}")
+        print_error(PROGRAM, f"{hide_passwords(name)[:60]} is not a command; {name_hint(name, list(COMMANDS))}")
         return USERS_MISTAKE
     module, function, _ = COMMANDS[name]
     return int(getattr(importlib.import_module(module), function)(rest, f"{PROGRAM} {name}"))

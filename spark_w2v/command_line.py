@@ -20,7 +20,7 @@ from spark_w2v.errors import (
     StorageError,
     UserError,
 )
-from spark_w2v.runs.places import check_password
+from spark_w2v.runs.places import check_password, hide_passwords
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -39,7 +39,8 @@ class Parser(argparse.ArgumentParser):
     """Says of a mistake one sentence, without the usage before it; paths may begin with ~."""
 
     def error(self, message: str) -> NoReturn:
-        print_error(self.prog, f"{message}; --help shows the usage.")
+        # Whatever was mistyped may have been meant as a path.
+        print_error(self.prog, f"{hide_passwords(message)}; --help shows the usage.")
         sys.exit(USERS_MISTAKE)
 
     def parse_known_args(  # type: ignore[override]
@@ -122,6 +123,15 @@ def with_exit_codes(main: Callable[[Sequence[str] | None, str], int]) -> Callabl
     return decorated
 
 
+def check_argument(argument: str) -> None:
+    """Refuse an argument that is a URI with a password, or an option with one behind an equals sign.
+
+    Raises:
+        UserError: it is.
+    """
+    check_password(argument.partition("=")[2] if argument.startswith("--") else argument)
+
+
 def without_passwords(main: Callable[[Sequence[str] | None, str], int]) -> Callable[[Sequence[str] | None, str], int]:
     """Refuse arguments with a password in them, before any is shown.
 
@@ -132,7 +142,7 @@ def without_passwords(main: Callable[[Sequence[str] | None, str], int]) -> Calla
     @functools.wraps(main)
     def decorated(arguments: Sequence[str] | None, program: str) -> int:
         for argument in sys.argv[1:] if arguments is None else arguments:
-            check_password(argument)
+            check_argument(argument)
         return main(arguments, program)
 
     return decorated

@@ -17,6 +17,7 @@ from spark_w2v.command_line import (
     TRY_AGAIN,
     USERS_MISTAKE,
     Parser,
+    check_argument,
     exit_code_of,
     whole_number,
 )
@@ -75,6 +76,9 @@ def run_job(
     has_line = width_of(stream) is not None and options.log_format != "json" and not options.quiet
     with StatusLine(stream, has_line) as line, _ignored_signals() as ignore, contextlib.ExitStack() as cleanup:
         try:
+            for given in vars(options).values():
+                for path in given if isinstance(given, list) else [given]:
+                    check_argument(str(path))
             work(line, cleanup)
         except (Exception, KeyboardInterrupt) as error:
             told = _told(error, has_begun(), can_resume)

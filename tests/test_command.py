@@ -1,6 +1,7 @@
 """The command spark-w2v: its subcommands, and what it says of itself."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import spark_w2v
 from spark_w2v.__main__ import COMMANDS, main
+from tests.support.commands import refused_in_one_sentence
 from tests.support.evaluation import finish
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,6 +50,45 @@ def test_a_command_that_is_none_is_one_sentence(capsys: pytest.CaptureFixture[st
 def test_a_mistake_is_told_under_the_name_of_the_subcommand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["neighbors", str(tmp_path / "none"), "king"]) == 2
     assert capsys.readouterr().err.startswith("spark-w2v neighbors: ")
+
+
+GIVEN = {
+    "train": ["--input", "x", "--output", "x"],
+    "evaluate": ["x", "--compare", "x"],
+    "neighbors": ["x", "king"],
+    "all-neighbors": ["x", "--to", "x"],
+    "phrases": ["--input", "x", "--to", "x"],
+    "induce": ["x", "--input", "x", "--words", "x", "--to", "x"],
+    "export": ["x", "--format", "word2vec-text", "--to", "x"],
+    "report": ["x"],
+    "publish": ["x", "x"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_password_is_not_repeated_wherever_it_is_given(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    given, secret = GIVEN[command], "s3a://key:hush@bucket/x"
+    options = [number for number, argument in enumerate(given) if argument.startswith("--")]
+    paths = [number for number, argument in enumerate(given) if argument == "x"]
+    mistakes = [
+        [*given, f"--mistyped={secret}"],
+        [*given, "--mistyped", secret],
+        [*given, f"--mistyped={secret}/a b@c"],  # with white space in it, so no option to argparse
+        [secret, *given],
+    ]
+    mistakes += [[secret if number == place else one for number, one in enumerate(given)] for place in paths]
+    mistakes += [[*given[:place], f"{given[place]}={secret}", *given[place + 2 :]] for place in options]
+    for mistake in mistakes:
+        said = refused_in_one_sentence(main, [command, *mistake], capsys)
+        assert "hush" not in said
+        assert "s3a://..." in said or mistake != mistakes[0]
+
+
+def test_a_password_in_place_of_a_command_is_not_repeated(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "s3a://... is not a command" in refused_in_one_sentence(main, ["s3a://key:hush@bucket/x"], capsys)
 
 
 def test_python_m_is_the_same_command_and_exits_with_its_code(tmp_path: Path) -> None:

@@ -10,6 +10,9 @@ from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.files import MISTAKES, reason
 from spark_w2v.storage.store import scheme_of
 
+# A URI with a password. A secret may have slashes. After a host comes a number, its port.
+PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@")
+
 
 def is_local(output: str) -> bool:
     """Whether an output is a path of this host rather than a directory of a store."""
@@ -22,12 +25,16 @@ def check_password(path: str) -> None:
     Raises:
         UserError: it has one.
     """
-    # A secret may have slashes. After a host comes a number, its port.
-    if found := re.match(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@", path):
+    if found := PASSWORD.match(path):
         raise UserError(
             f"{found[1]}...: has a password in it, which would be shown and kept; give it to Spark's "
             "configuration or to the environment."
         )
+
+
+def hide_passwords(text: str) -> str:
+    """Return a text, such as a message, with each URI that has a password cut off after its scheme."""
+    return re.sub(PASSWORD.pattern + r"\S*", r"\1...", text)
 
 
 def absolute(output: str) -> str:
