@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from spark_w2v import config
 from spark_w2v.config import Config
 from spark_w2v.errors import ConfigError
+from spark_w2v.skipgram.schedule import LEAST_RATE
+from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from tests.support.configuration import Write, loads_or_refuses_in_one_line, writer
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +256,12 @@ def test_the_error_survives_a_pickle() -> None:
 def test_every_key_is_described_in_a_sentence() -> None:
     for key in config.KEYS.values():
         assert key.description.endswith("."), key.path
+
+
+def test_the_reference_has_the_limits_beyond_which_a_number_changes_nothing() -> None:
+    described = {path: key.description for path, key in config.KEYS.items()}
+    assert f"a {1 / LEAST_RATE:,.0f}th of learning_rate at least" in described["training.last_learning_rate"]
+    assert f"at most {SEGMENT_WORDS:,}, also" in described["corpus.max_sentence_words"]
 
 
 def test_every_number_has_a_range_that_holds_its_default() -> None:

@@ -92,8 +92,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0.0,
             le=1.0,
             description=(
-                "Size of the last step, at most learning_rate: with the same value the rate stays. 0 falls to a "
-                "10,000th of learning_rate, as word2vec.c."
+                "Size of the last step, at most learning_rate: with the same value the rate stays. It falls to a "
+                "10,000th of learning_rate at least, as in word2vec.c: 0, and all that is below, mean that."
             ),
         ),
     ] = 0.0

@@ -101,7 +101,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Meta(
             ge=2,
             le=LARGEST_INT,
-            description="Words of the longest sentence; a longer line is split, not dropped.",
+            description="Words of the longest sentence; a longer line is split, not dropped. A sentence has at most "
+            "250,000, also where this is more.",
             extra={"too_small": "a sentence of one word has no pair to train on"},
         ),
     ] = 1000
