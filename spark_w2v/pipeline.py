@@ -324,11 +324,8 @@ def build_training(
         log.warning("%s instead of %d: %s", used, partitions, why)
         partitions = most
     pairs = expected_pairs(load, contexts)
-    exchange = exchange_of(settings)
-    session = encoded.sparkSession.sparkContext
-    tasks = partitions
-    if scheme == "blocks":
-        tasks = planned_tasks(session, exchange, partitions)
+    session, exchange = encoded.sparkSession.sparkContext, exchange_of(settings)
+    tasks = planned_tasks(session, exchange, partitions) if scheme == "blocks" else partitions
     snapshots = settings.output.checkpoint == "sweep"
     sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
     need = memory.needed(

@@ -15,7 +15,7 @@ import pytest
 from spark_w2v import config
 from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, inputs, vocabulary
-from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop, Walk
+from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop
 from spark_w2v.spark.input_checks import check_outputs
 from spark_w2v.spark.java_errors import translate_error
 from spark_w2v.text import packed
@@ -322,16 +322,6 @@ def test_many_names_take_no_longer_than_their_number(tmp_path: Path) -> None:
     started = time.monotonic()
     check_outputs(roots, roots, [f"{tmp_path}/out"])
     assert time.monotonic() - started < 5
-
-
-def test_many_links_take_no_longer_than_their_number() -> None:
-    # Taken from the front of a list, which moves all others, each costs as much as there are: half a minute in all.
-    walk = Walk()
-    walk._links.extend(f"/nowhere/{number}" for number in range(400_000))
-    started = time.monotonic()
-    walk.follow_links()
-    assert time.monotonic() - started < 8
-    assert len(walk.skipped[BROKEN]) == 400_000
 
 
 def test_small_files_share_tasks_and_packed_ones_count_what_they_hold(spark: "SparkSession", folder: Path) -> None:
