@@ -193,6 +193,9 @@ def train_pairs(
         expected: Float32Array = np.float32(1) + part.share * context_updates
         context_rate = step_sizes(expected, rate, params.damping)
         positive_rate = np.take(context_rate, context, mode="clip")
+        # A noise word is drawn for a whole set: with many negatives these are far more updates than its mean per batch.
+        of_set = sharing * width * each
+        noise_rate = context_rate if rate * of_set <= FARTHEST else np.minimum(context_rate, FARTHEST / of_set)
         half_present = np.take(HALF_PRESENT[:, :width], length, axis=0)
         # The last set may be short: it is filled with center row 0 at weight 0.
         padded = -(-center.size // sharing) * sharing
@@ -242,7 +245,7 @@ def train_pairs(
             noise_gradient = np.matmul(negative, c3).reshape(-1, dimensions)
             positive *= positive_rate[a:b]
             add_rows(context_rows, contexts, positive.ravel(), c[: b - a], width)
-            add_rows(context_rows, drawn, context_rate[drawn], noise_gradient)
+            add_rows(context_rows, drawn, noise_rate[drawn], noise_gradient)
             add_rows(center_rows, centers, center_rate[a:b], center_gradient[: b - a])
     if not count_updates:
         return TrainStats(pairs.size, loss, loss_pairs)
