@@ -47,7 +47,6 @@ def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> 
     requests: list[Request] = []
 
     def work(line: StatusLine, cleanup: contextlib.ExitStack) -> None:
-        _check_names(sys.argv[1:] if arguments is None else arguments)
         requests.append(_request(options))
         _run(requests[0], line, cleanup)
 
@@ -79,6 +78,7 @@ def run_job(
             for given in vars(options).values():
                 for path in given if isinstance(given, list) else [given]:
                     check_argument(str(path))
+            _check_names(options)
             work(line, cleanup)
         except (Exception, KeyboardInterrupt) as error:
             told = _told(error, has_begun(), can_resume)
@@ -246,12 +246,13 @@ def _run(request: Request, line: StatusLine, cleanup: contextlib.ExitStack) -> N
     run.run(session)
 
 
-def _check_names(arguments: Sequence[str]) -> None:
+def _check_names(options: argparse.Namespace) -> None:
     """Refuse arguments that spark-submit's Java could not read.
 
     Where its locale is not UTF-8 it hands over one ? for each byte beyond ASCII, so at least two for each character.
     """
-    lost = [argument for argument in arguments if "??" in argument or "\N{REPLACEMENT CHARACTER}" in argument]
+    given = [part for value in vars(options).values() for part in (value if isinstance(value, list) else [value])]
+    lost = [part for part in given if isinstance(part, str) and ("??" in part or "\N{REPLACEMENT CHARACTER}" in part)]
     if not lost or "PYSPARK_GATEWAY_PORT" not in os.environ:
         return
     encoding = system_property("sun.jnu.encoding")

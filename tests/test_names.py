@@ -19,16 +19,19 @@ def environment(**names: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in LOCALE} | FAST_JVM | names
 
 
-def train(locale: dict[str, str], *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+def submit(locale: dict[str, str], job: str, *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
     command = [
         Path(sys.executable).parent / "spark-submit", "--master", "local[1]", "--conf", "spark.ui.enabled=false",
-        "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / "train.py",
-        ROOT / "conf" / "local.toml", *arguments,
+        "--properties-file", ROOT / "conf" / "spark-defaults.conf", ROOT / "jobs" / job, *arguments,
     ]  # fmt: skip
     return subprocess.run(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", cwd=ROOT,
         env=environment(**locale), timeout=600, errors="replace",
     )  # fmt: skip
+
+
+def train(locale: dict[str, str], *arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    return submit(locale, "train.py", ROOT / "conf" / "local.toml", *arguments)
 
 
 @pytest.mark.fast_cases(1)
@@ -52,6 +55,26 @@ def test_an_argument_that_java_lost_is_refused_before_spark_starts(
     assert "set LC_ALL=C.UTF-8 in the environment of spark-submit." in complaint
     assert "Traceback" not in done.stdout
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize(
+    ("job", "given"),
+    [
+        ("all_neighbors.py", "DIR/out"),
+        ("phrases.py", "--input DIR/a"),
+        ("induce.py", "DIR/out --input DIR/a --words DIR/w"),
+    ],
+)
+def test_every_command_with_spark_refuses_a_name_that_java_lost(
+    java_home: str, tmp_path: Path, job: str, given: str
+) -> None:
+    """Or its result would go to a directory ??, in the place of what another command left there."""
+    done = submit({}, job, *given.replace("DIR", str(tmp_path)).split(), "--to", tmp_path / "ö", "--overwrite")
+    assert done.returncode == 2, done.stdout
+    (complaint,) = [line for line in done.stdout.splitlines() if line.startswith(f"{job}: ")]
+    assert "??: is what Java made of a name" in complaint
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
