@@ -279,16 +279,17 @@ def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
             args=names,
         )
         return
-    before = _properties(session, name)
-    former = _location(session, name)
+    metadata = _metadata(session, parts)
+    former, previous = _text(session, metadata.location()), metadata.properties().get(PREVIOUS)
     session.sql(f"ALTER TABLE IDENTIFIER(:name) SET LOCATION '{_quoted(directory)}'", args=names)
     properties = {MARK: run, PREVIOUS: former}
     listed = ", ".join(f"'{key}' = '{_quoted(value)}'" for key, value in properties.items())
     session.sql(f"ALTER TABLE IDENTIFIER(:name) SET TBLPROPERTIES ({listed})", args=names)
     session.catalog.refreshTable(name)
-    if before.get(PREVIOUS, former) != former:  # somebody may have gone back to it
-        path, files = _path(session, before[PREVIOUS])
-        files.delete(path, True)
+    if previous.isDefined() and previous.get() != former:  # somebody may have gone back to it
+        path, files = _path(session, previous.get())
+        if _is_of_table(path, parts[-1], [_path(session, place)[0] for place in (directory, former)]):
+            files.delete(path, True)
 
 
 def _is_builtin(session: "SparkSession", name: str) -> bool:
@@ -308,14 +309,34 @@ def _catalog_and_rest(session: "SparkSession", name: str) -> tuple[str, list[str
     return str(session.catalog.currentCatalog()), parts
 
 
+def _is_of_table(path: Any, table: str, others: Sequence[Any]) -> bool:
+    """Whether a path is of a directory that _replace_table made for a table: next to others of it, and named so."""
+    pattern = re.compile(rf"(?:[\w-]+-)?{re.escape(_plain(table))}-[\w-]+-[0-9a-f]{{8}}", re.IGNORECASE)
+    is_next = any(path.getParent() is not None and path.getParent().equals(other.getParent()) for other in others)
+    return is_next and pattern.fullmatch(path.getName()) is not None
+
+
 def _properties(session: "SparkSession", name: str) -> dict[str, str]:
+    """The properties of a table; Spark has ******* for a value that looks like a secret, as of a path with `token`."""
     rows = session.sql("SHOW TBLPROPERTIES IDENTIFIER(:name)", args={"name": name}).collect()
     return {row["key"]: row["value"] for row in rows}
 
 
-def _location(session: "SparkSession", name: str) -> str:
-    rows = session.sql("DESCRIBE TABLE EXTENDED IDENTIFIER(:name)", args={"name": name}).collect()
-    return next(str(row["data_type"]) for row in rows if row["col_name"] == "Location")
+def _metadata(session: "SparkSession", parts: Sequence[str]) -> Any:
+    """Scala's CatalogTable of a table of Spark's own catalog, in which nothing is hidden.
+
+    Args:
+        parts: as of _catalog_and_rest.
+    """
+    state: Any = session._jsparkSession.sessionState()
+    quoted = ".".join("`" + part.replace("`", "``") + "`" for part in parts[-2:])
+    return state.catalog().getTableMetadata(state.sqlParser().parseTableIdentifier(quoted))
+
+
+def _text(session: "SparkSession", location: Any) -> str:
+    """A java.net.URI as Spark takes a path: with a space where the URI has %20."""
+    jvm: Any = session.sparkContext._jvm
+    return str(jvm.org.apache.hadoop.fs.Path(location).toString())
 
 
 def _directory_of_tables(session: "SparkSession", name: str) -> str:

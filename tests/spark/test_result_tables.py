@@ -248,6 +248,36 @@ def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Pat
         spark.sql("drop database went_back cascade")
 
 
+@pytest.mark.parametrize(("folder", "table"), [("tokens", "numbers"), ("shop", "url_numbers")])
+def test_only_the_rows_before_stay_wherever_a_table_is(
+    spark: SparkSession, tmp_path: Path, folder: str, table: str
+) -> None:
+    """Spark hides values that look like secrets."""
+    spark.sql(f"create database somewhere location '{tmp_path}/{folder}'")
+    try:
+        for count in (1, 2, 3, 4):
+            check_table(spark, f"somewhere.{table}")
+            write_table(spark.range(count), f"somewhere.{table}", "run", "try again")
+            assert spark.table(f"somewhere.{table}").count() == count
+        assert left_in(tmp_path) == [folder]
+        assert sorted(len(rows_of(path)) for path in (tmp_path / folder).iterdir()) == [3, 4]
+    finally:
+        spark.sql("drop database somewhere cascade")
+
+
+@pytest.mark.parametrize("name", ["numbers/numbers-run-01234567", "mine"])
+def test_a_directory_that_is_no_table_of_ours_is_not_removed(spark: SparkSession, tmp_path: Path, name: str) -> None:
+    spark.sql(f"create database careful location '{tmp_path}/careful'")
+    try:
+        write_table(spark.range(1), "careful.numbers", "run", "try again")
+        (tmp_path / "careful" / name).mkdir(parents=True)
+        spark.sql(f"alter table careful.numbers set tblproperties ('{PREVIOUS}' = '{tmp_path}/careful/{name}')")
+        write_table(spark.range(2), "careful.numbers", "run", "try again")
+        assert (tmp_path / "careful" / name).exists()
+    finally:
+        spark.sql("drop database careful cascade")
+
+
 def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_path: Path) -> None:
     spark.sql(f"create database failed location '{tmp_path}/failed'")
     try:
