@@ -140,12 +140,12 @@ class HadoopStore:
 
     def upload(self, name: str, path: Path) -> None:
         """As Store.upload."""
-        local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
+        local = self._local(path)
         self._put(name, lambda temporary: self._files.copyFromLocalFile(False, True, local, temporary))
 
     def download(self, name: str, path: Path) -> None:
         """As Store.download."""
-        local = self._jvm.org.apache.hadoop.fs.Path(path.resolve().as_uri())
+        local = self._local(path)
         # True: without a file of checksums next to it.
         self._tried("be read", lambda: self._files.copyToLocalFile(False, self._path(name), local, True), name)
 
@@ -171,6 +171,10 @@ class HadoopStore:
     def _path(self, name: str) -> Any:
         path_class = self._jvm.org.apache.hadoop.fs.Path
         return self._root if name in ("", ".") else path_class(self._root, path_class(None, None, name))
+
+    def _local(self, path: Path) -> Any:
+        # Not of a URI, in which Hadoop would take %20 for three characters.
+        return self._jvm.org.apache.hadoop.fs.Path("file", None, str(path.resolve()))
 
     def _temporary(self, name: str) -> Any:
         folder, _, file = name.rpartition("/")

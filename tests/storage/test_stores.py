@@ -86,10 +86,12 @@ def test_a_file_is_replaced_only_if_it_is_as_it_was(store: Store) -> None:
 
 def test_files_are_copied_whole_in_both_directions(store: Store, tmp_path: Path) -> None:
     content = bytes(range(256)) * 70_000  # more than one part
-    (tmp_path / "from").write_bytes(content)
-    store.upload("a/large", tmp_path / "from")
-    store.download("a/large", tmp_path / "to")
-    assert (tmp_path / "to").read_bytes() == content
+    here = tmp_path / "ö d%20"  # as TMPDIR may have it
+    here.mkdir()
+    (here / "from").write_bytes(content)
+    store.upload("a/large", here / "from")
+    store.download("a/large", here / "to")
+    assert (here / "to").read_bytes() == content
     assert store.entries()["a/large"].size == len(content)
     with pytest.raises(FileNotFoundError):
         store.download("absent", tmp_path / "nothing")
