@@ -206,7 +206,7 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
     """
     try:
         exists = session.catalog.tableExists(name)
-        if not exists and _is_builtin(session, name):
+        if _is_builtin(session, name):
             _directory_of_tables(session, name)
     except Exception as error:
         reason = (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
@@ -343,13 +343,17 @@ def _directory_of_tables(session: "SparkSession", name: str) -> str:
     """The directory of the database in Spark's own catalog that a table is, or would be, in.
 
     Raises:
-        UserError: the catalog takes no such name.
+        UserError: the catalog takes no such name, or Spark finds no table in that directory.
     """
     *database, table = _catalog_and_rest(session, name)[1]
     if not re.fullmatch(r"\w+", table, re.ASCII):
         raise UserError("it may have letters of ASCII, digits and _")
-    quoted = (database or [session.catalog.currentDatabase()])[-1].replace("`", "``")
-    return str(session.catalog.getDatabase(f"{BUILTIN}.`{quoted}`").locationUri).rstrip("/")
+    state: Any = session._jsparkSession.sessionState()
+    found = state.catalog().getDatabaseMetadata((database or [session.catalog.currentDatabase()])[-1])
+    location = _text(session, found.locationUri()).rstrip("/")
+    if re.search(r"[]\[{}*?\\]", location):  # tables of Spark's own are not found there, either
+        raise UserError("Spark takes the []{}*?\\ in the directory of its database for a pattern")
+    return location
 
 
 def _plain(name: str) -> str:

@@ -248,11 +248,11 @@ def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Pat
         spark.sql("drop database went_back cascade")
 
 
-@pytest.mark.parametrize(("folder", "table"), [("tokens", "numbers"), ("shop", "url_numbers")])
+@pytest.mark.parametrize(("folder", "table"), [("tokens", "numbers"), ("shop", "url_numbers"), ("wh a%20b", "numbers")])
 def test_only_the_rows_before_stay_wherever_a_table_is(
     spark: SparkSession, tmp_path: Path, folder: str, table: str
 ) -> None:
-    """Spark hides values that look like secrets."""
+    """Spark hides values that look like secrets, and has a space in a location as %20."""
     spark.sql(f"create database somewhere location '{tmp_path}/{folder}'")
     try:
         for count in (1, 2, 3, 4):
@@ -263,6 +263,17 @@ def test_only_the_rows_before_stay_wherever_a_table_is(
         assert sorted(len(rows_of(path)) for path in (tmp_path / folder).iterdir()) == [3, 4]
     finally:
         spark.sql("drop database somewhere cascade")
+
+
+def test_a_database_in_a_directory_that_spark_takes_for_a_pattern_is_refused(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    spark.sql(f"create database pattern location '{tmp_path}/a [1]'")
+    try:
+        with pytest.raises(UserError, match=r"can be made \(Spark takes the \[\]\{\}.* for a pattern\); give a name"):
+            check_table(spark, "pattern.numbers")
+    finally:
+        spark.sql("drop database pattern cascade")
 
 
 @pytest.mark.parametrize("name", ["numbers/numbers-run-01234567", "mine"])
