@@ -14,7 +14,7 @@ from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untype
 from pyspark.errors.exceptions.captured import CapturedException, PythonException
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.places import check_password
+from spark_w2v.runs.places import check_password, local_path
 from spark_w2v.spark.hadoop_files import escape_glob
 from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of, text_of, translate_error
 
@@ -146,6 +146,9 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
     path, _ = _path(session, str(files.makeQualified(path).toString()))  # again: Hadoop makes "x/." end with a slash
     if path.getParent() is None or path.getName() in ("", ".", ".."):
         raise UserError(f"{target}: is the root of a file system; give a directory.")
+    if path.toUri().getScheme() == "file":  # symbolic links are followed, so that they stay links
+        jvm: Any = session.sparkContext._jvm
+        path = jvm.org.apache.hadoop.fs.Path("file", None, str(local_path(path.toUri().getPath())))
     return path, files
 
 

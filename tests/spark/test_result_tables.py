@@ -186,6 +186,23 @@ def test_any_spelling_of_a_directory_is_replaced(spark: SparkSession, tmp_path: 
     assert left_in(tmp_path) == ["there", "to"]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_symbolic_link_stays_one_and_what_it_leads_to_is_replaced(
+    spark: SparkSession, tmp_path: Path, is_there: bool
+) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "there" / "to")
+    (tmp_path / "there").mkdir()
+    if is_there:
+        write_directory(spark.range(2), f"{tmp_path}/there/to", False, ["id"])
+    check_directory(spark, str(link), is_there, ["id"])
+    write_directory(spark.range(3), str(link), is_there, ["id"])
+    assert link.is_symlink()
+    assert rows_of(tmp_path / "there" / "to") == [0, 1, 2]
+    assert left_in(tmp_path) == ["link", "there"]
+    assert left_in(tmp_path / "there") == ["to"]
+
+
 @pytest.mark.parametrize("root", ["/", "file:///", "/.", "/.."])
 def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
     with pytest.raises(UserError, match="is the root of a file system"):
