@@ -235,7 +235,8 @@ def reason_of(text: str) -> str:
 
 def cause_of(error: BaseException) -> str:
     """What the innermost exception says, without the names of Spark's conditions."""
-    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", _innermost(text_of(error))).rstrip(".")
+    text = re.sub(r"java\.net\.UnknownHostException: (?=[\w.-]+$)", "unknown host ", text_of(error), flags=re.MULTILINE)
+    return re.sub(r"^\[[\w.]+\] | SQLSTATE: \w+.*$", "", _innermost(text)).rstrip(".")
 
 
 def _innermost(text: str) -> str:

@@ -45,7 +45,15 @@ def check_directory(session: "SparkSession", target: str, overwrite: bool, colum
         UserError: one sentence.
     """
     check_password(target)
-    path, files = _directory(session, target)
+    try:
+        path, files = _directory(session, target)
+    except (Py4JJavaError, CapturedException) as error:
+        if translate_error(error) is not None:  # says more
+            raise
+        raise UserError(
+            f"{target}: is in a file system that cannot be opened ({cause_of(error)}); correct the URI, or the "
+            "configuration of Hadoop (HADOOP_CONF_DIR)."
+        ) from None
     try:
         _check_content(session, target, overwrite, columns)
         # Where write_directory writes, as a store may allow no other place.

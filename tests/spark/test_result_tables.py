@@ -203,6 +203,22 @@ def test_a_symbolic_link_stays_one_and_what_it_leads_to_is_replaced(
     assert left_in(tmp_path / "there") == ["to"]
 
 
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            "hdfs:///to",
+            r"hdfs:///to: is in a file system that cannot be opened \(Incomplete HDFS URI, no host.*\); correct",
+        ),
+        ("hdfs://nohost.invalid:1/to", r"cannot be opened \(unknown host nohost\.invalid\); correct"),
+    ],
+)
+def test_a_file_system_that_is_not_there_is_one_sentence(spark: SparkSession, target: str, said: str) -> None:
+    with pytest.raises(UserError, match=said) as error:
+        check_directory(spark, target, False, ["id"])
+    assert "\n" not in str(error.value)
+
+
 @pytest.mark.parametrize("root", ["/", "file:///", "/.", "/.."])
 def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
     with pytest.raises(UserError, match="is the root of a file system"):
