@@ -25,6 +25,7 @@ FINAL = re.compile(
     r"UnsupportedFileSystemException|No FileSystem for scheme|ClassNotFoundException|AccessControlException|"
     r"AccessDeniedException|UnknownHostException|NoSuchBucket|UnknownStoreException|IllegalArgumentException"
 )
+NO_HOST = "Incomplete HDFS URI"
 
 
 class HadoopStore:
@@ -200,6 +201,11 @@ class HadoopStore:
                 raise FileNotFoundError(place) from None
             if EXISTS.search(said):
                 raise FileExistsError(place) from None
+            if NO_HOST in said:
+                raise RefusedError(
+                    f"{place}: names no host, and the configuration of Hadoop has no file system by default; give the "
+                    "host, as in hdfs://namenode/path, or set HADOOP_CONF_DIR."
+                ) from None
             if FINAL.search(said):
                 raise RefusedError(f"{place}: could not {what} ({said}).") from None
             raise StorageError(f"{place}: could not {what} ({said}).") from None

@@ -113,6 +113,12 @@ def test_a_bucket_that_does_not_exist_is_the_users_mistake(bucket: str) -> None:
             step()
 
 
+def test_hdfs_without_a_host_is_the_users_mistake(spark: SparkSession) -> None:
+    del spark
+    with pytest.raises(RefusedError, match=r"hdfs:///out: names no host, .* or set HADOOP_CONF_DIR\.$"):
+        HadoopStore("hdfs:///out")
+
+
 def test_a_server_that_does_not_answer_may_answer_later(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     del bucket
     monkeypatch.setattr(objects, "RETRY_SECONDS", 1)
