@@ -50,6 +50,18 @@ def run(*arguments: str | Path, cwd: Path = ROOT) -> "subprocess.CompletedProces
     )
 
 
+@pytest.mark.parametrize(
+    "arguments", [["OUT", "king", "--top", "2"], ["OUT", "--top", "2", "king"], ["--top", "2", "OUT", "--", "king"]]
+)
+def test_words_may_come_before_and_after_options(
+    output: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    assert neighbors.main([argument.replace("OUT", str(output)) for argument in arguments]) == 0
+    first, *found = capsys.readouterr().out.splitlines()
+    assert first == "king (8,000 times)"
+    assert len(found) == 2
+
+
 def test_the_nearest_words_are_printed_in_an_aligned_table(output: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert neighbors.main([str(output), "mexico", "king", "--top", "3"]) == 0
     assert capsys.readouterr().out.splitlines() == [
