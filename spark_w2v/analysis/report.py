@@ -34,7 +34,7 @@ from spark_w2v.config import Config
 from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
-from spark_w2v.runs.places import local_path
+from spark_w2v.runs.places import local_path, run_above
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason, refused
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -151,16 +151,16 @@ def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
 
     Args:
         kind: PAGE or EVALUATION.
-        outputs: of runs, in which nothing is to be written.
+        outputs: in which nothing is to be written, nor in those of other finished runs.
 
     Raises:
         UserError: nothing can be written there, or what is there is not a file, of a run, or not of this kind.
         StorageError: it cannot be known now.
     """
     target = local_path(path)
-    for output in outputs:
-        if output in target.parents:
-            raise UserError(f"{path}: is inside of {output}, which holds a run and nothing else; give another path.")
+    run = next((output for output in outputs if output in target.parents), None) or run_above(target)
+    if run is not None:
+        raise UserError(f"{path}: is inside of {run}, which holds a run and nothing else; give another path.")
     is_taken = os.path.lexists(target) and not target.is_file()  # a directory, /dev/null
     if is_taken or not target.parent.is_dir():
         raise UserError(f"{path}: {NOWHERE}")

@@ -19,6 +19,7 @@ from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
 from spark_w2v.runs.index_formats import LIBRARIES, check_library
 from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.places import run_above
 from spark_w2v.storage.files import kind_of, open_file, reason, refused, remove_written, strangers
 
 VECTORS = ("center", "context", "sum")
@@ -177,8 +178,9 @@ def _check(
     Args:
         is_ours: whether a file that is not empty may be replaced.
     """
-    if target == output or output in target.parents:
-        raise UserError(f"{target}: is inside of {output}, which holds a run and nothing else; give another path.")
+    run = output if target == output or output in target.parents else run_above(target)
+    if run is not None:
+        raise UserError(f"{target}: is inside of {run}, which holds a run and nothing else; give another path.")
     if not FILES[form] and target.suffix.lower() in PACKED:
         raise UserError(f"{target}: readers would take it for a packed file; give a name without {target.suffix}.")
     try:

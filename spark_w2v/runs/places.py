@@ -12,6 +12,7 @@ from spark_w2v.storage.store import scheme_of
 
 # A URI with a password. A secret may have slashes. After a host comes a number, its port.
 PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@")
+OF_A_RUN = ("_SUCCESS", "run.json", "embeddings")  # what a directory with a run has
 
 
 def is_local(output: str) -> bool:
@@ -40,6 +41,11 @@ def hide_passwords(text: str) -> str:
 def absolute(output: str) -> str:
     """Return a local output as an absolute path without symbolic links, and a URI without a slash at its end."""
     return str(local_path(output)) if is_local(output) else output.rstrip("/")
+
+
+def run_above(path: Path) -> Path | None:
+    """The directory of a finished run that a path is inside of, however deep; None where there is none."""
+    return next((parent for parent in path.parents if all(os.path.exists(parent / name) for name in OF_A_RUN)), None)
 
 
 def local_path(output: str) -> Path:

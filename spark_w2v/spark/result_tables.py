@@ -14,7 +14,7 @@ from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untype
 from pyspark.errors.exceptions.captured import CapturedException, PythonException
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.places import check_password, local_path
+from spark_w2v.runs.places import OF_A_RUN, check_password, local_path
 from spark_w2v.spark.hadoop_files import escape_glob
 from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of, text_of, translate_error
 
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 OURS = re.compile(r"part-[\w.-]+\.parquet|_SUCCESS")  # the files that Spark writes for us
-OF_A_RUN = ("_SUCCESS", "run.json", "embeddings")  # what a directory with a run has
 # What file systems throw, by its Java class.
 OF_STORAGE = re.compile(r"^Caused by: (java\.io|java\.nio\.file|org\.apache\.hadoop)\.[\w.$]*Exception", re.MULTILINE)
 BUILTIN = "spark_catalog"  # the name of Spark's own catalog

@@ -11,7 +11,7 @@ from spark_w2v.commands import export
 from spark_w2v.runs.export_formats import FILES
 from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import WORDS, equal_bits, export_to, finish, load, matrices, stored
-from tests.support.runs import STRANGERS, everything, make_stranger
+from tests.support.runs import STRANGERS, everything, make_run, make_stranger
 
 
 @pytest.fixture
@@ -216,6 +216,17 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     assert sentence in refused_in_one_sentence(export.main, given, capsys)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "full", "out"]
     assert (tmp_path / "full" / "mine").exists()
+
+
+@pytest.mark.parametrize(("form", "name"), [("word2vec-text", "to"), ("npy", "embeddings/deep/to")])
+def test_nothing_is_written_into_another_finished_run(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str, name: str
+) -> None:
+    other = make_run(tmp_path / "other")
+    (other / name).parent.mkdir(parents=True, exist_ok=True)
+    assert export_to(output, form, other / name) == 2
+    assert f"to: is inside of {other}, which holds a run and nothing else" in capsys.readouterr().err
+    assert not (other / name).exists()
 
 
 def test_a_damaged_output_is_refused_whole(output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from spark_w2v.analysis import report
 from spark_w2v.commands import evaluate
 from spark_w2v.commands import report as job
 from spark_w2v.runs import embedding_writer
+from tests.support.runs import make_run
 
 
 @pytest.fixture
@@ -43,6 +44,15 @@ def test_the_page_may_go_elsewhere(output: Path, tmp_path: Path) -> None:
     assert job.main([str(output), "--to", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").exists()
     assert not (output / "report.html").exists()
+
+
+def test_no_page_goes_into_another_finished_run(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = make_run(tmp_path / "other")
+    assert job.main([str(output), "--to", str(other / "page.html")]) == 2
+    assert f"page.html: is inside of {other}, which holds a run and nothing else" in capsys.readouterr().err
+    assert not (other / "page.html").exists()
 
 
 def test_a_file_that_no_command_wrote_is_not_replaced(

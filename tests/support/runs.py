@@ -166,3 +166,11 @@ def faults(monkeypatch: pytest.MonkeyPatch, name: str, code: int, *, when: str =
         for owner, function in ((builtins, "open"), (io, "open"), *looks):
             patched.setattr(owner, function, failing(getattr(owner, function)))
         yield
+
+
+def make_run(directory: Path) -> Path:
+    """Make what a finished run is known by, in a new directory."""
+    (directory / "embeddings").mkdir(parents=True)
+    for name in ("_SUCCESS", "run.json"):
+        (directory / name).touch()
+    return directory
