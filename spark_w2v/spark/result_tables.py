@@ -151,6 +151,8 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
     """
     path, files = _path(session, target)
     path, _ = _path(session, str(files.makeQualified(path).toString()))  # again: Hadoop makes "x/." end with a slash
+    if (scheme := str(path.toUri().getScheme())) in ("http", "https"):  # where Hadoop says that every file exists
+        raise UserError(f"{target}: Hadoop only reads over {scheme}; give a directory that it can write to.")
     if path.getParent() is None or path.getName() in ("", ".", ".."):
         raise UserError(f"{target}: is the root of a file system; give a directory.")
     if path.toUri().getScheme() == "file":  # symbolic links are followed, so that they stay links

@@ -219,6 +219,11 @@ def test_a_file_system_that_is_not_there_is_one_sentence(spark: SparkSession, ta
     assert "\n" not in str(error.value)
 
 
+def test_a_file_system_that_is_only_read_is_refused(spark: SparkSession) -> None:
+    with pytest.raises(UserError, match=r"^http://host/to: Hadoop only reads over http; give a directory"):
+        check_directory(spark, "http://host/to", False, ["id"])
+
+
 @pytest.mark.parametrize("root", ["/", "file:///", "/.", "/.."])
 def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
     with pytest.raises(UserError, match="is the root of a file system"):
