@@ -10,6 +10,7 @@ Letters: V words, D dimensions.
 
 import errno
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,6 +25,7 @@ LIBRARIES = {"usearch": ("usearch.index", "usearch"), "faiss": ("faiss", "faiss-
 # Links of a word, and candidates while it is added and asked for. Recall at 10 and its price: docs/measurements.md.
 CONNECTIVITY = 32
 EXPANSION_ADD = 128
+PROBE = 1 << 20  # bytes that are written to learn why a library could not write
 EXPANSION_SEARCH = 128  # stored by faiss; usearch stores none and takes 64, which finds as many there
 
 
@@ -70,6 +72,10 @@ def _write_usearch(path: Path, chunks: Iterator[Float32Array], shape: tuple[int,
     try:
         index.save(str(path))
     except RuntimeError as error:  # without the error's number
+        # The disk says it again, at no cost of memory: the index as bytes would be there twice.
+        with open(path, "ab") as file:
+            file.write(bytes(PROBE))
+            os.fsync(file.fileno())
         raise OSError(errno.EIO, f"usearch: {error}") from None
 
 
