@@ -36,6 +36,7 @@ def parser_of(command: str) -> Parser:
     main = getattr(importlib.import_module(module), function)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(Parser, "parse_args", stop)
+        patched.setattr(Parser, "parse_intermixed_args", stop)
         with pytest.raises(ZeroDivisionError):
             main([], "program")
     return made[0]
