@@ -88,6 +88,7 @@ def train(
         tensorboard=None if tensorboard is None else with_home(str(tensorboard)),
         mlflow=mlflow,
         callbacks=callbacks,
+        in_memory=True,
     )
     with shown(progress) as line:
         run = TrainingRun(request, line)

@@ -312,11 +312,12 @@ def build_training(
     loads = kept_words(text.counts, settings.vocabulary.subsample)
     load = float(loads.sum())
     if t.window == "sentence":
-        kept = load / max(int(text.counts.sum()), 1)
-        window, most_contexts = 0, t.max_contexts
-        contexts = vocabularies.contexts_of_sentences(encoded, kept, most_contexts)
+        window, most_contexts, contexts = 0, t.max_contexts, float(t.max_contexts)
     else:
         window, most_contexts, contexts = t.window, 0, window_contexts(t.window, t.shrink_window)
+    if not window or contexts * text.facts["sentences"] > text.facts["words"]:  # sentences are shorter than the window
+        kept = load / max(int(text.counts.sum()), 1)
+        contexts = vocabularies.contexts_of_sentences(encoded, kept, contexts)
     present = int(np.count_nonzero(text.counts))
     if (most := most_partitions(scheme, present, load, contexts)) < partitions:
         why = why_no_more(scheme, present, load, contexts)

@@ -30,6 +30,7 @@ class Request:
     Args:
         input: paths, or a DataFrame with the column `corpus.column`.
         callbacks: called after each epoch with its metrics; the run ends after an epoch for which one returns true.
+        in_memory: whether the driver reads the vectors of the run into memory once it has ended.
         begun: set once the output is open, so a store has let the run write to it.
     """
 
@@ -45,6 +46,7 @@ class Request:
     tensorboard: str | None = None
     mlflow: bool = False
     callbacks: Sequence[EpochCallback] = ()
+    in_memory: bool = False
     begun: bool = field(default=False, init=False)
 
     @property

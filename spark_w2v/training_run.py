@@ -191,6 +191,7 @@ class TrainingRun:
                     listed=self._phrases,
                     windows=None if earlier is None else earlier.windows,
                     files=found,
+                    in_memory=request.in_memory,
                 )
                 if init is not None and training.averages:
                     self._average(training, init)

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import spark_w2v
-from spark_w2v.errors import BusyError, ConfigError, UserError
+from spark_w2v.errors import BusyError, ConfigError, NotEnoughMemoryError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.spark import memory
 from tests.support.training_job import planted_corpus, train_here
@@ -137,6 +137,38 @@ def test_the_format_of_files_says_nothing_of_a_dataframe_in_a_file_and_in_a_mapp
     for config in (tmp_path / "run.toml", {"corpus": {"format": "text", "tokenizer": "none"}}):
         with pytest.raises(UserError, match="ready-made words are array<string>"):
             spark_w2v.train(rows, tmp_path / "out", config=config)
+
+
+def test_a_window_beyond_all_sentences_has_the_schedule_of_the_pairs_that_it_draws(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(1)
+    rows = [(" ".join(f"w{word}" for word in words),) for words in rng.integers(0, 2000, (8000, 5))]
+    frame = spark.createDataFrame(rows, ["text"])
+    found = []
+    for window in (4, 10_000):
+        keys = changed(window=window, shrink_window=False, partitions=2, epochs=2)
+        spark_w2v.train(frame, tmp_path / str(window), config=keys)
+        epochs = (tmp_path / str(window) / "metrics.jsonl").read_text().splitlines()
+        found.append([(epoch["sweeps"], epoch["pairs"]) for epoch in map(json.loads, epochs)])
+    assert found[0] == found[1]
+
+
+def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(
+    spark: SparkSession, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, counted = memory.needed, []
+
+    def needed(*arguments: Any, **options: Any) -> memory.Need:
+        counted.append((real(*arguments, **options), real(*arguments[:8])))
+        return counted[-1][0]
+
+    monkeypatch.setattr(memory, "needed", needed)
+    monkeypatch.setattr(memory, "given_by", lambda context: memory.Given(1))
+    with pytest.raises(NotEnoughMemoryError):
+        spark_w2v.train(corpus, tmp_path / "out", config=changed(scheme="blocks"))
+    ((need, without),) = counted
+    assert need.driver - without.driver == need.model // 2
 
 
 @pytest.mark.parametrize(

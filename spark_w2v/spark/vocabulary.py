@@ -233,8 +233,8 @@ def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     )
 
 
-def contexts_of_sentences(encoded: "DataFrame", kept: float, most: int) -> float:
-    """Return the expected contexts of a center that is paired with its whole sentence; of ENCODED.
+def contexts_of_sentences(encoded: "DataFrame", kept: float, most: float) -> float:
+    """Return the expected contexts of a center that is paired with its whole sentence, or as much as fits; of ENCODED.
 
     Args:
         kept: share of the words that subsampling leaves.
