@@ -3,7 +3,7 @@
 n pairs, K negatives, D dimensions, V words.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -88,19 +88,26 @@ def draw_sample(
     lengths = np.concatenate([np.empty(0, np.int32), *(lengths for _, lengths in sentences)])
     words, sentence = keep_words(ids, lengths, sampler.keep, rng)
     drawn = sampler.draw(words.size, rng)
-    centers, contexts = [words[:0]], [words[:0]]
-    if sampler.max_contexts:
-        for of_centers, of_contexts in pairs_of_sentences(sentence, drawn, sampler.max_contexts):
-            centers.append(words[of_centers])
-            contexts.append(words[of_contexts])
-    else:
-        for d, forth, back in pairs_by_distance(sentence, drawn, sampler.window):
-            centers += words[:-d][forth], words[d:][back]
-            contexts += words[d:][forth], words[:-d][back]
+
+    def parts() -> Iterator[tuple[Int32Array, Int32Array]]:
+        if sampler.max_contexts:
+            for of_centers, of_contexts in pairs_of_sentences(sentence, drawn, sampler.max_contexts):
+                yield words[of_centers], words[of_contexts]
+        else:
+            for d, forth, back in pairs_by_distance(sentence, drawn, sampler.window):
+                yield words[:-d][forth], words[d:][forth]
+                yield words[d:][back], words[:-d][back]
+
+    # Twice, as all pairs of a wide window may take gigabytes.
+    total = sum(center.size for center, _ in parts())
+    some = np.sort(rng.choice(total, MOST_PAIRS, replace=False)) if total > MOST_PAIRS else np.arange(total)
+    centers, contexts, begin = [words[:0]], [words[:0]], 0
+    for center, context in parts():
+        first, end = np.searchsorted(some, (begin, begin + center.size))
+        centers.append(center[some[first:end] - begin])
+        contexts.append(context[some[first:end] - begin])
+        begin += center.size
     center, context = np.concatenate(centers), np.concatenate(contexts)
-    if center.size > MOST_PAIRS:
-        some = np.sort(rng.choice(center.size, MOST_PAIRS, replace=False))
-        center, context = center[some], context[some]
     edges = np.cumsum(noise)
 
     def draw(shape: tuple[int, ...]) -> Int32Array:

@@ -127,6 +127,24 @@ def test_no_more_pairs_are_sampled_than_the_mean_needs(monkeypatch: pytest.Monke
     assert sample.center.size == sample.context.size == len(sample.noise) == 30
 
 
+@pytest.mark.parametrize("most_contexts", [0, 400])
+def test_the_sample_of_a_wide_window_takes_little_memory(most_contexts: int) -> None:
+    """All pairs, four million or more, would take 16 bytes each."""
+    sampler = PairSampler(
+        np.ones(WORDS, np.float32), 300, 1, 0.2, assign_blocks(np.ones(WORDS), 1), most_contexts, shrinks=False
+    )
+    rng = np.random.default_rng(1)
+    sentences = [(rng.integers(0, WORDS, 10_000).astype(np.int32), np.full(20, 500, np.int32))]
+    tracemalloc.start()
+    try:
+        sample = draw_sample(sentences, sampler, NOISE, 5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert sample.center.size == held_out.MOST_PAIRS
+    assert peak < 30 << 20
+
+
 def test_the_sample_is_the_same_each_time_and_another_with_another_seed() -> None:
     def draw(sampler: PairSampler) -> list[bytes]:
         sample: Sample = draw_sample(some_sentences(50), sampler, NOISE, 3)
