@@ -116,8 +116,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
         scheme = "blocks" if partitions > 1 else "replicas"
     if scheme == "blocks":
         check_spark(session.sparkContext, exchange)
-        check_slots(session.sparkContext, exchange, partitions)
-        check_buckets(partitions, settings.training.sweeps_per_epoch)
+        check_slots(session.sparkContext, exchange)
     return ResolvedConfig(settings, partitions, scheme)
 
 
@@ -315,7 +314,7 @@ def build_training(
         window, most_contexts, contexts = 0, t.max_contexts, float(t.max_contexts)
     else:
         window, most_contexts, contexts = t.window, 0, window_contexts(t.window, t.shrink_window)
-    if not window or contexts * text.facts["sentences"] > text.facts["words"]:  # sentences are shorter than the window
+    if not window or contexts * text.facts["sentences"] > load:  # what is left of sentences is shorter than the window
         kept = load / max(int(text.counts.sum()), 1)
         contexts = vocabularies.contexts_of_sentences(encoded, kept, contexts)
     present = int(np.count_nonzero(text.counts))
@@ -329,6 +328,8 @@ def build_training(
     tasks = planned_tasks(session, exchange, partitions) if scheme == "blocks" else partitions
     snapshots = settings.output.checkpoint == "sweep"
     sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
+    if scheme == "blocks":
+        check_buckets(partitions, sweeps)
     need = memory.needed(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,
         largest_bucket(pairs, partitions, loads), in_memory, sweeps,

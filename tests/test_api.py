@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 import spark_w2v
 from spark_w2v.errors import BusyError, ConfigError, NotEnoughMemoryError, UserError
 from spark_w2v.runs import embeddings
+from spark_w2v.skipgram import schedule
 from spark_w2v.spark import memory
 from tests.support.training_job import planted_corpus, train_here
 
@@ -152,6 +153,22 @@ def test_a_window_beyond_all_sentences_has_the_schedule_of_the_pairs_that_it_dra
         epochs = (tmp_path / str(window) / "metrics.jsonl").read_text().splitlines()
         found.append([(epoch["sweeps"], epoch["pairs"]) for epoch in map(json.loads, epochs)])
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"exchange": {"first_port": 41007, "last_port": 41007}}, "are a range of 1, and 1 tasks need 2 ports"),
+        ({"training": {"scheme": "blocks", "sweeps_per_epoch": 4}}, "cuts the pairs of 1 blocks in 4 buckets"),
+    ],
+)
+def test_what_the_blocks_in_use_have_no_room_for_is_refused_before_training(
+    spark: SparkSession, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keys: Any, says: str
+) -> None:
+    monkeypatch.setattr(schedule, "MOST_BUCKETS", 3)
+    keys = {**CONFIG, **keys, "training": {**CONFIG["training"], "scheme": "blocks", **keys.get("training", {})}}
+    with pytest.raises(UserError, match=says):
+        spark_w2v.train(corpus, tmp_path / "out", config=keys)
 
 
 def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(

@@ -115,7 +115,8 @@ def test_an_override_is_read_as_its_key_asks(write: Write, override: str, value:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["[a-z]+", r"\w+", r"[\p{L}\d]+", "[#@]?[a-z]+", "42", '"a"|b', '"a"|"b"', r"'\w+'|'\d+'"]
+    "pattern",
+    ["[a-z]+", r"\w+", r"[\p{L}\d]+", "[#@]?[a-z]+", "42", '"a"|b', '"a"|"b"', r"'\w+'|'\d+'", "'?[a-z]+", '"[^"]*"'],
 )
 def test_a_pattern_needs_no_quotes_on_the_command_line(write: Write, pattern: str) -> None:
     loaded = config.load(write(""), ["corpus.tokenizer=regex", f"corpus.pattern={pattern}"])

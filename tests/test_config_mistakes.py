@@ -291,16 +291,12 @@ def test_a_mistake_on_the_command_line_is_one_sentence(write: Write, override: s
     ("value", "instead"),
     [
         (r'"\w+"', r"'\w+'"),
-        (r'"\w+', r"'\w+'"),
-        ('"a"b"', "'a\"b'"),
-        ("'it's'", "'...'"),
-        ("'a", "'a'"),
-        ('"', "'...'"),
+        (r'"it\'s\w+"', "'...'"),
     ],
 )
 def test_a_value_in_quotes_that_toml_does_not_know_is_refused(write: Write, value: str, instead: str) -> None:
     assert refusal(write(""), "corpus.tokenizer=regex", f"corpus.pattern={value}") == (
-        f"--set corpus.pattern={value}: begins with a quote and is not a string of TOML; write the value in single "
+        f"--set corpus.pattern={value}: is in quotes and is not a string of TOML; write the value in single "
         f"quotes, between which a backslash stands for itself ({instead}), or without quotes."
     )
 

@@ -168,7 +168,7 @@ def _windows(path: Path, place: str) -> pa.Table | None:
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # runs without rare_windows do not say
         kept = int(json.loads((path / "run.json").read_text(encoding="utf-8"))["corpus"]["kept_windows"])
     if windows is None and kept:
-        log.warning("%s: has no rare_windows/, so the %s that the run kept do not count", place, f"{kept:,} windows")
+        log.warning("%s: has no rare_windows/, so %s that the run kept will not count", place, counted(kept, "window"))
     elif windows is not None and kept not in (None, len(windows)):
         raise OutputError(
             f"{place}: its rare_windows/ has {len(windows):,} windows and the run kept {kept:,}; copy the output "

@@ -1,6 +1,7 @@
 """Print the words nearest to a word: neighbors.py OUTPUT WORD... [--top 10] [--analogy A B C]. Needs no Spark."""
 
 import json
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,7 +31,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "neighbors.py") 
     parser.add_argument("--top", type=whole_number(LARGEST_TOP), default=10, metavar="N", help="how many to print (10)")
     parser.add_argument("--analogy", nargs=3, metavar=("A", "B", "C"), help="A is to B as C is to what?")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of tables")
-    options = parser.parse_intermixed_args(arguments)  # words may come after options, too
+    given = sys.argv[1:] if arguments is None else arguments
+    # Words may come after options, too; argparse then takes a first -- for one of its own.
+    options = parser.parse_args(given) if "--" in given else parser.parse_intermixed_args(given)
     if not options.words and not options.analogy:
         parser.error("no word is given; give one, or --analogy A B C")
     embeddings = read(directory_of(options.output))

@@ -172,14 +172,14 @@ def _override_value(text: str, key: Key, place: str) -> Any:
 def _refuse_quotes(text: str, place: str) -> None:
     """Refuse one string in quotes that TOML does not know, as its quotes would be part of the value.
 
-    Text that has more than that is meant as it is: the pattern "a"|b, the condition 'a' = b or c = 'd'.
+    Text that has more than that is meant as it is: the pattern "a"|b, or '?[a-z]+ for words that may begin with one.
     """
     quote = text[:1]
-    if quote not in ("'", '"') or not (text.count(quote) % 2 or (text.count(quote) == 2 and text.endswith(quote))):
+    if quote not in ("'", '"') or text.count(quote) != 2 or not text.endswith(quote):
         return
     inner = text.strip(quote)
     example = f"'{cut(inner)}'" if inner and "'" not in inner else "'...'"
     raise ConfigError(
-        f"{place}: begins with a quote and is not a string of TOML; write the value in single quotes, between which a "
+        f"{place}: is in quotes and is not a string of TOML; write the value in single quotes, between which a "
         f"backslash stands for itself ({example}), or without quotes."
     )

@@ -87,8 +87,8 @@ def _is_set(context: SparkContext, key: str) -> bool:
     return (context.getConf().get(key, "false") or "").strip().lower() == "true"
 
 
-def check_slots(context: SparkContext, exchange: ExchangeSettings, blocks: int) -> None:
-    """Refuse a number of tasks that Spark has no slots for, once its executors are there, and too few ports for them.
+def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
+    """Refuse a number of tasks that Spark has no slots for, once its executors are there.
 
     Raises:
         ConfigError: one sentence.
@@ -99,8 +99,6 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings, blocks: int) 
             "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
             "standalone cluster spark.cores.max."
         )
-    if is_local(context):  # executors of a cluster may still be on their way
-        planned_tasks(context, exchange, blocks)
 
 
 def planned_tasks(context: SparkContext, exchange: ExchangeSettings, blocks: int) -> int:

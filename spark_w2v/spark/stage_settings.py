@@ -76,8 +76,9 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             self.check_param(name)
             tables.setdefault(section, {})[key] = self._value_of(name)
         with self.own_words():
-            # A grid of Params may have several windows.
-            settings = configuration.from_dict(tables, "SkipGram", uses=["training.max_contexts"])
+            # A grid of Params may have several windows, or no patience in one place.
+            may_idle = ("training.max_contexts", "training.min_improvement", "training.patience")
+            settings = configuration.from_dict(tables, "SkipGram", uses=may_idle)
         # MLlib's seeds may be negative, the job's may not: as an unsigned number each is another one.
         return msgspec.structs.replace(
             settings, training=msgspec.structs.replace(settings.training, seed=self.getSeed() % (1 << 64))

@@ -1,5 +1,6 @@
 """Files that change between the listing of the input and the end of reading it."""
 
+import gzip
 import logging
 import os
 from collections.abc import Callable
@@ -81,6 +82,12 @@ def test_a_text_that_has_grown_is_a_warning_and_a_table_is_refused(
         ]
     with pytest.raises(ConfigError, match="when it was listed"):
         corpus.check_unchanged(spark, found, "parquet")
+    packed = folder / "b.txt.gz"
+    packed.write_bytes(gzip.compress(b"a b"))
+    found = listed(spark, folder)
+    packed.write_bytes(gzip.compress(b"a b c d e f"))
+    with pytest.raises(ConfigError, match=r"b\.txt\.gz: was .* when it was listed"):
+        corpus.check_unchanged(spark, found, "text")
 
 
 @pytest.mark.parametrize("kind", ["text", "group_by"])

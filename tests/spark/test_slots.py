@@ -14,6 +14,7 @@ from pyspark.sql import SparkSession
 from spark_w2v import pipeline
 from spark_w2v.config import from_dict
 from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.skipgram.schedule import check_buckets
 from spark_w2v.spark import slots
 from spark_w2v.spark.slots import driver_host
 
@@ -56,11 +57,11 @@ def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: Sp
 
 def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three are enough for the driver and two tasks on one machine, two are not."""
-    keys = {"training": {"partitions": 4}, "exchange": {"first_port": 41000, "last_port": 41001}}
+    context, settings = spark.sparkContext, slots.ExchangeSettings(ports=(41000, 41001))
     with pytest.raises(ConfigError, match=r"are a range of 2, and 2 tasks need 3 ports on one machine; raise exch"):
-        pipeline.resolve(spark, from_dict(keys))
-    pipeline.resolve(spark, from_dict(keys | {"exchange": {"first_port": 41000, "last_port": 41002}}))
-    pipeline.resolve(spark, from_dict(keys | {"training": {"partitions": 1}}))
+        slots.planned_tasks(context, settings, 4)
+    assert slots.planned_tasks(context, settings, 1) == 1
+    assert slots.planned_tasks(context, slots.ExchangeSettings(ports=(41000, 41002)), 4) == 2
 
     cluster: Any = SimpleNamespace(master="spark://m")
     settings = slots.ExchangeSettings(ports=(41000, 41003))
@@ -72,12 +73,10 @@ def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, m
     assert slots.planned_tasks(cluster, settings, 8) == 8
 
 
-def test_more_sweeps_than_pairs_can_be_told_apart_in_are_refused_before_the_work_starts(spark: SparkSession) -> None:
-    keys = {"partitions": 64, "sweeps_per_epoch": 16_384}
-    pipeline.resolve(spark, from_dict({"training": keys}))
-    keys |= {"partitions": 65}  # which are numbered as 128
+def test_more_sweeps_than_pairs_can_be_told_apart_in_are_refused() -> None:
+    check_buckets(64, 16_384)
     with pytest.raises(ConfigError, match=r"sweeps_per_epoch = 16384 cuts the pairs of 65 blocks .* at most 4,096, or"):
-        pipeline.resolve(spark, from_dict({"training": keys}))
+        check_buckets(65, 16_384)  # which are numbered as 128
 
 
 def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
