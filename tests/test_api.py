@@ -140,6 +140,7 @@ def test_the_format_of_files_says_nothing_of_a_dataframe_in_a_file_and_in_a_mapp
             spark_w2v.train(rows, tmp_path / "out", config=config)
 
 
+@pytest.mark.slow
 def test_a_window_beyond_all_sentences_has_the_schedule_of_the_pairs_that_it_draws(
     spark: SparkSession, tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_a_window_beyond_all_sentences_has_the_schedule_of_the_pairs_that_it_dra
     assert found[0] == found[1]
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     ("keys", "says"),
     [

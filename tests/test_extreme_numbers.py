@@ -111,7 +111,7 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
 
 @pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("damping", [0.1, 0.01])
-def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(
+def test_a_rate_that_is_too_high_for_frequent_words_gives_sound_vectors_or_nothing(
     run: Callable[..., Outcome], tmp_path: Path, damping: float
 ) -> None:
     rng = np.random.default_rng(1)
@@ -122,10 +122,14 @@ def test_a_run_whose_loss_rises_above_that_of_an_untrained_model_fails(
         training__scheme="replicas", training__learning_rate=1, training__partitions=2, training__dimensions=16,
         training__epochs=2, training__damping=damping,
     )  # fmt: skip
-    assert outcome.code == 1
-    assert "training diverged in epoch 1: " in outcome.said[0]
-    assert f"Lower training.learning_rate (1) or raise training.damping ({damping})" in outcome.said[0]
-    assert not (tmp_path / "out").exists(), "nothing is published"
+    if outcome.code:
+        assert outcome.code == 1
+        assert "training diverged in epoch 1: " in outcome.said[0]
+        assert f"Lower training.learning_rate (1) or raise training.damping ({damping})" in outcome.said[0]
+        assert not (tmp_path / "out").exists(), "nothing is published"
+    else:
+        losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+        assert max(losses) < MOST_LOSS * 6 * np.log(2)
 
 
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(

@@ -262,7 +262,8 @@ def test_rows_stay_finite_and_small_with_a_learning_rate_far_too_high(rows: int,
         task = task._replace(center_rows=center_rows, context_rows=context_rows)
 
 
-@pytest.mark.parametrize("negatives", [50, 100, 1000])
+@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize("negatives", [100, 50, 1000])
 def test_many_negatives_train_as_few_do(negatives: int) -> None:
     """A noise word that is drawn has the updates of a whole set, and its step is bounded by these."""
     rng = np.random.default_rng(0)

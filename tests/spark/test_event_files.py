@@ -104,6 +104,7 @@ def test_the_name_of_a_group_or_an_order_of_csv_may_have_a_comma(spark: "SparkSe
     assert sorted(sentences(corpus.read(spark, [str(tmp_path)], settings(**keys)))) == ["1", "3 2"]
 
 
+@pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("kind", ["table", "csv", "jsonl"])
 def test_columns_of_the_user_may_be_called_as_those_that_are_added(
     spark: "SparkSession", tmp_path: Path, kind: str
