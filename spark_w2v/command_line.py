@@ -46,32 +46,27 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        self._check_encoding(args)
-        options, rest = super().parse_known_args(args, namespace)
-        self._with_home(options)
-        return options, rest
+        return self._parsed(super().parse_known_args, args, namespace)
 
     def parse_known_intermixed_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
-        # Later versions of Python do not come by parse_known_args.
-        self._check_encoding(args)
-        options, rest = super().parse_known_intermixed_args(args, namespace)
-        self._with_home(options)
-        return options, rest
+        return self._parsed(super().parse_known_intermixed_args, args, namespace)
 
-    def _check_encoding(self, args: Sequence[str] | None) -> None:
+    def _parsed(
+        self, parse: Callable[..., Any], args: Sequence[str] | None, namespace: argparse.Namespace | None
+    ) -> tuple[argparse.Namespace, list[str]]:
         # Python reads names as UTF-8 in the locales C and POSIX too, unless it is told not to; PyArrow always does.
         encoding = sys.getfilesystemencoding()
         if encoding != "utf-8" and not all(map(str.isascii, sys.argv[1:] if args is None else args)):
             print_error(self.prog, f"names in this locale are {encoding}; set PYTHONUTF8=1, or LC_ALL=C.UTF-8.")
             sys.exit(USERS_MISTAKE)
-
-    def _with_home(self, options: argparse.Namespace) -> None:
+        options, rest = parse(args, namespace)
         for action in self._actions:
             if action.metavar in PATHS and (given := getattr(options, action.dest, None)) is not None:
                 replaced = with_home(given) if isinstance(given, str) else list(map(with_home, given))
                 setattr(options, action.dest, replaced)
+        return options, rest
 
 
 def print_error(program: str, sentence: str) -> None:

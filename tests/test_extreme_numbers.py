@@ -111,7 +111,7 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
 
 @pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("damping", [0.1, 0.01])
-def test_a_rate_that_is_too_high_for_frequent_words_gives_sound_vectors_or_nothing(
+def test_frequent_words_are_trained_at_a_rate_that_is_far_too_high(
     run: Callable[..., Outcome], tmp_path: Path, damping: float
 ) -> None:
     rng = np.random.default_rng(1)
@@ -122,14 +122,9 @@ def test_a_rate_that_is_too_high_for_frequent_words_gives_sound_vectors_or_nothi
         training__scheme="replicas", training__learning_rate=1, training__partitions=2, training__dimensions=16,
         training__epochs=2, training__damping=damping,
     )  # fmt: skip
-    if outcome.code:
-        assert outcome.code == 1
-        assert "training diverged in epoch 1: " in outcome.said[0]
-        assert f"Lower training.learning_rate (1) or raise training.damping ({damping})" in outcome.said[0]
-        assert not (tmp_path / "out").exists(), "nothing is published"
-    else:
-        losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-        assert max(losses) < MOST_LOSS * 6 * np.log(2)
+    assert outcome.code == 0
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    assert max(losses) < MOST_LOSS * 6 * np.log(2)
 
 
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(
