@@ -102,6 +102,7 @@ class Hadoop:
         assert context._jvm is not None, "a context has its JVM"
         self._path = context._jvm.org.apache.hadoop.fs.Path
         self._uri = context._jvm.java.net.URI
+        self._globs = context._jvm.org.apache.hadoop.fs
         self._conf = context._jsc.hadoopConfiguration()
         # What Java takes the names of this machine's files for, by the locale in which the JVM was started.
         self._encoding = str(context._jvm.System.getProperty("sun.jnu.encoding"))
@@ -114,6 +115,17 @@ class Hadoop:
     def uri(self, path: str) -> str:
         """A path as Spark writes it."""
         return str(self._path(path).toUri().toString())
+
+    def fits(self, path: str, glob: str) -> bool:
+        """Whether a glob would find a path of this machine."""
+        parts = path.split("/")
+        for expanded in self._globs.GlobExpander.expand(glob):  # braces with slashes in them; it knows the others
+            patterns = str(expanded).split("/")
+            if len(patterns) == len(parts) and all(
+                self._globs.GlobPattern(pattern).matches(part) for pattern, part in zip(patterns, parts, strict=True)
+            ):
+                return True
+        return False
 
     def is_directory(self, path: str) -> bool:
         return bool(self._status(path).isDirectory())

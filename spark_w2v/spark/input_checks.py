@@ -16,52 +16,20 @@ log = logging.getLogger(__name__)
 AT_A_TIME = 4 << 20  # bytes of a .bz2 that come to the driver together
 MOST_CHECKED = 2 << 30  # bytes of .bz2 that the driver looks through, = 40 s
 READERS = 8  # threads that look at how files begin
-SET = "(?!/)["  # begins a set of characters of a glob in a regular expression
 
 
-def check_outputs(given: Sequence[str], roots: Sequence[str], outputs: Sequence[str]) -> None:
+def check_outputs(hadoop: Hadoop, given: Sequence[str], roots: Sequence[str], outputs: Sequence[str]) -> None:
     """Refuse to write where the next run would read."""
     read = {_alike(root): root for root in roots}
-    patterns = [(name, _regex(os.path.abspath(name))) for name in given if is_pattern(name) and ":/" not in name]
+    patterns = [(name, os.path.abspath(name)) for name in given if is_pattern(name) and ":/" not in name]
     for output in outputs:
         inside = [output, *directories_above([output])]
         found = [read[_alike(path)] for path in inside if _alike(path) in read]
-        found += [name for name, pattern in patterns if any(map(pattern.fullmatch, inside))]
+        found += [name for name, pattern in patterns if any(hadoop.fits(path, pattern) for path in inside)]
         if found:
             refuse(
                 f"{output}: is inside of --input {path_text(found[0])}, so the next run would read it; give another."
             )
-
-
-def _regex(glob: str) -> re.Pattern[str]:
-    """A regular expression of the paths that a glob of Hadoop's fits, which may have braces and backslashes."""
-    parts, depth, in_set, is_escaped = [""], 0, False, False
-    for character in glob:
-        part = re.escape(character)
-        if is_escaped:
-            is_escaped = False
-        elif character == "\\":
-            is_escaped, part = True, ""
-        elif in_set:
-            is_first = parts[-1] in (SET, "^")
-            if character in "!^" and parts[-1] == SET:
-                part = "^"
-            elif character == "]" and not is_first:
-                in_set, part = False, "]"
-            elif character == "-":
-                part = "-"
-        elif character == "[":
-            in_set, part = True, SET
-        elif character == "{":
-            depth, part = depth + 1, "(?:"
-        elif character == "}" and depth:
-            depth, part = depth - 1, ")"
-        elif character == "," and depth:
-            part = "|"
-        else:
-            part = {"*": "[^/]*", "?": "[^/]"}.get(character, part)
-        parts.append(part)
-    return re.compile("".join(parts), re.DOTALL)
 
 
 def _alike(path: str) -> str:

@@ -101,7 +101,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
                 walk.add(path)
             else:
                 elsewhere.append(path)
-    check_outputs(given, [*walk.roots, *elsewhere], outputs)
+    check_outputs(hadoop, given, [*walk.roots, *elsewhere], outputs)
     walk.follow_links()
     hadoop.check_names(walk.files)
     check_directories(sorted(walk.directories), walk.roots, lambda d, name: bool(glob.glob(f"{glob.escape(d)}/{name}")))
