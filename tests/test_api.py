@@ -16,7 +16,7 @@ from spark_w2v.errors import BusyError, ConfigError, NotEnoughMemoryError, UserE
 from spark_w2v.runs import embeddings
 from spark_w2v.skipgram import schedule
 from spark_w2v.spark import memory
-from tests.support.training_job import planted_corpus, train_here
+from tests.support.training_job import counted_needs, planted_corpus, train_here
 
 CONFIG: dict[str, dict[str, Any]] = {
     "training": {"dimensions": 16, "epochs": 4, "window": 3, "partitions": 1, "held_out_words": 500},
@@ -160,7 +160,10 @@ def test_a_window_beyond_all_sentences_has_the_schedule_of_the_pairs_that_it_dra
 @pytest.mark.parametrize(
     ("keys", "says"),
     [
-        ({"exchange": {"first_port": 41007, "last_port": 41007}}, "are a range of 1, and 1 tasks need 2 ports"),
+        (
+            {"exchange": {"first_port": 41007, "last_port": 41007}},
+            "and with 1 task a machine needs 2 ports",
+        ),
         ({"training": {"scheme": "blocks", "sweeps_per_epoch": 4}}, "cuts the pairs of 1 blocks in 4 buckets"),
     ],
 )
@@ -176,14 +179,7 @@ def test_what_the_blocks_in_use_have_no_room_for_is_refused_before_training(
 def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(
     spark: SparkSession, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, counted = memory.needed, []
-
-    def needed(*arguments: Any, **options: Any) -> memory.Need:
-        counted.append((real(*arguments, **options), real(*arguments[:8])))
-        return counted[-1][0]
-
-    monkeypatch.setattr(memory, "needed", needed)
-    monkeypatch.setattr(memory, "given_by", lambda context: memory.Given(1))
+    counted = counted_needs(monkeypatch)
     with pytest.raises(NotEnoughMemoryError):
         spark_w2v.train(corpus, tmp_path / "out", config=changed(scheme="blocks"))
     ((need, without),) = counted

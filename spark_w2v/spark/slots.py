@@ -12,6 +12,7 @@ from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import PENDING
 from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark.block_task import WILDCARDS
+from spark_w2v.text.messages import counted
 
 ENCRYPTING = (
     "spark.network.crypto.enabled",
@@ -115,8 +116,8 @@ def planned_tasks(context: SparkContext, exchange: ExchangeSettings, blocks: int
     if last and last - first + 1 < needed:
         raise ConfigError(
             f"exchange.first_port = {first} and exchange.last_port = {last} are a range of {last - first + 1:,}, and "
-            f"{tasks:,} tasks need {needed:,} ports on one machine; raise exchange.last_port, or set both to 0 for any "
-            "free ports."
+            f"with {counted(tasks, 'task')} a machine needs {needed:,} ports; raise exchange.last_port, or "
+            "set both to 0 for any free ports."
         )
     allow_connections(tasks)
     return tasks

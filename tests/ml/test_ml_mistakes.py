@@ -23,6 +23,7 @@ from spark_w2v.spark import memory
 from spark_w2v.spark.java_errors import UnknownWordError, lost_error
 from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.estimator import OPTIONS, planted_sentences, speaks_of_the_job
+from tests.support.training_job import counted_needs
 
 
 @pytest.mark.parametrize(
@@ -180,14 +181,7 @@ def test_what_is_said_of_memory_is_said_in_params(
 def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, counted = memory.needed, []
-
-    def needed(*arguments: Any, **options: Any) -> memory.Need:
-        counted.append((real(*arguments, **options), real(*arguments[:8])))
-        return counted[-1][0]
-
-    monkeypatch.setattr(memory, "needed", needed)
-    monkeypatch.setattr(memory, "given_by", lambda context: memory.Given(1))
+    counted = counted_needs(monkeypatch)
     frame = spark.createDataFrame(planted_sentences(20), "words array<string>")
     with pytest.raises(NotEnoughMemoryError):
         SkipGram(**OPTIONS, scheme="blocks").fit(frame)

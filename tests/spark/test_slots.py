@@ -58,7 +58,7 @@ def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: Sp
 def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three are enough for the driver and two tasks on one machine, two are not."""
     context, settings = spark.sparkContext, slots.ExchangeSettings(ports=(41000, 41001))
-    with pytest.raises(ConfigError, match=r"are a range of 2, and 2 tasks need 3 ports on one machine; raise exch"):
+    with pytest.raises(ConfigError, match=r"are a range of 2, and with 2 tasks a machine needs 3 ports; raise exch"):
         slots.planned_tasks(context, settings, 4)
     assert slots.planned_tasks(context, settings, 1) == 1
     assert slots.planned_tasks(context, slots.ExchangeSettings(ports=(41000, 41002)), 4) == 2
@@ -68,7 +68,7 @@ def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, m
     monkeypatch.setattr(slots, "slots", lambda context: (8, 2))
     assert slots.planned_tasks(cluster, settings, 64) == 8
     monkeypatch.setattr(slots, "slots", lambda context: (9, 2))
-    with pytest.raises(ConfigError, match=r"are a range of 4, and 9 tasks need 5 ports on one machine"):
+    with pytest.raises(ConfigError, match=r"are a range of 4, and with 9 tasks a machine needs 5 ports"):
         slots.planned_tasks(cluster, settings, 64)
     assert slots.planned_tasks(cluster, settings, 8) == 8
 

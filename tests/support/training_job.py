@@ -8,12 +8,14 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import job
+from spark_w2v.spark import memory
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -90,3 +92,16 @@ def scalars(directory: Path) -> list[tuple[str, int, float]]:
             found += [(value.tag, event.step, value.simple_value) for value in event.summary.value]
             at += 12 + size + 4
     return found
+
+
+def counted_needs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[memory.Need, memory.Need]]:
+    """Have no memory; return what trainings will need, and what they would without a model in memory."""
+    real, counted = memory.needed, list[tuple[memory.Need, memory.Need]]()
+
+    def needed(*arguments: Any, **options: Any) -> memory.Need:
+        counted.append((real(*arguments, **options), real(*arguments[:8])))
+        return counted[-1][0]
+
+    monkeypatch.setattr(memory, "needed", needed)
+    monkeypatch.setattr(memory, "given_by", lambda context: memory.Given(1))
+    return counted
