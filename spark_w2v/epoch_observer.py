@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from spark_w2v import pipeline
 from spark_w2v.analysis import report
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.config import Config
+from spark_w2v.progress_text import epoch_line, progress_text
 from spark_w2v.runs.run import Run
 from spark_w2v.runs.run_log import MlflowWriter, TensorBoardWriter, check_tensorboard
 from spark_w2v.spark.training import Training
@@ -68,13 +68,13 @@ class EpochObserver:
 
     def on_progress(self, training: Training, progress: Progress) -> bool:
         """Show and keep the progress; return whether the run should end."""
-        self._line.progress(progress.done, pipeline.progress_text(progress, self._epochs))
+        self._line.progress(progress.done, progress_text(progress, self._epochs))
         if progress.metrics is not None:
             self.last = progress.metrics
             self._run.append_metrics(self.last)
         elif not self._line.is_shown and time.monotonic() - self._said >= SILENCE:
             self._said = time.monotonic()
-            log.info("%.0f %% of the training: %s", 100 * progress.done, pipeline.progress_text(progress, self._epochs))
+            log.info("%.0f %% of the training: %s", 100 * progress.done, progress_text(progress, self._epochs))
         wanted = self._checkpoint == "sweep" or (self._checkpoint == "epoch" and progress.metrics is not None)
         # Of the last epoch too where a table is written before the output, as that may fail.
         if progress.is_saved and (progress.done < 1 or self._writes_table) and wanted:
@@ -87,7 +87,7 @@ class EpochObserver:
         for writer in (self._curves, self._mlflow):
             if writer is not None:
                 writer.add(metrics)
-        log.info(pipeline.epoch_line(progress, self._epochs), extra={"fields": metrics})
+        log.info(epoch_line(progress, self._epochs), extra={"fields": metrics})
         self._said = time.monotonic()
         stops = self._callbacks(metrics) and progress.done < 1
         if stops:

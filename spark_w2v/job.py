@@ -165,7 +165,8 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
         "--keep-runs",
         metavar="N",
         type=whole_number(LARGEST_INT, least=0),
-        help="once this run is published, remove all but the N newest runs; short for output.keep_runs",
+        help="once this run is published, remove all finished runs but the N newest and the current one; 0: none; "
+        "short for output.keep_runs",
     )
     parser.add_argument("--no-publish", action="store_true", help="with --run-id: leave DIR/current where it is")
     options = parser.parse_args(arguments)

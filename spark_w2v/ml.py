@@ -32,6 +32,7 @@ from spark_w2v.analysis import neighbors
 from spark_w2v.callbacks import EpochCallback, EpochCallbacks
 from spark_w2v.config.paths import with_home
 from spark_w2v.errors import ConfigError, OutputError
+from spark_w2v.progress_text import epoch_line, progress_text
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.ids import reading
 from spark_w2v.spark import corpus
@@ -134,11 +135,11 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
             clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
 
             def on_progress(training: Training, progress: Progress) -> bool:
-                line.progress(progress.done, pipeline.progress_text(progress, settings.training.epochs))
+                line.progress(progress.done, progress_text(progress, settings.training.epochs))
                 if progress.metrics is None:
                     return False
                 epochs.append(progress.metrics)
-                log.info(pipeline.epoch_line(progress, settings.training.epochs), extra={"fields": progress.metrics})
+                log.info(epoch_line(progress, settings.training.epochs), extra={"fields": progress.metrics})
                 return callbacks(progress.metrics)
 
             # In Spark's own temporary directory, which it removes should this process not come to it.

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.config.keys import KEYS
 from spark_w2v.skipgram.schedule import (
     auto_sweeps,
     check_buckets,
@@ -35,7 +36,6 @@ from spark_w2v.spark.slots import ExchangeSettings, auto_partitions, check_slots
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
-from spark_w2v.terminal import duration
 from spark_w2v.text.bad_lines import BadLine, check_counters
 from spark_w2v.text.encoding import Vocabulary, ids_of
 from spark_w2v.text.messages import MOST_SHOWN, counted
@@ -99,6 +99,12 @@ class ResolvedConfig:
     def facts(self) -> dict[str, Any]:
         """Return what "auto" came to, JSON-able."""
         return {"partitions": self.partitions, "scheme": self.scheme}
+
+    def unused_key(self) -> str | None:
+        """Return the key that was given for the other scheme, or None."""
+        key = "training.syncs_per_epoch" if self.scheme == "blocks" else "training.sweeps_per_epoch"
+        given = getattr(self.settings.training, key.removeprefix("training."))
+        return key if given != KEYS[key].default else None
 
 
 def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
@@ -376,25 +382,3 @@ def exchange_of(settings: "Config") -> ExchangeSettings:
     """Return how the processes of `blocks` reach each other."""
     e = settings.exchange
     return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
-
-
-def epoch_line(progress: Progress, epochs: int) -> str:
-    """Return one line on an epoch that has ended."""
-    m = progress.metrics
-    assert m is not None
-    return (
-        f"epoch {m['epoch']}/{epochs}: loss {shown_loss(m['loss'])}, held out {shown_loss(m['held_out_loss'])}, "
-        f"rate {m['learning_rate']:.4f}, {m['words']:,} words, {m['pairs']:,} pairs, "
-        f"{m['words_per_second']:,} words/s, {duration(progress.left or 0.0)} left"
-    )
-
-
-def progress_text(progress: Progress, epochs: int) -> str:
-    """Return where the training is, for a line that moves."""
-    doing = "drawing pairs" if progress.is_drawing else f"loss {shown_loss(progress.loss)}"
-    left = "" if progress.left is None else f", {duration(progress.left)} left"
-    return f"epoch {min(progress.epoch + 1, epochs)}/{epochs}, {doing}{left}"
-
-
-def shown_loss(loss: float | None) -> str:
-    return "-" if loss is None else f"{loss:.4f}"

@@ -136,6 +136,8 @@ class TrainingRun:
         if request.init is not None and earlier is None:
             earlier = self._read_init()
         resolved = pipeline.resolve(session, settings)
+        if (unused := resolved.unused_key()) is not None:
+            log.warning('%s is not used, as training.scheme is "%s"', unused, resolved.scheme)
         check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
         request.begun = True
         with Run(

@@ -13,8 +13,8 @@ PACKAGE = ROOT / "spark_w2v"
 # Lowest first. A module may import from its own layer and from those before it.
 LAYERS = (
     "errors", "types", "config", "callbacks", "skipgram", "text", "exchange", "storage", "given", "runs", "terminal",
-    "spark", "analysis", "pipeline", "command_line", "epoch_observer", "run_request", "versions", "training_run", "job",
-    "ml", "api", "commands", "__main__", "jobs",
+    "spark", "analysis", "progress_text", "pipeline", "command_line", "epoch_observer", "run_request", "versions",
+    "training_run", "job", "ml", "api", "commands", "__main__", "jobs",
 )  # fmt: skip
 # Only these may import pyspark. hadoop.py reaches Hadoop's file systems through the JVM, which PySpark starts.
 ON_SPARK = ("spark_w2v/spark/", "spark_w2v/ml.py", "spark_w2v/api.py", "spark_w2v/storage/hadoop.py")

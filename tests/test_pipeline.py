@@ -91,6 +91,14 @@ def test_a_finished_id_with_another_configuration_is_refused_and_the_difference_
     assert json.loads((kept / "current" / "run.json").read_text())["configuration"]["training"]["epochs"] == 2
 
 
+def test_a_key_of_the_other_scheme_is_told(train: Train, caplog: pytest.LogCaptureFixture) -> None:
+    assert train("2", "--set", "training.scheme=blocks", "--set", "training.syncs_per_epoch=3") == 0
+    assert 'training.syncs_per_epoch is not used, as training.scheme is "blocks"' in caplog.messages
+    settings = from_dict({"training": {"sweeps_per_epoch": 2}})
+    assert pipeline.ResolvedConfig(settings, 2, "replicas").unused_key() == "training.sweeps_per_epoch"
+    assert pipeline.ResolvedConfig(settings, 2, "blocks").unused_key() is None
+
+
 def test_no_publish_leaves_current_for_publish_to_move(train: Train, kept: Path) -> None:
     assert train("2", "--no-publish") == 0
     assert ids.current(str(kept)) == "1"

@@ -20,7 +20,7 @@ from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csc_matrix
 
-from spark_w2v import SkipGram, SkipGramModel, pipeline
+from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.config import KEYS
 from spark_w2v.errors import ConfigError, DivergedError, NoPairsError, StorageError
 from spark_w2v.runs import embedding_writer, embeddings
@@ -317,7 +317,7 @@ def test_fit_leaves_no_file_in_sparks_temporary_directory(
         raise StorageError("no room")
 
     monkeypatch.undo()
-    monkeypatch.setattr(pipeline, "epoch_line", broken)
+    monkeypatch.setattr(ml, "epoch_line", broken)
     with pytest.raises(StorageError):
         SkipGram(**options).fit(sentences)
     assert left_by_spark(spark) == before
