@@ -92,8 +92,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0.0,
             le=1.0,
             description=(
-                "Size of the last step, at most learning_rate: with the same value the rate stays. It falls to a "
-                "10,000th of learning_rate at least, as in word2vec.c: 0, and all that is below, mean that."
+                "Size of the last step, at most learning_rate: with the same value the rate stays. The rate never "
+                "falls below a 10,000th of learning_rate, as in word2vec.c, so 0 and smaller values mean that."
             ),
         ),
     ] = 0.0
@@ -162,7 +162,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             lt=1.0,
             description=(
                 "Share of the lowest held-out loss so far by which an epoch has to be below it to count for patience, "
-                "without which it is refused."
+                "which it needs."
             ),
         ),
     ] = 0.0
@@ -181,7 +181,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             le=LARGEST_INT,
             description=(
                 "Words after subsampling, in whole sentences and at most 1 % of these, kept out of training to measure "
-                "the held-out loss; 0 measures none, and is refused with patience."
+                "the held-out loss, which patience needs; 0 measures none."
             ),
         ),
     ] = 20_000
@@ -265,9 +265,11 @@ class Exchange(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         bool,
         Meta(
             description=(
-                "Parameters may travel, and pairs lie on local disks, unencrypted although Spark's own are encrypted "
-                "(spark.network.crypto.enabled, spark.ssl.enabled, spark.io.encryption.enabled); without it such a run "
-                "is refused."
+                "Parameters may travel, and pairs and the rows of corpus.group_by lie on local disks, unencrypted "
+                "although Spark's own are encrypted (spark.network.crypto.enabled, "
+                "spark.authenticate.enableSaslEncryption, spark.ssl.enabled, spark.ssl.rpc.enabled, "
+                "spark.io.encryption.enabled); without it such a run is refused. Of replicas only corpus.group_by with "
+                "spark.io.encryption.enabled needs it."
             ),
         ),
     ] = False

@@ -95,7 +95,15 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             ),
         ),
     ] = "whole"
-    lower_case: Annotated[bool, Meta(description="Lower-case the text before it is split into words.")] = True
+    lower_case: Annotated[
+        bool,
+        Meta(
+            description=(
+                'Lower-case the text before it is split into words. Not used by tokenizer = "none", which takes words '
+                "as they are."
+            ),
+        ),
+    ] = True
     max_sentence_words: Annotated[
         int,
         Meta(
@@ -203,8 +211,8 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             ge=0.0,
             lt=1.0,
             description=(
-                "Share of the corpus above which a word counts as frequent and some of its occurrences are skipped (t "
-                "of Mikolov et al. 2013); 0 skips none."
+                "Threshold t of frequent words: of a word that is a share f of all occurrences of the vocabulary, "
+                "sqrt(t / f) + t / f are kept, as in word2vec.c, so words above 2.6 t lose some; 0 skips none."
             ),
         ),
     ] = 1e-3
@@ -235,7 +243,7 @@ class Vocabulary(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             description=(
                 "Occurrences of words below min_count that the output keeps, with the words around them, for the next "
                 "run with --init. It counts them too, and trains on them where a word then has min_count occurrences. "
-                "0 keeps none."
+                "0 keeps none. Refused with max_words and words."
             ),
         ),
     ] = 0
