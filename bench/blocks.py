@@ -2,7 +2,7 @@
 
 What Spark would train, drawn and trained by the same functions in one process a run: the place to try a change of the
 kernel or of the schedule before any of Spark is paid for. --let tries another value of a constant of
-spark_w2v.skipgram.kernel or spark_w2v.skipgram.schedule. Seconds are processor time.
+spark_w2v.skipgram.kernel, groups or schedule. Seconds are processor time.
 """
 
 import argparse

@@ -13,10 +13,12 @@ A module imports from its own layer and from those above it in this table, never
     terminal        log lines and the line that moves
     spark           what runs on Spark
     analysis        what reads a finished run: neighbors, evaluation, word map, report, warm start
+    progress_text   what a user reads of a training that goes on
     pipeline        text to vectors, once, for the job and the stage
     command_line    one sentence and an exit code for a mistake, the same in every command
     epoch_observer  progress bar, metrics, curves and checkpoints of a job's epochs
     run_request     what a run is asked for
+    versions        versions of what a run is computed with
     training_run    a run, from what is asked for to a published output
     job, ml         the training job; the training as a stage of a Spark ML pipeline
     api             the job as a function

@@ -49,7 +49,7 @@ def train(
         publish: False is --no-publish.
         callbacks: called after each epoch with its metrics, a mapping as in metrics.jsonl; the training ends after an
             epoch for which one returns true.
-        spark: the session; by default the active one.
+        spark: the session; by default that of the DataFrame, or the active one, or one that is started.
         progress: whether a bar and log lines are shown; by default in a terminal and in a notebook.
 
     Returns:

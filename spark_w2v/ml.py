@@ -58,8 +58,9 @@ log = logging.getLogger("spark_w2v")
 class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGram"], DefaultParamsWritable):
     """Trains word vectors on a column of words, `array<string>`; the same training as jobs/train.py.
 
-    The result depends on the rows, the Params and the seed, and neither on the order of the rows nor on how they are
-    partitioned. The DataFrame is computed twice; persist it if that is expensive.
+    The result depends on the rows, the Params and the seed, with numPartitions = 0 on the number of Spark's slots, and
+    neither on the order of the rows nor on how they are partitioned. The DataFrame is computed twice; persist it if that
+    is expensive.
     """
 
     setVectorSize = setter(SkipGramParams.vectorSize, int)
@@ -267,7 +268,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
         Raises:
             UnknownWordError: no vector for the word.
-            ConfigError: num is below 1.
+            ConfigError: num is below 1, or a vector does not fit.
             TypeError: neither a word nor a vector.
         """
         schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])

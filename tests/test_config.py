@@ -261,7 +261,7 @@ def test_every_key_is_described_in_a_sentence() -> None:
 
 def test_the_reference_has_the_limits_beyond_which_a_number_changes_nothing() -> None:
     described = {path: key.description for path, key in config.KEYS.items()}
-    assert f"a {1 / LEAST_RATE:,.0f}th of learning_rate at least" in described["training.last_learning_rate"]
+    assert f"below a {1 / LEAST_RATE:,.0f}th of learning_rate" in described["training.last_learning_rate"]
     assert f"at most {SEGMENT_WORDS:,}, also" in described["corpus.max_sentence_words"]
 
 

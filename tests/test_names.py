@@ -58,6 +58,7 @@ def test_an_argument_that_java_lost_is_refused_before_spark_starts(
 
 
 @pytest.mark.fast_cases(1)
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     ("job", "given"),
     [

@@ -32,7 +32,7 @@ FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: a
 LEAST_FREQUENT = 64  # rows: with fewer, the groups are too short to gain time
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
-NOISE_BATCHES = 512  # batches for which a task draws noise words; a longer task uses them again, with other pairs
+NOISE_BATCHES = 512  # batches for which a part has noise words; a longer part uses them again, with other pairs
 MOST_NOISE = 4  # largest noise per pair, of a part or of a center with few pairs and much noise, in multiples of K
 
 
@@ -169,7 +169,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Part:
-    """Pairs of a task whose contexts are in one range of rows. The same rows are the noise of these pairs.
+    """Pairs of a bucket whose contexts are in one range of rows. The same rows are the noise of these pairs.
 
     Args:
         groups: of the pairs.
@@ -207,7 +207,7 @@ def cut_parts(
     """Cut pairs with frequent contexts from the others, so that the rows of either part stay in the cache.
 
     Each row gets as much noise as if all pairs were one part: where a part has a larger share of the pairs than of the
-    noise, each of its pairs gets less noise. With noise of the whole task for the pairs of one part, rows of the other
+    noise, each of its pairs gets less noise. With noise of the whole block for the pairs of one part, rows of the other
     part would be pushed away for a whole chunk, without any positive pair to attract them.
 
     Args:

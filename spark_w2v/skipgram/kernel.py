@@ -1,7 +1,7 @@
-"""The kernel: stochastic gradient descent over the pairs of one task.
+"""The kernel: stochastic gradient descent over the pairs of one bucket, or of a chunk of a replica's.
 
 P pairs, G groups of up to M contexts of one center, D dimensions, K negatives, N noise words that S groups share,
-Rc and Ro center and context rows of the task.
+Rc and Ro center and context rows of these blocks.
 
 Pairs may be trained in any order. They are sorted by center and cut in groups, so that a center row is gathered,
 multiplied with the noise and scattered once per group instead of once per pair, and nearly all arithmetic is matrix
@@ -38,7 +38,7 @@ class SgdParams:
         negatives: K.
         damping: kappa of the implicit step, row += a * sum / (1 + a * kappa * n), n the row's updates in a batch
             (Toulis & Airoldi 2017).
-        first_rate, last_rate: learning rate a at the first and at the last pair of the task; linear in between.
+        first_rate, last_rate: learning rate a at the first and at the last pair of the call; linear in between.
     """
 
     negatives: int

@@ -3,9 +3,9 @@
 n words of some sentences, P pairs, B blocks.
 
 A pair is one unsigned 64-bit number: slice, center block, context block, center row, context row, from the highest
-bits down. A slice is what one sweep of `blocks` or one sync of `replicas` trains on. Sorting plain numbers brings pairs
-to their buckets, and within a bucket to the order by center that the kernel needs, whatever order they
-arrived in.
+bits down. A slice is what one sweep of `blocks` or one sync of `replicas` trains on. The upper bits say to which bucket
+a pair goes; sorted as plain numbers, the pairs of a bucket are in the order by center that the kernel needs, whatever
+order they arrived in.
 """
 
 import time

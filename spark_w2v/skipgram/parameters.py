@@ -1,7 +1,7 @@
 """The two matrices of parameters: their initial values, blocks and averages.
 
 V words, D dimensions, B blocks. Parameters are kept in block order, in which the rows of a block are contiguous. With
-one block this is the order of word ids.
+one block this is the order of falling load, which is mostly that of word ids.
 """
 
 import heapq

@@ -34,8 +34,7 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
     """Return (S + 1,) where an epoch is cut in equal sweeps, from 0 to 1.
 
     With several blocks, the first epoch begins with smaller sweeps, each as large as all before it together: blocks
-        that
-    learn apart from the start learn coordinate systems of their own (docs/measurements.md). A bucket has at least
+    that learn apart from the start learn coordinate systems of their own (docs/measurements.md). A bucket has at least
     LEAST_BUCKET pairs in each of these sweeps; many blocks need fewer of them, as one sweep has many rounds.
 
     Args:
@@ -110,15 +109,15 @@ def done_before(number: int, blocks: int, edges: Float64Array) -> float:
 
 SMALLEST_BLOCK = 256  # words: with fewer, a word is its own noise too often, and rounds take longer than their work
 
-# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair (decisions.md),
-# and twice the cores gain nothing.
+# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair, and twice the cores
+# gain nothing (docs/measurements.md).
 SMALLEST_BUCKET = 2_000
 # Occurrences that a run counts for beyond those that it trained on: vectors that were trained on few before are mostly
 # noise. Measured in docs/measurements.md, "A week of nights".
 EXTRA_OCCURRENCES = 200
 SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothing that the average would keep
 MOST_BUCKETS = 1 << 26  # of an epoch: a task that draws pairs counts them in 540 MB
-MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 256 MB while a task cuts them in groups
+MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 300 MB while a task cuts them in groups
 
 
 def window_contexts(window: int, shrinks: bool = True) -> float:

@@ -1,4 +1,4 @@
-"""Files → SEGMENTS: which lines are read, what a word is, and what was skipped.
+"""Files, tables and DataFrames → SEGMENTS: what is read, and what was skipped.
 
 The JVM reads lines and hands them over as Arrow batches; everything after that is vectorised, so that no word and no
 line is ever a Python object. The word pattern runs over the distinct words of a batch, which are a tenth of its words.

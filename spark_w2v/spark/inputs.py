@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 # Files that a run's fingerprint names one by one, = 100 kB in each checkpoint; of more it keeps a digest.
 MOST_NAMED = 1000
 
-# What a file counts beyond its bytes when tasks are filled up to corpus.SPLIT_BYTES: at most 256 files per task.
+# What a file counts beyond its bytes when tasks are filled up to session.SPLIT_BYTES: at most 256 files per task.
 OPEN_BYTES = 64 << 10
 
 

@@ -17,7 +17,7 @@ BAD = T.StructType(
     ]
 )
 
-# The corpus, one row a segment: at most corpus.SEGMENT_WORDS words of one split of one file, in whole sentences.
+# The corpus, one row a segment: at most tokenizer.SEGMENT_WORDS words of one split of one file, in whole sentences.
 # (file, start, segment) is the segment's identity. It follows from the files and the configuration alone, never from
 # cores, partitions or batches, so whatever is drawn at random for a segment is seeded by it. The last one of a split
 # carries all of the split's counters and its first bad lines, and may have no words.

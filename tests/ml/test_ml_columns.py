@@ -58,6 +58,7 @@ def test_a_weight_may_be_a_field(spark: SparkSession) -> None:
     assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 3, "b": 4, "c": 1}
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(
     ("schema", "nest"),
     [

@@ -76,7 +76,7 @@ def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession
     assert counted(segments) == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
 
 
-@pytest.mark.fast_cases(2)
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("name", ["body-text", "body text", "bödy", "a[0]", "it's", "it's [1]", 'a "b" [1]', "$", "7"])
 def test_a_path_of_json_may_have_any_name_in_it(spark: "SparkSession", tmp_path: Path, name: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"doc": {name: {"x y": "a b", "w-1": 2}}}))

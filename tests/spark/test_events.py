@@ -345,6 +345,7 @@ def test_directories_that_are_values_may_be_below_any_name(spark: "SparkSession"
     assert sentences(read(spark, root, **OF_EVENTS, where="day = 1")) == ["7"]
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("twice", [("", ""), ("", "day=1"), ("day=1", "day=1/0.parquet")])
 def test_events_of_directories_that_are_values_are_read_once(
     spark: "SparkSession", tmp_path: Path, twice: tuple[str, str]
