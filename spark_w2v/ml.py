@@ -59,8 +59,8 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
     """Trains word vectors on a column of words, `array<string>`; the same training as jobs/train.py.
 
     The result depends on the rows, the Params and the seed, with numPartitions = 0 on the number of Spark's slots, and
-    neither on the order of the rows nor on how they are partitioned. The DataFrame is computed twice; persist it if that
-    is expensive.
+    neither on the order of the rows nor on how they are partitioned. The DataFrame is computed twice; persist it if
+    that is expensive.
     """
 
     setVectorSize = setter(SkipGramParams.vectorSize, int)

@@ -1,4 +1,4 @@
-"""The driver's part: connect the tasks, send them their blocks, receive the parameters of the epoch or of each sweep."""
+"""The driver's part: connect the tasks, send them their blocks, receive the parameters of each epoch or sweep."""
 
 import math
 from collections import deque

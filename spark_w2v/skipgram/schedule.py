@@ -109,8 +109,8 @@ def done_before(number: int, blocks: int, edges: Float64Array) -> float:
 
 SMALLEST_BLOCK = 256  # words: with fewer, a word is its own noise too often, and rounds take longer than their work
 
-# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair, and twice the cores
-# gain nothing (docs/measurements.md).
+# Pairs of a bucket in an epoch: with fewer, twice the blocks take more than twice the time per pair, and twice the
+# cores gain nothing (docs/measurements.md).
 SMALLEST_BUCKET = 2_000
 # Occurrences that a run counts for beyond those that it trained on: vectors that were trained on few before are mostly
 # noise. Measured in docs/measurements.md, "A week of nights".
