@@ -42,6 +42,7 @@ LISTING_TASKS = 16  # at most, that list files given one by one
 OF_EPOCHS = {"spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true", "spark.sql.adaptive.enabled": "false"}
 
 WORKERS = "workers"  # group of the job that starts Python workers
+TOGETHER = 1.0  # seconds without another executor after which it starts
 _creating = threading.Lock()
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
 
@@ -292,15 +293,19 @@ def _start_workers(session: SparkSession) -> None:
     """
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
         context = session.sparkContext
-        deadline = time.monotonic() + STARTING
-        while not (count := slots(context)[0]):
-            if time.monotonic() > deadline:
-                return
-            time.sleep(PAUSE)
+        count = slots(context)[0]
         if is_local(context):
             if count == 1:
                 return  # the listing would wait for it
             count = 1
+        else:  # executors that start together come within a second or two
+            deadline, before = time.monotonic() + STARTING, 0
+            while not count or count != before:
+                if time.monotonic() > deadline:
+                    return
+                before = count
+                time.sleep(TOGETHER)
+                count = slots(context)[0]
         context.setJobGroup(WORKERS, "starting Python workers")
         session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
 

@@ -59,9 +59,9 @@ def test_a_local_session_starts_a_python_worker(spark: SparkSession, monkeypatch
 
 
 def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the first executors are there."""
-    counts = iter([0, 0, 2])
-    monkeypatch.setattr(session, "PAUSE", 0.0)
+    """Once no executor has come for a while."""
+    counts = iter([0, 0, 1, 2, 2])
+    monkeypatch.setattr(session, "TOGETHER", 0.0)
     monkeypatch.setattr(session, "slots", lambda context: (next(counts), 1))
     monkeypatch.setattr(session, "is_local", lambda context: False)
     tracker = spark.sparkContext.statusTracker()
