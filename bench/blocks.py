@@ -27,12 +27,11 @@ from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
-from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges
+from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges, learning_rate
 from spark_w2v.types import Int32Array, UInt64Array
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
 PIECE = 5_000  # sentences drawn at a time
-LEAST_RATE = 1e-4
 
 
 class Corpus(NamedTuple):
@@ -132,7 +131,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
         words += kept
         for number in range(ring.rounds):
             done = [epoch + done_before(n, w.blocks, edges) for n in (number, number + 1)]
-            rates = [w.rate * max(LEAST_RATE, 1 - share / w.epochs) for share in done]
+            rates = [learning_rate(w.rate, 0.0, share / w.epochs) for share in done]
             step = kernel.SgdParams(NEGATIVES, w.damping, *rates)
             sweep = number // w.blocks
             for i in range(w.blocks):

@@ -19,6 +19,7 @@ from spark_w2v.errors import (
     SparkLostError,
     StorageError,
     UserError,
+    printable,
 )
 from spark_w2v.runs.places import check_password, hide_passwords
 
@@ -32,6 +33,7 @@ EXIT_CODES = (
     "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM."
 )
 OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
+LARGEST_TOP = 10_000  # neighbors of a word
 PATHS = ("DIR", "FILE", "OTHER", "OUTPUT", "PATH")  # what arguments that are paths are called in --help
 
 
@@ -71,11 +73,6 @@ class Parser(argparse.ArgumentParser):
 
 def print_error(program: str, sentence: str) -> None:
     print(f"{program}: {printable(sentence)}", file=sys.stderr)
-
-
-def printable(word: str) -> str:
-    """A word without anything that a terminal would obey."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in word)
 
 
 def whole_number(most: int, least: int = 1) -> Callable[[str], int]:

@@ -1,12 +1,17 @@
 """The errors that a command turns into one sentence and an exit code."""
 
 
+def printable(text: str) -> str:
+    """Return a text without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class UserError(ValueError):
     """The user's mistake, in one printable line: where, what was found, what is required. Exit code 2."""
 
     def __init__(self, message: str) -> None:
         # A key or a path may hold line ends, escape codes or lone surrogates; none of them reaches the terminal.
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message))
 
 
 class RefusedError(UserError):
@@ -32,8 +37,7 @@ class OutputError(ValueError):
     """Something that is not the output of a finished run, or must not become one; one sentence."""
 
     def __init__(self, message: str) -> None:
-        # A word or a path may hold line ends and escape codes; none of them reaches the terminal.
-        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in message))
+        super().__init__(printable(message))
 
 
 class SparkLostError(RuntimeError):

@@ -15,6 +15,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
 from spark_w2v.errors import ConfigError
+from spark_w2v.skipgram import induction
 from spark_w2v.skipgram.nearest_rows import NearestRows
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -32,11 +33,9 @@ def word_id(words: pa.StringArray, word: str) -> int | None:
 
 def unit_vectors(vectors: Float32Array) -> Float32Array:
     """(V, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
-    lengths = np.sqrt(np.einsum("vd,vd->v", vectors, vectors, dtype=np.float64))[:, None]
     units = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), ROWS):  # as the quotients have 64 bits before they are rounded
-        some, of_some = vectors[start : start + ROWS], lengths[start : start + ROWS]
-        units[start : start + ROWS] = np.divide(some, of_some, out=np.zeros(some.shape), where=of_some > 0)
+        units[start : start + ROWS] = induction.unit_vectors(vectors[start : start + ROWS])
     return units
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 
 from spark_w2v.analysis.neighbors import unit_vectors
-from spark_w2v.command_line import EXIT_CODES, OUTPUT_HELP, Parser, whole_number
+from spark_w2v.command_line import EXIT_CODES, LARGEST_TOP, OUTPUT_HELP, Parser, whole_number
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.job import add_log_options, run_job, session_of_job
 from spark_w2v.runs.embeddings import id_type, iter_vectors
@@ -20,7 +20,6 @@ from spark_w2v.text.messages import counted
 
 log = logging.getLogger("spark_w2v")
 
-LARGEST_TOP = 10_000
 COLUMNS = ("word", "neighbor", "rank", "cosine")  # and those of ids, where words have them
 
 

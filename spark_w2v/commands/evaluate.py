@@ -20,12 +20,12 @@ from spark_w2v.command_line import (
     USERS_MISTAKE,
     Parser,
     print_error,
-    printable,
     whole_number,
     with_exit_codes,
     without_passwords,
 )
 from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, print_missing, print_pairs
+from spark_w2v.errors import printable
 from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.ids import add_file, directory_of, holds_runs
 from spark_w2v.runs.places import is_local

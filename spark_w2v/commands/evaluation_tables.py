@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spark_w2v.analysis.evaluation_results import Analogies, NeighbourhoodDrift, Section, Similarity
-from spark_w2v.command_line import printable
+from spark_w2v.errors import printable
 from spark_w2v.text.messages import columns
 
 MOST_SHOWN = 50  # words

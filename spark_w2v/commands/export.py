@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes, without_passwords
-from spark_w2v.errors import UserError
+from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
+from spark_w2v.errors import UserError, printable
 from spark_w2v.runs.export import VECTORS, export
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.ids import directory_of

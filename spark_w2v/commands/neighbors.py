@@ -7,19 +7,18 @@ from typing import Any
 
 from spark_w2v.analysis.neighbors import analogy, closest_spellings, nearest, unit_vectors, word_id
 from spark_w2v.command_line import (
+    LARGEST_TOP,
     OUTPUT_HELP,
     USERS_MISTAKE,
     Parser,
     print_error,
-    printable,
     whole_number,
     with_exit_codes,
 )
+from spark_w2v.errors import printable
 from spark_w2v.runs.embeddings import Embeddings, read
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.text.messages import columns
-
-LARGEST_TOP = 10_000
 
 
 @with_exit_codes

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from spark_w2v.command_line import EXIT_CODES, Parser, printable, whole_number, with_exit_codes, without_passwords
+from spark_w2v.command_line import EXIT_CODES, Parser, whole_number, with_exit_codes, without_passwords
 from spark_w2v.config import LARGEST_INT
+from spark_w2v.errors import printable
 from spark_w2v.runs import stored
 from spark_w2v.runs.ids import CURRENT, move_current
 from spark_w2v.runs.names import is_later

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spark_w2v.analysis import report
-from spark_w2v.command_line import OUTPUT_HELP, Parser, printable, with_exit_codes, without_passwords
+from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
+from spark_w2v.errors import printable
 from spark_w2v.runs.ids import add_file, directory_of
 from spark_w2v.runs.places import is_local, local_path
 

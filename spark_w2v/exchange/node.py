@@ -47,7 +47,6 @@ class Node:
         self.port: int = listener.getsockname()[1]
         self.refused = 0  # connections without the secret, or with a message that no part sends
         self.received: dict[int, int] = {}  # bytes by process
-        self.sent: dict[int, int] = {}
         self._secret, self._listener = secret, listener
         self._part: Part | None = None
         self._selector = selectors.DefaultSelector()
@@ -281,8 +280,6 @@ class Node:
             except BlockingIOError:
                 return
             left -= count
-            if connection.source is not None:
-                self.sent[connection.source] = self.sent.get(connection.source, 0) + count
             if count == len(first):
                 connection.out.popleft()
             else:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from spark_w2v.errors import UserError
+from spark_w2v.skipgram.induction import unit_vectors
 from spark_w2v.storage.files import fsync
 from spark_w2v.types import Float32Array
 
@@ -89,15 +90,9 @@ def _write_faiss(path: Path, chunks: Iterator[Float32Array], shape: tuple[int, i
     faiss.omp_set_num_threads(1)
     try:
         for vectors in chunks:
-            index.add(_unit_vectors(vectors))
+            index.add(unit_vectors(vectors).astype(np.float32))
     finally:
         faiss.omp_set_num_threads(threads)
     with open(path, "xb") as file:
         # Not its own files, whose errors have no number.
         faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))  # type: ignore[attr-defined]
-
-
-def _unit_vectors(vectors: Float32Array) -> Float32Array:
-    """(n, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
-    lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors, dtype=np.float64))
-    return np.asarray(vectors / np.maximum(lengths, 1e-300)[:, None], np.float32)

@@ -21,8 +21,9 @@ from typing import NamedTuple
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint
 from spark_w2v.runs.local_lock import LocalLock
-from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, WORKING, first_of
+from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, WORKING
 from spark_w2v.storage.files import MISTAKES, exists, fsync, kind_of, open_file, reason, remove_written, strangers
+from spark_w2v.text.messages import some
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,7 @@ class LocalOutput(NamedTuple):
         self.check_finished(overwrite=overwrite, resume=resume)
         if overwrite and self.entries() and (found := self.strangers()):
             raise UserError(
-                f"{self.output}: holds {first_of(found)}, which no run wrote, so --overwrite does not replace it; "
+                f"{self.output}: holds {some(found, 3)}, which no run wrote, so --overwrite does not replace it; "
                 "move that away, or give another directory."
             )
         self._check_working(resume)
@@ -170,7 +171,7 @@ class LocalOutput(NamedTuple):
                 # Of a name that is ours it is something else: a directory, a FIFO.
                 is_named = any(WORKING.fullmatch(found[0].rstrip("/") + end) for end in ("", "/"))
                 what = f" ({kind_of(os.lstat(working / found[0]).st_mode)})" if is_named else ""
-                raise UserError(f"{working}: holds {first_of(found)}{what}, which no run wrote; move it away.")
+                raise UserError(f"{working}: holds {some(found, 3)}{what}, which no run wrote; move it away.")
         except FileNotFoundError:  # a run that ends removes it
             pass
         except OSError as error:
@@ -218,7 +219,7 @@ class LocalOutput(NamedTuple):
         if found := remove_written(former, self.written):
             kept = self.target.with_name(f"{self.target.name}.kept-{run_name()}")
             os.rename(former, kept)
-            log.warning("%s: no run wrote %s, so it is now in %s", self.output, first_of(found), kept)
+            log.warning("%s: no run wrote %s, so it is now in %s", self.output, some(found, 3), kept)
 
 
 def _make_parents(directory: Path) -> list[Path]:

@@ -5,43 +5,40 @@ import fcntl
 import json
 import logging
 import os
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from spark_w2v.errors import BusyError, StorageError
+from spark_w2v.runs import beating_lock
+from spark_w2v.runs.beating_lock import BeatingLock
 from spark_w2v.runs.checkpoints import to_json
-from spark_w2v.runs.processes import describe_holder, is_alive, let_go, named
+from spark_w2v.runs.processes import describe_holder, is_alive, named
 from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 15.0  # seconds between two touches of the lock
-# Seconds without a touch after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
-# driver that collects garbage stands still.
-STALE = 300.0
 
-
-class LocalLock:
+class LocalLock(BeatingLock):
     """The lock of one process on a working directory, from the call until release."""
 
     def __init__(self, working: Path, output: str) -> None:
+        super().__init__()
         self.path = working / "lock"
-        content = describe_holder()
-        self.token = str(content["token"])
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
-        try:
-            with _guarded(working) as alone:
-                self._take(content, output, alone)
-            self._thread.start()
-        except BaseException:
-            self.release()
-            raise
+        self._output, self._content = output, describe_holder()
+        self._begin()
 
-    def _take(self, content: Mapping[str, Any], output: str, alone: bool) -> None:
+    @property
+    def token(self) -> str:
+        """The token of this run, unlike that of any other."""
+        return str(self._content["token"])
+
+    def _take(self) -> None:
+        with _guarded(self.path.parent) as alone:
+            self._replace(alone)
+
+    def _replace(self, alone: bool) -> None:
         if (text := _read_lock(self.path)) is not None:
             holder = _holder(text)
             who = named(holder)
@@ -49,13 +46,13 @@ class LocalLock:
             is_abandoned = alone and not holder and not text.endswith(b"\n")
             if not is_abandoned and not _is_stale(self.path, holder):
                 raise BusyError(
-                    f"{output}: another run is at work on it, {who}; wait for it, or give another directory."
+                    f"{self._output}: another run is at work on it, {who}; wait for it, or give another directory."
                 )
-            log.warning("%s: the lock of %s is stale and is taken over", output, who)
+            log.warning("%s: the lock of %s is stale and is taken over", self._output, who)
             self.path.unlink()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            os.write(descriptor, (to_json(content) + "\n").encode())
+            os.write(descriptor, (to_json(self._content) + "\n").encode())
             os.fsync(descriptor)
         except BaseException:  # and of an interrupted notebook, whose process lives on
             self.path.unlink()
@@ -63,11 +60,8 @@ class LocalLock:
         finally:
             os.close(descriptor)
 
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
-            with contextlib.suppress(OSError, StorageError):
-                if self.is_held():
-                    os.utime(self.path)
+    def _sign(self) -> None:
+        os.utime(self.path)
 
     def is_held(self) -> bool:
         """Whether the lock is still this run's: a machine that was suspended for long may have lost it."""
@@ -80,32 +74,14 @@ class LocalLock:
         if not self.is_held():
             raise StorageError(f"{self.path}: another run has taken over this output, so this one stops.")
 
-    def release(self) -> None:
-        """Remove the lock, and the working directory where nothing else is in it."""
-        with contextlib.ExitStack() as at_the_end:  # whatever interrupts it
-            at_the_end.callback(let_go, self.token)  # last, as another thread takes over what is not held
-            at_the_end.callback(self._give_back)
-            self._end_beat()
-
     def _give_back(self) -> None:
+        """Remove the lock, and the working directory where nothing else is in it."""
         with contextlib.suppress(OSError, StorageError):
             if self.is_held():
                 with _guarded(self.path.parent):
                     if self.is_held():
                         self.path.unlink()
                         self.path.parent.rmdir()
-
-    def stop(self) -> None:
-        """Stop touching the lock; the next run of this process need not wait for it."""
-        try:
-            self._end_beat()
-        finally:
-            let_go(self.token)
-
-    def _end_beat(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
 
 @contextlib.contextmanager
@@ -203,6 +179,6 @@ def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
     if alive is not None:
         return not alive
     try:
-        return time.time() - path.stat().st_mtime > STALE
+        return time.time() - path.stat().st_mtime > beating_lock.STALE
     except FileNotFoundError:
         return True

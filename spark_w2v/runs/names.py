@@ -32,9 +32,3 @@ def is_later(run_id: str, than: str) -> bool:
 def marker_of(run: Path) -> Path:
     """The file that says that current has yet to be moved to a run."""
     return run.with_name(f".{run.name}{PENDING}")
-
-
-def first_of(names: list[str]) -> str:
-    """Return the first few names as one text, without control characters."""
-    shown = [name if name.isprintable() else name.encode("unicode_escape").decode() for name in names[:3]]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

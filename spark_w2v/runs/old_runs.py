@@ -10,9 +10,10 @@ from pathlib import Path
 from spark_w2v.errors import BusyError
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.local_lock import LocalLock, is_taken
-from spark_w2v.runs.names import FINISHED, OUTPUT, RUN_ID, WORKING, first_of, marker_of
+from spark_w2v.runs.names import FINISHED, OUTPUT, RUN_ID, WORKING, marker_of
 from spark_w2v.storage import files
 from spark_w2v.storage.store import Store
+from spark_w2v.text.messages import some
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ def move_away(runs: Path, keep: int, current: str) -> float | None:
         if name == current or is_taken(_working(runs / name)):
             continue
         if strange := files.strangers(runs / name, OUTPUT):
-            log.warning("%s: is kept, as no run wrote %s", runs / name, first_of(strange))
+            log.warning("%s: is kept, as no run wrote %s", runs / name, some(strange, 3))
             continue
         os.rename(runs / name, runs / f".{name}.{uuid.uuid4().hex}{REMOVED}")
         marker_of(runs / name).unlink(missing_ok=True)
@@ -88,7 +89,7 @@ def _remove_unfinished(place: LocalOutput) -> None:
         if files.exists(place.working / "replaced"):  # the only copy of a finished run, and something is in its place
             log.warning("%s: is kept, as it has a finished run that could not be moved back", place.working)
         elif left := [name for name in files.remove_written(place.working, BUT_THE_LOCK) if name != "lock"]:
-            log.warning("%s: is kept, as no run wrote %s", place.working, first_of(left))
+            log.warning("%s: is kept, as no run wrote %s", place.working, some(left, 3))
         else:
             log.info("%s: what an unfinished run left is removed, as it is older than the runs that stay", place.name)
     finally:

@@ -15,18 +15,17 @@ has moved the pointer, the run that takes over moves the pointer for it, whateve
 import contextlib
 import json
 import logging
-import threading
 import time
 from typing import Any, NamedTuple
 
 from spark_w2v.errors import BusyError, StorageError, UserError
+from spark_w2v.runs import beating_lock
+from spark_w2v.runs.beating_lock import BeatingLock
 from spark_w2v.runs.processes import describe_holder, is_alive, let_go, named, new_token
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT = 15.0  # seconds between two heartbeats
-STALE = 300.0  # seconds without a heartbeat after which a lock may be taken over, by the clock of the store
 LONGEST = 1000  # holders of a chain; each run that takes over makes it short again
 FOLDER = ".working/"
 
@@ -52,7 +51,7 @@ class LostError(StorageError):
     """Another run has taken over."""
 
 
-class StoreLock:
+class StoreLock(BeatingLock):
     """The lock of a run on an output in a store, from the call until `release`.
 
     Args:
@@ -64,18 +63,12 @@ class StoreLock:
     """
 
     def __init__(self, store: Store) -> None:
+        super().__init__()
         self._store = store
         self._facts = describe_holder()
         self._file = f"{FOLDER}lock"  # that made this run the holder
         self._files = [_next(self.token), _alive(self.token)]
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
-        try:
-            self._take()
-            self._thread.start()
-        except BaseException:  # such as an interrupted notebook's, whose process lives on
-            self.release()
-            raise
+        self._begin()
 
     @property
     def token(self) -> str:
@@ -129,14 +122,8 @@ class StoreLock:
             self._rewrite(publishes=None)
         self._facts = {**self._facts, "publishes": None}
 
-    def release(self) -> None:
-        """Release the lock; nothing of it is left, unless the next run has to complete a publication."""
-        with contextlib.ExitStack() as at_the_end:  # a heartbeat may wait for the store, and the user not for it
-            at_the_end.callback(let_go, self.token)  # last, as another thread takes over what is not held
-            at_the_end.callback(self._give_back)
-            self._end_beat()
-
     def _give_back(self) -> None:
+        """Remove the lock, unless the next run has to complete a publication."""
         with contextlib.suppress(StorageError, UserError):
             if self.is_held() and self.publishes is not None:
                 self._rewrite(has_ended=True)
@@ -148,18 +135,6 @@ class StoreLock:
     def _rewrite(self, **changes: Any) -> None:
         """Change the facts in the file that made this run the holder."""
         self._store.replace(self._file, _json(self._facts), _json({**self._facts, **changes}))
-
-    def stop(self) -> None:
-        """Stop the heartbeat; the next run of this process need not wait for the lock."""
-        try:
-            self._end_beat()
-        finally:
-            let_go(self.token)
-
-    def _end_beat(self) -> None:
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
 
     def _take(self) -> None:
         for _ in range(10):  # as often as others come and go in between
@@ -229,7 +204,7 @@ class StoreLock:
         found = self._store.entries(FOLDER)
         self._store.delete([probe])
         seen = [found[name].modified for name in (holder.file, _alive(holder.token)) if name in found]
-        return probe in found and bool(seen) and found[probe].modified - max(seen) > STALE
+        return probe in found and bool(seen) and found[probe].modified - max(seen) > beating_lock.STALE
 
     def _left(self) -> list[str]:
         """Return the files of all locks, except `lock` and the file of a run that has taken over from this one."""
@@ -238,12 +213,6 @@ class StoreLock:
 
     def _sign(self) -> None:
         self._store.write(_alive(self.token), str(time.time()).encode())
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT):
-            with contextlib.suppress(Exception):  # whatever the store says: the next one may succeed
-                if self.is_held():
-                    self._sign()
 
 
 def _next(token: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
-from spark_w2v.runs.names import OUTPUT, first_of, is_later
+from spark_w2v.runs.names import OUTPUT, is_later
 from spark_w2v.runs.old_runs import remove_stored
 from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
@@ -24,6 +24,7 @@ from spark_w2v.runs.stored_checkpoints import NAME as CHECKPOINT
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.files import best_effort
 from spark_w2v.storage.store import Store, open_store
+from spark_w2v.text.messages import some
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +73,9 @@ class StoredOutput:
             UserError: it holds something else, or a finished run, or the store does not let us write.
             StorageError: it cannot be known now.
         """
-        entries = self._store.entries()
-        if found := [name for name in sorted(entries) if not self._may_stay(name)]:
+        if found := [name for name in sorted(self._store.entries()) if not self._may_stay(name)]:
             raise UserError(
-                f"{self.output}: holds {first_of(found)}, which no run wrote, so it is not touched, even with "
+                f"{self.output}: holds {some(found, 3)}, which no run wrote, so it is not touched, even with "
                 "--overwrite; give another directory, or empty this one."
             )
         self.check_finished(overwrite=overwrite, resume=resume)
@@ -224,7 +224,7 @@ class StoredOutput:
         prefix = f"{RUNS}{run}/"
         names = sorted(self._store.entries(prefix), key=lambda name: not name.endswith("/_SUCCESS"))
         if found := [name for name in names if not OUTPUT.fullmatch(name.removeprefix(prefix))]:
-            log.warning("%s/%s: is kept, as no run wrote %s", self.output, prefix, first_of(found))
+            log.warning("%s/%s: is kept, as no run wrote %s", self.output, prefix, some(found, 3))
             return
         self._store.delete(names)
 

@@ -104,17 +104,18 @@ def induce(
         fewer: what a user can do to have fewer new words.
         rare: whether the map is fitted on rare words alone. The words have vectors that are turned; the result is the
             sum of two directions of a center vector, which the contexts and the word's own context vector say.
-        too_few: gets a clause where words that occur too often for exact sums leave too few to fit the map on; if it
-            returns, there are no vectors. Not called if `rare`.
+        too_few: gets a clause where there are too few words to fit the map on; if it returns, there are no vectors. Not
+            called if `rare`.
 
     Raises:
-        ValueError: `why_none` has a reason.
         NotEnoughMemoryError: a task does not fit.
     """
     dimensions = vectors[0].shape[1]
     new = np.flatnonzero(~known & (counts > 0))
     if (reason := why_none(counts, known, dimensions, rare)) is not None:
-        raise ValueError(reason)
+        if not rare:
+            too_few(reason)
+        return
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     given = given_by(encoded.sparkSession.sparkContext)
     check_task(task_bytes(len(counts), dimensions), given, f"{fewer}, or take fewer tasks at a time")

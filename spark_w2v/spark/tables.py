@@ -2,7 +2,6 @@
 
 import pyarrow as pa
 import pyspark.sql.types as T
-from pyspark import Broadcast as Broadcast  # for those who may not import PySpark
 from pyspark import StorageLevel
 from pyspark.sql import DataFrame as DataFrame
 

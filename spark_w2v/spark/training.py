@@ -40,7 +40,7 @@ from spark_w2v.skipgram.schedule import (
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import RunSpec
-from spark_w2v.spark.induction import Induced, induce, why_none
+from spark_w2v.spark.induction import Induced, induce
 from spark_w2v.spark.replicas import Replicas, TaskResult, row_range
 from spark_w2v.spark.slots import ExchangeSettings
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW
@@ -192,10 +192,6 @@ class Training:
         """
         s = self.settings
         if not (~known & (self.counts > 0)).any():
-            return
-        if (reason := why_none(self.counts, known, s.dimensions, rare)) is not None:
-            if not rare:
-                log.warning("new words begin with random vectors: %s", reason)
             return
         keep = kept_share(self.counts, s.subsample)
         vectors, window = self.vectors(), (s.window, s.shrinks)

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.sparse import csr_array
 
+from spark_w2v.text.arrow_arrays import offsets_of
 from spark_w2v.types import Float32Array
 
 
@@ -33,9 +34,7 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
     ids = pc.index_in(documents.flatten().cast(words.type), value_set=words)
     id_of = pc.fill_null(ids, -1).to_numpy()
     known = id_of >= 0
-    known_before = np.zeros(len(known) + 1, np.int64)
-    np.cumsum(known, out=known_before[1:])
-    ends = known_before[np.concatenate([[0], np.cumsum(lengths)])]
+    ends = offsets_of(known)[offsets_of(lengths)]
     # Only the vectors that occur: all of them in float64 would take twice the memory of the model, in each worker.
     used, columns = np.unique(id_of[known], return_inverse=True)
     occurrences = csr_array((np.ones(columns.size), columns, ends), shape=(len(lengths), used.size))
@@ -49,7 +48,7 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
 def mean_vectors_with(model: Any, skip_unknown: bool) -> Callable[[pa.Array], pa.Array]:
     """Return mean_vectors as a function of a batch, for Spark.
 
-    It is here so that executors import this module and no other.
+    It is here so that executors import no more than this module needs.
 
     Args:
         model: a Broadcast of words and vectors.

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import string_bytes
+from spark_w2v.text.arrow_arrays import offsets_of, string_bytes
 from spark_w2v.text.messages import refuse
 from spark_w2v.text.spellings import words_of
 from spark_w2v.text.weights import UNITS
@@ -143,8 +143,7 @@ def encode_segment(
     """
     ids = id_of[codes]
     known = ids >= 0
-    known_before = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(known, out=known_before[1:])
+    known_before = offsets_of(known)
     ends = np.cumsum(lengths)
     left = np.diff(known_before[ends], prepend=0)
     stay = left > 0

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 from urllib.parse import unquote
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, printable
 
 MOST_SHOWN = 5  # names in a message, and of each reason in run.json
 
@@ -38,8 +38,7 @@ def columns(text: str) -> int:
 def some(names: Sequence[str], most: int = MOST_SHOWN) -> str:
     """The first few of many names, without control characters."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    first = ", ".join(names[:most])
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in first) + more
+    return printable(", ".join(names[:most])) + more
 
 
 def refuse(message: str) -> NoReturn:

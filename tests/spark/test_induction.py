@@ -160,13 +160,16 @@ def test_sentences_of_small_weights_count(encoded: "tuple[DataFrame, Vocabulary]
             assert np.allclose(np.frombuffer(one, np.float32), np.frombuffer(other, np.float32), atol=1e-5)
 
 
-def test_too_few_known_words_are_refused(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
+def test_too_few_known_words_give_no_vectors_and_a_reason(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model
+) -> None:
     known = model[0].copy()
     known[np.flatnonzero(known)[2 * DIMENSIONS - 1 :]] = False
     sentence = "7 known words with 20 occurrences or more in this text, and 8 are needed"
     assert sentence in str(induction.why_none(encoded[1].counts, known, DIMENSIONS))
-    with pytest.raises(ValueError, match=sentence):
-        induced(encoded, (known, *model[1:]))
+    said: list[str] = []
+    assert not induced(encoded, (known, *model[1:]), too_few=said.append)
+    assert [sentence in reason for reason in said] == [True]
 
 
 def test_words_that_do_not_occur_get_no_vectors(encoded: "tuple[DataFrame, Vocabulary]", model: Model) -> None:
