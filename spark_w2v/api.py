@@ -1,5 +1,6 @@
 """Training from Python: the job as a function."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -71,11 +72,7 @@ def train(
         settings = configuration.load(config, overrides)
     else:
         settings = configuration.from_dict(config, "config", overrides)
-    given: Sequence[str] | DataFrame
-    if isinstance(input, DataFrame):
-        given = input
-    else:
-        given = _paths(input)
+    given: Sequence[str] | DataFrame = input if isinstance(input, DataFrame) else _paths(input)
     request = Request(
         settings,
         given,
@@ -90,13 +87,13 @@ def train(
         callbacks=callbacks,
         in_memory=True,
     )
-    with shown(progress) as line:
+    with shown(progress) as line, contextlib.ExitStack() as cleanup:
         run = TrainingRun(request, line)
         session = spark or (given.sparkSession if isinstance(given, DataFrame) else _session())
-        started = session is None
         if session is None:
             run.clock.begin(STARTING)
             session = start_session()
+            cleanup.callback(stop_session, session)
         try:
             with restored_caller(session.sparkContext):
                 published = run.run(session)
@@ -108,9 +105,6 @@ def train(
             if (explained := translate_error(error)) is None:
                 raise
             raise UserError(explained) from error
-        finally:
-            if started:
-                stop_session(session)
     return SkipGramModel.of_output(published)
 
 

@@ -36,9 +36,9 @@ class EpochObserver:
         run: Run,
         settings: Config,
         line: StatusLine,
-        callbacks: Sequence[EpochCallback] = (),
-        tensorboard: str | None = None,
-        mlflow: Mapping[str, Any] | None = None,
+        callbacks: Sequence[EpochCallback],
+        tensorboard: str | None,
+        mlflow: Mapping[str, Any] | None,
     ) -> None:
         self._run, self._line = run, line
         self._epochs, self._checkpoint = settings.training.epochs, settings.output.checkpoint

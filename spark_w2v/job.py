@@ -48,7 +48,11 @@ def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> 
 
     def work(line: StatusLine, cleanup: contextlib.ExitStack) -> None:
         requests.append(_request(options))
-        _run(requests[0], line, cleanup)
+        run = TrainingRun(requests[0], line)  # checks what can be checked without Spark
+        run.clock.begin(STARTING)
+        session = start_session()
+        cleanup.callback(stop_session, session)
+        run.run(session)
 
     return run_job(program, options, work, lambda: any(request.begun for request in requests), can_resume=True)
 
@@ -232,19 +236,6 @@ def _told(error: BaseException, begun: bool, can_resume: bool) -> tuple[str, int
         return f"{reason}{try_again}", TRY_AGAIN
     sentence = translate_error(error)
     return None if sentence is None else (sentence, USERS_MISTAKE)
-
-
-def _run(request: Request, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
-    """Check what can be checked without Spark, then train.
-
-    Args:
-        cleanup: stops Spark.
-    """
-    run = TrainingRun(request, line)
-    run.clock.begin(STARTING)
-    session = start_session()
-    cleanup.callback(stop_session, session)
-    run.run(session)
 
 
 def _check_names(options: argparse.Namespace) -> None:

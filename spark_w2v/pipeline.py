@@ -300,7 +300,7 @@ def _digest(vocabulary: Vocabulary) -> str:
 
 
 def build_training(
-    text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool = False, in_memory: bool = False
+    text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool, in_memory: bool
 ) -> Training:
     """Return the training of a text, ready to run.
 

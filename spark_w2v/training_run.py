@@ -22,7 +22,7 @@ from spark_w2v.given.rare_windows import write_windows
 from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
-from spark_w2v.runs.places import absolute, is_local, local_path
+from spark_w2v.runs.places import absolute, is_local
 from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.skipgram.parameters import shortened
@@ -205,7 +205,7 @@ class TrainingRun:
                 run.publish(self._writer(run, place.name, resolved, text, training, run_facts), run_facts)
                 if request.run_id is not None:  # before a server of MLflow is waited for
                     _move_current(request, place.name, is_new=True)
-                observer.publish(self._published(place))
+                observer.publish(place.target if isinstance(place, LocalOutput) else None)
             except _DoneError:
                 log.info(DONE, place.name)
                 return False
@@ -285,10 +285,6 @@ class TrainingRun:
         for line in inputs.summary(found):
             log.info(line)
         return corpus.read(session, request.paths, request.settings.corpus, found)
-
-    def _published(self, place: Output) -> Path | None:
-        """The directory of the published output, where it is on this host."""
-        return local_path(place.name) if is_local(place.name) else None
 
     def _facts(
         self,

@@ -148,10 +148,12 @@ def check_word(column: str, found: T.DataType) -> None:
         )
 
 
-def check_weight(name: str, found: T.DataType) -> None:
-    """Refuse a column that cannot hold weights; a string may hold numbers, as in CSV."""
-    if not isinstance(found, T.NumericType | T.StringType):
-        refuse(f'corpus.weight: "{name}" is {found.simpleString()}, a weight is a number; give another column.')
+def need_weight(schema: T.StructType, name: str, table: str) -> "Column":
+    """The column of weights of a name, as `need_column` finds it; a string may hold numbers, as in CSV."""
+    value, kind = need_column(schema, name, "corpus.weight", table)
+    if not isinstance(kind, T.NumericType | T.StringType):
+        refuse(f'corpus.weight: "{name}" is {kind.simpleString()}, a weight is a number; give another column.')
+    return value
 
 
 def check_groups(names: str, found: Sequence[FoundColumn]) -> None:
@@ -230,8 +232,3 @@ def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":
 def exact_values(schema: T.StructType, names: Sequence[str]) -> list["Column"]:
     """The numbers of these columns with all of their digits, as far as they are doubles in CSV or JSON."""
     return [column_named(f"{EXACT}{name}") for name in names if f"{EXACT}{name}" in schema.names]
-
-
-def aliases(columns: Sequence[FoundColumn], prefix: str) -> list["Column"]:
-    """The columns under names of our own: prefix0, prefix1, ..."""
-    return [column.value.alias(f"{prefix}{number}") for number, column in enumerate(columns)]

@@ -31,7 +31,7 @@ from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
-from spark_w2v.text.messages import name_hint, path_text, refuse, some
+from spark_w2v.text.messages import path_text, refuse, some
 from spark_w2v.text.records import Batches
 from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
 from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, check_tokenizer
@@ -55,9 +55,7 @@ FILES_HAVE = "the files have"  # the beginning of a sentence on a column that th
 LARGEST_WORD = 2**31 - 1  # characters: no limit
 
 
-def list_files(
-    spark: "SparkSession", paths: Sequence[str], kind: str = "text", outputs: Sequence[str] = ()
-) -> inputs.Inputs:
+def list_files(spark: "SparkSession", paths: Sequence[str], kind: str, outputs: Sequence[str] = ()) -> inputs.Inputs:
     """All files with content under the paths, as inputs.list_files finds them.
 
     Raises:
@@ -161,7 +159,7 @@ def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str) -> "Da
 
 
 def read_frame(
-    sentences: "DataFrame", words: columns.FoundColumn, max_sentence_words: int, weight: "Column | None" = None
+    sentences: "DataFrame", words: columns.FoundColumn, max_sentence_words: int, weight: "Column | None"
 ) -> "DataFrame":
     """SEGMENTS of a column of ready-made words. Counts the words; the rest is lazy, so the DataFrame is computed twice.
 
@@ -199,11 +197,7 @@ def _of_rows(rows: "DataFrame", corpus_config: "Corpus", table: str) -> "DataFra
         return _cut_ordered(events_in_order(rows, c, table), tokenizer, id_type)
     ready_made = c.tokenizer == "none"
     columns.check_type(c.column, value.kind, ready_made)
-    weight = None
-    if c.weight:
-        found = columns.need_column(rows.schema, c.weight, "corpus.weight", table)
-        columns.check_weight(c.weight, found.kind)
-        weight = found.value
+    weight = columns.need_weight(rows.schema, c.weight, table) if c.weight else None
     return _cut_ordered(sentences_in_order(rows, value.value, not ready_made, weight), tokenizer, id_type)
 
 
@@ -279,9 +273,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
             value = F.coalesce(value, F.lit(""))
         value = F.when(reason == NO_REASON, value)
         if c.weight:
-            weight = columns.need_column(lines.schema, c.weight, "corpus.weight", FILES_HAVE)
-            columns.check_weight(c.weight, weight.kind)
-            units = columns.weight_units(weight.value)
+            units = columns.weight_units(columns.need_weight(lines.schema, c.weight, FILES_HAVE))
     # Not F.col("_metadata"), which the column of that name of somebody's Parquet hides.
     metadata = lines.metadataColumn("_metadata")
     if units is not None:
@@ -318,8 +310,7 @@ def _check_column(
         schemas: the paths and schemas of the files one by one, as far as it is worth looking.
     """
     column = corpus_config.column
-    found = columns.find_column(schema, column)
-    if found is None:
+    if columns.find_column(schema, column) is None:
         lacking = others = None
         for path, own in schemas():
             if columns.find_column(own, column) is not None:
@@ -332,11 +323,7 @@ def _check_column(
                     f'corpus.column: {path_text(lacking[0])} has no column "{column}", it has {names}; '
                     f"{path_text(others)} has it. Leave files without it out of --input."
                 )
-        names_there = columns.names_of(schema)
-        refuse(
-            f'corpus.column: the {FORMAT_NAMES[corpus_config.format]} files have no column "{column}"; '
-            f"{name_hint(column, names_there)}"
-        )
+    found = columns.need_column(schema, column, "corpus.column", f"the {FORMAT_NAMES[corpus_config.format]} files have")
     columns.check_type(column, found.kind, corpus_config.tokenizer == "none")
     return found
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
+from spark_w2v.errors import ConfigError
 from spark_w2v.storage import files as storage
 from spark_w2v.text import packed
 from spark_w2v.text.messages import path_text, refuse, some
@@ -128,11 +129,8 @@ class Hadoop:
         return False
 
     def is_directory(self, path: str) -> bool:
-        return bool(self._status(path).isDirectory())
-
-    def _status(self, name: str) -> Any:
-        path = self._path(name)
-        return path.getFileSystem(self._conf).getFileStatus(path)
+        found = self._path(path)
+        return bool(found.getFileSystem(self._conf).getFileStatus(found).isDirectory())
 
     def exists(self, directory: str, name: str) -> bool:
         try:
@@ -153,9 +151,9 @@ class Hadoop:
             if is_local:
                 self._check_pattern(re.sub("^file:/+", "/", name))
             found = [status.getPath() for status in system.globStatus(path) or ()]
+        except ConfigError:
+            raise
         except Exception as error:  # of whatever class, and whatever is wrong: it is this path
-            if is_users_mistake(error):
-                raise
             raise UnreadablePathError(name) from error
         if not found:
             if os.path.exists(name):
@@ -354,9 +352,3 @@ class Walk:
             self._inodes.add(inode)
         self.files[path] = None
         return None
-
-
-def is_users_mistake(error: Exception) -> bool:
-    from spark_w2v.errors import ConfigError
-
-    return isinstance(error, ConfigError)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def check_ids(
     segments: "DataFrame",
-    phrases: str = "",
+    phrases: str,
     kept: pa.Array | None = None,
     windows: pa.Table | None = None,
 ) -> None:

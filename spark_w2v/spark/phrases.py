@@ -23,7 +23,7 @@ from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL
-from spark_w2v.spark.vocabulary import count_words
+from spark_w2v.spark.vocabulary import count_words, words_in
 from spark_w2v.text.encoding import Vocabulary, together
 from spark_w2v.text.messages import counted
 from spark_w2v.text.phrases import (
@@ -82,7 +82,7 @@ def with_phrases(
     listed: pa.Table | None,
     held: contextlib.ExitStack,
     cleanup: contextlib.ExitStack,
-    weighted: bool = False,
+    weighted: bool,
     is_joined: bool = True,
 ) -> JoinedText:
     """Find the phrases of all passes, or take those of a list, and join them.
@@ -124,7 +124,7 @@ def with_phrases(
 
 
 def find_phrases(
-    segments: "DataFrame", settings: "Phrases", number: int, weighted: bool = False
+    segments: "DataFrame", settings: "Phrases", number: int, weighted: bool
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return PHRASES, the best ones first, and facts about the pairs that were counted.
 
@@ -141,8 +141,7 @@ def find_phrases(
         vocabulary = Vocabulary(pa.array([], pa.large_string()), np.zeros(0, np.int64), 0, 0)
     context = segments.sparkSession.sparkContext
     # With weights, the words of the vocabulary are not as many as there are pairs to hold.
-    sizes = segments.agg(F.sum(F.octet_length("codes"))).first() if weighted or not len(vocabulary) else None
-    words = vocabulary.total_words if sizes is None else int(sizes[0] or 0) // 4
+    words = words_in(segments, "codes") if weighted or not len(vocabulary) else vocabulary.total_words
     buckets = max(slots(context)[0], -(-words // BUCKET))
     check_task(task_bytes(vocabulary.words.nbytes), given_by(context), "take fewer tasks at a time")
     # The number of distinct pairs, whatever their words, is part of the score.
@@ -150,7 +149,7 @@ def find_phrases(
     sent = send(context, vocabulary)
     try:
         counts = segments.select("words", "ends", "codes", "lengths", "weights").mapInArrow(
-            _count_with(sent, buckets, needs_all), COUNTS
+            lambda batches: _counted(batches, sent.value, buckets, needs_all), COUNTS
         )
         pairs = (
             counts.repartitionById(buckets, F.col("bucket"))
@@ -187,8 +186,7 @@ def join_bytes(phrase_bytes: int) -> int:
 def _best(
     pairs: "DataFrame", vocabulary: Vocabulary, settings: "Phrases", number: int
 ) -> tuple[pa.Table, dict[str, Any]]:
-    sums = pairs.where("first < 0").agg(F.sum("distinct"), F.sum("count")).first()
-    assert sums is not None, "an aggregate without groups has one row"
+    (sums,) = pairs.where("first < 0").agg(F.sum("distinct"), F.sum("count")).collect()
     distinct, rare = (int(value or 0) for value in sums)
     score = F.col("score")
     if settings.score == "default":
@@ -221,10 +219,6 @@ def summary(facts: dict[str, Any], settings: "Phrases") -> str:
         f"{counted(settings.min_count, 'time')} or more, {counted(facts['phrases'], 'phrase')} above "
         f"{settings.threshold:g}{left}; {counted(facts['rare_occurrences'], 'occurrence')} of rarer pairs left out"
     )
-
-
-def _count_with(sent: "Broadcast[Vocabulary]", buckets: int, needs_all: bool) -> Callable[[Batches], Batches]:
-    return lambda batches: _counted(batches, sent.value, buckets, needs_all)
 
 
 def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: bool) -> Batches:

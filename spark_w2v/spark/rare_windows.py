@@ -14,6 +14,7 @@ from spark_w2v.spark.induction import WIDE_WINDOW
 from spark_w2v.spark.memory import Given, format_bytes, given_by
 from spark_w2v.spark.session import create_frame
 from spark_w2v.spark.tables import ENCODED, ENCODED_ARROW, WINDOWS_FILE
+from spark_w2v.spark.vocabulary import words_in
 from spark_w2v.text.rare_windows import (
     ALL_HASHES,
     WINDOWS,
@@ -135,7 +136,7 @@ def collect_windows(
     rare = Rare(vocabulary.words, none if stop is None else stop.cast(vocabulary.words.type), reach)
     columns = segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights")
     # Words without a vector; stop words are among them.
-    found = chosen = _words(segments, "codes") - _words(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
+    found = chosen = words_in(segments, "codes") - words_in(encoded.where(F.col("file") != WINDOWS_FILE), "ids")
     room = most - min(before, most // 2)
     if found > room or stop is not None:
         of_earlier = word_hashes(earlier["word"].combine_chunks())
@@ -160,12 +161,6 @@ def collect_windows(
         "dropped_windows": before + found - chosen + len(fresh) - len(kept),
     }
     return kept, facts
-
-
-def _words(rows: "DataFrame", column: str) -> int:
-    row = rows.agg(F.coalesce(F.sum(F.octet_length(column)), F.lit(0)).alias("bytes")).first()
-    assert row is not None, "an aggregate without groups has one row"
-    return int(row["bytes"]) // 4
 
 
 def _count(columns: "DataFrame", rare: Rare, earlier: Int64Array, room: int) -> pa.Table:

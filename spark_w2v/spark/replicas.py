@@ -60,7 +60,7 @@ class Replicas:
         params: SgdParams,
         place: tuple[int, int],
         edges: Float64Array,
-    ) -> tuple[list["TaskResult"], list["TaskResult"]]:
+    ) -> tuple[list["TaskResult"], list["AveragedRows"]]:
         """Train all replicas on the sentences of one sync, and average them.
 
         Args:
@@ -92,21 +92,24 @@ class Replicas:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Result of one replica; or one range of averaged rows, with its number `part`."""
+    """Result of one replica."""
 
-    pairs: int
-    words: int
-    loss: float
-    loss_pairs: int
-    pair_seconds: float
-    kernel_seconds: float
+    pairs: int = 0
+    words: int = 0
+    loss: float = 0.0
+    loss_pairs: int = 0
+    pair_seconds: float = 0.0
+    kernel_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class AveragedRows:
+    """One range of averaged rows, with its number `part`."""
+
     part: int
     center: Float32Array
     context: Float32Array
-    divergence: str | None = None  # why its rows show that training diverged
-
-
-NO_ROWS = np.empty((0, 0), np.float32)
+    divergence: str | None  # why they show that training diverged
 
 
 def assign_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) -> Iterator[Any]:
@@ -191,7 +194,7 @@ class ReplicaTask:
         self._run_spec, self._params, self._place = run_spec, params, place
         self._noise = BlockNoise.of(run_spec.noise, center.shape[1])
         self._chunks = 0
-        self.results = TaskResult(0, 0, 0.0, 0, 0.0, 0.0, 0, NO_ROWS, NO_ROWS)
+        self.results = TaskResult()
 
     def train(self, rows: Iterable[Any], edges: Float64Array, size: int) -> None:
         """Train on the sentences of this sync, a chunk of pairs at a time.
@@ -264,8 +267,8 @@ class ReplicaTask:
 
 def _average_task(
     center: "Broadcast[Float32Array]", context: "Broadcast[Float32Array]", parts: int
-) -> Callable[[Iterable[Any]], Iterable[tuple[TaskResult, list[TaskResult]]]]:
-    def merge(rows: Iterable[Any]) -> Iterable[tuple[TaskResult, list[TaskResult]]]:
+) -> Callable[[Iterable[Any]], Iterable[tuple[AveragedRows, list[TaskResult]]]]:
+    def merge(rows: Iterable[Any]) -> Iterable[tuple[AveragedRows, list[TaskResult]]]:
         found = sorted(rows, key=lambda row: row[1][0])
         if not found:
             return []
@@ -273,8 +276,7 @@ def _average_task(
         mine = row_range(len(center.value), part, parts)
         centers = average(((rows, updates) for _, _, rows, updates, _, _ in copies), center.value[mine])
         contexts = average(((rows, updates) for _, _, _, _, rows, updates in copies), context.value[mine])
-        diverged = divergence(centers) or divergence(contexts)
-        merged = TaskResult(0, 0, 0.0, 0, 0.0, 0.0, part, centers, contexts, diverged)
+        merged = AveragedRows(part, centers, contexts, divergence(centers) or divergence(contexts))
         return [(merged, [copy[1] for copy in copies if copy[1] is not None])]
 
     return merge

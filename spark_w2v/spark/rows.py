@@ -62,8 +62,7 @@ def sentences_in_order(
     units = [] if weight is None else [columns.weight_units(weight).alias("weight")]
     words = rows.select(value.cast(kind).alias("value"), *units)
     size = F.ceil(F.length("value") / WORD_CHARACTERS) if is_text else F.size("value").cast("long")
-    counted = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).first()
-    assert counted is not None, "an aggregate without groups has one row"
+    (counted,) = words.agg(F.coalesce(F.sum(F.when(F.col("value").isNotNull(), size)), F.lit(0))).collect()
     buckets = max(1, -(-int(counted[0]) // BUCKET_WORDS))
     reason, of_line = columns.no_reason(), []
     if weight is not None:
@@ -119,9 +118,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     of_row: list[Column] = []
     has_other_reasons = bool(c.weight) or columns.CORRUPT in schema.names
     if c.weight:
-        found = columns.need_column(schema, c.weight, "corpus.weight", table)
-        columns.check_weight(c.weight, found.kind)
-        units = columns.weight_units(found.value)
+        units = columns.weight_units(columns.need_weight(schema, c.weight, table))
         reason = columns.with_reason_of_weight(reason, units)
         of_row = [F.coalesce(units, F.lit(0)).alias("weight")]
     buckets = max(1, -(-count // BUCKET_EVENTS))
@@ -137,7 +134,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
     of_group = [*(group.value for group in groups), *columns.exact_values(schema, columns.names_in(schema, c.group_by))]
     kept = rows.select(
         F.when(reason == NO_REASON, F.xxhash64(*of_group)).alias("group"),
-        *columns.aliases(orders, "order"),
+        *(order.value.alias(f"order{number}") for number, order in enumerate(orders)),
         words.alias("word"),
         *([reason.cast("byte").alias("reason")] if has_other_reasons else []),
         *of_row,

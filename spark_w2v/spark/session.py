@@ -9,10 +9,12 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
+from pyspark import SparkContext
 from pyspark.logger import PySparkLogger
+from pyspark.sql import DataFrame
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
 
 import spark_w2v
@@ -20,10 +22,6 @@ from spark_w2v.errors import UserError
 from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
 from spark_w2v.spark.slots import PAUSE, STARTING, is_local, slots
-
-if TYPE_CHECKING:
-    from pyspark import SparkContext
-    from pyspark.sql import DataFrame
 
 log = logging.getLogger("spark_w2v")
 
@@ -47,7 +45,7 @@ _creating = threading.Lock()
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
 
 
-def reading_session(spark: "SparkSession") -> "SparkSession":
+def reading_session(spark: SparkSession) -> SparkSession:
     session = spark.newSession()
     # By default the size of a split depends on the number of cores (bytes / spark.default.parallelism), and so would
     # every segment, whatever is drawn for it, and in the end the embeddings.
@@ -75,7 +73,7 @@ def reading_session(spark: "SparkSession") -> "SparkSession":
     return session
 
 
-def _rely_on(session: "SparkSession") -> None:
+def _rely_on(session: SparkSession) -> None:
     """Set what decides in which form, and how many at a time, rows reach Python."""
     session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
     session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
@@ -90,27 +88,23 @@ def _rely_on(session: "SparkSession") -> None:
     session.conf.set(KILLS_IDLE, "false")
 
 
-def own_session(spark: "SparkSession") -> "SparkSession":
+def own_session(spark: SparkSession) -> SparkSession:
     """A session with our settings and, but for these, the caller's, which stay as they are."""
-    from pyspark.sql import SparkSession
-
     # A new session would forget what the caller set while it ran. PySpark has no name for a clone.
     session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
     _rely_on(session)
     return session
 
 
-def in_own_session(rows: "DataFrame") -> "DataFrame":
+def in_own_session(rows: DataFrame) -> DataFrame:
     """The same rows in a session with our settings; how they are read stays the caller's."""
-    from pyspark.sql import DataFrame
-
     session = own_session(rows.sparkSession)
     plan = rows._jdf.queryExecution().analyzed()
     assert session._jvm is not None, "a session has its JVM"
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
 
 
-def check_batch(rows: "DataFrame", what: str) -> None:
+def check_batch(rows: DataFrame, what: str) -> None:
     """Refuse a DataFrame that cannot be read to its end.
 
     Args:
@@ -126,7 +120,7 @@ def check_batch(rows: "DataFrame", what: str) -> None:
         )
 
 
-def check_running(session: "SparkSession", what: str) -> None:
+def check_running(session: SparkSession, what: str) -> None:
     """Refuse a session that was stopped.
 
     Args:
@@ -139,7 +133,7 @@ def check_running(session: "SparkSession", what: str) -> None:
         raise UserError(f"{what} that was stopped; give one that runs.")
 
 
-def create_frame(session: "SparkSession", rows: Any, schema: Any = None) -> "DataFrame":
+def create_frame(session: SparkSession, rows: Any, schema: Any = None) -> DataFrame:
     """Create a DataFrame in a session of ours, which does not become the active one of its thread, nor of PySpark."""
     # createDataFrame makes its session the active one: of this thread in the JVM, and of all threads in PySpark, which
     # has no public name for it. One at a time, or each of two trainings would restore the session of the other.
@@ -158,7 +152,7 @@ def create_frame(session: "SparkSession", rows: Any, schema: Any = None) -> "Dat
                     java.clearActiveSession()
 
 
-def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
+def shuffled_without_limit_of_bytes(rows: DataFrame) -> DataFrame:
     """Run the shuffle that `rows` ends with, in a job whose batches for Python are limited by BATCH_ROWS alone.
 
     To limit bytes, Spark adds up those of the batch again for each row: a fifth of the JVM's time where the rows are
@@ -168,14 +162,12 @@ def shuffled_without_limit_of_bytes(rows: "DataFrame") -> "DataFrame":
     Args:
         rows: result of a shuffle, in a session of our own. Rows that reach Python before the shuffle must be short.
     """
-    from pyspark.sql import DataFrame
-
     session = rows.sparkSession
     shuffled = _run_shuffles(rows, {MOST_BYTES: str(2**31 - 1)})  # Spark does not look
     return DataFrame(session._jsparkSession.internalCreateDataFrame(shuffled, rows._jdf.schema(), False), session)
 
 
-def run_shuffles_watched(rows: "DataFrame", timeout: float) -> None:
+def run_shuffles_watched(rows: DataFrame, timeout: float) -> None:
     """Run the shuffles that `rows` begins with, in a job that ends workers which stand still.
 
     Args:
@@ -185,7 +177,7 @@ def run_shuffles_watched(rows: "DataFrame", timeout: float) -> None:
     _run_shuffles(rows, {IDLE: str(max(1, math.ceil(timeout))), KILLS_IDLE: "true"})
 
 
-def _run_shuffles(rows: "DataFrame", given: dict[str, str]) -> Any:
+def _run_shuffles(rows: DataFrame, given: dict[str, str]) -> Any:
     """Run the shuffles that `rows` begins with, with some settings of their own, and return its Scala RDD."""
     session = rows.sparkSession
     # A job of a query has the settings of its session in these properties, and a plain one has none.
@@ -200,7 +192,7 @@ def _run_shuffles(rows: "DataFrame", given: dict[str, str]) -> Any:
     return shuffled
 
 
-def _write_shuffles(context: "SparkContext", rows: Any) -> None:
+def _write_shuffles(context: SparkContext, rows: Any) -> None:
     """Write the shuffles that a Scala RDD begins with. Counting its rows would read them as well."""
     dependencies = rows.dependencies()
     for number in range(dependencies.size()):
@@ -228,8 +220,6 @@ LOGGERS_OF_QUERIES = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
 def system_property(name: str) -> str:
     """A property of the JVM that spark-submit started, before Spark starts in it."""
-    from pyspark import SparkContext
-
     SparkContext._ensure_initialized()
     assert SparkContext._jvm is not None, "it is there now"
     return str(SparkContext._jvm.System.getProperty(name))
@@ -324,7 +314,7 @@ def stop_session(session: SparkSession) -> None:
 
 
 @contextlib.contextmanager
-def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterator[None]:
+def restored_properties(context: SparkContext, keys: Iterable[str]) -> Iterator[None]:
     """Restore what the caller set of the properties of the jobs that this thread starts."""
     before = [(key, context.getLocalProperty(key)) for key in keys]
     try:
@@ -336,7 +326,7 @@ def restored_properties(context: "SparkContext", keys: Iterable[str]) -> Iterato
 
 
 @contextlib.contextmanager
-def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
+def settings_of_epochs(session: SparkSession) -> Iterator[None]:
     """Let Spark remove the shuffle files of the queries that are planned in here as soon as these have run.
 
     Otherwise it does so when its JVM happens to collect garbage, which in a driver may take half an hour. Nor are they
@@ -353,7 +343,7 @@ def settings_of_epochs(session: "SparkSession") -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def restored_caller(context: "SparkContext") -> Iterator[None]:
+def restored_caller(context: SparkContext) -> Iterator[None]:
     """Restore what training changes in the thread of its caller: the job group."""
     with restored_properties(context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")):
         yield

@@ -96,6 +96,7 @@ CONVERTERS: dict[type, Callable[[Any], Any]] = {
     float: TypeConverters.toFloat,
     str: TypeConverters.toString,
 }
+KINDS = {converter: kind for kind, converter in CONVERTERS.items()}
 
 
 def number_or_text(value: Any) -> int | str:
@@ -108,7 +109,7 @@ def _param(name: str, kind: type[V], description: str = "") -> "Param[V]":
     return Param(Params._dummy(), name, description or KEYS[KEY_OF[name]].description, CONVERTERS[kind])
 
 
-def _getter(param: "Param[V]", kind: type[V]) -> Callable[[Params], V]:
+def _getter(param: "Param[V]") -> Callable[[Params], V]:
     """Return the method that gets a Param, with the name, the signature and the docstring of MLlib's own."""
 
     def get(self: Params) -> V:
@@ -116,12 +117,12 @@ def _getter(param: "Param[V]", kind: type[V]) -> Callable[[Params], V]:
         return value
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    _describe(get, f"get{_capitalized(param)}", inspect.Signature([own], return_annotation=kind))
+    _describe(get, f"get{_capitalized(param)}", inspect.Signature([own], return_annotation=_kind(param)))
     get.__doc__ = f"Gets the value of {param.name} or its default value."
     return get
 
 
-def setter(param: "Param[V]", kind: type[V]) -> Callable[[S, V], S]:
+def setter(param: "Param[V]") -> Callable[[S, V], S]:
     """Return the method that sets a Param, with the name, the signature and the docstring of MLlib's own.
 
     The name, not the Param, is what is set: a stage has a copy of each Param of its class.
@@ -131,7 +132,7 @@ def setter(param: "Param[V]", kind: type[V]) -> Callable[[S, V], S]:
         return set_checked(self, {param.name: value})
 
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    given = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=kind)
+    given = inspect.Parameter("value", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=_kind(param))
     _describe(set, f"set{_capitalized(param)}", inspect.Signature([own, given]))
     set.__doc__ = f"Sets the value of {param.name}."
     return set
@@ -154,6 +155,11 @@ def set_checked(stage: S, given: dict[str, Any]) -> S:
         stage._paramMap = before
         raise
     return stage
+
+
+def _kind(param: "Param[Any]") -> type:
+    """Return the type of a Param's values, as help() shows it."""
+    return KINDS.get(param.typeConverter, object)
 
 
 def _capitalized(param: "Param[Any]") -> str:
@@ -205,30 +211,30 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         "in MLlib's Word2Vec, so they pull it to zero. skip: the mean is of the words that have a vector.",
     )
 
-    getVectorSize = _getter(vectorSize, int)
-    getWindowSize = _getter(windowSize, object)
-    getShrinkWindow = _getter(shrinkWindow, bool)
-    getMaxContexts = _getter(maxContexts, int)
-    getMinCount = _getter(minCount, int)
-    getLastStepSize = _getter(lastStepSize, float)
-    getNumPartitions = _getter(numPartitions, int)
-    getMaxSentenceLength = _getter(maxSentenceLength, int)
-    getMaxWords = _getter(maxWords, int)
-    getSubsample = _getter(subsample, float)
-    getNegatives = _getter(negatives, int)
-    getNoiseExponent = _getter(noiseExponent, float)
-    getScheme = _getter(scheme, str)
-    getSyncsPerEpoch = _getter(syncsPerEpoch, int)
-    getSweepsPerEpoch = _getter(sweepsPerEpoch, int)
-    getDamping = _getter(damping, float)
-    getHeldOutWords = _getter(heldOutWords, int)
-    getPatience = _getter(patience, int)
-    getMinImprovement = _getter(minImprovement, float)
-    getExchangeFirstPort = _getter(exchangeFirstPort, int)
-    getExchangeLastPort = _getter(exchangeLastPort, int)
-    getExchangeTimeout = _getter(exchangeTimeout, float)
-    getExchangePlain = _getter(exchangePlain, bool)
-    getUnknownWords = _getter(unknownWords, str)
+    getVectorSize = _getter(vectorSize)
+    getWindowSize = _getter(windowSize)
+    getShrinkWindow = _getter(shrinkWindow)
+    getMaxContexts = _getter(maxContexts)
+    getMinCount = _getter(minCount)
+    getLastStepSize = _getter(lastStepSize)
+    getNumPartitions = _getter(numPartitions)
+    getMaxSentenceLength = _getter(maxSentenceLength)
+    getMaxWords = _getter(maxWords)
+    getSubsample = _getter(subsample)
+    getNegatives = _getter(negatives)
+    getNoiseExponent = _getter(noiseExponent)
+    getScheme = _getter(scheme)
+    getSyncsPerEpoch = _getter(syncsPerEpoch)
+    getSweepsPerEpoch = _getter(sweepsPerEpoch)
+    getDamping = _getter(damping)
+    getHeldOutWords = _getter(heldOutWords)
+    getPatience = _getter(patience)
+    getMinImprovement = _getter(minImprovement)
+    getExchangeFirstPort = _getter(exchangeFirstPort)
+    getExchangeLastPort = _getter(exchangeLastPort)
+    getExchangeTimeout = _getter(exchangeTimeout)
+    getExchangePlain = _getter(exchangePlain)
+    getUnknownWords = _getter(unknownWords)
 
     def __init__(self) -> None:
         super().__init__()

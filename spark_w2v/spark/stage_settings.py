@@ -37,11 +37,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """
         if not self.isDefined("weightCol") or not self.getWeightCol():
             return None
-        name = self.getWeightCol()
         with self.own_words():
-            found = columns.need_column(schema, name, "corpus.weight", "the DataFrame has")
-            columns.check_weight(name, found.kind)
-        return found.value
+            return columns.need_weight(schema, self.getWeightCol(), "the DataFrame has")
 
     def check_weights(self, counters: dict[str, int]) -> None:
         """Refuse rows of which more have a bad weight than a job may have bad lines by default.

@@ -32,7 +32,6 @@ from spark_w2v.text.word_counts import (
     records_of,
     rounded_counts,
 )
-from spark_w2v.types import Int64Array
 
 if TYPE_CHECKING:
     from pyspark import Broadcast
@@ -123,12 +122,7 @@ def count_words(
     numbers = [F.sum("count").alias("total"), F.count("*").alias("distinct"), F.max("count").alias("most")]
     try:
         if max_words:
-            # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word
-            # comes to the driver.
-            counts, words = _steps(lists.allowed(counted))
-            enough = counts >= min_count
-            if words[enough].sum() > max_words:
-                min_count = int(counts[np.searchsorted(np.cumsum(words), max_words)])
+            min_count = _least_count(lists.allowed(counted), min_count, max_words)
         allowed = lists.allowed(counted.observe(seen, *numbers))
         if seen_allowed is not seen:  # to observe a million words takes a second
             allowed = allowed.observe(seen_allowed, *numbers)
@@ -154,10 +148,8 @@ def count_words(
         kept = kept.slice(0, max_words)
     if known is not None:
         kept = _ranked(_with_known(kept, occurring, known))
-    kept_words = kept["word"].cast(pa.large_string()).combine_chunks()
-    if isinstance(kept_words, pa.ChunkedArray):
-        kept_words = pa.concat_arrays(kept_words.chunks)
-    return Vocabulary(kept_words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+    words = kept["word"].cast(pa.large_string()).combine_chunks()
+    return Vocabulary(words, kept["count"].to_numpy().astype(np.int64), total, distinct)
 
 
 def _ranked(counts: pa.Table) -> pa.Table:
@@ -166,10 +158,15 @@ def _ranked(counts: pa.Table) -> pa.Table:
     return counts.combine_chunks().sort_by([("count", "descending"), ("word", "ascending")])
 
 
-def _steps(counted: "DataFrame") -> tuple[Int64Array, Int64Array]:
-    """Return each count that words have, descending, and the number of words that have it."""
+def _least_count(counted: "DataFrame", min_count: int, max_words: int) -> int:
+    """Return the occurrences that a word needs to be among the most frequent; min_count at least."""
+    # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word comes to
+    # the driver.
     steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
-    return steps["count"].to_numpy(), steps["words"].to_numpy()
+    counts, words = steps["count"].to_numpy(), steps["words"].to_numpy()
+    if words[counts >= min_count].sum() <= max_words:
+        return min_count
+    return int(counts[np.searchsorted(np.cumsum(words), max_words)])
 
 
 def _refuse_lists(lists: WordLists) -> NoReturn:
@@ -217,8 +214,7 @@ def read_totals(segments: "DataFrame") -> tuple[dict[str, int], int]:
     """Return the counters, and the bytes of the words of all segments, added up, as buckets_of takes them."""
     sums = [F.coalesce(F.sum(F.col("counters")[place]), F.lit(0)).alias(name) for place, name in enumerate(COUNTERS)]
     size = F.octet_length("words") + F.octet_length("ends") * F.lit(WORD_BYTES // 4)
-    row = segments.agg(*sums, F.coalesce(F.sum(size), F.lit(0)).alias("size")).first()
-    assert row is not None, "an aggregate without groups has one row"
+    (row,) = segments.agg(*sums, F.coalesce(F.sum(size), F.lit(0)).alias("size")).collect()
     return {name: int(row[name]) for name in COUNTERS}, int(row["size"])
 
 
@@ -252,6 +248,12 @@ def contexts_of_sentences(encoded: "DataFrame", kept: float, most: float) -> flo
     # Exact whatever the order of the rows, as the number of sweeps depends on it.
     words, pairs = (math.fsum(found[name].to_pylist()) for name in ("words", "pairs"))
     return pairs / max(words, 1.0)
+
+
+def words_in(rows: "DataFrame", column: str) -> int:
+    """Return how many numbers of 32 bits a column of binaries has, all rows together: its words."""
+    (row,) = rows.agg(F.coalesce(F.sum(F.octet_length(column)), F.lit(0)).alias("bytes")).collect()
+    return int(row["bytes"]) // 4
 
 
 def longest_sentence(encoded: "DataFrame") -> int:
