@@ -31,7 +31,7 @@ def driven(
     for block in range(ring.blocks):
         for kind, task in ((CENTER, plan.owners[block]), (CONTEXT, plan.trainer(0, block))):
             with parts[task].changed:
-                parts[task].receive(DRIVER, Message(kind, 0, block, rows), 0.0)
+                parts[task].receive(DRIVER, Message(kind, 0, block, rows))
     events: list[tuple[float, int, Any]] = []
     order, busy = itertools.count(), [False] * plan.tasks
     trained = driver_free = 0.0
@@ -71,7 +71,7 @@ def driven(
                 busy[task] = False
                 parts[task].trained(what, 0.0, 1, 1)
             else:
-                parts[task].receive(source, what, now)
+                parts[task].receive(source, what)
         work(task)
     assert all(part.pairs == ring.rounds * len(plan.centers(task)) for task, part in enumerate(parts))
     return trained, max(driver_free, trained)

@@ -70,23 +70,22 @@ def _beside(landmarks: Float32Array, first: Float32Array, others: Float32Array) 
     return np.asarray(np.einsum("nk,nkd->nd", weights, landmarks[top]), np.float32)
 
 
-def _partners(units: Float32Array) -> "sparse.csr_array":
-    """(N, N) weights that sum to 1: who attracts whom, in both directions."""
+def _partners(units: Float32Array) -> "sparse.coo_array":
+    """(N, N) weights that sum to 1: who attracts whom, in both directions; N > K."""
     n = len(units)
-    near = min(PARTNERS, n - 1)
-    ids, _ = nearest_rows(units, np.arange(n), near)
-    rows = np.repeat(np.arange(n), near)
-    one_way = sparse.csr_array((np.ones(n * near, np.float32), (rows, ids.reshape(-1))), shape=(n, n))
+    ids, _ = nearest_rows(units, np.arange(n), PARTNERS)
+    rows = np.repeat(np.arange(n), PARTNERS)
+    one_way = sparse.csr_array((np.ones(ids.size, np.float32), (rows, ids.reshape(-1))), shape=(n, n))
     both = (one_way + one_way.T).tocoo()
-    return sparse.csr_array((both.data / (2 * n * near), (both.row, both.col)), shape=(n, n)).astype(np.float32)
+    both.data /= 2 * ids.size
+    return both
 
 
-def _gathered(start: Float32Array, partners: "sparse.csr_array") -> Float32Array:
+def _gathered(start: Float32Array, partners: "sparse.coo_array") -> Float32Array:
     """Places moved down the gradient of t-SNE's loss, from a start that has the large shape right."""
     n = len(start)
     y = np.asarray(start * (1e-2 / max(float(start.std()), 1e-30)), np.float32)
-    pairs = partners.tocoo()
-    first, second, weight = pairs.row, pairs.col, pairs.data
+    first, second, weight = partners.row, partners.col, partners.data
     step = np.zeros_like(y)
     gains = np.ones_like(y)
     rate = n / EARLY_EXAGGERATION  # Belkina et al. 2019

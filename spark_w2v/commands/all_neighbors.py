@@ -9,7 +9,7 @@ from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.command_line import EXIT_CODES, LARGEST_TOP, OUTPUT_HELP, Parser, whole_number
 from spark_w2v.given.word_lists import read_words
 from spark_w2v.job import add_log_options, run_job, session_of_job
-from spark_w2v.runs.embeddings import id_type, iter_vectors
+from spark_w2v.runs.embeddings import iter_vectors
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark.all_neighbors import all_neighbors, known_rows, with_ids
 from spark_w2v.spark.result_tables import check_directory, check_table, write_directory, write_table
@@ -57,7 +57,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     neighbors = all_neighbors(
         session, found.words, map(unit_vectors, found.chunks), found.dimensions, options.top, rows
     )
-    neighbors = with_ids(neighbors, id_type_name(id_type(output)))
+    neighbors = with_ids(neighbors, id_type_name(found.id_type))
     session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
     clock.begin("finding the neighbors")
     if options.to is not None:

@@ -41,43 +41,7 @@ Result = TypeVar("Result", Similarity, Analogies)
 @without_passwords
 def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -> int:
     """0 when evaluated, 2 for a mistake, 3 below --fail-below, 75 when the storage refused the report."""
-    parser = Parser(
-        prog=program,
-        description="Word similarity and analogies, as gensim evaluates them.",
-        epilog=f"{EXIT_CODES} {WORSE} is of --fail-below: evaluated, and worse than the limit. 2 also "
-        "says that nothing of a file could be used, after everything else is done.",
-    )
-    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
-    parser.add_argument(
-        "--pairs", nargs="+", action="extend", default=[], metavar="FILE",
-        help="word similarity, laid out as WordSim-353, SimLex-999 or MEN",
-    )  # fmt: skip
-    parser.add_argument(
-        "--analogies", nargs="+", action="extend", default=[], metavar="FILE",
-        help="analogies, laid out as questions-words.txt",
-    )  # fmt: skip
-    parser.add_argument(
-        "--restrict", type=whole_number(MOST), default=RESTRICT, metavar="N",
-        help=f"ask for and answer with the N most frequent words only ({RESTRICT:,})",
-    )  # fmt: skip
-    parser.add_argument("--compare", metavar="OTHER", help="the output of another run, for a second column")
-    parser.add_argument(
-        "--among", type=whole_number(MOST), default=AMONG, metavar="N",
-        help=f"with --compare: look at the neighbourhoods of the N most frequent words of both ({AMONG:,})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--fail-below", type=_share, metavar="SHARE",
-        help=f"with --compare: exit code {WORSE} when a score, or how much could be answered, is below this share of "
-        "the other's, as in 0.95; a directory of runs that has no current one yet is nothing to be worse than",
-    )  # fmt: skip
-    parser.add_argument("--missing", action="store_true", help="list the words of each file that have no vector")
-    parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
-    parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html again, with the results in it")
-    options = parser.parse_args(arguments)
-    if not (options.pairs or options.analogies or options.compare):
-        parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
-    if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
-        parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
+    options = _options(arguments, program)
     for file in (*options.pairs, *options.analogies):
         evaluation.check_file(Path(file))
     other = options.compare
@@ -133,6 +97,47 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
     for sentence in unusable:
         print_error(program, sentence)
     return worse or (USERS_MISTAKE if unusable else 0)
+
+
+def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
+    parser = Parser(
+        prog=program,
+        description="Word similarity and analogies, as gensim evaluates them.",
+        epilog=f"{EXIT_CODES} {WORSE} is of --fail-below: evaluated, and worse than the limit. 2 also "
+        "says that nothing of a file could be used, after everything else is done.",
+    )
+    parser.add_argument("output", metavar="OUTPUT", help=OUTPUT_HELP)
+    parser.add_argument(
+        "--pairs", nargs="+", action="extend", default=[], metavar="FILE",
+        help="word similarity, laid out as WordSim-353, SimLex-999 or MEN",
+    )  # fmt: skip
+    parser.add_argument(
+        "--analogies", nargs="+", action="extend", default=[], metavar="FILE",
+        help="analogies, laid out as questions-words.txt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--restrict", type=whole_number(MOST), default=RESTRICT, metavar="N",
+        help=f"ask for and answer with the N most frequent words only ({RESTRICT:,})",
+    )  # fmt: skip
+    parser.add_argument("--compare", metavar="OTHER", help="the output of another run, for a second column")
+    parser.add_argument(
+        "--among", type=whole_number(MOST), default=AMONG, metavar="N",
+        help=f"with --compare: look at the neighbourhoods of the N most frequent words of both ({AMONG:,})",
+    )  # fmt: skip
+    parser.add_argument(
+        "--fail-below", type=_share, metavar="SHARE",
+        help=f"with --compare: exit code {WORSE} when a score, or how much could be answered, is below this share of "
+        "the other's, as in 0.95; a directory of runs that has no current one yet is nothing to be worse than",
+    )  # fmt: skip
+    parser.add_argument("--missing", action="store_true", help="list the words of each file that have no vector")
+    parser.add_argument("--json", metavar="FILE", help="write the results there too; an earlier report is replaced")
+    parser.add_argument("--report", action="store_true", help="make OUTPUT's report.html again, with the results in it")
+    options = parser.parse_args(arguments)
+    if not (options.pairs or options.analogies or options.compare):
+        parser.error("nothing is asked; give --pairs FILE, --analogies FILE or --compare OTHER")
+    if options.fail_below is not None and not (options.compare and (options.pairs or options.analogies)):
+        parser.error("--fail-below needs --compare OTHER, and --pairs FILE or --analogies FILE to compare by")
+    return options
 
 
 def _of_each(

@@ -130,9 +130,8 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
         except (OSError, ValueError, KeyError, TypeError, RecursionError):
             raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
         # It chose the rows that the run was to read, which need not be those of this text.
-        if (where := sections["corpus"].pop("where", "")) and not any(
-            one.startswith("corpus.where=") for one in overrides
-        ):
+        given = {one.partition("=")[0].strip() for one in overrides}
+        if (where := sections["corpus"].pop("where", "")) and "corpus.where" not in given:
             log.warning("corpus.where of the run (%s) is not applied; --set corpus.where=... applies one", where)
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}

@@ -37,7 +37,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "neighbors.py") 
         parser.error("no word is given; give one, or --analogy A B C")
     embeddings = read(directory_of(options.output))
     asked = [*options.words, *(options.analogy or ())]
-    unknown = {word: closest_spellings(embeddings.words, word) for word in _without_vector(embeddings, asked)}
+    words = embeddings.words
+    unknown = {word: closest_spellings(words, word) for word in dict.fromkeys(asked) if word_id(words, word) is None}
     for word, spellings in unknown.items():
         near = ", ".join(map(printable, spellings))
         close = f"close to it: {near}" if near else "nothing is close"
@@ -48,10 +49,6 @@ def main(arguments: Sequence[str] | None = None, program: str = "neighbors.py") 
     else:
         print_tables(answers)
     return 0 if answers else USERS_MISTAKE
-
-
-def _without_vector(embeddings: Embeddings, asked: Sequence[str]) -> list[str]:
-    return [word for word in dict.fromkeys(asked) if word_id(embeddings.words, word) is None]
 
 
 def answer(

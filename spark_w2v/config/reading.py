@@ -32,7 +32,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = (), uses: Collectio
     Raises:
         ConfigError: one sentence on the first mistake found.
     """
-    return _overridden({} if path is None else _given_in_tables(_read_toml(path), str(path)), overrides, uses)
+    return from_dict({} if path is None else _read_toml(str(path)), str(path), overrides, uses)
 
 
 def from_dict(
@@ -43,10 +43,7 @@ def from_dict(
     Args:
         overrides, uses: as of `load`.
     """
-    return _overridden(_given_in_tables(tables, place), overrides, uses)
-
-
-def _overridden(given: dict[str, Given], overrides: Sequence[str], uses: Collection[str]) -> Config:
+    given = _given_in_tables(tables, place)
     for override in overrides:
         given |= _given_in_override(override)
     return check(given, uses)
@@ -58,8 +55,7 @@ def as_dict(config: Config) -> dict[str, dict[str, Any]]:
     return tables
 
 
-def _read_toml(path: str | Path) -> dict[str, Any]:
-    place = str(path)
+def _read_toml(place: str) -> dict[str, Any]:
     try:
         with open(with_home(place), "rb") as file:
             content = file.read(LARGEST_FILE + 1)

@@ -130,17 +130,17 @@ class DriverPart(Part):
             raise ProtocolError(f"{kind!r} {sweep} {block} is another task's")
         return self._store.write(sweep, kind, block)
 
-    def receive(self, source: int, message: Message, now: float) -> None:
+    def receive(self, source: int, message: Message) -> None:
         kind = message.kind
         if kind in ROWS:
             self._incoming[message.number].missing.remove((kind, message.block))
             self.bytes += self.plan.size(message.block)
             self._owed.append((source, message.number))
             self._acknowledge()
-            self._look(message.number)
+            self._look()
         elif kind == SWEEP:
             self._count(source, message)
-            self._look(message.number)
+            self._look()
         elif kind == READY and source not in self._ready:
             self._ready.add(source)
             if len(self._ready) == self.plan.tasks:
@@ -204,7 +204,7 @@ class DriverPart(Part):
             if not math.isfinite(loss):
                 self.fail(DIVERGED)
 
-    def _look(self, sweep: int) -> None:
+    def _look(self) -> None:
         """Record the sweeps that are complete, in order."""
         for first in list(self._incoming):
             incoming = self._incoming[first]

@@ -43,12 +43,13 @@ class Node:
         listener: of listener.listen.
     """
 
+    _part: Part  # set by start
+
     def __init__(self, secret: bytes, listener: socket.socket) -> None:
         self.port: int = listener.getsockname()[1]
         self.refused = 0  # connections without the secret, or with a message that no part sends
         self.received: dict[int, int] = {}  # bytes by process
         self._secret, self._listener = secret, listener
-        self._part: Part | None = None
         self._selector = selectors.DefaultSelector()
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._waker, self._woken = socket.socketpair()
@@ -70,7 +71,6 @@ class Node:
 
     def dial(self, source: int, host: str, port: int) -> None:
         """Connect to a process, trying again for as long as the part's timeout."""
-        assert self._part is not None, "a node that dials has been started"
         now = time.monotonic()
         self._dials.append(Dial(source, host, port, now, now + self._part.plan.timeout))
         self._wake()
@@ -94,7 +94,6 @@ class Node:
                 pass
 
     def _run(self) -> None:
-        assert self._part is not None
         part = self._part
         pause = min(0.5, part.plan.timeout / 20)
         try:
@@ -114,12 +113,10 @@ class Node:
             self._selector.close()
 
     def _has_output(self) -> bool:
-        assert self._part is not None
         return bool(self._part.outbox) or any(connection.out for connection in self._open.values())
 
     def _look_after(self, now: float) -> None:
         """Do what is due, whether or not anything has arrived."""
-        assert self._part is not None
         for dial in [dial for dial in self._dials if dial.due <= now]:
             self._dials.remove(dial)
             self._connect(dial, now)
@@ -148,7 +145,6 @@ class Node:
             connection.events = wanted
 
     def _accept(self, events: int) -> None:
-        assert self._part is not None
         for _ in range(PENDING):
             try:
                 sock, address = self._listener.accept()
@@ -177,7 +173,6 @@ class Node:
         return connection
 
     def _connect(self, dial: Dial, now: float) -> None:
-        assert self._part is not None
         if dial.reason and now > dial.until:
             remedy = "open the ports from exchange.first_port to exchange.last_port between the executors"
             if dial.source == DRIVER:
@@ -223,7 +218,6 @@ class Node:
             self._pending.remove(connection)
         if connection.dial is None:
             self.refused += 1
-            assert self._part is not None
             self._part.refused = self.refused
         else:
             self._try_again(connection.dial, reason)
@@ -261,7 +255,6 @@ class Node:
                 self._watch(connection)
 
     def _end(self, connection: Connection, reason: str) -> None:
-        assert self._part is not None
         if not connection.is_open:
             self._drop(connection, reason)
             return
@@ -286,7 +279,6 @@ class Node:
                 connection.out[0] = first[count:]
 
     def _receive(self, connection: Connection) -> None:
-        assert self._part is not None
         left = SHARE
         while left > 0 and connection.events:
             if connection.filled < len(connection.room):
@@ -323,7 +315,6 @@ class Node:
         connection.expect(bytearray(PROOF), lambda: self._check_server(connection))
 
     def _check_server(self, connection: Connection) -> None:
-        assert self._part is not None
         assert connection.source is not None
         expected = proof(self._secret, b"server", connection.server_nonce, connection.client_nonce)
         if not hmac.compare_digest(bytes(connection.room), expected):
@@ -350,7 +341,6 @@ class Node:
         connection.expect(bytearray(HEADER.size), lambda: self._read_header(connection))
 
     def _read_header(self, connection: Connection) -> None:
-        assert self._part is not None
         kind, number, block, size = HEADER.unpack(connection.room)
         message = Message(kind, number, block)
         if kind not in KINDS:
@@ -366,16 +356,14 @@ class Node:
         connection.expect(room, lambda: self._deliver(connection, message._replace(payload=room)))
 
     def _deliver(self, connection: Connection, message: Message) -> None:
-        assert self._part is not None
-        now = time.monotonic()
         with self._part.changed:
             if not connection.is_open:
                 source = self._part.identify(message)
                 self._pending.remove(connection)
                 self._open[source] = connection
                 connection.source, connection.is_open = source, True
-                self._part.connected(source, connection.address, now)
+                self._part.connected(source, connection.address, time.monotonic())
             else:
                 assert connection.source is not None
-                self._part.receive(connection.source, message, now)
+                self._part.receive(connection.source, message)
         self._next_header(connection)

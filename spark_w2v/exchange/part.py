@@ -117,7 +117,7 @@ class Part(ABC):
         return bytearray(size)
 
     @abstractmethod
-    def receive(self, source: int, message: Message, now: float) -> None:
+    def receive(self, source: int, message: Message) -> None:
         """Handle a whole message.
 
         Raises:

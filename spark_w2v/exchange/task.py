@@ -137,7 +137,7 @@ class TaskPart(Part):
             raise ProtocolError(f"{kind!r} {number} {block} of {size} bytes is not expected from {self.name(source)}")
         return np.empty((plan.rows[block], plan.dimensions), np.float32)
 
-    def receive(self, source: int, message: Message, now: float) -> None:
+    def receive(self, source: int, message: Message) -> None:
         kind = message.kind
         if kind == CENTER:
             self._centers[message.block] = message.payload

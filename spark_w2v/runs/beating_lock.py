@@ -4,7 +4,7 @@ import contextlib
 import threading
 from abc import ABC, abstractmethod
 
-from spark_w2v.runs.processes import let_go
+from spark_w2v.runs.processes import describe_holder, let_go
 
 HEARTBEAT = 15.0  # seconds between two heartbeats
 # Seconds without a heartbeat after which a lock of another host is stale: 20 heartbeats, more than clocks differ or a
@@ -16,13 +16,14 @@ class BeatingLock(ABC):
     """A lock of this process, which others can see to be alive from `_begin` to `release` or `stop`."""
 
     def __init__(self) -> None:
+        self._facts = describe_holder()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
     @property
-    @abstractmethod
     def token(self) -> str:
         """The token of this run, unlike that of any other."""
+        return str(self._facts["token"])
 
     @abstractmethod
     def is_held(self) -> bool:

@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,7 +34,6 @@ NAME = re.compile(r"[0-9]{8}")
 BODY = ("position", "fingerprint", "metrics_bytes", "words", "dimensions", "digests")  # of a manifest
 
 Position = dict[str, Any]
-Answer = TypeVar("Answer")
 
 
 class Checkpoint(NamedTuple):
@@ -64,12 +63,11 @@ def write_checkpoint(
     if not parameters.is_temporary:
         raise ValueError(f"{parameters.directory} is a checkpoint already")
     parameters.flush()
-    digests = _on_both(paths(parameters.directory), _digest)
     words, dimensions = parameters.center.shape
     body = checkpoint._asdict() | {
         "words": words,
         "dimensions": dimensions,
-        "digests": dict(zip(NAMES, digests, strict=True)),
+        "digests": _digests(parameters.directory),
     }
     del body["parameters"]
     text = to_json({"format": FORMAT, "sha256": _checksum(body), "body": body})
@@ -146,10 +144,10 @@ def _entries(directory: Path) -> list[Path]:
         raise StorageError(f"{directory}: the checkpoints could not be listed: {reason(error)}.") from None
 
 
-def _on_both(given: list[Path], look: Callable[[Path], Answer]) -> list[Answer]:
-    """Apply a function to both files; hashing releases the GIL, so two threads run."""
-    with ThreadPoolExecutor(len(given)) as threads:
-        return list(threads.map(look, given))
+def _digests(directory: Path) -> dict[str, str]:
+    """Return the digests of both files by NAMES; hashing releases the GIL, so two threads run."""
+    with ThreadPoolExecutor(len(NAMES)) as threads:
+        return dict(zip(NAMES, threads.map(_digest, paths(directory)), strict=True))
 
 
 def _digest(path: Path) -> str:
@@ -170,16 +168,8 @@ def _chunks(path: Path) -> Iterator[memoryview]:
     """Yield the bytes of a file, CHUNK at a time, each to be used before the next."""
     room = memoryview(bytearray(CHUNK))
     with open_file(path) as file:
-        while size := _fill(file.readinto, room):
+        while size := file.readinto(room):  # of a BufferedReader: less than the room only where the file ends
             yield room[:size]
-
-
-def _fill(readinto: Callable[[memoryview], int | None], room: memoryview) -> int:
-    """Read until the buffer is full or the file ends; return the number of bytes."""
-    size = 0
-    while size < len(room) and (more := readinto(room[size:])):
-        size += more
-    return size
 
 
 def _checksum(body: Any) -> str:
@@ -201,11 +191,11 @@ def _read(path: Path) -> Checkpoint:
         if actual != words * dimensions * 4:
             raise _DamageError(f"{file.name} has {actual} bytes, not those of its shape")
     try:
-        found = _on_both(paths(path), _digest)
+        found = _digests(path)
     except ValueError as error:
         raise _DamageError(str(error)) from None
-    for file, name, digest in zip(paths(path), NAMES, found, strict=True):
-        if digest != digests[name]:
+    for file in paths(path):
+        if found[file.stem] != digests[file.stem]:
             raise _DamageError(f"{file.name} does not match its checksum")
     return Checkpoint(position, ParameterFiles.open(path, words, dimensions), fingerprint, metrics_bytes)
 

@@ -43,11 +43,13 @@ class Table(NamedTuple):
     """The opened files of one table.
 
     Args:
+        output: of the run.
         rows: V.
         dimensions: D.
         seal: the JSON under SEAL_KEY; empty for an output of an earlier version.
     """
 
+    output: Path
     name: str
     files: list[pq.ParquetFile]
     rows: int
@@ -82,7 +84,7 @@ def open_table(output: Path, name: str, columns: Mapping[str, pa.DataType]) -> T
             f"{output / name}: has {rows:,} rows in {len(files)} files and the run wrote {seal['rows']:,}, so a file "
             "is missing or there twice; copy the output again, or train again."
         )
-    return Table(name, files, rows, int(files[0].schema_arrow.field("vector").type.list_size), seal)
+    return Table(output, name, files, rows, int(files[0].schema_arrow.field("vector").type.list_size), seal)
 
 
 @contextlib.contextmanager
@@ -98,9 +100,9 @@ def damage_named(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be read, perhaps it is damaged ({text[:200].rstrip('.')}).") from None
 
 
-def checked_batches(output: Path, table: Table, names: list[str]) -> Iterator[tuple[Float32Array, list[pa.Array]]]:
+def checked_batches(table: Table, names: list[str]) -> Iterator[tuple[Float32Array, list[pa.Array]]]:
     """Read (n, D) vectors at a time, in order, with other columns; check every row, and the digest at the end."""
-    dimensions, total = table.dimensions, table.rows
+    output, dimensions, total = table.output, table.dimensions, table.rows
     digest = hashlib.sha256()
     with damage_named(output):
         row = 0
@@ -129,41 +131,41 @@ def checked_batches(output: Path, table: Table, names: list[str]) -> Iterator[tu
             )
 
 
-def read_words(output: Path, table: Table) -> tuple[pa.StringArray, Int64Array]:
+def read_words(table: Table) -> tuple[pa.StringArray, Int64Array]:
     """Read the (V,) words and counts of a table without its vectors, checked."""
-    with damage_named(output):
+    with damage_named(table.output):
         found = [batch for file in table.files for batch in batches(file, ["word", "count"])]
     words = pa.chunked_array([batch["word"] for batch in found], pa.string()).combine_chunks()
     counts = pa.chunked_array([batch["count"] for batch in found], pa.int64()).combine_chunks()
     if words.null_count or counts.null_count or len(words.unique()) != len(words):
-        raise OutputError(f"{output}: embeddings has a word twice, or none in a row; train again.")
-    check_words(output, table, words, counts.to_numpy())
+        raise OutputError(f"{table.output}: embeddings has a word twice, or none in a row; train again.")
+    check_words(table, words, counts.to_numpy())
     return words, counts.to_numpy()
 
 
-def read_trained(output: Path, table: Table) -> Int64Array | None:
+def read_trained(table: Table) -> Int64Array | None:
     """Read (V,) occurrences that the vectors were trained on, checked; None of an output of an earlier version."""
     if "trained" not in table.seal:
         return None
-    for path, file in zip(_parts(output / table.name), table.files, strict=True):
+    for path, file in zip(_parts(table.output / table.name), table.files, strict=True):
         _refuse_column(path, file.schema_arrow, "trained", pa.int64().equals, "int64")
-    with damage_named(output):
+    with damage_named(table.output):
         found = [batch["trained"] for file in table.files for batch in batches(file, ["trained"])]
     trained: Int64Array = pa.chunked_array(found, pa.int64()).to_numpy()
     if hashlib.sha256(np.ascontiguousarray(trained, "<i8").data).hexdigest() != table.seal["trained"]:
         raise OutputError(
-            f"{output}: the column trained of {table.name} is not what the run wrote; copy the output again, or train "
-            "again."
+            f"{table.output}: the column trained of {table.name} is not what the run wrote; copy the output again, or "
+            "train again."
         )
     return trained
 
 
-def check_words(output: Path, table: Table, words: pa.StringArray, counts: Int64Array) -> None:
+def check_words(table: Table, words: pa.StringArray, counts: Int64Array) -> None:
     """Refuse words and counts other than those that the run sealed."""
     if table.seal and words_digest(words, counts).hexdigest() != table.seal["words"]:
         raise OutputError(
-            f"{output}: words or counts of {table.name} are not those that the run wrote; copy the output again, or "
-            "train again."
+            f"{table.output}: words or counts of {table.name} are not those that the run wrote; copy the output "
+            "again, or train again."
         )
 
 

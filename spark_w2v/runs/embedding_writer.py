@@ -31,6 +31,7 @@ FILE_BYTES = 512 << 20  # of vectors, before compression; several readers then s
 WRITERS = 4  # files that are written at a time, each by a thread: most of the time is compression
 
 Facts = Mapping[str, str | int | float]
+Column = tuple[pa.Field, Callable[[int, int], pa.Array]]  # and its values from one row to another
 
 
 class Rows(Protocol):
@@ -85,59 +86,38 @@ def write(
     seal = json.dumps(sealed, sort_keys=True)
     tag = hashlib.sha256(seal.encode()).hexdigest()[:16]
 
-    word_ids = np.arange(shape[0], dtype=np.int32)
-    vector = pa.field("vector", pa.list_(pa.field("element", pa.float32(), nullable=False), shape[1]), nullable=False)
-    word_fields, word_columns = [pa.field("word", pa.string(), nullable=False)], [words]
-    if ids is not None:
-        word_fields.append(pa.field("id", ids.type, nullable=False))
-        word_columns.append(ids)
-    id_field, count_field = (
-        pa.field("word_id", pa.int32(), nullable=False),
-        pa.field("count", pa.int64(), nullable=False),
-    )
+    word = [_column("word", words), *([] if ids is None else [_column("id", ids)])]
+    word_id = _column("word_id", pa.array(np.arange(shape[0], dtype=np.int32)))
+    count = _column("count", pa.array(counts))
+    updates = [] if trained is None else [_column("trained", pa.array(trained, pa.int64()))]
+    tables = {
+        "embeddings": [*word, word_id, count, _vectors(center)],
+        "context": [word_id, *updates, _vectors(context)],
+        "vocabulary": [word_id, *word, count],
+    }
     metadata = {METADATA_KEY: text.encode(), SEAL_KEY: seal.encode()}
-
-    def vectors(matrix: Rows, start: int, stop: int) -> pa.Array:
-        return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=vector.type)
-
     files = [
-        *_files_of(
-            directory / "embeddings",
-            tag,
-            pa.schema([*word_fields, id_field, count_field, vector], metadata),
-            lambda i, j: [
-                *(column[i:j] for column in word_columns),
-                pa.array(word_ids[i:j]),
-                pa.array(counts[i:j]),
-                vectors(center, i, j),
-            ],
-            shape,
-        ),
-        *_files_of(
-            directory / "context",
-            tag,
-            pa.schema(
-                [id_field, *([] if trained is None else [pa.field("trained", pa.int64(), nullable=False)]), vector],
-                metadata,
-            ),
-            lambda i, j: [
-                pa.array(word_ids[i:j]),
-                *([] if trained is None else [pa.array(trained[i:j])]),
-                vectors(context, i, j),
-            ],
-            shape,
-        ),
-        *_files_of(
-            directory / "vocabulary",
-            tag,
-            pa.schema([id_field, *word_fields, count_field], metadata),
-            lambda i, j: [pa.array(word_ids[i:j]), *(column[i:j] for column in word_columns), pa.array(counts[i:j])],
-            shape,
-        ),
+        write_file
+        for name, columns in tables.items()
+        for write_file in _files_of(directory / name, tag, columns, metadata, shape)
     ]
     with _writers() as pool:
         for written in [pool.submit(write_file) for write_file in files]:
             written.result()
+
+
+def _column(name: str, values: pa.Array) -> Column:
+    return pa.field(name, values.type, nullable=False), lambda start, stop: values[start:stop]
+
+
+def _vectors(matrix: Rows) -> Column:
+    """The column of a matrix, of which no more than is written is in memory."""
+    kind = pa.list_(pa.field("element", pa.float32(), nullable=False), matrix.shape[1])
+
+    def rows(start: int, stop: int) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(matrix[start:stop].reshape(-1)), type=kind)
+
+    return pa.field("vector", kind, nullable=False), rows
 
 
 @contextmanager
@@ -196,12 +176,13 @@ def _slices(rows: int, dimensions: int) -> Iterator[tuple[int, int]]:
 def _files_of(
     directory: Path,
     tag: str,
-    schema: pa.Schema,
-    columns: Callable[[int, int], list[pa.Array]],
+    columns: Sequence[Column],
+    metadata: Mapping[bytes, bytes],
     shape: tuple[int, int],
 ) -> Iterator[Callable[[], None]]:
     """Yield a function for each file of a table, which writes it."""
     directory.mkdir(parents=True)
+    schema = pa.schema([field for field, _ in columns], metadata)
     slices = list(_slices(*shape))
     groups = max(1, FILE_BYTES // ROW_GROUP_BYTES)
     for number in range(max(1, -(-len(slices) // groups))):
@@ -209,9 +190,7 @@ def _files_of(
         yield partial(_write_file, path, schema, columns, slices[number * groups : (number + 1) * groups])
 
 
-def _write_file(
-    path: Path, schema: pa.Schema, columns: Callable[[int, int], list[pa.Array]], slices: Sequence[tuple[int, int]]
-) -> None:
+def _write_file(path: Path, schema: pa.Schema, columns: Sequence[Column], slices: Sequence[tuple[int, int]]) -> None:
     with pq.ParquetWriter(
         path,
         schema,
@@ -223,5 +202,5 @@ def _write_file(
         sorting_columns=[pq.SortingColumn(schema.get_field_index("word_id"))],
     ) as writer:
         for start, stop in slices:
-            batch = pa.record_batch(columns(start, stop), schema=schema)
+            batch = pa.record_batch([values(start, stop) for _, values in columns], schema=schema)
             writer.write_batch(batch, row_group_size=stop - start)

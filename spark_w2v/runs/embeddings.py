@@ -65,12 +65,12 @@ class StoredEmbeddings:
         trained: (V,) int64, occurrences that the vectors were trained on; None where that is not known.
     """
 
-    def __init__(self, output: Path, words: pa.StringArray, counts: Int64Array, tables: Mapping[str, Table]) -> None:
+    def __init__(self, words: pa.StringArray, counts: Int64Array, tables: Mapping[str, Table]) -> None:
         self.words, self.counts = words, counts
-        self.trained = read_trained(output, tables["context"]) if "context" in tables else None
+        self.trained = read_trained(tables["context"]) if "context" in tables else None
         self.dimensions = tables["center"].dimensions
         self.id_type = _id_type(tables["center"])
-        self._output, self._tables = output, tables
+        self._tables = tables
 
     def chunks(self, *names: str) -> Iterator[tuple[Float32Array, ...]]:
         """Iterate over the rows of "center", of "context", or of both, (n, D) each, checked, from the first row on.
@@ -78,11 +78,12 @@ class StoredEmbeddings:
         Raises:
             OutputError: a row is damaged, or the row groups of both differ.
         """
-        batches = [checked_batches(self._output, self._tables[name], []) for name in names]
+        batches = [checked_batches(self._tables[name], []) for name in names]
         # Not zip's strict, whose ValueError could as well be another's.
         for chunks in itertools.zip_longest(*batches):
             if len({-1 if chunk is None else len(chunk[0]) for chunk in chunks}) > 1:
-                raise OutputError(f"{self._output}: embeddings and context have other row groups; train again.")
+                output = self._tables["center"].output
+                raise OutputError(f"{output}: embeddings and context have other row groups; train again.")
             yield tuple(vectors for vectors, _ in chunks)
 
 
@@ -92,12 +93,12 @@ def read(output: str | Path) -> Embeddings:
 
     def attempt() -> Embeddings:
         table = open_table(output, "embeddings", WORD_COLUMNS)
-        vectors, (words, counts) = _read_vectors(output, table, ["word", "count"])
+        vectors, (words, counts) = _read_vectors(table, ["word", "count"])
         strings = pa.chunked_array(words, pa.string()).combine_chunks()
         if len(strings.unique()) != len(strings):
             raise OutputError(f"{output}: embeddings has a word twice; train again.")
         all_counts = np.concatenate([np.zeros(0, np.int64), *map(np.asarray, counts)])
-        check_words(output, table, strings, all_counts)
+        check_words(table, strings, all_counts)
         return Embeddings(strings, all_counts, vectors)
 
     return _retry(output, attempt)
@@ -108,7 +109,7 @@ def read_context(output: str | Path) -> Float32Array:
     output = Path(output)
 
     def attempt() -> Float32Array:
-        return _read_vectors(output, open_table(output, "context", {"word_id": pa.int32()}), [])[0]
+        return _read_vectors(open_table(output, "context", {"word_id": pa.int32()}), [])[0]
 
     return _retry(output, attempt)
 
@@ -167,16 +168,16 @@ def _open(output: Path, names: Collection[str]) -> StoredEmbeddings:
         tables["context"] = open_table(output, "context", {"word_id": pa.int32()})
     if len({(table.rows, table.dimensions) for table in tables.values()}) > 1:
         raise OutputError(f"{output}: embeddings and context differ in rows or dimensions; train again.")
-    return StoredEmbeddings(output, *read_words(output, tables["center"]), tables)
+    return StoredEmbeddings(*read_words(tables["center"]), tables)
 
 
-def _read_vectors(output: Path, table: Table, names: list[str]) -> tuple[Float32Array, list[list[pa.Array]]]:
+def _read_vectors(table: Table, names: list[str]) -> tuple[Float32Array, list[list[pa.Array]]]:
     """Read (V, D) vectors in order, and the chunks of other columns; the rows checked meanwhile."""
     others: list[list[pa.Array]] = [[] for _ in names]
-    with damage_named(output):
+    with damage_named(table.output):
         vectors: Float32Array = np.empty((table.rows, table.dimensions), np.float32)
         row = 0
-        for values, columns in checked_batches(output, table, names):
+        for values, columns in checked_batches(table, names):
             vectors[row : row + len(values)] = values
             for chunks, column in zip(others, columns, strict=True):
                 chunks.append(column)

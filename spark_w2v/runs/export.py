@@ -20,7 +20,7 @@ from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, w
 from spark_w2v.runs.index_formats import LIBRARIES, check_library
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.places import run_above
-from spark_w2v.storage.files import kind_of, open_file, reason, refused, remove_written, strangers
+from spark_w2v.storage.files import kind_of, open_file, refused, remove_written, strangers
 
 VECTORS = ("center", "context", "sum")
 # gensim and smart_open, pandas and others unpack a file with such a name, whatever is in it.
@@ -74,7 +74,7 @@ def export(
     try:
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
-        raise UserError(f"{target}: cannot be made ({reason(error)}).") from None
+        raise refused(f"{target}: cannot be made", error) from None
     try:
         staged = working / "staged"
         begun = time.monotonic()

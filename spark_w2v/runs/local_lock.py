@@ -14,7 +14,7 @@ from spark_w2v.errors import BusyError, StorageError
 from spark_w2v.runs import beating_lock
 from spark_w2v.runs.beating_lock import BeatingLock
 from spark_w2v.runs.checkpoints import to_json
-from spark_w2v.runs.processes import describe_holder, is_alive, named
+from spark_w2v.runs.processes import is_alive, named
 from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
@@ -25,14 +25,8 @@ class LocalLock(BeatingLock):
 
     def __init__(self, working: Path, output: str) -> None:
         super().__init__()
-        self.path = working / "lock"
-        self._output, self._content = output, describe_holder()
+        self.path, self._output = working / "lock", output
         self._begin()
-
-    @property
-    def token(self) -> str:
-        """The token of this run, unlike that of any other."""
-        return str(self._content["token"])
 
     def _take(self) -> None:
         with _guarded(self.path.parent) as alone:
@@ -52,7 +46,7 @@ class LocalLock(BeatingLock):
             self.path.unlink()
         descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
-            os.write(descriptor, (to_json(self._content) + "\n").encode())
+            os.write(descriptor, (to_json(self._facts) + "\n").encode())
             os.fsync(descriptor)
         except BaseException:  # and of an interrupted notebook, whose process lives on
             self.path.unlink()

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 from spark_w2v.errors import BusyError, StorageError, UserError
 from spark_w2v.runs import beating_lock
 from spark_w2v.runs.beating_lock import BeatingLock
-from spark_w2v.runs.processes import describe_holder, is_alive, let_go, named, new_token
+from spark_w2v.runs.processes import is_alive, let_go, named, new_token
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -65,15 +65,9 @@ class StoreLock(BeatingLock):
     def __init__(self, store: Store) -> None:
         super().__init__()
         self._store = store
-        self._facts = describe_holder()
         self._file = f"{FOLDER}lock"  # that made this run the holder
         self._files = [_next(self.token), _alive(self.token)]
         self._begin()
-
-    @property
-    def token(self) -> str:
-        """The token of this run, unlike that of any other."""
-        return str(self._facts["token"])
 
     @property
     def publishes(self) -> str | None:

@@ -38,7 +38,7 @@ from spark_w2v.text.phrases import (
     summed,
 )
 from spark_w2v.text.records import Batches
-from spark_w2v.text.spellings import word_hashes, words_of
+from spark_w2v.text.spellings import codes_of, word_hashes, words_of
 from spark_w2v.text.weights import BITS, UNITS
 from spark_w2v.types import Int64Array
 
@@ -234,13 +234,10 @@ def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: 
         found = pc.index_in(spellings.cast(vocabulary.words.type), value_set=vocabulary.words)
         id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)
         hash_of = word_hashes(spellings) if needs_all else None
-        for row in range(len(batch)):
-            codes, lengths, units = (
-                np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
-            )
+        for begin, (codes, lengths, units) in zip(begins[:-1].tolist(), codes_of(batch), strict=True):
             if not codes.size:
                 continue
-            codes = codes + int(begins[row])
+            codes = codes + begin
             hashes = None if hash_of is None else hash_of[codes]
             inside = inside_sentences(lengths)
             keys = pair_keys(id_of[codes], len(vocabulary), hashes)[inside]

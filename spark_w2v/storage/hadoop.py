@@ -65,13 +65,12 @@ class HadoopStore:
 
     def write(self, name: str, content: bytes) -> None:
         """As Store.write."""
+        self._put(name, lambda temporary: self._fill(temporary, content))
 
-        def write(temporary: Any) -> None:
-            stream = self._files.create(temporary, True)
-            stream.write(content)
-            stream.close()
-
-        self._put(name, write)
+    def _fill(self, file: Any, content: bytes) -> None:
+        stream = self._files.create(file, True)
+        stream.write(content)
+        stream.close()
 
     def _put(self, name: str, fill: Callable[[Any], object]) -> None:
         """Make a file under another name, and move it; nothing of it stays where that fails."""
@@ -90,19 +89,14 @@ class HadoopStore:
 
     def create(self, name: str, content: bytes) -> bool:
         """As Store.create."""
-        temporary = self._temporary(name)
+        temporary, path = self._temporary(name), self._path(name)
 
         def create() -> bool:
-            # Not create(name, false), which shows an empty file until it is closed.
-            stream = self._files.create(temporary, True)
-            stream.write(content)
-            stream.close()
+            self._fill(temporary, content)  # not the file itself, which would be there, empty, until it is closed
             try:
-                if not self._files.exists(self._path(name)) and self._files.rename(temporary, self._path(name)):
-                    return True
+                return not self._files.exists(path) and bool(self._files.rename(temporary, path))
             finally:
                 self._files.delete(temporary, False)
-            return False
 
         try:
             made = self._tried("be written", create, name)

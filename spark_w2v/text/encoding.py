@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ import pyarrow.compute as pc
 
 from spark_w2v.text.arrow_arrays import offsets_of, string_bytes
 from spark_w2v.text.messages import refuse
-from spark_w2v.text.spellings import words_of
+from spark_w2v.text.spellings import codes_of, words_of
 from spark_w2v.text.weights import UNITS
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
@@ -105,29 +106,15 @@ def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:
     """Convert rows of SEGMENTS to rows of ENCODED."""
     spellings, begins = words_of(batch)
     id_of = pc.fill_null(pc.index_in(spellings.cast(words.type), value_set=words), -1).to_numpy()
-    encoded: list[tuple[bytes, bytes, bytes]] = []
-    keep: list[bool] = []
-    codes, lengths, weights = (batch.column(name) for name in ("codes", "lengths", "weights"))
-    for row in range(len(batch)):
-        segment = encode_segment(
-            np.frombuffer(codes[row].as_buffer(), "<i4"),
-            np.frombuffer(lengths[row].as_buffer(), "<i4"),
-            id_of[begins[row] : begins[row + 1]],
-            np.frombuffer(weights[row].as_buffer(), "<i4"),
-        )
-        keep.append(bool(segment[0]))
-        encoded.append(segment)
-    kept = pa.array(keep, pa.bool_())
-    return pa.RecordBatch.from_pydict(
-        {
-            "file": batch.column("file").filter(kept),
-            "start": batch.column("start").filter(kept),
-            "segment": batch.column("segment").filter(kept),
-            "ids": pa.array([ids for ids, _, _ in encoded if ids], pa.binary()),
-            "lengths": pa.array([lengths for ids, lengths, _ in encoded if ids], pa.binary()),
-            "weights": pa.array([weights for ids, _, weights in encoded if ids], pa.binary()),
-        }
-    )
+    encoded = [
+        encode_segment(codes, lengths, id_of[begin:end], weights)
+        for (begin, end), (codes, lengths, weights) in zip(pairwise(begins), codes_of(batch), strict=True)
+    ]
+    kept = pa.array([bool(ids) for ids, _, _ in encoded], pa.bool_())
+    columns = {name: batch.column(name).filter(kept) for name in ("file", "start", "segment")}
+    for place, name in enumerate(("ids", "lengths", "weights")):
+        columns[name] = pa.array([segment[place] for segment in encoded if segment[0]], pa.binary())
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def encode_segment(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.spellings import ODD, packed_words, words_of
+from spark_w2v.text.spellings import ODD, codes_of, packed_words, words_of
 from spark_w2v.types import BoolArray, Float64Array, Int32Array, Int64Array
 
 PHRASES = pa.schema(
@@ -168,11 +168,8 @@ def join_batch(batch: pa.RecordBatch, table: PhraseTable) -> pa.RecordBatch:
     found = pc.index_in(spellings.cast(table.parts.type), value_set=table.parts)
     id_of = pc.fill_null(found, -1).to_numpy().astype(np.int64)
     columns: dict[str, list[bytes]] = {"words": [], "ends": [], "counts": [], "codes": [], "lengths": []}
-    for row, (begin, end) in enumerate(pairwise(begins.tolist())):
+    for (begin, end), (codes, lengths, units) in zip(pairwise(begins.tolist()), codes_of(batch), strict=True):
         words = spellings[begin:end]
-        codes, lengths, units = (
-            np.frombuffer(batch.column(name)[row].as_buffer(), "<i4") for name in ("codes", "lengths", "weights")
-        )
         if codes.size:
             starts, places = joined_pairs(id_of[begin:end][codes], inside_sentences(lengths), table)
             words, codes, lengths = _joined(words, codes, lengths, starts, table.phrases.take(pa.array(places)))

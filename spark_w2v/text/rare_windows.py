@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of, string_bytes, string_offsets
 from spark_w2v.text.encoding import together
 from spark_w2v.text.records import Batches
-from spark_w2v.text.spellings import word_hashes, words_of
+from spark_w2v.text.spellings import codes_of, word_hashes, words_of
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from spark_w2v.text.weights import UNITS, loads_of
 from spark_w2v.types import BoolArray, Int32Array, Int64Array
@@ -92,10 +92,8 @@ def count_rare(batches: Batches, rare: Rare, earlier: Int64Array = NO_HASHES) ->
     """
     for batch in together(batches, len(rare.words)):
         spellings, begins, _, is_rare = rare.look_up(batch)
-        columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
         windows = np.zeros(len(spellings), np.int64)
-        for row, (begin, end) in enumerate(itertools.pairwise(begins)):
-            codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
+        for (begin, end), (codes, lengths, weights) in zip(itertools.pairwise(begins), codes_of(batch), strict=True):
             places = _rare_places(codes, lengths, weights, is_rare[begin:end])
             windows[begin:end] = np.bincount(codes[places], minlength=end - begin)
         there = np.flatnonzero(windows)
@@ -108,10 +106,9 @@ def find_windows(batches: Batches, rare: Rare) -> Batches:
     """Yield the windows of each row of SEGMENTS that has some: its place, and `rows`, an Arrow stream with ids."""
     for batch in together(batches, len(rare.words)):
         spellings, begins, id_of, is_rare = rare.look_up(batch)
-        columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
         kept, streams = [], []
-        for row, (begin, end) in enumerate(itertools.pairwise(begins)):
-            codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
+        rows = zip(itertools.pairwise(begins), codes_of(batch), strict=True)
+        for row, ((begin, end), (codes, lengths, weights)) in enumerate(rows):
             places = _rare_places(codes, lengths, weights, is_rare[begin:end])
             if not places.size:
                 continue

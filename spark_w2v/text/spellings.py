@@ -1,10 +1,12 @@
 """The distinct words of segments, in a form in which Spark passes them on without looking at each of them."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
 from spark_w2v.text.arrow_arrays import offsets_of, string_bytes, string_offsets
-from spark_w2v.types import Int64Array
+from spark_w2v.types import Int32Array, Int64Array
 
 ODD = np.uint64(0x9E3779B97F4A7C15)  # of the golden ratio
 HASHED = 1 << 18  # bytes that are hashed at a time, and of one word
@@ -25,6 +27,14 @@ def words_of(batch: pa.RecordBatch) -> tuple[pa.StringArray, Int64Array]:
     offsets = np.concatenate([[0], ends + np.repeat(starts, np.diff(begins))]).astype(np.int32)
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(string_bytes(content))]
     return pa.Array.from_buffers(pa.string(), ends.size, buffers), begins
+
+
+def codes_of(batch: pa.RecordBatch) -> Iterator[tuple[Int32Array, Int32Array, Int32Array]]:
+    """Yield of each row of SEGMENTS its codes, and the lengths and weights of its sentences, without a copy."""
+    columns = [batch.column(name) for name in ("codes", "lengths", "weights")]
+    for row in range(len(batch)):
+        codes, lengths, weights = (np.frombuffer(column[row].as_buffer(), "<i4") for column in columns)
+        yield codes, lengths, weights
 
 
 def word_hashes(words: pa.StringArray) -> Int64Array:

@@ -15,9 +15,9 @@ def test_rows_of_a_sweep_are_acknowledged_when_the_sweep_before_has_been_handled
     part = DriverPart(plan, simulation.MemoryStore(simulation.initial(plan.rows)))
 
     def sweep(number: int) -> None:
-        part.receive(0, Message(CENTER, number, 0), 0.0)
-        part.receive(0, Message(CONTEXT, number, 0), 0.0)
-        part.receive(0, Message.of(SWEEP, number, blocks=[[0, 1.0, 1, 1]], stats={}), 0.0)
+        part.receive(0, Message(CENTER, number, 0))
+        part.receive(0, Message(CONTEXT, number, 0))
+        part.receive(0, Message.of(SWEEP, number, blocks=[[0, 1.0, 1, 1]], stats={}))
 
     def acknowledged() -> list[int]:
         return [message.number for _, message in part.outbox if message.kind == TOOK]

@@ -119,6 +119,20 @@ def test_hdfs_without_a_host_is_the_users_mistake(spark: SparkSession) -> None:
         HadoopStore("hdfs:///out")
 
 
+def test_a_store_without_conditions_is_the_users_mistake(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    with pytest.raises(RefusedError, match=r"/lock: the store does not let us write \(.*conditional put is disabled"):
+        ObjectStore(f"{bucket}/x").create("lock", b"1")
+
+
+def test_a_store_that_creates_under_a_condition_but_does_not_replace_so_is_written_to(tmp_path: Path) -> None:
+    store = ObjectStore(tmp_path.as_uri())
+    assert store.create("a", b"1")
+    assert store.replace("a", b"1", b"2")
+    assert store.read("a") == b"2"
+    assert not store.replace("a", b"1", b"3")
+
+
 def test_a_server_that_does_not_answer_may_answer_later(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     del bucket
     monkeypatch.setattr(objects, "RETRY_SECONDS", 1)

@@ -204,7 +204,7 @@ class Attempt:
             part.heard(who, self.now)
             room = part.room_for(who, message._replace(payload=b""), len(data))
             memoryview(room).cast("B")[:] = data
-            part.receive(who, message._replace(payload=room), self.now)
+            part.receive(who, message._replace(payload=room))
 
         self._do(to, happens)
 
