@@ -1,6 +1,7 @@
 """spark_w2v.train, as a program or a notebook calls it."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,13 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "planted.txt"
     planted_corpus(path, sentences=1500)
     return path
+
+
+@pytest.fixture(scope="module")
+def finished(spark: SparkSession, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The model of a run by CONFIG, and its output; to look at only."""
+    output = tmp_path_factory.mktemp("finished") / "out"
+    return spark_w2v.train([corpus], output, config=CONFIG), output
 
 
 def changed(**training: Any) -> dict[str, dict[str, Any]]:
@@ -68,10 +76,10 @@ def test_it_is_the_same_run_as_the_jobs_and_leaves_the_session_as_it_was(
     spark.conf.set("spark.sql.shuffle.partitions", "2")
 
 
-def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
-    model = spark_w2v.train([corpus], tmp_path / "out", config=CONFIG)
-    metrics = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    run = json.loads((tmp_path / "out" / "run.json").read_text())
+def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, finished: tuple[Any, Path]) -> None:
+    model, output = finished
+    metrics = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    run = json.loads((output / "run.json").read_text())
     assert model.summary.epochs == metrics
     assert model.summary.losses == [line["loss"] for line in metrics]
     assert model.summary.heldOutLosses == [line["held_out_loss"] for line in metrics]
@@ -85,7 +93,7 @@ def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, cor
     assert run["host"]
     assert run["versions"]["spark_w2v"] == spark_w2v.__version__
     counts = {row.word: row["count"] for row in model.getVocabulary().collect()}
-    found = embeddings.read(tmp_path / "out")
+    found = embeddings.read(output)
     assert counts == dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
 
 
@@ -233,8 +241,10 @@ def test_a_run_without_an_id_cannot_be_held_back(corpus: Path, tmp_path: Path) -
     assert not (tmp_path / "out").exists()
 
 
-def test_a_finished_output_is_not_replaced_unless_told(spark: SparkSession, corpus: Path, tmp_path: Path) -> None:
-    spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+def test_a_finished_output_is_not_replaced_unless_told(
+    spark: SparkSession, corpus: Path, finished: tuple[Any, Path], tmp_path: Path
+) -> None:
+    shutil.copytree(finished[1], tmp_path / "out")
     with pytest.raises((UserError, BusyError)):
         spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
     spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=2), overwrite=True)
@@ -377,12 +387,10 @@ def test_progress_is_shown_on_request_and_not_into_a_pipe(
     assert "█" in shown
 
 
-def test_an_unknown_word_is_what_users_of_mllib_and_of_gensim_expect(
-    spark: SparkSession, corpus: Path, tmp_path: Path
-) -> None:
+def test_an_unknown_word_is_what_users_of_mllib_and_of_gensim_expect(finished: tuple[Any, Path]) -> None:
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
-    model = spark_w2v.train(corpus, tmp_path / "out", config=changed(epochs=1))
+    model, _ = finished
     for kind in (Py4JJavaError, KeyError, ConfigError):
         with pytest.raises(kind) as refused:
             model.findSynonyms("aple", 2)

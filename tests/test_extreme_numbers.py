@@ -130,7 +130,7 @@ def test_frequent_words_are_trained_at_a_rate_that_is_far_too_high(
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(
     run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = {"training__epochs": 3, "training__sweeps_per_epoch": 2, "training__scheme": "blocks"}
+    settings = {"training__epochs": 2, "training__sweeps_per_epoch": 2, "training__scheme": "blocks"}
     (tmp_path / "in" / "good.txt").write_bytes(GOOD)
     assert run(**settings).code == 0
     (tmp_path / "out").rename(tmp_path / "undisturbed")

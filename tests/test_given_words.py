@@ -46,25 +46,24 @@ def test_given_words_and_no_others_get_vectors(
     (tmp_path / "words").write_text("apple\npear\nsaw\nApple\nnever\n")
     (tmp_path / "stop").write_text("pear\n")
     lists = ["--set", f"vocabulary.words={tmp_path}/words", "--set", f"vocabulary.stop_words={tmp_path}/stop"]
-    arguments: list[str | Path] = ["--input", text, "--output", tmp_path / "out", *SETTINGS, *lists]
+    kept = ["--output", f"{tmp_path}/kept", "--run-id", "1"]
+    arguments = ["--input", str(text), *kept, *SETTINGS, *lists]
+    output = tmp_path / "kept" / "runs" / "1"
     assert train_here(spark, arguments) == 0
-    assert sorted(embeddings.read(tmp_path / "out").words.to_pylist()) == ["apple", "saw"]
-    facts = facts_of(tmp_path / "out")["corpus"]
+    assert sorted(embeddings.read(output).words.to_pylist()) == ["apple", "saw"]
+    facts = facts_of(output)["corpus"]
     assert (facts["absent_words"], facts["first_absent_words"]) == (3, ["pear", "Apple", "never"])
     assert (
         "3 words of vocabulary.words without a vector, such as pear, Apple, never: not in the text, stop words, or "
         "beyond vocabulary.max_words" in caplog.text
     )
     # Another list is another run.
-    before = bits(tmp_path / "out")
-    (tmp_path / "stop").write_text("saw\n")
-    again = [*arguments[:3], tmp_path / "runs", *arguments[4:], "--run-id", "1"]
-    assert train_here(spark, again) == 0
+    before = bits(output)
     (tmp_path / "stop").write_text("apple\n")
     capfd.readouterr()
-    assert train_here(spark, again) == 2
+    assert train_here(spark, arguments) == 2
     assert "vocabulary.stop_words was" in capfd.readouterr().err
-    assert bits(tmp_path / "out") == before
+    assert bits(output) == before
 
 
 def test_vectors_of_the_web_are_refused_before_spark_starts(
@@ -138,6 +137,7 @@ def test_phrases_are_joined_saved_and_used_again(spark: SparkSession, tmp_path: 
     assert not (tmp_path / "again" / "phrases").exists()
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("is_binary", [True, False])
 def test_a_run_begins_with_vectors_that_gensim_wrote(
     spark: SparkSession, text: Path, tmp_path: Path, is_binary: bool, caplog: pytest.LogCaptureFixture

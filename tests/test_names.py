@@ -1,14 +1,18 @@
 """A name is the same name in every locale, or it is refused before any work."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from spark_w2v import job as job_module
+from spark_w2v.commands import all_neighbors, induce, phrases
 from spark_w2v.runs.embedding_writer import write
 from tests.support.training_job import FAST_JVM, ROOT
 
@@ -57,8 +61,31 @@ def test_an_argument_that_java_lost_is_refused_before_spark_starts(
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
 
-@pytest.mark.fast_cases(1)
-@pytest.mark.fast_cases(1)
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        (all_neighbors, "DIR/out"),
+        (phrases, "--input DIR/a"),
+        (induce, "DIR/out --input DIR/a --words DIR/w"),
+    ],
+)
+def test_every_command_with_spark_refuses_a_name_that_java_lost(
+    tmp_path: Path, command: Any, given: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Or its result would go to a directory ??, in the place of what another command left there."""
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")  # as where spark-submit has started Python
+    monkeypatch.setattr(job_module, "system_property", lambda name: "ANSI_X3.4-1968")
+    monkeypatch.setattr(job_module, "screen", lambda: sys.stderr)
+    monkeypatch.setattr(job_module, "start_session", lambda: pytest.fail("Spark was started"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    arguments = given.replace("DIR", str(tmp_path)).split()
+    assert command.main([*arguments, "--to", f"{tmp_path}/??", "--overwrite"]) == 2
+    (complaint,) = capsys.readouterr().err.splitlines()
+    assert "??: is what Java made of a name" in complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("job", "given"),
     [
@@ -67,10 +94,7 @@ def test_an_argument_that_java_lost_is_refused_before_spark_starts(
         ("induce.py", "DIR/out --input DIR/a --words DIR/w"),
     ],
 )
-def test_every_command_with_spark_refuses_a_name_that_java_lost(
-    java_home: str, tmp_path: Path, job: str, given: str
-) -> None:
-    """Or its result would go to a directory ??, in the place of what another command left there."""
+def test_every_command_is_refused_by_spark_submit_too(java_home: str, tmp_path: Path, job: str, given: str) -> None:
     done = submit({}, job, *given.replace("DIR", str(tmp_path)).split(), "--to", tmp_path / "ö", "--overwrite")
     assert done.returncode == 2, done.stdout
     (complaint,) = [line for line in done.stdout.splitlines() if line.startswith(f"{job}: ")]
@@ -108,17 +132,21 @@ def test_commands_without_spark_read_names_and_words_in_every_locale(tmp_path: P
     (output / "_SUCCESS").touch()
     (tmp_path / "页.tsv").write_text("größe\t日本\t1\ngröße\tcaf\u0065\u0301\t2\n", encoding="utf-8")
 
-    def run(job: str, *arguments: str | Path) -> str:
-        done = subprocess.run(
-            [sys.executable, ROOT / "jobs" / job, output, *arguments],
-            capture_output=True, encoding="utf-8", env=environment(**locale), check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    assert "größe (3 times)" in run("neighbors.py", "größe", "--top", "2")
-    assert "页.tsv" in run("evaluate.py", "--pairs", tmp_path / "页.tsv", "--json", tmp_path / "é.json")
-    run("export.py", "--format", "word2vec-text", "--to", tmp_path / "ü.txt")
+    # In one process, as the locale is that of a process, and one takes seconds to start.
+    program = (
+        "import sys\nfrom spark_w2v.command_line import leave\n"
+        "from spark_w2v.commands import evaluate, export, neighbors\noutput, word, pairs, report, to = sys.argv[1:]\n"
+        "leave(lambda: neighbors.main([output, word, '--top', '2'])"
+        " or evaluate.main([output, '--pairs', pairs, '--json', report])"
+        " or export.main([output, '--format', 'word2vec-text', '--to', to]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, output, "größe", *(tmp_path / name for name in ("页.tsv", "é.json", "ü.txt"))],
+        capture_output=True, encoding="utf-8", env=environment(**locale), cwd=ROOT, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "größe (3 times)" in done.stdout
+    assert "页.tsv" in done.stdout
     assert {"é.json", "ü.txt"} <= set(os.listdir(tmp_path))
     assert (tmp_path / "ü.txt").read_text(encoding="utf-8").splitlines()[1].startswith("größe ")
 

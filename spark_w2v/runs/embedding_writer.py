@@ -86,7 +86,7 @@ def write(
     seal = json.dumps(sealed, sort_keys=True)
     tag = hashlib.sha256(seal.encode()).hexdigest()[:16]
 
-    word = [_column("word", words), *([] if ids is None else [_column("id", ids)])]
+    word = [_column("word", words.cast(pa.string())), *([] if ids is None else [_column("id", ids)])]
     word_id = _column("word_id", pa.array(np.arange(shape[0], dtype=np.int32)))
     count = _column("count", pa.array(counts))
     updates = [] if trained is None else [_column("trained", pa.array(trained, pa.int64()))]

@@ -9,7 +9,7 @@ from tests.support import simulation
 SEEDS = range(500)
 
 
-@pytest.mark.fast_cases(2)
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("hundred", range(len(SEEDS) // 100))
 def test_every_epoch_ends_with_the_same_bits_or_with_a_reason_within_bounded_time(hundred: int) -> None:
     ended: Counter[str] = Counter()

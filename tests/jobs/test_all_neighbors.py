@@ -67,12 +67,13 @@ def test_neither_tasks_nor_chunks_change_a_bit(run: Any, tmp_path: Path, monkeyp
     for number, chunk in enumerate((1, 2, 3)):
         monkeypatch.setattr(all_neighbors, "CHUNK_BYTES", chunk * TILE_ROWS * 4 * DIMENSIONS)
         assert run(output, "--to", tmp_path / str(number), "--top", 7) == 0
-        found.append(rows_of(tmp_path / str(number)))
+        found.append(pq.read_table(tmp_path / str(number)))
+    assert found[0].num_rows == 7 * (2 * TILE_ROWS + 100)
     assert found[0] == found[1] == found[2]
     monkeypatch.setattr(all_neighbors, "TASK_WORDS", TILE_QUERIES)
     assert run(output, "--to", tmp_path / "tasks", "--top", 7) == 0
     assert len(list((tmp_path / "tasks").glob("part-*"))) == 17
-    assert rows_of(tmp_path / "tasks") == found[0]
+    assert pq.read_table(tmp_path / "tasks") == found[0]
 
 
 def test_a_list_of_words_is_divided_among_the_slots_in_whole_tiles(

@@ -64,8 +64,9 @@ def groups_of(target: Path, output: Path) -> dict[str, int]:
 
 
 def test_words_get_vectors_next_to_the_words_of_their_group(
-    run: Run, output: Path, text: Path, words: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+    run: Run, output: Path, text: Path, words: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 0
     assert groups_of(tmp_path / "to", output) == NEW
@@ -78,8 +79,15 @@ def test_words_get_vectors_next_to_the_words_of_their_group(
     assert "1 word without a vector, as the text has them nowhere, or next to no word with one: nowhere" in caplog.text
     # The same again only where it may be replaced.
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 2
+    assert "new words get vectors from their contexts" not in caplog.text
+    monkeypatch.setattr(induction, "MANY_PASSES", 1)
     assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to", "--overwrite") == 0
     assert pq.read_table(tmp_path / "to") == table
+    # Many words are advised on in terms of the command.
+    assert (
+        "3 new words get vectors from their contexts, in 1 passes over the text; to have fewer, give fewer words with"
+        " --words" in caplog.text
+    )
 
 
 def test_a_file_of_another_program_serves_as_well(
@@ -121,19 +129,6 @@ def test_rows_that_the_run_left_out_are_read(
     assert "corpus.where of the run (day = 1) is not applied; --set corpus.where=... applies one" in caplog.text
     assert groups_of(tmp_path / "to", output) == NEW
     assert run(tmp_path / "run", "--input", tmp_path / "days.parquet", *rest, "--set", "corpus.where=day = 1") == 2
-
-
-def test_many_words_are_advised_on_in_terms_of_the_command(
-    run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(induction, "MANY_PASSES", 1)
-    with caplog.at_level(logging.WARNING):
-        assert run(output, "--input", text, "--words", words, "--to", tmp_path / "to") == 0
-    assert (
-        "3 new words get vectors from their contexts, in 1 passes over the text; to have fewer, give fewer words with"
-        " --words" in caplog.text
-    )
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from tests.support.training_job import GROUPS
 
 
 def fitted(frame: DataFrame, **options: Any) -> SkipGramModel:
-    model = SkipGram(**{**OPTIONS, "minCount": 1, **options}).fit(frame)
+    model = SkipGram(**{**OPTIONS, "minCount": 1, "maxIter": 1, **options}).fit(frame)
     assert isinstance(model, SkipGramModel)
     return model
 
@@ -33,7 +33,7 @@ def test_a_sentence_of_weight_zero_teaches_nothing(spark: SparkSession) -> None:
     sentences = [(words, 1.0) for (words,) in planted_sentences(300)]
     noise = [(["apple", "saw", "oboe"], 0.0)] * 300
     schema = "words array<string>, w double"
-    with_noise = fitted(spark.createDataFrame(sentences + noise, schema), weightCol="w", heldOutWords=0)
+    with_noise = fitted(spark.createDataFrame(sentences + noise, schema), weightCol="w", heldOutWords=0, maxIter=3)
     without = {row.word: row["count"] for row in with_noise.getVocabulary().collect()}
     alone = fitted(spark.createDataFrame(sentences, schema), weightCol="w", heldOutWords=0)
     assert without == {row.word: row["count"] for row in alone.getVocabulary().collect()}
@@ -153,7 +153,7 @@ def test_whole_sentences_know_no_order(spark: SparkSession, tmp_path: Path) -> N
     assert isinstance(model, SkipGramModel)
     assert model.getWindowSize() == "sentence"
     assert _share_of_groups(model) > 0.9
-    assert _share_of_groups(fitted(frame, windowSize=2)) < 0.5
+    assert _share_of_groups(fitted(frame, windowSize=2, maxIter=3)) < 0.5
 
 
 def _share_of_groups(model: SkipGramModel) -> float:

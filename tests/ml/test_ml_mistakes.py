@@ -216,7 +216,7 @@ def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypa
         def broken(*arguments: Any, kind: Any = kind) -> Any:
             raise kind("; ".join(path for path in KEY_OF.values()))
 
-        monkeypatch.setattr(pipeline, "build_training", broken)
+        monkeypatch.setattr(pipeline, "prepare", broken)
         with pytest.raises(kind) as refused:
             SkipGram(**OPTIONS, minCount=1).fit(frame)
         assert str(refused.value) == "; ".join(KEY_OF)

@@ -20,10 +20,14 @@ def frame(spark: SparkSession) -> DataFrame:
     return spark.createDataFrame(planted_sentences(), "words array<string>").persist()
 
 
-def test_a_summary_tells_of_every_epoch_and_is_saved_with_the_model(
-    spark: SparkSession, frame: DataFrame, tmp_path: Path
-) -> None:
-    model = SkipGram(**OPTIONS, heldOutWords=500).fit(frame)
+@pytest.fixture(scope="module")
+def fitted(frame: DataFrame) -> SkipGramModel:
+    """A model of the sentences; to look at only."""
+    return SkipGram(**OPTIONS, heldOutWords=500).fit(frame)
+
+
+def test_a_summary_tells_of_every_epoch_and_is_saved_with_the_model(fitted: SkipGramModel, tmp_path: Path) -> None:
+    model = fitted
     summary = model.summary
     assert model.hasSummary
     assert len(summary.losses) == len(summary.heldOutLosses) == summary.totalIterations == 3
@@ -42,9 +46,8 @@ def test_a_summary_tells_of_every_epoch_and_is_saved_with_the_model(
     assert loaded.getVocabulary().collect() == model.getVocabulary().collect()
 
 
-def test_a_model_of_an_earlier_version_has_no_summary(spark: SparkSession, frame: DataFrame, tmp_path: Path) -> None:
-    model = SkipGram(**OPTIONS).fit(frame)
-    model.write().save(str(tmp_path / "model"))
+def test_a_model_of_an_earlier_version_has_no_summary(fitted: SkipGramModel, tmp_path: Path) -> None:
+    fitted.write().save(str(tmp_path / "model"))
     (file,) = (tmp_path / "model" / "metadata").glob("part-*")
     metadata = json.loads(file.read_text())
     del metadata["summary"]
@@ -57,8 +60,8 @@ def test_a_model_of_an_earlier_version_has_no_summary(spark: SparkSession, frame
         _ = loaded.summary
 
 
-def test_the_vocabulary_has_the_counts_of_the_text(frame: DataFrame) -> None:
-    model = SkipGram(**OPTIONS).fit(frame)
+def test_the_vocabulary_has_the_counts_of_the_text(frame: DataFrame, fitted: SkipGramModel) -> None:
+    model = fitted
     expected: dict[str, int] = {}
     for row in frame.collect():
         for word in row.words:

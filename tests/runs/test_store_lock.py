@@ -46,7 +46,7 @@ def test_a_lock_of_another_host_is_taken_over_when_it_gives_no_sign_of_life(stor
     leave_a_lock(store)
     with pytest.raises(BusyError, match="process 1 on elsewhere"):
         StoreLock(store)
-    time.sleep(2.5)
+    time.sleep(2.05)
     lock = StoreLock(store)
     assert lock.is_held()
     lock.release()
@@ -67,7 +67,7 @@ def test_a_lock_that_gives_signs_of_life_is_not_taken_over(store: ObjectStore, m
 @pytest.mark.usefixtures("short")
 def test_of_twenty_contenders_for_a_stale_lock_one_wins(store: ObjectStore) -> None:
     leave_a_lock(store)
-    time.sleep(2.5)
+    time.sleep(2.05)
 
     def contend(_: int) -> StoreLock | None:
         try:
@@ -89,7 +89,7 @@ def test_a_holder_that_stood_still_can_publish_nothing(store: ObjectStore, monke
     slow = StoreLock(store)
     slow._stop.set()  # it stands still
     slow._thread.join()
-    time.sleep(2.5)
+    time.sleep(2.05)
     fast = StoreLock(store)
     with pytest.raises(LostError):
         slow.assert_held()
@@ -114,7 +114,7 @@ def test_who_takes_over_learns_of_a_publication_that_was_begun(
     dead.claim("ID")
     dead._stop.set()
     dead._thread.join()
-    time.sleep(2.5)
+    time.sleep(2.05)
     lock = StoreLock(store)
     assert lock.publishes == "ID"
     lock.published()

@@ -91,7 +91,8 @@ def runs_in(output: str) -> set[str]:
 def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog: pytest.LogCaptureFixture) -> None:
     for run_id in "321":
         publish_as(output, run_id, keep_runs=0)
-        time.sleep(1.1)  # the resolution of the store's clock
+        if run_id == "2":
+            time.sleep(1.1)  # the resolution of the store's clock
     assert runs_in(output) == set("321")
     ObjectStore(output).write("runs/3/embeddings/thesis.tex", b"years of work")
     publish_as(output, "0", keep_runs=2)

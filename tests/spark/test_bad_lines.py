@@ -204,7 +204,7 @@ def test_bad_lines_are_named_by_file_and_line(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for module in (session, corpus):
-        monkeypatch.setattr(module, "SPLIT_BYTES", 1000)
+        monkeypatch.setattr(module, "SPLIT_BYTES", 2500)  # of 7500
     lines = [b"fine and dandy" for _ in range(500)]
     for number in (3, 200, 400, 499):
         lines[number - 1] = b"caf\xe9"

@@ -11,7 +11,7 @@ from spark_w2v.errors import ConfigError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from tests.support.bad_input import checked, explained, prepared
-from tests.support.segments import sentences, weighted_sentences
+from tests.support.segments import OF_GOOD_LINES, sentences, sentences_and_counters, weighted_sentences
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -44,8 +44,7 @@ def read(spark: "SparkSession", path: Path, **keys: Any) -> "DataFrame":
 
 
 def counted(segments: "DataFrame") -> dict[str, int]:
-    names = ("lines", "words", "sentences", "lines_with_words", "cut_lines")
-    return {name: n for name, n in vocabulary.counters(segments).items() if n and name not in names}
+    return {name: n for name, n in vocabulary.counters(segments).items() if n and name not in OF_GOOD_LINES}
 
 
 def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
@@ -72,8 +71,9 @@ def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession
     ]  # fmt: skip
     (tmp_path / "a.jsonl").write_text("\n".join(f'{{"doc":{{"events":{value}}}}}' for value in events))
     segments = read(spark, tmp_path, format="jsonl", column="doc.events.item", tokenizer="none")
-    assert sentences(segments) == ["a 7", "b"]
-    assert counted(segments) == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
+    found, counters = sentences_and_counters(segments)
+    assert found == ["a 7", "b"]
+    assert counters == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
 
 
 @pytest.mark.fast_cases(1)
@@ -235,8 +235,7 @@ def test_weights_of_nothing_leave_no_words(spark: "SparkSession") -> None:
 def test_csv_is_read_by_name_and_its_words_stay_as_they_are_written(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('session,t,item\n1,10,007\n1,9,"b ""c"", d"\n2,1\n2,2,e,f\n')
     segments = read(spark, tmp_path, format="csv", column="item")
-    assert sentences(segments) == ["007", "b c d"]
-    assert counted(segments) == {"malformed_lines": 2}
+    assert sentences_and_counters(segments) == (["007", "b c d"], {"malformed_lines": 2})
     assert sentences(read(spark, tmp_path, format="csv", column="item", where="t > 9")) == ["007"]
 
 
@@ -266,9 +265,9 @@ def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_
     (tmp_path / "day=1" / "b.csv").write_text("\n" + content(columns, {"s": "2", "t": "1", "item": "b"}) + "\n1\n")
     keys = {"format": "csv", "column": "item", "tokenizer": "none", "group_by": "s", "order_by": "t"}
     for condition in ("", "day = 1 and t > 0"):
-        segments = read(spark, tmp_path, **keys, where=condition)
-        assert sorted(sentences(segments)) == ["009 0010", "b"]
-        assert counted(segments) == {"malformed_lines": 1}
+        found, counters = sentences_and_counters(read(spark, tmp_path, **keys, where=condition))
+        assert sorted(found) == ["009 0010", "b"]
+        assert counters == {"malformed_lines": 1}
     assert sentences(read(spark, tmp_path, format="csv", column="item")) == ["0010", "009", "b"]
     for name in {f"_c{len(columns) - 1}", "_c0", "x0"}:
         assert f'have no column "{name}"; ' in refused(spark, tmp_path, format="csv", column=name)
@@ -280,6 +279,7 @@ def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_
     )
 
 
+@pytest.mark.fast_cases(6)
 @pytest.mark.parametrize("key", ["column", "group_by", "order_by", "weight", "where"])
 @pytest.mark.parametrize("double", ["X,x", "x,x"])
 def test_a_name_that_csv_has_twice_is_refused_where_it_is_asked_for(
@@ -316,8 +316,7 @@ def test_an_empty_field_of_csv_is_a_text_without_words(spark: "SparkSession", tm
     (tmp_path / "a.csv").write_text('day,text\n1,a b\n2,\n3,""\n4\n')
     for keys in ({}, {"where": "day > 0"}):
         segments = read(spark, tmp_path, format="csv", column="text", **keys)
-        assert sentences(segments) == ["a b"]
-        assert counted(segments) == {"blank_lines": 2, "malformed_lines": 1}
+        assert sentences_and_counters(segments) == (["a b"], {"blank_lines": 2, "malformed_lines": 1})
 
 
 # Tables

@@ -124,7 +124,7 @@ def test_a_word_that_the_configuration_changes_is_changed(spark: "SparkSession",
 def test_where_a_file_is_split_does_not_depend_on_the_number_of_cores(
     spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a.txt").write_text("one two three\n" * 300_000)  # 4.2 MB, which two cores would have in halves
+    (tmp_path / "a.txt").write_text("one two three\n" * 30_000)  # 420 kB, which two cores would have in halves
     for module in (session, corpus):
-        monkeypatch.setattr(module, "SPLIT_BYTES", 3 << 20)
-    assert sorted({row[1] for row in read_rows(spark, tmp_path)}) == [0, 3 << 20]
+        monkeypatch.setattr(module, "SPLIT_BYTES", 300 << 10)
+    assert sorted({row[1] for row in read_rows(spark, tmp_path)}) == [0, 300 << 10]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v.spark import corpus, file_rows
-from tests.spark.test_columns import counted, refused, settings
-from tests.support.segments import sentences
+from tests.spark.test_columns import refused, settings
+from tests.support.segments import sentences, sentences_and_counters
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -80,8 +80,9 @@ def test_groups_that_are_directories_are_told_apart_as_they_are_written(
     getattr(writer, kind.removesuffix("l"))(str(tmp_path / "user=7" / "events"))
     keys = {**OF_EVENTS, "format": kind, "group_by": "user, s", "where": "t < 100 and user > 0 or user is null"}
     segments = corpus.read(spark, [str(tmp_path / "user=7" / "events")], settings(**keys))
-    assert sorted(sentences(segments)) == ["1", "3 2", "4"]
-    assert counted(segments) == {"missing_lines": 1}
+    found, counters = sentences_and_counters(segments)
+    assert sorted(found) == ["1", "3 2", "4"]
+    assert counters == {"missing_lines": 1}
 
 
 @pytest.mark.parametrize("first", ["parquet", ""])
@@ -128,5 +129,4 @@ def test_columns_of_the_user_may_be_called_as_those_that_are_added(
         found = corpus.read(spark, [str(tmp_path)], settings(**keys))
         sentence = refused(spark, tmp_path, **{**keys, "where": "`not a rwo` = 'x'"})
         assert sentence.count("`not a row") == 1, "a column that is added is suggested, too"
-    assert sentences(found) == ["a b"]
-    assert counted(found) == {}
+    assert sentences_and_counters(found) == (["a b"], {})

@@ -17,7 +17,7 @@ from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from tests.spark.test_columns import counted, read, refused, settings
 from tests.support.bad_input import checked
-from tests.support.segments import sentences, weighted_sentences
+from tests.support.segments import sentences, sentences_and_counters, weighted_sentences
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,8 +43,9 @@ def digest(segments: "DataFrame") -> str:
 
 def test_rows_of_a_group_are_a_sentence_in_their_order_ties_by_the_word(spark: "SparkSession") -> None:
     segments = corpus.read_text_frame(events_of(spark), settings(**OF_EVENTS))
-    assert sorted(sentences(segments)) == ["12 13", "8", "9 11 100 10"]
-    assert counted(segments) == {"missing_lines": 1, "null_words": 1}
+    found, counters = sentences_and_counters(segments)
+    assert sorted(found) == ["12 13", "8", "9 11 100 10"]
+    assert counters == {"missing_lines": 1, "null_words": 1}
     assert id_type_of(segments) == "bigint"
 
 
@@ -84,8 +85,7 @@ def test_words_of_events_that_are_too_long_are_skipped_and_counted(spark: "Spark
     frame = events_of(spark, [(1, n, word) for n, word in enumerate(words)], "s int, t int, item string")
     frame = frame.selectExpr("s", f"cast(t as {time}) as t", "item")
     segments = corpus.read_text_frame(frame, settings(**OF_EVENTS, max_word_length=50))
-    assert sentences(segments) == [" ".join([*words[:6:2], "b"])]
-    assert counted(segments) == {"long_words": 4}
+    assert sentences_and_counters(segments) == ([" ".join([*words[:6:2], "b"])], {"long_words": 4})
 
 
 def test_a_file_of_events_that_is_damaged_is_named(spark: "SparkSession", tmp_path: Path) -> None:
@@ -215,12 +215,11 @@ def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSes
     (tmp_path / "json").mkdir()
     (tmp_path / "json" / "a.json").write_text('{"s":1,"t":10,"item":"007"}\n{"s":1,"t":9,"item":"b"}\nbad\n{"t":3}\n')
     keys = {**OF_EVENTS, "format": "csv"}
-    segments = read(spark, tmp_path / "csv", **keys)
-    assert sorted(sentences(segments)) == ["b 007", "c"]
-    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+    bad = {"malformed_lines": 1, "missing_lines": 1}
+    found, counters = sentences_and_counters(read(spark, tmp_path / "csv", **keys))
+    assert (sorted(found), counters) == (["b 007", "c"], bad)
     segments = read(spark, tmp_path / "json", **{**keys, "format": "jsonl"})
-    assert sentences(segments) == ["b 007"]
-    assert counted(segments) == {"malformed_lines": 1, "missing_lines": 1}
+    assert sentences_and_counters(segments) == (["b 007"], bad)
 
 
 @pytest.mark.slow
@@ -311,8 +310,7 @@ def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "Spark
     ]  # fmt: skip
     (tmp_path / "a.json").write_text("\n".join(lines))
     segments = read(spark, tmp_path, **{**OF_EVENTS, "format": "jsonl", "where": "day = 1"})
-    assert sentences(segments) == ["a"]
-    assert counted(segments) == {"malformed_lines": 6}
+    assert sentences_and_counters(segments) == (["a"], {"malformed_lines": 6})
 
 
 def test_fields_of_json_and_directories_may_have_any_name(spark: "SparkSession", tmp_path: Path) -> None:

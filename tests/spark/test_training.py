@@ -45,15 +45,15 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_the_result_does_not_depend_on_how_the_text_is_partitioned(
-    spark: SparkSession, tmp_path: Path, scheme: str
+    run: Any, spark: SparkSession, tmp_path: Path, scheme: str
 ) -> None:
     settings = replace(SETTINGS, scheme=scheme)
     one, _ = trained(spark, tmp_path / "1", settings, 1)
-    other, _ = trained(spark, tmp_path / "4", settings, 4)
-    backwards, _ = trained(spark, tmp_path / "3", settings, 3, rows_of_text()[::-1])
-    for run in (other, backwards):
-        assert np.array_equal(one.state.center, run.state.center)
-        assert np.array_equal(one.state.context, run.state.context)
+    of_two, _ = run if scheme == "blocks" else trained(spark, tmp_path / "2", settings, 2)
+    backwards, _ = trained(spark, tmp_path / "4", settings, 4, rows_of_text()[::-1])
+    for other in (of_two, backwards):
+        assert np.array_equal(one.state.center, other.state.center)
+        assert np.array_equal(one.state.context, other.state.context)
     assert np.abs(one.state.center).max() > 0.01
 
 
@@ -268,7 +268,7 @@ def test_a_text_that_teaches_nothing_does_not_pass_for_a_run_that_diverged(
     for number, (words, size) in enumerate([(2, 4), (10, 60), (WORDS, 300)]):
         ids, lengths = rng.integers(0, words, size).astype(np.int32), np.full(2, size // 2, np.int32)
         rows = [(0, 0, 0, ids.tobytes(), lengths.tobytes(), b"")]
-        for rate in (1e-9, 0.05, 0.1):
+        for rate in (1e-9, 0.1):
             settings = replace(SETTINGS, scheme=scheme, partitions=1, learning_rate=rate, subsample=0.0)
             _, progress = trained(spark, tmp_path / f"{number}-{rate}", settings, 1, rows)
             assert progress[-1].done == 1.0
@@ -330,13 +330,11 @@ def test_the_rate_of_each_sync_of_replicas_begins_where_that_of_the_one_before_e
 
 
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
-def test_the_rate_ends_where_it_is_to_end(spark: SparkSession, tmp_path: Path, scheme: str) -> None:
+def test_the_rate_ends_where_it_is_to_end(run: Any, spark: SparkSession, tmp_path: Path, scheme: str) -> None:
     training = made(spark, tmp_path, replace(SETTINGS, scheme=scheme, last_learning_rate=0.04))
     rates = [progress.metrics["learning_rate"] for progress in training.run() if progress.metrics]
     assert rates == pytest.approx([0.045, 0.04])
-    falling = made(spark, tmp_path / "other", replace(SETTINGS, scheme=scheme))
-    for _ in falling.run():
-        pass
+    falling, _ = run if scheme == "blocks" else trained(spark, tmp_path / "other", replace(SETTINGS, scheme=scheme))
     assert not np.array_equal(falling.vectors()[0][:], training.vectors()[0][:])
 
 
