@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from spark_w2v.errors import BusyError, StorageError
-from spark_w2v.runs import beating_lock
-from spark_w2v.runs.beating_lock import BeatingLock
+from spark_w2v.runs import heartbeat_lock
 from spark_w2v.runs.checkpoints import to_json
+from spark_w2v.runs.heartbeat_lock import HeartbeatLock
 from spark_w2v.runs.processes import is_alive, named
 from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
 
 
-class LocalLock(BeatingLock):
+class LocalLock(HeartbeatLock):
     """The lock of one process on a working directory, from the call until release."""
 
     def __init__(self, working: Path, output: str) -> None:
@@ -173,6 +173,6 @@ def _is_stale(path: Path, holder: Mapping[str, Any]) -> bool:
     if alive is not None:
         return not alive
     try:
-        return time.time() - path.stat().st_mtime > beating_lock.STALE
+        return time.time() - path.stat().st_mtime > heartbeat_lock.STALE
     except FileNotFoundError:
         return True

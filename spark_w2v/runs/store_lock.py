@@ -19,8 +19,8 @@ import time
 from typing import Any, NamedTuple
 
 from spark_w2v.errors import BusyError, StorageError, UserError
-from spark_w2v.runs import beating_lock
-from spark_w2v.runs.beating_lock import BeatingLock
+from spark_w2v.runs import heartbeat_lock
+from spark_w2v.runs.heartbeat_lock import HeartbeatLock
 from spark_w2v.runs.processes import is_alive, let_go, named, new_token
 from spark_w2v.storage.store import Store
 
@@ -51,7 +51,7 @@ class LostError(StorageError):
     """Another run has taken over."""
 
 
-class StoreLock(BeatingLock):
+class StoreLock(HeartbeatLock):
     """The lock of a run on an output in a store, from the call until `release`.
 
     Args:
@@ -198,7 +198,7 @@ class StoreLock(BeatingLock):
         found = self._store.entries(FOLDER)
         self._store.delete([probe])
         seen = [found[name].modified for name in (holder.file, _alive(holder.token)) if name in found]
-        return probe in found and bool(seen) and found[probe].modified - max(seen) > beating_lock.STALE
+        return probe in found and bool(seen) and found[probe].modified - max(seen) > heartbeat_lock.STALE
 
     def _left(self) -> list[str]:
         """Return the files of all locks, except `lock` and the file of a run that has taken over from this one."""

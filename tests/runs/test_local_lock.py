@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import beating_lock, processes
+from spark_w2v.runs import heartbeat_lock, processes
 from tests.support.runs import CODES, child, end, faults, parameters, publish, save, start, tree, writing
 
 HOLD = """
@@ -133,7 +133,7 @@ def test_an_interrupted_notebook_gives_its_lock_back(tmp_path: Path, monkeypatch
 
 
 def test_a_living_run_touches_its_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beating_lock, "HEARTBEAT", 0.02)
+    monkeypatch.setattr(heartbeat_lock, "HEARTBEAT", 0.02)
     with start(tmp_path / "out") as run:
         os.utime(run.working / "lock", (1, 1))
         deadline = time.time() + 10

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from spark_w2v.errors import BusyError, StorageError
-from spark_w2v.runs import beating_lock, store_lock
+from spark_w2v.runs import heartbeat_lock, store_lock
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.storage.objects import ObjectStore
 
@@ -22,8 +22,8 @@ def store(bucket: str, tmp_path: Path) -> ObjectStore:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make locks stale after a second, which is the resolution of the store's clock."""
-    monkeypatch.setattr(beating_lock, "STALE", 1.0)
-    monkeypatch.setattr(beating_lock, "HEARTBEAT", 0.2)
+    monkeypatch.setattr(heartbeat_lock, "STALE", 1.0)
+    monkeypatch.setattr(heartbeat_lock, "HEARTBEAT", 0.2)
 
 
 def leave_a_lock(store: ObjectStore, token: str = "dead", **facts: Any) -> None:
@@ -187,7 +187,7 @@ def test_a_claim_whose_answer_is_lost_does_not_keep_its_own_process_out(
 
 
 def test_a_heartbeat_outlives_any_error(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beating_lock, "HEARTBEAT", 0.05)
+    monkeypatch.setattr(heartbeat_lock, "HEARTBEAT", 0.05)
     lock = StoreLock(store)
     beats: list[bool] = []
 

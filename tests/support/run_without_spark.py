@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spark_w2v.command_line import TRY_AGAIN, leave, with_exit_codes
 from spark_w2v.errors import RefusedError
-from spark_w2v.runs import beating_lock, processes, store_lock
+from spark_w2v.runs import heartbeat_lock, processes, store_lock
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.runs.run import Run, output_of
 from spark_w2v.storage import objects
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "run_without_spa
     if options.retry is not None:
         vars(objects)["RETRY_SECONDS"] = options.retry
     if options.stale is not None:
-        beating_lock.STALE, beating_lock.HEARTBEAT = options.stale, options.stale / 10
+        heartbeat_lock.STALE, heartbeat_lock.HEARTBEAT = options.stale, options.stale / 10
     if options.elsewhere:
         processes._system = lambda: "elsewhere"
         vars(store_lock)["is_alive"] = lambda holder: None

@@ -12,7 +12,7 @@ HEARTBEAT = 15.0  # seconds between two heartbeats
 STALE = 300.0
 
 
-class BeatingLock(ABC):
+class HeartbeatLock(ABC):
     """A lock of this process, which others can see to be alive from `_begin` to `release` or `stop`."""
 
     def __init__(self) -> None:
