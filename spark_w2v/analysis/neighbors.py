@@ -15,8 +15,7 @@ from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
 from spark_w2v.errors import ConfigError
-from spark_w2v.skipgram import induction
-from spark_w2v.skipgram.nearest_rows import NearestRows
+from spark_w2v.skipgram.nearest_rows import NearestRows, unit_rows
 from spark_w2v.types import Float32Array, Int64Array
 
 ROWS = 1 << 14  # divided at a time
@@ -35,7 +34,7 @@ def unit_vectors(vectors: Float32Array) -> Float32Array:
     """(V, D) of length 1; a zero vector stays zero, so that its cosines are 0."""
     units = np.empty(vectors.shape, np.float32)
     for start in range(0, len(vectors), ROWS):  # as the quotients have 64 bits before they are rounded
-        units[start : start + ROWS] = induction.unit_vectors(vectors[start : start + ROWS])
+        units[start : start + ROWS] = unit_rows(vectors[start : start + ROWS])
     return units
 
 

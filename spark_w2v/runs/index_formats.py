@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from spark_w2v.errors import UserError
-from spark_w2v.skipgram.induction import unit_vectors
+from spark_w2v.skipgram.nearest_rows import unit_rows
 from spark_w2v.storage.files import fsync
 from spark_w2v.types import Float32Array
 
@@ -90,7 +90,7 @@ def _write_faiss(path: Path, chunks: Iterator[Float32Array], shape: tuple[int, i
     faiss.omp_set_num_threads(1)
     try:
         for vectors in chunks:
-            index.add(unit_vectors(vectors).astype(np.float32))
+            index.add(unit_rows(vectors).astype(np.float32))
     finally:
         faiss.omp_set_num_threads(threads)
     with open(path, "xb") as file:

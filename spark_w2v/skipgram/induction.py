@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from spark_w2v.skipgram.nearest_rows import unit_rows
 from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array
 
 LARGEST = 1000.0  # number of a vector, times UNITS less than 2^31
@@ -155,13 +156,6 @@ def means_of(sums: Int64Array) -> Float64Array:
     return found
 
 
-def unit_vectors(vectors: Float64Array | Float32Array) -> Float64Array:
-    """Return (R, D) vectors at a length of 1; those of zeros stay zeros."""
-    lengths = np.sqrt(np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64))[:, None]
-    found: Float64Array = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
-    return found
-
-
 def turn_rows(rows: Float32Array, directions: Float32Array) -> Float32Array:
     """Return rows, (R, D), turned to the mean of their own direction and of others, with the length that they had.
 
@@ -171,7 +165,7 @@ def turn_rows(rows: Float32Array, directions: Float32Array) -> Float32Array:
         directions: (R, D) sums of vectors of length 1, each of which counts as much as the row.
     """
     lengths = np.sqrt(np.einsum("rd,rd->r", rows, rows, dtype=np.float64))[:, None]
-    between = unit_vectors(unit_vectors(rows) + directions)
+    between = unit_rows(unit_rows(rows) + directions)
     return np.where(between.any(axis=1, keepdims=True), between * lengths, rows).astype(np.float32)
 
 

@@ -7,13 +7,20 @@ import math
 
 import numpy as np
 
-from spark_w2v.types import BoolArray, Float32Array, Int64Array
+from spark_w2v.types import BoolArray, Float32Array, Float64Array, Int64Array
 
 # A tile of cosines = 8 MB: the product of two matrices is as fast as with larger ones, and the tile is still in a cache
 # when its largest values are looked for.
 TILE_QUERIES, TILE_ROWS = 512, 4096
 # Candidates of a query that wait to be sorted, in multiples of K: with more, sorting is rarer and the limit older.
 WAITING = 4
+
+
+def unit_rows(vectors: Float64Array | Float32Array) -> Float64Array:
+    """Return (R, D) vectors at a length of 1; those of zeros stay zeros."""
+    lengths = np.sqrt(np.einsum("rd,rd->r", vectors, vectors, dtype=np.float64))[:, None]
+    found: Float64Array = np.divide(vectors, lengths, out=np.zeros(vectors.shape), where=lengths > 0)
+    return found
 
 
 class NearestRows:

@@ -21,9 +21,9 @@ from spark_w2v.skipgram.induction import (
     context_sums,
     fit_map,
     means_of,
-    unit_vectors,
     weight_units,
 )
+from spark_w2v.skipgram.nearest_rows import unit_rows
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -181,8 +181,8 @@ def induce(
                         of_own = fit_map(context, center, counts[fit[has]])
                 has = sums[:, -1] > 0
                 if rare:
-                    found = unit_vectors(means_of(sums[has]) @ matrix)
-                    found += unit_vectors(_rows_of(vectors[1], words[has]) @ of_own)
+                    found = unit_rows(means_of(sums[has]) @ matrix)
+                    found += unit_rows(_rows_of(vectors[1], words[has]) @ of_own)
                 else:
                     share = counts[words[has]] / (counts[words[has]] + SHRUNK_TO_HALF)
                     found = means_of(sums[has]) @ matrix * share[:, None]

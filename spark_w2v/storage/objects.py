@@ -99,15 +99,8 @@ class ObjectStore:
             expected["version"] = version
         if content_now != before:
             return False
-
-        def put() -> None:
-            try:
-                obstore.put(self._store, name, content, mode=expected)
-            except NotImplementedError:  # by a store that creates under a condition, and does not replace under one
-                obstore.put(self._store, name, content)
-
         try:
-            self._tried("write", name, put)
+            self._tried("write", name, lambda: obstore.put(self._store, name, content, mode=expected))
         except exceptions.PreconditionError:
             return self.read(name) == content
         return True

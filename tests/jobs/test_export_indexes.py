@@ -16,7 +16,7 @@ from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.commands import export
 from spark_w2v.runs import index_formats
 from spark_w2v.runs.index_formats import CONNECTIVITY, EXPANSION_SEARCH, LIBRARIES
-from spark_w2v.skipgram import induction
+from spark_w2v.skipgram import nearest_rows
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 from tests.support.commands import refused_in_one_sentence
 from tests.support.exports import export_to, finish
@@ -94,9 +94,9 @@ def test_faiss_adds_on_one_thread_and_has_its_own_number_afterwards(
 
     def watched(chunk: Float32Array) -> Float64Array:
         seen.append(faiss.omp_get_max_threads())
-        return induction.unit_vectors(chunk)
+        return nearest_rows.unit_rows(chunk)
 
-    monkeypatch.setattr(index_formats, "unit_vectors", watched)
+    monkeypatch.setattr(index_formats, "unit_rows", watched)
     threads = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(3)
     try:

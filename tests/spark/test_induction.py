@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from spark_w2v import config
 from spark_w2v.errors import NotEnoughMemoryError
-from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of, turn_rows, unit_vectors
+from spark_w2v.skipgram.induction import ContextVectors, context_sums, fit_map, means_of, turn_rows
+from spark_w2v.skipgram.nearest_rows import unit_rows
 from spark_w2v.spark import corpus, induction
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import Given
@@ -278,7 +279,7 @@ def test_new_words_turn_to_their_contexts_after_the_average_and_known_ones_stay(
     counts = training.counts
     rare = known & (counts >= 5) & (counts < 20)
     own = context[part.words] @ fit_map(context[rare].astype(np.float64), before[rare].astype(np.float64), counts[rare])
-    of_contexts = part.center - unit_vectors(own)
+    of_contexts = part.center - unit_rows(own)
     assert np.allclose(np.linalg.norm(of_contexts, axis=1), 1)
     training.turn_new_words()
     after = training.vectors()[0][:]

@@ -127,14 +127,6 @@ def test_a_store_without_conditions_is_the_users_mistake(bucket: str, monkeypatc
     assert not isinstance(refused.value, RefusedError), "which a run that has begun tries again"
 
 
-def test_a_store_that_creates_under_a_condition_but_does_not_replace_so_is_written_to(tmp_path: Path) -> None:
-    store = ObjectStore(tmp_path.as_uri())
-    assert store.create("a", b"1")
-    assert store.replace("a", b"1", b"2")
-    assert store.read("a") == b"2"
-    assert not store.replace("a", b"1", b"3")
-
-
 def test_a_server_that_does_not_answer_may_answer_later(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     del bucket
     monkeypatch.setattr(objects, "RETRY_SECONDS", 1)
