@@ -32,7 +32,15 @@ from spark_w2v.spark import vocabulary as vocabularies
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.slots import ExchangeSettings, auto_partitions, check_slots, check_spark, planned_tasks
+from spark_w2v.spark.reach import check_reach
+from spark_w2v.spark.slots import (
+    ExchangeSettings,
+    auto_partitions,
+    check_slots,
+    check_spark,
+    is_local,
+    planned_tasks,
+)
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress, Settings
@@ -159,13 +167,16 @@ def train(
         The text, and the training that has ended.
 
     Raises:
-        ConfigError: too much could not be read, or no word is left.
+        ConfigError: tasks do not reach each other, too much could not be read, or no word is left.
         NoPairsError: no pair is left to train on.
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
         StorageError: parameters do not fit on the disk of the folder.
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
+    if resolved.scheme == "blocks" and not is_local(segments.sparkSession.sparkContext):
+        on_phase("connecting the tasks")
+        check_reach(segments.sparkSession, exchange_of(settings), resolved.partitions)
     text = prepare(segments, settings, lists, files, on_phase, listed, check, windows)
     on_corpus(text)
     for line in summary(text.facts):

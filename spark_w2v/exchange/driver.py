@@ -144,7 +144,10 @@ class DriverPart(Part):
         elif kind == READY and source not in self._ready:
             self._ready.add(source)
             if len(self._ready) == self.plan.tasks:
-                self._give()
+                if self.plan.sweeps:
+                    self._give()
+                else:  # they were only to meet
+                    self._look()
         elif kind == FAIL:
             self.fail(f"{self.name(source)} stopped: {str(message.fields().get('reason', ''))[:1000]}")
         elif kind == BEAT:

@@ -32,6 +32,7 @@ RETRY, REFUSED = 0.25, 2.0  # seconds between two tries to connect; for how long
 # Without it, a peer that breaks the connection ends a Python worker of workers.py by SIGPIPE.
 NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 SO_NOSIGPIPE = 0x1022  # of macOS, in whose place it has no MSG_NOSIGNAL
+UNREACHABLE = "cannot be reached at"
 LINGER = 2.0  # seconds that closing waits for what is still to be sent
 
 
@@ -182,7 +183,7 @@ class Node:
                 )
             name = self._part.name(dial.source)
             with self._part.changed:
-                self._part.fail(f"{name} cannot be reached at {dial.host}:{dial.port} ({dial.reason}); {remedy}.")
+                self._part.fail(f"{name} {UNREACHABLE} {dial.host}:{dial.port} ({dial.reason}); {remedy}.")
             return
         try:
             found = socket.getaddrinfo(dial.host, dial.port, type=socket.SOCK_STREAM)

@@ -48,7 +48,6 @@ CHECK_SLOTS_EVERY = 5.0  # seconds between checks, while no task has connected
 # Seconds to wait after a failed attempt for as many slots as it had: Spark ends its tasks in 2 to 4 s, and replaces a
 # lost executor in about as many.
 SETTLE = 10.0
-REASON = 3.0  # seconds that Spark is given to say why a task was lost
 CHUNK = 1 << 22  # floats checked for divergence at a time
 WORK = ("draw_seconds", "take_seconds", "kernel_seconds", "wait_seconds", "task_bytes")
 
@@ -235,8 +234,8 @@ class BlockEpoch:
             at_the_end.callback(_warn_of_strangers, node, part)
             at_the_end.callback(node.close)
             spec = TaskSpec(
-                exchange, self.epoch, self.edges, self.epochs, self.rates, (host, node.port), self.exchange.ports,
-                secret,
+                exchange, (host, node.port), self.exchange.ports, secret, self.epoch, self.edges, self.epochs,
+                self.rates,
             )  # fmt: skip
             what = (
                 f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
@@ -332,9 +331,7 @@ class BlockEpoch:
                 job.wait(part.plan.timeout)
                 return
             if failure is not None:
-                if failure.startswith("lost task"):
-                    job.wait(REASON)
-                raise ExchangeError(job.reason() if failure.startswith("lost task") and job.failed else failure)
+                raise ExchangeError(job.reason_behind(failure))
             if job.ended:
                 raise ExchangeError(job.reason())
             now = time.monotonic()

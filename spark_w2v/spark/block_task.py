@@ -1,5 +1,6 @@
 """A task of an epoch of `blocks`: takes its pairs, trains its buckets, passes context blocks on."""
 
+import contextlib
 import json
 import os
 import time
@@ -31,28 +32,37 @@ TaskFunction = Callable[[Iterator[pa.RecordBatch]], Iterator[pa.RecordBatch]]
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """Specification of one attempt at an epoch, sent to all its tasks in their closure.
+class Attempt:
+    """How the tasks of one attempt find the driver and each other, sent to all of them in their closure.
 
     Args:
         exchange: plan of the exchange of blocks.
-        epoch: from 0.
-        edges: (S + 1,) edges of the epoch's sweeps.
-        epochs: number of epochs of the run.
-        rates: first and last learning rate of the run.
         driver: host and port of the driver's part.
         ports: first and last port that a task may listen on.
         secret: proves that two processes belong to this attempt; it is sent in no other way.
     """
 
     exchange: ExchangePlan
+    driver: tuple[str, int]
+    ports: tuple[int, int]
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class TaskSpec(Attempt):
+    """Specification of one attempt at an epoch.
+
+    Args:
+        epoch: from 0.
+        edges: (S + 1,) edges of the epoch's sweeps.
+        epochs: number of epochs of the run.
+        rates: first and last learning rate of the run.
+    """
+
     epoch: int
     edges: Float64Array
     epochs: int
     rates: tuple[float, float]
-    driver: tuple[str, int]
-    ports: tuple[int, int]
-    secret: bytes = field(repr=False)
 
     def rate(self, number: int) -> float:
         """Return the learning rate before a round, from the share of the run that is scheduled before it."""
@@ -65,13 +75,22 @@ def train_with(run_spec: "Broadcast[RunSpec]", spec: TaskSpec) -> TaskFunction:
 
     def train(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         keep_modules()
-        context = BarrierTaskContext.get()
-        task = context.partitionId()
-        host = own_host(context.getTaskInfos()[task].address.rpartition(":")[0])
-        failure = run_task(run_spec.value, spec, task, host, batches)
-        yield pa.RecordBatch.from_pydict({"result": [json.dumps({"task": task, "failure": failure})]})
+        task, host = own_place()
+        yield result_of(task, run_task(run_spec.value, spec, task, host, batches))
 
     return train
+
+
+def own_place() -> tuple[int, str]:
+    """Return the number of this task of a barrier stage, and the address of this machine that Spark uses."""
+    context = BarrierTaskContext.get()
+    task = context.partitionId()
+    return task, own_host(context.getTaskInfos()[task].address.rpartition(":")[0])
+
+
+def result_of(task: int, failure: str | None) -> pa.RecordBatch:
+    """Return the row of RESULT that EpochJob reads."""
+    return pa.RecordBatch.from_pydict({"result": [json.dumps({"task": task, "failure": failure})]})
 
 
 def own_host(seen: str) -> str:
@@ -92,18 +111,29 @@ def run_task(run_spec: RunSpec, spec: TaskSpec, task: int, host: str, batches: I
         host: the address of this machine that Spark uses.
 
     Raises:
+        ExchangeError: as of `taking_part`.
+    """
+    with taking_part(spec, task, host) as (node, part):
+        _Worker(run_spec, spec, part, node, host).run(batches)
+    return part.failure
+
+
+@contextlib.contextmanager
+def taking_part(attempt: Attempt, task: int, host: str) -> Iterator[tuple[Node, TaskPart]]:
+    """Be one of the tasks of an attempt, until the part has ended.
+
+    Raises:
         ExchangeError: why it failed, where the driver has not heard of it: other tasks wait for this one, and Spark
             ends them.
     """
-    node = Node(spec.secret, listen(host, spec.ports))
-    part = TaskPart(spec.exchange, task, host, node.port, node.dial)
+    node = Node(attempt.secret, listen(host, attempt.ports))
+    part = TaskPart(attempt.exchange, task, host, node.port, node.dial)
     node.start(part)
     try:
-        node.dial(DRIVER, *spec.driver)
-        _Worker(run_spec, spec, part, node, host).run(batches)
+        node.dial(DRIVER, *attempt.driver)
+        yield node, part
         if part.failure is not None and not part.has_met_driver:
             raise ExchangeError(part.failure)
-        return part.failure
     except BaseException as error:
         with part.changed:
             part.fail(f"{type(error).__name__}: {error}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
 CANCELS = 30  # times that a job is cancelled, once a second
+REASON = 3.0  # seconds that Spark is given to say why a task was lost
 
 
 class EpochJob:
@@ -62,6 +63,13 @@ class EpochJob:
         if self._error is not None:
             return _reason(self._error)
         return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
+
+    def reason_behind(self, failure: str) -> str:
+        """Return why the exchange failed: where it lost a task, Spark may know why."""
+        if not failure.startswith("lost task"):
+            return failure
+        self.wait(REASON)
+        return self.reason() if self.failed else failure
 
     def wait(self, timeout: float) -> None:
         """Wait until it ends by itself, at most `timeout` seconds: its tasks have been told to end."""

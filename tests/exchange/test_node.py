@@ -17,7 +17,7 @@ import pytest
 from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Dial, proof
 from spark_w2v.exchange.driver import DriverPart
 from spark_w2v.exchange.listener import listen
-from spark_w2v.exchange.node import PENDING, REFUSED, RETRY, Node
+from spark_w2v.exchange.node import PENDING, REFUSED, RETRY, UNREACHABLE, Node
 from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangePlan, Message, share_blocks
 from spark_w2v.exchange.task import TaskPart
 from spark_w2v.skipgram.schedule import Ring
@@ -382,3 +382,19 @@ def test_a_name_that_cannot_be_one_is_not_reached(host: str) -> None:
         assert part.changed.wait_for(lambda: part.failure is not None, 20)
     node.close()
     assert "cannot be reached" in str(part.failure)
+
+
+def test_without_a_sweep_tasks_meet_and_end() -> None:
+    running = Running(plan_of(tasks=3, blocks=3, sweeps=0)).start()
+    assert running.wait() is None
+    assert not running.part.bytes
+
+
+def test_the_driver_hears_of_a_task_that_another_does_not_reach() -> None:
+    with socket.socket() as closed:
+        closed.bind((HOST, 0))
+        port = closed.getsockname()[1]
+        running = Running(plan_of(tasks=2, blocks=2, sweeps=0))
+        running.parts[1] = TaskPart(running.plan, 1, HOST, port, running.nodes[1].dial)
+        failure = running.start().wait()
+    assert f"stopped: task 1 {UNREACHABLE} {HOST}:{port} (Connection refused); open the ports" in str(failure)

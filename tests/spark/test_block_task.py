@@ -59,7 +59,7 @@ def train_buckets(
         noise=np.array([0.2, 0.3, 0.1, 0.1, 0.2, 0.1]), load=np.array([4, 3, 1, 6, 1, 1], np.float32),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
-    spec = TaskSpec(exchange, 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0), ("", 0), (0, 0), b"")
+    spec = TaskSpec(exchange, ("", 0), (0, 0), b"", 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0))
     rows = np.zeros((3, 3), np.float32)
     waiting = [Bucket(number, 0, context, rows, rows.copy()) for number in rounds]
     part: Any = SimpleNamespace(
@@ -100,7 +100,7 @@ def test_a_task_that_cannot_reach_the_driver_tells_spark_why(monkeypatch: pytest
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
         plan = ExchangePlan(Ring.draw(2, 1, np.random.default_rng(1)), 0, (3, 3), 2, share_blocks(2, 1), False, 10.0)
-        spec = TaskSpec(plan, 0, np.array([0.0, 1.0]), 1, (0.05, 0.0), ("127.0.0.1", port), (0, 0), b"secret")
+        spec = TaskSpec(plan, ("127.0.0.1", port), (0, 0), b"secret", 0, np.array([0.0, 1.0]), 1, (0.05, 0.0))
         run_spec: Any = SimpleNamespace(sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2)))
         said = f"the driver cannot be reached at 127.0.0.1:{port} (Connection refused); set spark.driver.host"
         with pytest.raises(ExchangeError, match=re.escape(said)):

@@ -1,0 +1,117 @@
+"""Whether the driver and the tasks of `blocks` reach each other, found out before the text is read.
+
+A barrier stage whose tasks connect as those of an epoch do, and end. T tasks.
+"""
+
+import contextlib
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from spark_w2v.errors import ConfigError
+from spark_w2v.exchange.driver import DriverPart
+from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.node import UNREACHABLE, Node
+from spark_w2v.exchange.plan import ExchangePlan, share_blocks
+from spark_w2v.skipgram.schedule import Ring
+from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
+from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.slots import ExchangeSettings, driver_host, slots
+from spark_w2v.types import Float32Array
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from spark_w2v.spark.session import SparkSession
+
+log = logging.getLogger("spark_w2v")
+
+LOOK = 0.5  # seconds between looks at the job, whose end tells nobody
+LONGEST = 3  # timeouts until all have met: one to start, one to reach the driver, one to reach each other
+
+
+class _NoRows:
+    """The driver's parameters, where none are exchanged."""
+
+    def read(self, kind: bytes, block: int) -> Float32Array:
+        return np.empty(0, np.float32)
+
+    def write(self, sweep: int, kind: bytes, block: int) -> Float32Array:
+        return np.empty(0, np.float32)
+
+
+def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int) -> None:
+    """Refuse a cluster whose tasks do not reach the driver or each other, as far as it has executors now.
+
+    Whatever else goes wrong, such as an executor that is lost, or no free slots for `exchange.timeout`, is left to the
+    training, which tries again.
+
+    Args:
+        blocks: B.
+
+    Raises:
+        ConfigError: which address and port cannot be reached, and which setting to change.
+    """
+    context = session.sparkContext
+    count, executors = slots(context)
+    tasks = min(blocks, count, exchange.tasks or blocks)
+    if not tasks:
+        return
+    plan = ExchangePlan(
+        Ring(tasks, 0, ()), 0, (0,) * tasks, 0, share_blocks(tasks, tasks, executors), False, exchange.timeout
+    )
+    bind, host = driver_host(context)
+    secret = os.urandom(32)
+    with contextlib.ExitStack() as at_the_end:
+        node = Node(secret, at_the_end.enter_context(listen(bind, exchange.ports)))
+        part = DriverPart(plan, _NoRows())
+        at_the_end.callback(node.close)
+        frame = session.range(tasks, numPartitions=tasks).mapInArrow(
+            meet_in(Attempt(plan, (host, node.port), exchange.ports, secret)), RESULT, barrier=True
+        )
+        group = f"connections, {uuid.uuid4().hex}"
+        job = EpochJob(context, frame, group, f"connections of {tasks} tasks", exchange.timeout)
+        at_the_end.callback(job.end)
+        node.start(part)
+        job.start()
+        failure = _failure(part, job)
+    if failure is not None and UNREACHABLE in failure:
+        raise ConfigError(f"{failure.rstrip('.')}.")
+    if failure is not None:
+        log.info("whether tasks reach each other is seen when they train: %s", failure.rstrip("."))
+
+
+def _failure(part: DriverPart, job: EpochJob) -> str | None:
+    """Wait until all have met; why they have not, or None."""
+    begun, timeout = time.monotonic(), part.plan.timeout
+    with part.changed:
+        while not part.has_ended and not job.ended:
+            waited = time.monotonic() - begun
+            if waited > (LONGEST * timeout if part.tasks_joined else timeout):
+                return f"{part.tasks_joined} of {part.plan.tasks} tasks had come after {waited:.0f} s"
+            part.changed.wait(LOOK)
+        failure, is_over = part.failure, part.is_over
+    if is_over:
+        job.wait(part.plan.timeout)
+        return None
+    return job.reason() if failure is None else job.reason_behind(failure)
+
+
+def meet_in(attempt: Attempt) -> TaskFunction:
+    """Return the function of a barrier stage whose tasks meet, and return one row of RESULT each."""
+
+    def meet(batches: "Iterator[pa.RecordBatch]") -> "Iterator[pa.RecordBatch]":
+        for _ in batches:
+            pass
+        task, host = own_place()
+        with taking_part(attempt, task, host) as (_, part), part.changed:
+            while not part.has_ended:
+                part.changed.wait()
+        yield result_of(task, part.failure)
+
+    return meet
