@@ -50,8 +50,8 @@ class Bench:
         self.output, self.log = scratch / "output", scratch / "log.txt"  # of the last run
         self._text = text
 
-    def train(self, blocks: int, epochs: int, dimensions: int = DIMENSIONS, **more: object) -> Ran:
-        """Run the job from the driver's machine, once.
+    def run(self, blocks: int, epochs: int, dimensions: int = DIMENSIONS, **more: object) -> int:
+        """Run the job from the driver's machine, once; return its exit code.
 
         Args:
             more: settings, by key with __ for the point.
@@ -68,10 +68,17 @@ class Bench:
         shutil.rmtree(self.output, ignore_errors=True)
         options = ["--master", self.cluster.url, "--executor-memory", "2g"]
         command = train_command(options, self._text, self.output, settings)
-        before = self.network.bytes_through(DRIVER)
         variables = environment() | {"SPARK_LOCAL_IP": address(DRIVER)}
-        ran = measure.run([*self.network.prefix(DRIVER), *command], variables, self.log)
-        if ran.code:
+        return measure.run([*self.network.prefix(DRIVER), *command], variables, self.log).code
+
+    def train(self, blocks: int, epochs: int, dimensions: int = DIMENSIONS, **more: object) -> Ran:
+        """Run the job as `run` does, and measure it.
+
+        Raises:
+            RuntimeError: it failed.
+        """
+        before = self.network.bytes_through(DRIVER)
+        if self.run(blocks, epochs, dimensions, **more):
             raise RuntimeError(self.log.read_text(errors="replace")[-TAIL:])
         return Ran(facts("ours-2", self.output).train_seconds, self.network.bytes_through(DRIVER) - before)
 

@@ -27,7 +27,7 @@ from spark_w2v.runs.run import Output, Run, output_of
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.skipgram.parameters import shortened
 from spark_w2v.spark import corpus, inputs
-from spark_w2v.spark.result_tables import check_table, write_table
+from spark_w2v.spark.catalog_tables import check_table, write_table
 from spark_w2v.spark.slots import check_local_disks, slots, tasks_of
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.spark.training import Training

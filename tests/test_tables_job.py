@@ -84,6 +84,20 @@ def test_ids_are_next_to_the_words_and_join_without_a_cast(
     assert np.mean([row.id % 5 == 0 for row in near]) > 0.5
 
 
+def test_a_partition_of_a_table_of_the_catalog_is_read_by_any_of_its_names(
+    spark: SparkSession, events: Any, tmp_path: Path, database: str
+) -> None:
+    days = events.selectExpr("*", "date_add(date'2026-01-01', session % 2) as day")
+    days.write.partitionBy("day").saveAsTable(f"{database}.clicks")
+    days.where("day = '2026-01-02'").createOrReplaceTempView("one_day")
+    epochs = {"epochs": 1}
+    spark_w2v.train("one_day", tmp_path / "view", config=changed(training=epochs))
+    config = changed(corpus={"where": "day = '2026-01-02'"}, training=epochs)
+    for number, name in enumerate((f"{database}.clicks", f"spark_catalog.{database}.clicks")):
+        spark_w2v.train(name, tmp_path / str(number), config=config)
+        assert bits(tmp_path / str(number)) == bits(tmp_path / "view")
+
+
 @pytest.mark.slow
 def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any, tmp_path: Path) -> None:
     events.createOrReplaceTempView("clicks")
@@ -123,7 +137,7 @@ def test_the_vectors_go_to_a_table_that_is_replaced_in_one_step(
 ) -> None:
     events.createOrReplaceTempView("clicks")
     before = list(Path(spark.sparkContext._temp_dir).glob("tmp*"))
-    for number in (1, 2):  # tests/spark/test_result_tables.py has more of them, and that all but two are removed
+    for number in (1, 2):  # tests/spark/test_catalog_tables.py has more of them, and that all but two are removed
         config = changed(output={"table": f"{database}.vectors"}, training={"seed": number})
         spark_w2v.train("clicks", tmp_path / "runs", config=config, run_id=f"night-{number}")
         spark.catalog.refreshTable(f"{database}.vectors")

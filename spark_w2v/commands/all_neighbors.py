@@ -12,7 +12,8 @@ from spark_w2v.job import add_log_options, run_job, session_of_job
 from spark_w2v.runs.embeddings import iter_vectors
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.spark.all_neighbors import all_neighbors, known_rows, with_ids
-from spark_w2v.spark.result_tables import check_directory, check_table, write_directory, write_table
+from spark_w2v.spark.catalog_tables import check_table, write_table
+from spark_w2v.spark.result_directories import check_directory, write_directory
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.encoding import id_type_name

@@ -27,7 +27,7 @@ from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import kept_share
 from spark_w2v.spark import corpus
 from spark_w2v.spark.induction import induce, why_none
-from spark_w2v.spark.result_tables import check_directory, write_directory
+from spark_w2v.spark.result_directories import check_directory, write_directory
 from spark_w2v.spark.slots import check_local_disks, tasks_of
 from spark_w2v.spark.vector_rows import vector_rows
 from spark_w2v.spark.vocabulary import WordLists

@@ -16,7 +16,7 @@ from spark_w2v.job import add_log_options, add_set_option, add_text_options, run
 from spark_w2v.spark import corpus
 from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.spark.result_tables import check_directory, write_directory
+from spark_w2v.spark.result_directories import check_directory, write_directory
 from spark_w2v.spark.slots import check_local_disks, tasks_of
 from spark_w2v.spark.tables import SEGMENTS_LEVEL
 from spark_w2v.terminal import PhaseClock, StatusLine

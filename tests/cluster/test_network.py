@@ -1,6 +1,7 @@
 """Network traffic of a run, counted by the kernel: driver and workers on three machines of a shaped network."""
 
 import contextlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -128,6 +129,17 @@ def test_the_model_passes_the_driver_once_each_way_per_epoch(bench: network.Benc
     print(f"models in the first epoch and in the second: {models}; {thin}, {one}, {two}")
     assert min(models) > 1.9, "the parameters took another way, which this test does not see"
     assert max(models) <= MOST_MODELS
+
+
+def test_workers_that_do_not_reach_each_other_end_the_run_before_the_text_is_read(bench: network.Bench) -> None:
+    with bench.network.workers_apart():
+        code = bench.run(BLOCKS, epochs=1, exchange__timeout=5)
+    said = bench.log.read_text(errors="replace")
+    assert code == 2, said
+    assert re.search(
+        r"task \d cannot be reached at 10\.77\.0\.\d:\d+ \(.*\); open the ports from exchange\.first_port", said
+    )
+    assert "distinct" not in said, "the text has been read"
 
 
 def test_workers_cut_apart_in_the_middle_of_a_run_are_noticed_and_change_no_bit(bench: network.Bench) -> None:

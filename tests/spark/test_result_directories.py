@@ -10,8 +10,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.spark import result_tables
-from spark_w2v.spark.result_tables import MARK, PREVIOUS, check_directory, check_table, write_directory, write_table
+from spark_w2v.spark import result_directories
+from spark_w2v.spark.result_directories import check_directory, write_directory
 
 
 def rows_of(directory: Path) -> list[int]:
@@ -45,9 +45,9 @@ def test_a_rename_that_fails_loses_neither_the_new_rows_nor_those_before(
 ) -> None:
     target = tmp_path / "to"
     write_directory(spark.range(3), str(target), False, ["id"])
-    path_of = result_tables._path
+    path_of = result_directories.hadoop_path
     files = Renames(path_of(spark, str(target))[1], lambda number: number in failing)
-    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    monkeypatch.setattr(result_directories, "hadoop_path", lambda *given: (path_of(*given)[0], files))
     with pytest.raises(StorageError, match=said) as error:
         write_directory(spark.range(5), str(target), True, ["id"])
     [made] = tmp_path.glob("to.*.unfinished")
@@ -80,9 +80,9 @@ def test_a_directory_that_appears_at_the_last_moment_is_told(
         (target / "mine.txt").touch()
         return False
 
-    path_of = result_tables._path
+    path_of = result_directories.hadoop_path
     files = Renames(path_of(spark, str(target))[1], make)
-    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    monkeypatch.setattr(result_directories, "hadoop_path", lambda *given: (path_of(*given)[0], files))
     with pytest.raises(StorageError, match=r"was made by someone else; the new rows are complete in"):
         write_directory(spark.range(5), str(target), False, ["id"])
     assert rows_of(next(target.glob("*.unfinished"))) == [0, 1, 2, 3, 4]
@@ -134,14 +134,14 @@ def test_rows_that_cannot_be_written_are_one_sentence(spark: SparkSession, tmp_p
 def test_rows_that_cannot_be_computed_are_no_fault_of_the_storage(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path_of = result_tables._path
+    path_of = result_directories.hadoop_path
 
     class Undeletable(Renames):
         def delete(self, *given: Any) -> bool:
             raise RuntimeError("nothing can be removed")
 
     files = Undeletable(path_of(spark, str(tmp_path))[1], lambda number: False)
-    monkeypatch.setattr(result_tables, "_path", lambda *given: (path_of(*given)[0], files))
+    monkeypatch.setattr(result_directories, "hadoop_path", lambda *given: (path_of(*given)[0], files))
     for wrong in ("raise_error('DIVIDE_BY_ZERO') as id", "array_repeat('x', 2147483647 - int(id)) as id"):
         with pytest.raises(Exception, match=r"DIVIDE_BY_ZERO|array") as error:
             write_directory(spark.range(3).selectExpr(wrong), f"{tmp_path}/to", False, [])
@@ -231,133 +231,5 @@ def test_a_root_is_refused(spark: SparkSession, root: str) -> None:
 
 
 def test_a_dot_is_the_directory_that_spark_is_in(spark: SparkSession) -> None:
-    path, _ = result_tables._directory(spark, ".")
+    path, _ = result_directories._directory(spark, ".")
     assert str(path.toString()) == f"file:{Path.cwd()}"
-
-
-@pytest.mark.parametrize(
-    ("is_builtin", "columns", "is_refused"),
-    [
-        (True, "word string, count bigint", False),
-        (True, "word string, count int", True),
-        (False, "word string, count int", False),  # a catalog of its own has its own types
-        (False, "word string, neighbor string", True),
-    ],
-)
-def test_a_table_with_other_columns_is_not_replaced(
-    spark: SparkSession,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    is_builtin: bool,
-    columns: str,
-    is_refused: bool,
-) -> None:
-    """A table of neighbors must not take the place of the vectors by mistake."""
-    monkeypatch.setattr(result_tables, "_is_builtin", lambda session, name: is_builtin)
-    spark.sql(
-        f"create table replaced (word string, count bigint) using parquet location '{tmp_path}/rows' "
-        f"tblproperties ('{MARK}' = 'a')"
-    )
-    try:
-        schema = spark.createDataFrame([], columns).schema
-        if is_refused:
-            with pytest.raises(UserError, match="replaced: has the columns word string, count bigint, and these rows"):
-                check_table(spark, "replaced", schema)
-        else:
-            check_table(spark, "replaced", schema)
-    finally:
-        spark.sql("drop table replaced")
-
-
-def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Path) -> None:
-    spark.sql(f"create database went_back location '{tmp_path}/went_back'")
-    try:
-        name, property_of = "went_back.numbers", "show tblproperties went_back.numbers"
-        for count in (1, 2):
-            write_table(spark.range(count), name, "run", "try again")
-        [previous] = [row["value"] for row in spark.sql(property_of).collect() if row["key"] == PREVIOUS]
-        spark.sql(f"alter table {name} set location '{previous}'")
-        spark.catalog.refreshTable(name)
-        assert spark.table(name).count() == 1
-        write_table(spark.range(3), name, "run", "try again")
-        assert spark.table(name).count() == 3
-        assert rows_of(Path(previous.removeprefix("file:"))) == [0], "for those who are reading"
-    finally:
-        spark.sql("drop database went_back cascade")
-
-
-@pytest.mark.fast_cases(1)
-@pytest.mark.parametrize(("folder", "table"), [("wh a%20b", "token"), ("tokens", "numbers"), ("shop", "url_numbers")])
-def test_only_the_rows_before_stay_wherever_a_table_is(
-    spark: SparkSession, tmp_path: Path, folder: str, table: str
-) -> None:
-    """Spark hides values that look like secrets, and has a space in a location as %20."""
-    spark.sql(f"create database somewhere location '{tmp_path}/{folder}'")
-    try:
-        for count in (1, 2, 3, 4):
-            check_table(spark, f"somewhere.{table}")
-            write_table(spark.range(count), f"somewhere.{table}", "run", "try again")
-            assert spark.table(f"somewhere.{table}").count() == count
-        assert left_in(tmp_path) == [folder]
-        assert sorted(len(rows_of(path)) for path in (tmp_path / folder).iterdir()) == [3, 4]
-    finally:
-        spark.sql("drop database somewhere cascade")
-
-
-def test_a_database_in_a_directory_that_spark_takes_for_a_pattern_is_refused(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    spark.sql(f"create database pattern location '{tmp_path}/a [1]'")
-    try:
-        with pytest.raises(UserError, match=r"can be made \(Spark takes the \[\]\{\}.* for a pattern\); give a name"):
-            check_table(spark, "pattern.numbers")
-    finally:
-        spark.sql("drop database pattern cascade")
-
-
-@pytest.mark.parametrize("name", ["numbers/numbers-run-01234567", "mine"])
-def test_a_directory_that_is_no_table_of_ours_is_not_removed(spark: SparkSession, tmp_path: Path, name: str) -> None:
-    spark.sql(f"create database careful location '{tmp_path}/careful'")
-    try:
-        write_table(spark.range(1), "careful.numbers", "run", "try again")
-        (tmp_path / "careful" / name).mkdir(parents=True)
-        spark.sql(f"alter table careful.numbers set tblproperties ('{PREVIOUS}' = '{tmp_path}/careful/{name}')")
-        write_table(spark.range(2), "careful.numbers", "run", "try again")
-        assert (tmp_path / "careful" / name).exists()
-    finally:
-        spark.sql("drop database careful cascade")
-
-
-def test_a_table_whose_rows_fail_leaves_no_directory(spark: SparkSession, tmp_path: Path) -> None:
-    spark.sql(f"create database failed location '{tmp_path}/failed'")
-    try:
-        with pytest.raises(Exception, match="DIVIDE_BY_ZERO"):
-            write_table(
-                spark.range(3).selectExpr("raise_error('DIVIDE_BY_ZERO') as id"), "failed.numbers", "run", "try again"
-            )
-        assert not list((tmp_path / "failed").glob("*"))
-    finally:
-        spark.sql("drop database failed cascade")
-
-
-@pytest.mark.fast_cases(2)
-@pytest.mark.parametrize(
-    "name",
-    ["spark_catalog.default.named", "SPARK_CATALOG.default.named", "`spark_catalog`.`default`.`named`", "`named`"],
-)
-def test_the_name_of_a_table_may_be_quoted_and_have_its_catalog(spark: SparkSession, name: str) -> None:
-    try:
-        for count in (1, 2, 3):
-            check_table(spark, name, spark.range(1).schema)
-            write_table(spark.range(count), name, "run", "try again")
-            spark.catalog.refreshTable(name)
-            assert spark.table("default.named").count() == count
-    finally:
-        spark.sql("drop table if exists default.named")
-
-
-def test_the_name_of_a_table_that_cannot_be_made_is_refused_before_there_are_rows(spark: SparkSession) -> None:
-    for name in ("`a b`", "default.`a-b`", "`my.db`.v", "SPARK_CATALOG.nowhere.v", "spark_catalog.v", "a.b.v", ""):
-        with pytest.raises(UserError, match="is not the name of a table that can be made") as error:
-            check_table(spark, name)
-        assert "\n" not in str(error.value)

@@ -1,15 +1,14 @@
-"""Rows that a command leaves: in a directory of Parquet files, or in a table of Spark's catalog.
+"""Rows that a command leaves in a directory of Parquet files.
 
-Each replaces what an earlier run of the command left there, and nothing else.
+It replaces what an earlier run of the command left there, and nothing else.
 """
 
 import contextlib
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import pyspark.sql.types as T
 from py4j.protocol import Py4JError, Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.errors.exceptions.captured import CapturedException, PythonException
 
@@ -24,12 +23,6 @@ if TYPE_CHECKING:
 OURS = re.compile(r"part-[\w.-]+\.parquet|_SUCCESS")  # the files that Spark writes for us
 # What file systems throw, by its Java class.
 OF_STORAGE = re.compile(r"^Caused by: (java\.io|java\.nio\.file|org\.apache\.hadoop)\.[\w.$]*Exception", re.MULTILINE)
-BUILTIN = "spark_catalog"  # the name of Spark's own catalog
-MARK = "spark_w2v.run"  # property of our tables: the run that the rows come from
-PREVIOUS = "spark_w2v.previous"  # the directory of the rows before, which readers may still be at
-
-
-# Directories
 
 
 def check_directory(session: "SparkSession", target: str, overwrite: bool, columns: Sequence[str]) -> None:
@@ -149,8 +142,10 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
     Raises:
         UserError: it is the root of a file system.
     """
-    path, files = _path(session, target)
-    path, _ = _path(session, str(files.makeQualified(path).toString()))  # again: Hadoop makes "x/." end with a slash
+    path, files = hadoop_path(session, target)
+    path, _ = hadoop_path(
+        session, str(files.makeQualified(path).toString())
+    )  # again: Hadoop makes "x/." end with a slash
     if (scheme := str(path.toUri().getScheme())) in ("http", "https"):  # where Hadoop says that every file exists
         raise UserError(f"{target}: Hadoop only reads over {scheme}; give a directory that it can write to.")
     if path.getParent() is None or path.getName() in ("", ".", ".."):
@@ -196,187 +191,9 @@ def _move(files: Any, source: Any, target: Any) -> str | None:
         return (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
 
 
-def _path(session: "SparkSession", target: str) -> tuple[Any, Any]:
+def hadoop_path(session: "SparkSession", target: str) -> tuple[Any, Any]:
     """The path of a directory, and its file system. As a path without a scheme, it is on this host in local mode."""
     context = session.sparkContext
     jvm: Any = context._jvm
     path = jvm.org.apache.hadoop.fs.Path(target)
     return path, path.getFileSystem(context._jsc.hadoopConfiguration())
-
-
-# Tables
-
-
-def check_table(session: "SparkSession", name: str, schema: T.StructType | None = None) -> None:
-    """Refuse a name that is none, or of a table that is not ours or has other columns.
-
-    Args:
-        schema: of the rows to come; None where it is not known yet.
-
-    Raises:
-        UserError: one sentence.
-    """
-    try:
-        exists = session.catalog.tableExists(name)
-        if _is_builtin(session, name):
-            _directory_of_tables(session, name)
-    except Exception as error:
-        reason = (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
-        raise UserError(
-            f"{name}: is not the name of a table that can be made ({reason}); give a name such as db.vectors."
-        ) from None
-    if not exists:
-        return
-    if MARK not in _properties(session, name):
-        raise UserError(f"{name}: is a table that spark_w2v did not write, so it is not replaced; give another name.")
-    if schema is not None:
-        found = {field.name: field.dataType.simpleString() for field in session.table(name).schema}
-        wanted = {field.name: field.dataType.simpleString() for field in schema}
-        # Another catalog replaces the columns too, and may have other types than Spark.
-        if found != wanted if _is_builtin(session, name) else found.keys() != wanted.keys():
-            raise UserError(
-                f"{name}: has the columns {_listed(found)}, and these rows {_listed(wanted)}; drop the table, or give "
-                "another name."
-            )
-
-
-def write_table(rows: "DataFrame", name: str, run: str, change: str) -> None:
-    """Replace the rows of a table, or make it.
-
-    Args:
-        run: the property MARK.
-        change: what the user can do if that fails, for the message.
-
-    Raises:
-        StorageError: Spark cannot.
-    """
-    try:
-        _replace_table(rows, name, run)
-    except (Py4JError, CapturedException) as error:
-        # A function that fails in Python is a mistake of ours.
-        if isinstance(error, PythonException) or is_interruption(error) or lost(error) is not None:
-            raise
-        raise StorageError(f"{name}: the table could not be written ({cause_of(error)}); {change}.") from None
-
-
-def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
-    """Replace the rows of a table, or make it, as write_table says.
-
-    A catalog of its own (Iceberg, Delta) replaces the table in one step, with its properties. A table of Spark's own
-    catalog, or Hive's, is Parquet in a directory for each run: one call to the catalog moves the table from one
-    directory to the next, and the directory before stays until the next time, for those who are reading.
-    """
-    session = rows.sparkSession
-    catalog, parts = _catalog_and_rest(session, name)
-    if not _is_builtin(session, name):
-        writer = rows.writeTo(name).tableProperty(MARK, run)
-        if "delta" in (session.conf.get(f"spark.sql.catalog.{catalog}", "") or "").lower():
-            writer = writer.using("delta")  # which takes Spark's default for Parquet otherwise, and cannot replace it
-        writer.createOrReplace()
-        return
-    exists = session.catalog.tableExists(name)
-    directory = f"{_directory_of_tables(session, name)}/{_plain('.'.join(parts))}-{_plain(run)}-{uuid.uuid4().hex[:8]}"
-    path, files = _path(session, directory)
-    try:
-        rows.write.parquet(directory)
-    except BaseException:
-        with contextlib.suppress(Exception):  # which would hide the cause
-            files.delete(path, True)
-        raise
-    names = {"name": name}
-    if not exists:
-        session.sql(
-            f"CREATE TABLE IDENTIFIER(:name) USING parquet LOCATION '{_quoted(directory)}' "
-            f"TBLPROPERTIES ('{MARK}' = '{_quoted(run)}')",
-            args=names,
-        )
-        return
-    metadata = _metadata(session, parts)
-    former, previous = _text(session, metadata.location()), metadata.properties().get(PREVIOUS)
-    session.sql(f"ALTER TABLE IDENTIFIER(:name) SET LOCATION '{_quoted(directory)}'", args=names)
-    properties = {MARK: run, PREVIOUS: former}
-    listed = ", ".join(f"'{key}' = '{_quoted(value)}'" for key, value in properties.items())
-    session.sql(f"ALTER TABLE IDENTIFIER(:name) SET TBLPROPERTIES ({listed})", args=names)
-    session.catalog.refreshTable(name)
-    if previous.isDefined() and previous.get() != former:  # somebody may have gone back to it
-        path, files = _path(session, previous.get())
-        if _is_of_table(path, parts[-1], [_path(session, place)[0] for place in (directory, former)]):
-            files.delete(path, True)
-
-
-def _is_builtin(session: "SparkSession", name: str) -> bool:
-    """Whether a table is, or would be, in Spark's own catalog, which cannot replace a table in one step."""
-    is_its = _catalog_and_rest(session, name)[0] == BUILTIN
-    return is_its and session.conf.get(f"spark.sql.catalog.{BUILTIN}", "builtin") == "builtin"
-
-
-def _catalog_and_rest(session: "SparkSession", name: str) -> tuple[str, list[str]]:
-    """The catalog that a table is, or would be, in, and the parts of its name after that: of `a.b`.c these two."""
-    state: Any = session._jsparkSession.sessionState()
-    found = state.sqlParser().parseMultipartIdentifier(name)
-    parts = [str(found.apply(place)) for place in range(found.size())]
-    if len(parts) > 1 and state.catalogManager().isCatalogRegistered(parts[0]):
-        first, *parts = parts
-        return BUILTIN if first.lower() == BUILTIN else first, parts  # Spark knows its own in any case of letters
-    return str(session.catalog.currentCatalog()), parts
-
-
-def _is_of_table(path: Any, table: str, others: Sequence[Any]) -> bool:
-    """Whether a path is of a directory that _replace_table made for a table: next to others of it, and named so."""
-    pattern = re.compile(rf"(?:[\w-]+-)?{re.escape(_plain(table))}-[\w-]+-[0-9a-f]{{8}}", re.IGNORECASE)
-    is_next = any(path.getParent() is not None and path.getParent().equals(other.getParent()) for other in others)
-    return is_next and pattern.fullmatch(path.getName()) is not None
-
-
-def _properties(session: "SparkSession", name: str) -> dict[str, str]:
-    """The properties of a table; Spark has ******* for a value that looks like a secret, as of a path with `token`."""
-    rows = session.sql("SHOW TBLPROPERTIES IDENTIFIER(:name)", args={"name": name}).collect()
-    return {row["key"]: row["value"] for row in rows}
-
-
-def _metadata(session: "SparkSession", parts: Sequence[str]) -> Any:
-    """Scala's CatalogTable of a table of Spark's own catalog, in which nothing is hidden.
-
-    Args:
-        parts: as of _catalog_and_rest.
-    """
-    state: Any = session._jsparkSession.sessionState()
-    quoted = ".".join("`" + part.replace("`", "``") + "`" for part in parts[-2:])
-    return state.catalog().getTableMetadata(state.sqlParser().parseTableIdentifier(quoted))
-
-
-def _text(session: "SparkSession", location: Any) -> str:
-    """A java.net.URI as Spark takes a path: with a space where the URI has %20."""
-    jvm: Any = session.sparkContext._jvm
-    return str(jvm.org.apache.hadoop.fs.Path(location).toString())
-
-
-def _directory_of_tables(session: "SparkSession", name: str) -> str:
-    """The directory of the database in Spark's own catalog that a table is, or would be, in.
-
-    Raises:
-        UserError: the catalog takes no such name, or Spark finds no table in that directory.
-    """
-    *database, table = _catalog_and_rest(session, name)[1]
-    if not re.fullmatch(r"\w+", table, re.ASCII):
-        raise UserError("it may have letters of ASCII, digits and _")
-    state: Any = session._jsparkSession.sessionState()
-    found = state.catalog().getDatabaseMetadata((database or [session.catalog.currentDatabase()])[-1])
-    location = _text(session, found.locationUri()).rstrip("/")
-    if re.search(r"[]\[{}*?\\]", location):  # tables of Spark's own are not found there, either
-        raise UserError("Spark takes the []{}*?\\ in the directory of its database for a pattern")
-    return location
-
-
-def _plain(name: str) -> str:
-    """A name with nothing that a path could take for something else."""
-    return re.sub(r"[^\w-]+", "-", name)
-
-
-def _quoted(text: str) -> str:
-    """The content of a string literal of SQL."""
-    return text.replace("\\", "\\\\").replace("'", "\\'")
-
-
-def _listed(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
