@@ -1,6 +1,7 @@
 """The training job with extreme configurations and tiny corpora: one sentence, or vectors of finite numbers."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pyspark.sql import SparkSession
 from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.spark import block_epochs
+from spark_w2v.spark import block_epochs, training_state
 from spark_w2v.spark.training_state import MOST_LOSS
 from tests.support.outcomes import GOOD, Outcome, job_of
 from tests.support.training_job import planted_corpus
@@ -125,6 +126,19 @@ def test_frequent_words_are_trained_at_a_rate_that_is_far_too_high(
     assert outcome.code == 0
     losses = [json.loads(line)["loss"] for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert max(losses) < MOST_LOSS * 6 * np.log(2)
+
+
+@pytest.mark.parametrize("name", ["MOST_LOSS", "MOST_HELD_OUT_LOSS"])
+def test_a_loss_that_is_finite_and_too_large_publishes_nothing(
+    run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(training_state, name, 0.1)  # of an untrained model's
+    planted_corpus(tmp_path / "in" / "a.txt", sentences=200)
+    outcome = run(training__epochs=2, training__dimensions=8, training__held_out_words=100)
+    assert outcome.code == 1
+    what = "loss" if name == "MOST_LOSS" else "held-out loss"
+    assert re.search(rf"training diverged in epoch 1: its {what} is \d\.\d+ per pair, and that of an", outcome.said[0])
+    assert not (tmp_path / "out").exists()
 
 
 def test_training_that_diverges_stops_at_that_sweep_and_keeps_the_last_checkpoint(

@@ -31,7 +31,7 @@ COMPOSED = {
     "Spark needs Java 17 or newer, and no java is on PATH": "Spark needs Java | or newer, and no java is on PATH",
     "Spearman is ..., below ... of ...": "Spearman|, below ",
     "cannot be loaded as a SkipGramModel": "cannot be loaded as a ",
-    "cannot be reached at HOST:PORT": " cannot be reached at ",
+    "cannot be reached at HOST:PORT": "cannot be reached at",
     "current: could not be moved to ...": ": could not be moved to ",
     "files have no column": 'files have| no column "',
     "has no vector; close to it: ...": " has no vector; |close to it: ",

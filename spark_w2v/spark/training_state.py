@@ -1,5 +1,6 @@
 """Settings, state and progress of a training."""
 
+import logging
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,8 @@ from spark_w2v.errors import DivergedError, NoPairsError
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.schedule import window_contexts
 from spark_w2v.types import Float32Array
+
+log = logging.getLogger("spark_w2v")
 
 # Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
 # came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
@@ -157,6 +160,7 @@ class LossLimit:
     def __init__(self, negatives: int) -> None:
         self._untrained = (1 + negatives) * math.log(2)  # the context rows of an untrained model are zeros
         self._given = 0.0
+        self._has_warned = False
 
     def begin_with(self, held_out: float | None) -> None:
         """Note that the run begins with given vectors; the last call counts.
@@ -170,7 +174,7 @@ class LossLimit:
             self._given = MOST_GIVEN_LOSS * held_out if held_out > self._untrained else 0.0
 
     def check(self, loss: float | None, held_out: float | None) -> None:
-        """Refuse the losses of an epoch.
+        """Refuse the losses of an epoch, and warn once of a held-out loss above that of an untrained model.
 
         Raises:
             DivergedError: one is too large.
@@ -180,3 +184,10 @@ class LossLimit:
                 raise DivergedError(
                     f"its {name} is {value:.4g} per pair, and that of an untrained model {self._untrained:.4g}"
                 )
+        if held_out is not None and held_out > max(self._untrained, self._given) and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "the held-out loss is %.4g per pair, and that of an untrained model %.4g: the vectors fit the text "
+                "they are trained on and nothing else; give more text, fewer epochs, or training.patience",
+                held_out, self._untrained,
+            )  # fmt: skip

@@ -49,3 +49,19 @@ def test_the_vectors_that_a_run_begins_with_in_the_end_count() -> None:
     limit.begin_with(0.9 * UNTRAINED)
     with pytest.raises(DivergedError):
         limit.check(1.1 * UNTRAINED, UNTRAINED)
+
+
+def test_a_held_out_loss_above_an_untrained_models_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    limit = LossLimit(negatives=5)  # 4.16 per pair
+    for held_out in (4.1, 4.2, 4.3):
+        limit.check(4.0, held_out)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "the held-out loss is 4.2 per pair, and that of an untrained model 4.159"
+    ]
+
+
+def test_given_vectors_that_are_worse_than_untrained_ones_are_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    limit = LossLimit(negatives=5)
+    limit.begin_with(5.0)
+    limit.check(4.0, 4.9)
+    assert not caplog.records
