@@ -27,6 +27,7 @@ from spark_w2v.storage.store import Store
 log = logging.getLogger(__name__)
 
 LONGEST = 1000  # holders of a chain; each run that takes over makes it short again
+PAUSE = 0.5  # seconds in which a store that deletes a file before it replaces it has replaced it
 FOLDER = ".working/"
 
 
@@ -196,6 +197,9 @@ class StoreLock(HeartbeatLock):
         probe = f"{FOLDER}probe-{self.token}"
         self._store.write(probe, b"")
         found = self._store.entries(FOLDER)
+        if _alive(holder.token) not in found:  # no sign yet, or one that is being rewritten
+            time.sleep(PAUSE)
+            found = self._store.entries(FOLDER)
         self._store.delete([probe])
         seen = [found[name].modified for name in (holder.file, _alive(holder.token)) if name in found]
         return probe in found and bool(seen) and found[probe].modified - max(seen) > heartbeat_lock.STALE

@@ -13,12 +13,13 @@ from pyspark import SparkContext
 from pyspark.errors.exceptions.captured import CapturedException
 
 from spark_w2v.errors import RefusedError, StorageError
-from spark_w2v.storage.store import Entry
+from spark_w2v.storage.store import Entry, scheme_of
 
 Answer = TypeVar("Answer")
 
 TEMPORARY = ".writing-"  # begins the names of files that are not complete yet
 ABANDONED = 3600.0  # seconds after which a file that is not complete is one of a process that died
+TRIES, PAUSE = 5, 0.2  # how often a file is looked for that may be being replaced, and seconds between
 MISSING = re.compile(r"FileNotFoundException|NoSuchFileException")
 EXISTS = re.compile(r"FileAlreadyExistsException")
 FINAL = re.compile(
@@ -58,14 +59,34 @@ class HadoopStore:
             finally:
                 stream.close()
 
+        for attempt in range(TRIES):
+            if attempt:
+                time.sleep(PAUSE)
+            try:
+                return self._tried("be read", read, name)
+            except FileNotFoundError:
+                if not self._is_coming(name):
+                    break
+        return None
+
+    def _is_coming(self, name: str) -> bool:
+        """Whether a file that was missing is there now, or under its temporary name: `_move` may delete it first."""
+        path = self._path(name)
+        file = path.getName()
+
+        def is_coming(status: Any) -> bool:
+            found = status.getPath().getName()
+            is_temporary = found.startswith(TEMPORARY) and found[len(TEMPORARY) :].partition("-")[2] == file
+            return found == file or (is_temporary and not _is_abandoned(status))
+
         try:
-            return self._tried("be read", read, name)
+            return any(map(is_coming, self._tried("be listed", lambda: self._files.listStatus(path.getParent()), name)))
         except FileNotFoundError:
-            return None
+            return False
 
     def write(self, name: str, content: bytes) -> None:
         """As Store.write."""
-        self._put(name, lambda temporary: self._fill(temporary, content))
+        self._put(name, lambda file: self._fill(file, content))
 
     def _fill(self, file: Any, content: bytes) -> None:
         stream = self._files.create(file, True)
@@ -74,6 +95,9 @@ class HadoopStore:
 
     def _put(self, name: str, fill: Callable[[Any], object]) -> None:
         """Make a file under another name, and move it; nothing of it stays where that fails."""
+        if scheme_of(self.uri) == "s3a":  # which shows a file when it is closed, and has nothing to move in one step
+            self._tried("be written", lambda: fill(self._path(name)), name)
+            return
         temporary = self._temporary(name)
 
         def put() -> None:
@@ -89,11 +113,13 @@ class HadoopStore:
 
     def create(self, name: str, content: bytes) -> bool:
         """As Store.create."""
+        if (found := self.read(name)) is not None:  # also where it is being replaced just now
+            return found == content
         temporary, path = self._temporary(name), self._path(name)
 
         def create() -> bool:
-            self._fill(temporary, content)  # not the file itself, which would be there, empty, until it is closed
             try:
+                self._fill(temporary, content)  # not the file itself, which would be there, empty, until it is closed
                 return not self._files.exists(path) and bool(self._files.rename(temporary, path))
             finally:
                 self._files.delete(temporary, False)
@@ -136,7 +162,7 @@ class HadoopStore:
     def upload(self, name: str, path: Path) -> None:
         """As Store.upload."""
         local = self._local(path)
-        self._put(name, lambda temporary: self._files.copyFromLocalFile(False, True, local, temporary))
+        self._put(name, lambda file: self._files.copyFromLocalFile(False, True, local, file))
 
     def download(self, name: str, path: Path) -> None:
         """As Store.download."""
@@ -159,8 +185,8 @@ class HadoopStore:
 
     def _remove_abandoned(self, status: Any) -> bool:
         """Whether a file was not complete and is removed now, as nobody writes it any more."""
-        path, seconds = status.getPath(), time.time() - status.getModificationTime() / 1000
-        is_abandoned = path.getName().startswith(TEMPORARY) and seconds > ABANDONED
+        path = status.getPath()
+        is_abandoned = path.getName().startswith(TEMPORARY) and _is_abandoned(status)
         return is_abandoned and bool(self._files.delete(path, False))
 
     def _path(self, name: str) -> Any:
@@ -176,7 +202,7 @@ class HadoopStore:
         return self._path(f"{folder}/{TEMPORARY}{uuid.uuid4().hex[:8]}-{file}".lstrip("/"))
 
     def _move(self, temporary: Any, name: str) -> None:
-        """Rename over what is there, in one step on HDFS."""
+        """Rename over what is there: in one step on HDFS; elsewhere what is there is deleted first."""
         context = self._jvm.org.apache.hadoop.fs.FileContext.getFileContext(self._files.getUri(), self._configuration)
         overwrite = self._jvm.org.apache.hadoop.fs.Options.Rename.OVERWRITE
         options = SparkContext._gateway.new_array(self._jvm.org.apache.hadoop.fs.Options.Rename, 1)  # type: ignore[union-attr]
@@ -203,6 +229,10 @@ class HadoopStore:
             if FINAL.search(said):
                 raise RefusedError(f"{place}: could not {what} ({said}).") from None
             raise StorageError(f"{place}: could not {what} ({said}).") from None
+
+
+def _is_abandoned(status: Any) -> bool:
+    return bool(time.time() - status.getModificationTime() / 1000 > ABANDONED)
 
 
 def _reason(error: Any) -> str:

@@ -12,6 +12,7 @@ from spark_w2v.errors import BusyError, StorageError
 from spark_w2v.runs import heartbeat_lock, store_lock
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.storage.objects import ObjectStore
+from spark_w2v.storage.store import Entry
 
 
 @pytest.fixture
@@ -62,6 +63,27 @@ def test_a_lock_that_gives_signs_of_life_is_not_taken_over(store: ObjectStore, m
         with pytest.raises(BusyError):
             StoreLock(store)
     lock.release()
+
+
+def test_a_sign_of_life_that_is_missing_while_it_is_replaced_is_waited_for(
+    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hadoop's file systems, but for HDFS, delete a file before they rename another to its name."""
+    monkeypatch.setattr(heartbeat_lock, "STALE", -0.5)
+    monkeypatch.setattr(store_lock, "PAUSE", 0.01)
+    leave_a_lock(store, token="alive")
+    listed = store.entries
+    listings: list[str] = []
+
+    def entries(prefix: str = "") -> dict[str, Entry]:
+        listings.append(prefix)
+        later = Entry(0, time.time() + 60)
+        return listed(prefix) | ({f"{FOLDER}alive-alive": later} if len(listings) > 1 else {})
+
+    monkeypatch.setattr(store, "entries", entries)
+    with pytest.raises(BusyError, match="process 1 on elsewhere"):
+        StoreLock(store)
+    assert len(listings) == 2
 
 
 @pytest.mark.usefixtures("short")

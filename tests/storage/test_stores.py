@@ -5,13 +5,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import RefusedError, StorageError, UserError
-from spark_w2v.storage import objects
+from spark_w2v.storage import hadoop, objects
 from spark_w2v.storage.hadoop import HadoopStore
 from spark_w2v.storage.objects import ObjectStore
 from spark_w2v.storage.store import Store, open_store, scheme_of
@@ -203,6 +204,14 @@ def test_of_a_file_that_cannot_be_written_nothing_stays(
     for step in steps:
         with pytest.raises(OSError, match="quota"):
             step()
+
+    def fill(file: Any, content: bytes) -> None:
+        store._files.create(file, True).close()
+        fail(file, "")
+
+    monkeypatch.setattr(store, "_fill", fill)
+    with pytest.raises(OSError, match="quota"):
+        store.create("after", b"2")
     assert {path.name for path in (tmp_path / "deep").iterdir()} - {".before.crc"} == {"before"}
 
 
@@ -229,3 +238,58 @@ def test_what_a_process_left_half_written_in_hadoop_goes_with_the_files_next_to_
     os.utime(tmp_path / "store" / "run" / ".writing-alive-center.f32", (0, time.time() - 4000))
     store.delete(["run/metrics.jsonl"])
     assert not (tmp_path / "store" / "run").exists()
+
+
+def test_where_a_file_is_seen_when_it_is_closed_it_is_written_to_its_own_name(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert spark.sparkContext._jsc is not None
+    settings = spark.sparkContext._jsc.hadoopConfiguration()
+    settings.set("fs.s3a.impl", "org.apache.hadoop.fs.viewfs.ViewFileSystemOverloadScheme")
+    settings.set("fs.viewfs.overload.scheme.target.s3a.impl", "org.apache.hadoop.fs.LocalFileSystem")
+    settings.set("fs.viewfs.mounttable.files.link./tmp", "file:///tmp")
+    store = HadoopStore(f"s3a://files{tmp_path}/deep")
+
+    def move(temporary: Any, name: str) -> None:
+        raise AssertionError("it would be missing in between")
+
+    monkeypatch.setattr(store, "_move", move)
+    (tmp_path / "from").write_bytes(b"2")
+    store.write("a", b"1")
+    store.write("a", b"2")
+    store.upload("b", tmp_path / "from")
+    store.upload("b", tmp_path / "from")
+    assert [store.read(name) for name in ("a", "b")] == [b"2", b"2"]
+
+    def fail(file: Any, content: bytes) -> None:
+        raise OSError("the quota is used up")
+
+    monkeypatch.setattr(store, "_fill", fail)
+    with pytest.raises(OSError, match="quota"):
+        store.write("a", b"3")
+    assert store.read("a") == b"2"
+
+
+def test_a_file_that_is_missing_while_it_is_replaced_is_looked_for_again(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, pauses = HadoopStore(tmp_path.as_uri()), list[float]()
+    for name in (".writing-0a1b2c3d-lock", ".writing-0a1b2c3d-other", ".writing-0a1b2c3d-dead"):
+        (tmp_path / name).write_bytes(b"new")
+    os.utime(tmp_path / ".writing-0a1b2c3d-dead", (0, time.time() - 4000))
+
+    def replace(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            os.rename(tmp_path / ".writing-0a1b2c3d-lock", tmp_path / "lock")
+
+    monkeypatch.setattr(hadoop, "time", SimpleNamespace(time=time.time, sleep=replace))
+    assert store.read("dead") is None
+    assert store.read("absent") is None
+    assert store.read("folder/absent") is None
+    assert not pauses
+    assert not store.create("lock", b"theirs")
+    assert store.read("lock") == b"new"
+    assert len(pauses) == 2
+    assert store.read("other") is None
+    assert len(pauses) == 2 + hadoop.TRIES - 1
