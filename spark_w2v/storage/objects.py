@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote
 
 import obstore
 from obstore import exceptions
@@ -47,7 +48,7 @@ class ObjectStore:
             )
         try:
             self._store = from_url(
-                self.uri,
+                quote(self.uri, safe=":/@"),  # or # would end the path, and %20 be a space, as nowhere else
                 # Plain HTTP is the user's to choose: an endpoint has the scheme that it is given with.
                 client_options={
                     "timeout": timedelta(seconds=60),

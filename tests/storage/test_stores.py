@@ -85,6 +85,17 @@ def test_a_file_is_replaced_only_if_it_is_as_it_was(store: Store) -> None:
     assert not store.replace("absent", b"1", b"2")
 
 
+def test_every_character_of_a_path_is_one_of_its_name(store: Store) -> None:
+    """As in Hadoop: two names are two places, and the one that was given."""
+    opened: Any = type(store)
+    names = ["a b", "a%20b", "a", "a#2", "a%", "a%2Fb", "a[1]", "a+b", "a&b=c;~", "aü", "a{b}"]
+    for name in names:
+        assert opened(f"{store.uri}/{name}").create("file", name.encode()), name
+    assert set(store.entries()) == {f"{name}/file" for name in names}
+    assert [opened(f"{store.uri}/{name}").read("file") for name in names] == [name.encode() for name in names]
+    assert set(opened(f"{store.uri}/a#2").entries()) == {"file"}
+
+
 def test_files_are_copied_whole_in_both_directions(store: Store, tmp_path: Path) -> None:
     content = bytes(range(256)) * 70_000  # more than one part
     here = tmp_path / "ö d%20"  # as TMPDIR may have it
