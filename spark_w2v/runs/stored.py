@@ -16,14 +16,14 @@ from pathlib import Path
 from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
-from spark_w2v.runs.names import OUTPUT, is_later
+from spark_w2v.runs.names import FINISHED, OUTPUT, is_later
 from spark_w2v.runs.old_runs import remove_stored
 from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.runs.stored_checkpoints import NAME as CHECKPOINT
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.files import best_effort
-from spark_w2v.storage.store import Store, open_store
+from spark_w2v.storage.store import Entry, Store, open_store
 from spark_w2v.text.messages import some
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class StoredOutput:
             UserError: it holds something else, or a finished run, or the store does not let us write.
             StorageError: it cannot be known now.
         """
-        if found := [name for name in sorted(self._store.entries()) if not self._may_stay(name)]:
+        if found := [name for name, entry in sorted(self._store.entries().items()) if not self._may_stay(name, entry)]:
             raise UserError(
                 f"{self.output}: holds {some(found, 3)}, which no run wrote, so it is not touched, even with "
                 "--overwrite; give another directory, or empty this one."
@@ -114,8 +114,7 @@ class StoredOutput:
 
     def has_run(self, run: str) -> bool:
         """Whether there is a finished run of this id."""
-        names = self._store.entries(f"{RUNS}{run}/")
-        return f"{RUNS}{run}/_SUCCESS" in names and f"{RUNS}{run}/run.json" in names
+        return {f"{RUNS}{run}/{name}" for name in FINISHED} <= self._store.entries(f"{RUNS}{run}/").keys()
 
     def is_finished(self) -> bool:
         """Whether the run of the id is finished, or, without an id, any run that readers get."""
@@ -141,8 +140,7 @@ class StoredOutput:
                 log.warning("%s: run %s is published, as it ended while it did so", self.output, lock.publishes)
                 self._finish(lock.publishes, lock, self._store.read(CURRENT))
             undone.pop_all()
-        folder = f"{CHECKPOINTS}{self._run_id or 'run'}/"
-        self._checkpoints = StoredCheckpoints(self._store, folder, lock)
+        self._checkpoints = StoredCheckpoints(self._store, f"{CHECKPOINTS}{self._run_id or 'run'}/", lock)
         return lock
 
     def recover(self) -> None:
@@ -205,8 +203,10 @@ class StoredOutput:
             self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         shutil.rmtree(staged)
 
-    def _may_stay(self, name: str) -> bool:
+    def _may_stay(self, name: str, entry: Entry) -> bool:
         """Whether a file may stay where a run is written: other runs are not touched, whatever they hold."""
+        if not entry.size and f"{name}/" in (RUNS, FOLDER, f"{RUNS}{self._run_id}/"):  # a folder that a console made
+            return True
         if name.startswith(RUNS):
             run, _, file = name.removeprefix(RUNS).partition("/")
             return run != self._run_id or OUTPUT.fullmatch(file) is not None
@@ -216,7 +216,7 @@ class StoredOutput:
         """Return the ids of all finished runs, the oldest first."""
         files = self._store.entries(RUNS)
         ids = {name.removeprefix(RUNS).partition("/")[0] for name in files}
-        whole = [run for run in ids if {f"{RUNS}{run}/_SUCCESS", f"{RUNS}{run}/run.json"} <= files.keys()]
+        whole = [run for run in ids if {f"{RUNS}{run}/{name}" for name in FINISHED} <= files.keys()]
         return sorted(whole, key=lambda run: (files[f"{RUNS}{run}/_SUCCESS"].modified, run))
 
     def remove(self, run: str) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import quote
@@ -120,7 +121,9 @@ class ObjectStore:
                         found[meta["path"]] = Entry(meta["size"], meta["last_modified"].timestamp())
 
         self._tried("list", folder, collect)
-        return found
+        # Consoles make empty objects for folders. The library drops the slash at the end of their names.
+        folders = {parent for name in found for parent in accumulate(name.split("/")[:-1], "{}/{}".format)}
+        return {name: entry for name, entry in found.items() if name and (entry.size or name not in folders)}
 
     def upload(self, name: str, path: Path) -> None:
         """As Store.upload."""

@@ -52,7 +52,10 @@ class Store(Protocol):
         """
 
     def entries(self, prefix: str = "") -> dict[str, Entry]:
-        """Return all files at any depth whose names begin with this, by name."""
+        """Return all files at any depth whose names begin with this, by name.
+
+        An object store lists the empty object that stands for a folder only where nothing is in that folder.
+        """
 
     def upload(self, name: str, path: Path) -> None:
         """Make a file or replace it with the content of a local one; readers see nothing of it before it is whole."""

@@ -119,6 +119,28 @@ def test_a_directory_with_files_of_others_is_refused(output: str, name: str) -> 
     assert list(ObjectStore(output).entries()) == [name]
 
 
+def test_folders_that_a_console_made_are_no_files_of_others(output: str) -> None:
+    import boto3  # type: ignore[import-untyped]
+
+    root = output.removeprefix("s3://bucket/")
+
+    def make(*folders: str) -> None:
+        for folder in folders:
+            boto3.client("s3").put_object(Bucket="bucket", Key=f"{root}/{folder}", Body=b"")
+
+    make("", "runs/", ".working/", "runs/1/")
+    output_of(output, "1").check(overwrite=False, resume=False)
+    publish_as(output, "1", keep_runs=0)
+    make("runs/1/embeddings/")
+    assert "runs/1/_SUCCESS" in ObjectStore(output).entries(), "which is empty, too"
+    assert not {"", "runs", "runs/1", "runs/1/embeddings"} & ObjectStore(output).entries().keys()
+    publish_as(output, "2", keep_runs=1)
+    assert "runs/1/_SUCCESS" not in ObjectStore(output).entries(), "nothing in its folder is unknown"
+    make("thesis/")
+    with pytest.raises(UserError, match="holds thesis, which no run wrote"):
+        output_of(output, "3").check(overwrite=False, resume=False)
+
+
 def test_a_file_of_others_that_comes_while_a_run_is_at_work_is_kept(output: str) -> None:
     store = ObjectStore(output)
     with start_as(output, "1") as run:
