@@ -36,6 +36,7 @@ from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
 from spark_w2v.runs.places import local_path, run_above
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason, refused
+from spark_w2v.text.summary import text_words
 from spark_w2v.types import Float32Array, Int64Array
 
 NAME = "report.html"
@@ -265,9 +266,13 @@ def _run_shown(run: Mapping[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
     fingerprint = run.get("fingerprint")
     paths = fingerprint.get("input", []) if isinstance(fingerprint, dict) else []
-    init = run.get("init")
-    averaged = init.get("held_out_loss_averaged") if isinstance(init, dict) else None
-    return {name: run[name] for name in names if name in run} | {"input": paths, "held_out_loss_averaged": averaged}
+    init, corpus = run.get("init"), run.get("corpus")
+    computed = {
+        "input": paths,
+        "held_out_loss_averaged": init.get("held_out_loss_averaged") if isinstance(init, dict) else None,
+        "text_words": text_words(corpus) if isinstance(corpus, dict) else None,
+    }
+    return {name: run[name] for name in names if name in run} | computed
 
 
 def _meanings() -> dict[str, dict[str, str]]:

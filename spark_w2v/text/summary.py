@@ -13,14 +13,13 @@ def summary(facts: dict[str, Any]) -> list[str]:
     Args:
         facts: of EncodedCorpus.
     """
-    words = facts.get("weighted_words", facts["words"])
-    weighted = f" ({words:,} with their weights)" if "weighted_words" in facts else ""
+    weighted = f" ({facts['weighted_words']:,} with their weights)" if "weighted_words" in facts else ""
     of_windows = " with the rare words of the earlier run" if facts.get("earlier_windows") else ""
     lines = [
         f"{counted(facts['lines'], 'line')}, {counted(facts['words'], 'word')}{weighted}, "
         f"{facts['distinct_words']:,} distinct{of_windows}",
         f"vocabulary: {counted(facts['vocabulary'], 'word')}, {counted(facts['kept_words'], 'occurrence')} "
-        f"({facts['kept_words'] / max(facts.get('joined_words', words), 1):.1%} of the text)",
+        f"({facts['kept_words'] / max(text_words(facts), 1):.1%} of the text)",
         *skipped(facts),
     ]
     if facts.get("absent_words"):
@@ -40,6 +39,15 @@ def summary(facts: dict[str, Any]) -> list[str]:
         left_out = f", {facts['dropped_windows']:,} left out" if facts["dropped_windows"] else ""
         lines.append(f"rare words: {windows} of {words} kept for the next run{left_out}")
     return lines
+
+
+def text_words(facts: dict[str, Any]) -> Any:
+    """Return the words of the text as those of the vocabulary are counted: with phrases joined, and with weights.
+
+    Args:
+        facts: of EncodedCorpus, or what a file has of them.
+    """
+    return facts.get("joined_words", facts.get("weighted_words", facts.get("words")))
 
 
 def skipped(facts: dict[str, Any]) -> list[str]:

@@ -26,6 +26,7 @@ from spark_w2v.config import KEYS
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embedding_files, embedding_writer, embeddings
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
+from spark_w2v.text.counters import COUNTERS
 
 ROOT = Path(__file__).resolve().parents[2]
 HOSTILE = [
@@ -163,6 +164,32 @@ def test_the_page_knows_the_loss_of_the_averaged_vectors() -> None:
     for init, loss in (({"held_out_loss_averaged": 2.5}, 2.5), ({"held_out_loss": 3.0}, None), (None, None)):
         assert data_of(page(run_of(words, vectors, init=init)))["run"]["held_out_loss_averaged"] == loss
     assert "run.held_out_loss_averaged ?? last.held_out_loss" in page(run_of(words, vectors))
+
+
+@pytest.mark.parametrize(
+    ("corpus", "text"),
+    [
+        ({"words": 1000, "kept_words": 990}, 1000),
+        ({"words": 1000, "weighted_words": 5000, "kept_words": 4950}, 5000),
+        ({"words": 1000, "joined_words": 800, "kept_words": 800}, 800),
+        ({"words": 1000, "weighted_words": 80, "joined_words": 80, "kept_words": 80}, 80),
+        ({}, None),
+        (None, None),
+        ("damaged", None),
+    ],
+)
+def test_shares_of_the_text_are_of_the_words_as_the_vocabulary_counts_them(corpus: Any, text: int | None) -> None:
+    made = page(run_of(["a", "b"], np.eye(2), corpus=corpus))
+    assert data_of(made)["run"]["text_words"] == text
+    shares = re.findall(r"(\w+\.kept_words|covered|outside), (\w+\.\w+)\)", made)
+    assert shares == [(name, "run.text_words") for name in ("covered", "outside", "corpus.kept_words")]
+    assert "outside = run.text_words - corpus.kept_words" in made
+
+
+def test_the_page_tells_of_all_that_was_skipped_or_changed() -> None:
+    _, _, rest = page(random_run(3, 2)).partition("const described = {")
+    described = re.findall(r'(\w+): "', rest.partition("};")[0])
+    assert set(described) == set(COUNTERS) - {"lines", "words", "sentences", "lines_with_words"}
 
 
 def test_the_page_explains_every_key_of_the_configuration() -> None:
