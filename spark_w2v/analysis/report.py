@@ -34,7 +34,7 @@ from spark_w2v.config import Config
 from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
-from spark_w2v.runs.places import local_path, run_above
+from spark_w2v.runs.places import local_path, run_above, version_of
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason, refused
 from spark_w2v.text.summary import text_words
 from spark_w2v.types import Float32Array, Int64Array
@@ -225,6 +225,18 @@ def write(target: Path, text: str, kind: re.Pattern[bytes] = PAGE) -> None:
             unfinished.unlink(missing_ok=True)
     except OSError as error:
         raise refused(f"{target}: {CANNOT_BE_WRITTEN}", error) from None
+
+
+def write_into(output: Path, version: tuple[int, ...] | None, text: str) -> None:
+    """Write the page of an output, unless that is no longer the one of this version.
+
+    Raises:
+        StorageError: it is not.
+        UserError, StorageError: as write does.
+    """
+    if version_of(output) != version:
+        raise StorageError(f"{output}: was replaced meanwhile; try again.")
+    write(output / NAME, text)
 
 
 def page(run: Finished, evaluation: Evaluation | None = None) -> str:

@@ -28,7 +28,7 @@ from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, p
 from spark_w2v.errors import printable
 from spark_w2v.runs.embeddings import read
 from spark_w2v.runs.ids import add_file, directory_of, holds_runs
-from spark_w2v.runs.places import is_local
+from spark_w2v.runs.places import is_local, version_of
 
 AMONG, SHOW = 10_000, 20
 MOST = 10**9
@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         other = None
     runs = [path for path in (options.output, other) if path is not None]
     outputs = [directory_of(path) for path in runs]
+    version = version_of(outputs[0])
     target = None if options.json is None else report.target_of(options.json, report.EVALUATION, *outputs)
     if options.report:
         report.check_target(outputs[0] / report.NAME)
@@ -87,7 +88,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
         report.write(target, text, report.EVALUATION)
     if options.report:
         finished = report.finished(outputs[0])
-        report.write(outputs[0] / report.NAME, report.page(finished, found))
+        report.write_into(outputs[0], version, report.page(finished, found))
         if not is_local(options.output):
             add_file(options.output, outputs[0] / report.NAME)
     worse = (

@@ -7,7 +7,7 @@ from spark_w2v.analysis import report
 from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
 from spark_w2v.errors import printable
 from spark_w2v.runs.ids import add_file, directory_of
-from spark_w2v.runs.places import is_local, local_path
+from spark_w2v.runs.places import is_local, local_path, version_of
 
 
 @with_exit_codes
@@ -20,6 +20,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> 
     parser.add_argument("--evaluation", metavar="FILE", help="what jobs/evaluate.py --json wrote of this run")
     options = parser.parse_args(arguments)
     output = directory_of(options.output)
+    version = version_of(output)
     target = output / report.NAME
     if options.to is not None and local_path(options.to) != target:
         target = report.target_of(options.to, report.PAGE, output)
@@ -29,9 +30,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> 
     evaluation = None
     if options.evaluation is not None:
         evaluation = report.evaluation(Path(options.evaluation), len(run.words), run.vectors.shape[1])
-    report.write(target, report.page(run, evaluation))
-    place = str(target)
-    if target.parent == output and not is_local(options.output):  # a copy
-        place = add_file(options.output, target)
+    text, place = report.page(run, evaluation), str(target)
+    if target.parent != output:
+        report.write(target, text)
+    else:
+        report.write_into(output, version, text)
+        if not is_local(options.output):  # a copy
+            place = add_file(options.output, target)
     print(f"{printable(place)}: {target.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.storage.files import MISTAKES, reason
+from spark_w2v.storage.files import ABSENT, MISTAKES, reason, refused
 from spark_w2v.storage.store import scheme_of
 
 # A URI with a password. A secret may have slashes. After a host comes a number, its port.
@@ -46,6 +46,21 @@ def absolute(output: str) -> str:
 def run_above(path: Path) -> Path | None:
     """The directory of a finished run that a path is inside of, however deep; None where there is none."""
     return next((parent for parent in path.parents if all(os.path.exists(parent / name) for name in OF_A_RUN)), None)
+
+
+def version_of(output: Path) -> tuple[int, ...] | None:
+    """What tells an output from the next at this path, which may come while this one is read; None for no output.
+
+    Raises:
+        UserError, StorageError: it cannot be known.
+    """
+    try:
+        found = os.stat(output / "_SUCCESS")
+    except OSError as error:
+        if error.errno in ABSENT:
+            return None
+        raise refused(f"{output}: cannot be looked at", error) from None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def local_path(output: str) -> Path:

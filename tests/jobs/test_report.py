@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -97,6 +99,28 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
     assert '"sections":[{"section":"letters","questions":1,"used":1,' in page
     assert job.main([str(output), "--evaluation", str(found)]) == 0
     assert (output / "report.html").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate"])
+def test_an_output_that_is_replaced_while_it_is_read_does_not_get_the_page_of_the_one_before(
+    output: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_page = report.page
+
+    def page(*given: Any) -> str:
+        os.rename(output, tmp_path / "replaced")
+        shutil.copytree(tmp_path / "replaced", output)
+        return make_page(*given)
+
+    monkeypatch.setattr(report, "page", page)
+    (tmp_path / "pairs.tsv").write_text("w1\tw2\t1\nw3\tw4\t2\n")
+    commands: dict[str, Callable[[], int]] = {
+        "report": lambda: job.main([str(output)]),
+        "evaluate": lambda: evaluate.main([str(output), "--pairs", str(tmp_path / "pairs.tsv"), "--report"]),
+    }
+    assert commands[command]() == 75
+    assert capsys.readouterr().err.endswith(f"{output}: was replaced meanwhile; try again.\n")
+    assert not (output / "report.html").exists()
 
 
 @pytest.mark.parametrize(
