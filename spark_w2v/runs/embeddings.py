@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from spark_w2v.errors import OutputError
+from spark_w2v.errors import OutputError, StorageError
 from spark_w2v.runs.embedding_files import (
     METADATA_KEY,
     WORD_COLUMNS,
@@ -196,9 +196,15 @@ def _sums(output: Path, chunks: Iterator[tuple[Float32Array, ...]]) -> Iterator[
 
 
 def _retry(output: Path, attempt: Callable[[], Result]) -> Result:
-    """Repeat an attempt until its result is from one run's files alone, also while another run is published."""
+    """Repeat an attempt until its result is from one run's files alone, also while another run is published.
+
+    Raises:
+        StorageError: the run was removed meanwhile.
+    """
+    was_there = False
     for _ in range(ATTEMPTS - 1):
         before = _identity(output)
+        was_there |= before is not None
         try:
             result = attempt()
         except OutputError:
@@ -207,7 +213,12 @@ def _retry(output: Path, attempt: Callable[[], Result]) -> Result:
         else:
             if before == _identity(output):
                 return result
-    return attempt()
+    try:
+        return attempt()
+    except OutputError:
+        if was_there and _identity(output) is None:
+            raise StorageError(f"{output}: was removed meanwhile; try again.") from None
+        raise
 
 
 def _identity(output: Path) -> tuple[int, int, int] | None:

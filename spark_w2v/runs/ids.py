@@ -20,7 +20,7 @@ from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.local_lock import held
-from spark_w2v.runs.names import PENDING, RUN_ID, is_later, marker_of
+from spark_w2v.runs.names import FINISHED, PENDING, RUN_ID, is_later, marker_of
 from spark_w2v.runs.old_runs import move_away, remove
 from spark_w2v.runs.places import check_password, is_local, local_path
 from spark_w2v.runs.processes import scratch_directory
@@ -211,12 +211,12 @@ def _fetched(output: str) -> Path:
     for _ in range(3):
         stored, run = _stored_run(output)
         directory = scratch / run
-        try:
+        with contextlib.suppress(FileNotFoundError):
             stored.download(run, directory)
-        except FileNotFoundError:  # it was replaced twice meanwhile
-            shutil.rmtree(directory, ignore_errors=True)
-            continue
-        return directory
+            # _SUCCESS is the first file that goes: where it still is, nothing was missing.
+            if stored.has_run(run) and all((directory / name).exists() for name in FINISHED):
+                return directory
+        shutil.rmtree(directory, ignore_errors=True)  # it was replaced twice, or removed, meanwhile
     raise StorageError(f"{output}: is replaced faster than it can be read; try again.")
 
 

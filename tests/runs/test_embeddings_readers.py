@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from spark_w2v.errors import OutputError, StorageError
+from spark_w2v.runs import embedding_files, embeddings
 from spark_w2v.runs.embeddings import read
 from tests.support.embeddings import STRANGE, bits, finish, parameters, small_pieces
 
@@ -79,6 +81,24 @@ def test_duckdb_reads_the_same_bits_in_order(tmp_path: Path) -> None:
     )
     assert {row[4] for row in rows} == {"FLOAT[]"}
     assert bits([row[3] for row in rows]) == bits(given.center)
+
+
+def test_a_run_that_is_removed_while_it_is_read_may_be_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As --keep-runs does to a reader that asked what the current run is just before."""
+    output = finish(tmp_path / "1", parameters())
+
+    def remove(output: Path, *given: Any) -> Any:
+        if output.exists():
+            output.rename(tmp_path / ".1.removed")
+        return embedding_files.open_table(output, *given)
+
+    monkeypatch.setattr(embeddings, "open_table", remove)
+    with pytest.raises(StorageError, match=r"/1: was removed meanwhile; try again\.$"):
+        read(output)
+    with pytest.raises(OutputError, match="no such directory"):
+        read(output)
 
 
 def test_gensim_takes_words_and_vectors_as_they_are(tmp_path: Path) -> None:

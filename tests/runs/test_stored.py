@@ -17,6 +17,7 @@ from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.runs import ids, store_lock
 from spark_w2v.runs.run import Run, output_of
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
+from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
 from spark_w2v.storage.objects import ObjectStore
 from tests.support.runs import ROOT, publish, save, start, tree, writing
@@ -202,6 +203,30 @@ def test_only_what_runs_write_is_copied_to_a_reader(output: str) -> None:
     assert sorted(path.name for path in ids.directory_of(output).iterdir()) == [
         "_SUCCESS", "embeddings", "metrics.jsonl", "run.json",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_run_that_is_removed_while_it_is_copied_is_not_what_a_reader_gets(
+    output: str, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish_as(output, "1", keep_runs=0)
+    publish_as(output, "2", keep_runs=0)
+    ids.move_current(output, "1")
+    download, gone = StoredOutput.download, [f"runs/1/{name}" for name in ("_SUCCESS", "embeddings/part-00000.parquet")]
+
+    def remove(stored: StoredOutput, run: str, directory: Path) -> None:
+        if moment == "after":
+            download(stored, run, directory)
+        if run == "1":
+            ids.move_current(output, "2")
+            ObjectStore(output).delete(gone)
+        if moment == "before":
+            download(stored, run, directory)
+
+    monkeypatch.setattr(StoredOutput, "download", remove)
+    assert ids.directory_of(output).name == "2"
+    with pytest.raises(UserError, match="has no finished run"):
+        ids.directory_of(f"{output}/runs/1")
 
 
 def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
