@@ -8,11 +8,12 @@ import socket
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from spark_w2v.storage.files import MISTAKES, open_file
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.storage.files import MISTAKES, open_file, reason
 
 UNKNOWN = "unknown"
 LARGEST_HOLDER = 1 << 16  # bytes
@@ -108,14 +109,36 @@ def _started(pid: int) -> str | None:
 
 
 def scratch_directory() -> Path:
-    """Make a directory of this process in the temporary directory; those of processes that died are removed."""
-    root = Path(tempfile.gettempdir()).resolve()
-    for left in root.glob(f"{SCRATCH}*"):
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            with open_file(left / "holder") as file:  # which may be another user's, and anything
-                holder = json.loads(file.read(LARGEST_HOLDER))
-            if isinstance(holder, dict) and is_alive(holder) is False:
-                shutil.rmtree(left)
-    made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
-    (made / "holder").write_text(json.dumps(describe_holder()))
+    """Make a directory of this process in the temporary directory; those of processes that died are removed.
+
+    Raises:
+        UserError, StorageError: as temporary_files does.
+    """
+    with temporary_files():
+        root = Path(tempfile.gettempdir()).resolve()
+        for left in root.glob(f"{SCRATCH}*"):
+            with contextlib.suppress(OSError, ValueError, RecursionError):
+                with open_file(left / "holder") as file:  # which may be another user's, and anything
+                    holder = json.loads(file.read(LARGEST_HOLDER))
+                if isinstance(holder, dict) and is_alive(holder) is False:
+                    shutil.rmtree(left)
+        made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
+        try:
+            (made / "holder").write_text(json.dumps(describe_holder()))
+        except BaseException:
+            shutil.rmtree(made, ignore_errors=True)
+            raise
     return made
+
+
+@contextlib.contextmanager
+def temporary_files() -> Iterator[None]:
+    """Raise one sentence where the temporary directory refuses: a UserError, or a StorageError for what may pass."""
+    try:
+        yield
+    except OSError as error:
+        error_class = UserError if error.errno in MISTAKES else StorageError
+        raise error_class(
+            f"{error.filename or 'the temporary directory'}: cannot be written to ({reason(error)}); set TMPDIR to "
+            "another directory for temporary files."
+        ) from None

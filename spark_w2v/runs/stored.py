@@ -18,7 +18,7 @@ from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
 from spark_w2v.runs.names import FINISHED, OUTPUT, is_later
 from spark_w2v.runs.old_runs import remove_stored
-from spark_w2v.runs.processes import scratch_directory
+from spark_w2v.runs.processes import scratch_directory, temporary_files
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.runs.stored_checkpoints import NAME as CHECKPOINT
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints
@@ -256,10 +256,10 @@ class StoredOutput:
         """Copy the files of a run that runs write to a directory of this host."""
         prefix = f"{RUNS}{run}/"
         for name in self._store.entries(prefix):
-            file = name.removeprefix(prefix)
-            if OUTPUT.fullmatch(file):
+            if OUTPUT.fullmatch(file := name.removeprefix(prefix)):
                 path = directory / file
-                path.parent.mkdir(parents=True, exist_ok=True)
+                with temporary_files():
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 self._store.download(name, path)
 
     def upload(self, run: str, name: str, path: Path) -> None:

@@ -1,7 +1,9 @@
 """An output in a store: whole runs and a pointer, and nothing of this host that is not the run's own."""
 
+import errno
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from spark_w2v.commands import neighbors
 from spark_w2v.commands import publish as publish_job
 from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.runs import ids, store_lock
@@ -337,6 +340,35 @@ def test_copies_of_readers_that_were_killed_are_removed_by_the_next(output: str,
         (tmp_path / "scratch" / f"spark_w2v-run-{strange}" / "holder").write_text(strange)
     assert (ids.directory_of(output) / "run.json").exists()
     assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "function", "error", "status", "says"),
+    [
+        (tempfile, "gettempdir", FileNotFoundError(errno.ENOENT, "No usable one in ['/x']"), 2, r"\(No usable one in"),
+        (tempfile, "mkdtemp", OSError(errno.EROFS, "Read-only file system", "/tmp/spark"), 2, r"/tmp/spark: cannot .*"),
+        (Path, "write_text", OSError(errno.ENOSPC, "No space left", "/tmp/holder"), 75, r"/holder: .* \(the disk is"),
+        (Path, "mkdir", OSError(errno.ENOSPC, "No space left", "/tmp/1/embeddings"), 75, r"dings: .* \(the disk is"),
+    ],
+)
+def test_a_temporary_directory_that_cannot_be_used_is_one_sentence(
+    output: str, tmp_path: Path, owner: Any, function: str, error: OSError, status: int, says: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    publish_as(output, "1", keep_runs=0)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, function, refuse)
+        assert neighbors.main([output, "word"]) == status
+    said = capsys.readouterr().err
+    assert re.search(says, said)
+    assert said.endswith("; set TMPDIR to another directory for temporary files.\n")
+    assert said.count("\n") == 1
+    if function == "write_text":
+        assert list((tmp_path / "scratch").iterdir()) == []
 
 
 def test_a_run_that_is_interrupted_while_it_ends_gives_its_output_back(
