@@ -22,7 +22,7 @@ from spark_w2v.command_line import (
     whole_number,
 )
 from spark_w2v.config import LARGEST_INT
-from spark_w2v.errors import RefusedError, SparkLostError, UserError
+from spark_w2v.errors import RefusedError, SparkLostError, UserError, printable
 from spark_w2v.run_request import Request
 from spark_w2v.spark.hadoop_files import is_utf8
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
@@ -260,7 +260,7 @@ def _print_error(program: str, sentence: str, log_format: str, stream: TextIO) -
     if log_format == "json":
         log.error(sentence)
     else:
-        print(fitted(f"{program}: {sentence}", width_of(stream)), file=sys.stderr)
+        print(fitted(f"{program}: {printable(sentence)}", width_of(stream)), file=sys.stderr)
 
 
 @contextlib.contextmanager

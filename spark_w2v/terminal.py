@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import shutil
 import sys
 import threading
@@ -12,6 +13,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from spark_w2v.errors import printable
 from spark_w2v.runs.run_log import JsonFormatter
 from spark_w2v.text.messages import columns
 
@@ -84,7 +86,7 @@ def _broken(line: str, width: int, indent: int) -> Iterator[str]:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """Writes log lines above the line that moves, no wider than the terminal."""
+    """Writes log lines above the line that moves, printable and no wider than the terminal."""
 
     def emit(self, record: logging.LogRecord) -> None:
         with tqdm.external_write_mode(file=self.stream):
@@ -92,7 +94,10 @@ class _Handler(logging.StreamHandler[TextIO]):
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record)
-        return text if isinstance(self.formatter, JsonFormatter) else fitted(text, width_of(self.stream), indent=9)
+        if isinstance(self.formatter, JsonFormatter):
+            return text
+        text = re.sub(r"[^\n\t]+", lambda part: printable(part[0]), text)  # a traceback has lines, and tabs if Java's
+        return fitted(text, width_of(self.stream), indent=9)
 
 
 def handler(stream: TextIO, log_format: str = "text") -> logging.Handler:

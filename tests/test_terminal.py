@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,6 +13,8 @@ from types import SimpleNamespace
 import pytest
 
 from spark_w2v import terminal
+from spark_w2v.errors import StorageError
+from spark_w2v.job import run_job
 from spark_w2v.terminal import PhaseClock, StatusLine, fitted, shown
 from spark_w2v.text.messages import columns
 from tests.support.pseudo_terminal import Recording, record
@@ -118,6 +121,26 @@ def test_characters_that_are_two_columns_wide_count_twice() -> None:
 
 def test_where_there_is_no_terminal_lines_stay_whole() -> None:
     assert fitted("word " * 100, None) == "word " * 100
+
+
+def test_no_control_character_of_a_path_reaches_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which StorageErrors, and log lines of skipped files, have in them."""
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    path = "/data/a\x1b]0;title\x07\u202e\ud800"
+
+    def work(line: StatusLine, cleanup: object) -> None:
+        raise StorageError(f"{path}\nfake: done: the disk is full.")
+
+    assert run_job("train.py", SimpleNamespace(log_format="text", quiet=False), work) == 75  # type: ignore[arg-type]
+    said = capsys.readouterr().err
+    assert said == "train.py: /data/a\\x1b]0;title\\x07\\u202e\\ud800\\nfake: done: the disk is full.\n"
+
+    stream = io.StringIO()
+    record = logging.LogRecord("spark_w2v", logging.INFO, "", 0, "%s is kept\nand\tmore", (path,), None)
+    terminal.handler(stream).emit(record)
+    assert stream.getvalue()[9:] == "/data/a\\x1b]0;title\\x07\\u202e\\ud800 is kept\nand\tmore\n"
 
 
 class Terminal(io.StringIO):
