@@ -25,6 +25,7 @@ from spark_w2v.analysis.evaluation_results import Analogies, Move, Neighbourhood
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.errors import UserError
 from spark_w2v.runs.embeddings import Embeddings
+from spark_w2v.storage.files import raise_if_passing, reason
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
 RESTRICT = 300_000  # gensim's default
@@ -329,6 +330,7 @@ def check_file(path: Path) -> None:
 
     Raises:
         UserError: it cannot be read.
+        StorageError: it could not be read, and may be later.
     """
     try:
         if not stat.S_ISFIFO(os.stat(path).st_mode):
@@ -338,15 +340,15 @@ def check_file(path: Path) -> None:
 
 
 def _unreadable(path: Path, error: OSError | ValueError) -> UserError:
-    reason = error.strerror if isinstance(error, OSError) else str(error)
-    return UserError(f"{path}: cannot be read ({reason}).")
+    raise_if_passing(str(path), error)
+    return UserError(f"{path}: cannot be read ({reason(error)}).")
 
 
 def read_lines(path: Path) -> list[str | None]:
     """Return the lines of a file for several runs, as a pipe can be read but once; None where one is no line of these.
 
     Raises:
-        UserError: it cannot be read.
+        UserError, StorageError: as check_file does.
     """
     return list(_lines(path))
 

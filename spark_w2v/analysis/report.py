@@ -35,7 +35,7 @@ from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
 from spark_w2v.runs.places import local_path, run_above, version_of
-from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, reason, refused
+from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, raise_if_passing, reason, refused
 from spark_w2v.text.summary import text_words
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -130,6 +130,7 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
 
     Raises:
         UserError: it is not such a file, or of another run; one sentence.
+        StorageError: it could not be read, and may be later.
     """
     try:
         with open(path, "rb") as file:
@@ -138,6 +139,7 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
             raise ValueError("it is larger than 8 MB")
         found = msgspec.json.decode(content, type=Evaluation)
     except (OSError, ValueError, RecursionError) as error:  # msgspec's are ValueErrors
+        raise_if_passing(str(path), error)
         raise UserError(f"{path}: is not a report that jobs/evaluate.py --json wrote ({reason(error)}).") from None
     if (found.this.words, found.this.dimensions) != (words, dimensions):
         raise UserError(

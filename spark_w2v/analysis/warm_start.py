@@ -3,7 +3,6 @@
 V words of the new run, U of the previous one, D dimensions.
 """
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -24,7 +23,7 @@ from spark_w2v.runs.embedding_files import damage_named
 from spark_w2v.runs.ids import directory_of
 from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
-from spark_w2v.storage.files import exists
+from spark_w2v.storage.files import ABSENT, exists, raise_if_passing
 from spark_w2v.storage.store import scheme_of
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
@@ -163,10 +162,13 @@ def _windows(path: Path, place: str) -> pa.Table | None:
 
     Raises:
         OutputError: they are not those of the run.
+        StorageError: it cannot be known now.
     """
     windows, kept = read_windows(path), None
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # runs without rare_windows do not say
+    try:
         kept = int(json.loads((path / "run.json").read_text(encoding="utf-8"))["corpus"]["kept_windows"])
+    except (OSError, ValueError, KeyError, TypeError) as error:  # runs without rare_windows do not say
+        raise_if_passing(f"{path}/run.json", error, ABSENT)
     if windows is None and kept:
         log.warning("%s: has no rare_windows/, so %s that the run kept will not count", place, counted(kept, "window"))
     elif windows is not None and kept not in (None, len(windows)):

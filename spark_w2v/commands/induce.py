@@ -31,6 +31,7 @@ from spark_w2v.spark.result_directories import check_directory, write_directory
 from spark_w2v.spark.slots import check_local_disks, tasks_of
 from spark_w2v.spark.vector_rows import vector_rows
 from spark_w2v.spark.vocabulary import WordLists
+from spark_w2v.storage.files import ABSENT, raise_if_passing
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted, some
@@ -119,6 +120,7 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
 
     Raises:
         OutputError: there is none.
+        StorageError: it could not be read, and may be later.
         ConfigError: it does not go with the overrides.
     """
     sections = {}
@@ -127,7 +129,8 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
         try:
             found = json.loads(Path(place).read_text(encoding="utf-8"))["configuration"]
             sections = {name: dict(found[name]) for name in ("corpus", "vocabulary", "training")}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise_if_passing(place, error, ABSENT)
             raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
         # It chose the rows that the run was to read, which need not be those of this text.
         given = {one.partition("=")[0].strip() for one in overrides}

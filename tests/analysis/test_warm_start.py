@@ -1,5 +1,6 @@
 """Parts of an earlier run that a new one begins with; words that the new text does not have."""
 
+import errno
 import hashlib
 import shutil
 from dataclasses import replace
@@ -24,6 +25,7 @@ from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.rare_windows import WINDOWS
 from spark_w2v.types import Int64Array
 from tests.support.planted import SETTINGS, WORDS, counts_of, rows_of_text, segments_of
+from tests.support.runs import faults
 
 EARLIER = ["the", "é", "gone", "cat"]
 
@@ -154,7 +156,9 @@ def test_a_run_that_has_diverged_is_no_start_of_another_one(tmp_path: Path) -> N
     assert warm_start.read(str(tmp_path)).dimensions == 3, "nothing is trained"
 
 
-def test_windows_that_a_copy_of_a_run_lacks_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_windows_that_a_copy_of_a_run_lacks_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     output = finished(tmp_path / "run", EARLIER)
     (output / "run.json").write_text('{"corpus": {"kept_windows": 2}}')
     rows = [{"word": "kiwi", "sentence": ["the", "kiwi"], "weight": 1}] * 2
@@ -164,6 +168,8 @@ def test_windows_that_a_copy_of_a_run_lacks_are_told(tmp_path: Path, caplog: pyt
     assert len(found) == 2
     assert not caplog.messages
 
+    with faults(monkeypatch, "run.json", errno.EIO), pytest.raises(StorageError, match=r"run\.json: could not be read"):
+        warm_start.read(str(output), 3, with_windows=True)
     shutil.rmtree(output / "rare_windows")
     assert warm_start.read(str(output), 3, with_windows=True).windows is None
     assert caplog.messages == [f"{output}: has no rare_windows/, so 2 windows that the run kept will not count"]

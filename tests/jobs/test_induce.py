@@ -1,5 +1,6 @@
 """jobs/induce.py on a real Spark: words get vectors from a text, in the place of the words that they stand for."""
 
+import errno
 import json
 import logging
 import shutil
@@ -14,8 +15,10 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.commands import induce as command
+from spark_w2v.errors import StorageError
 from spark_w2v.runs import embeddings
 from spark_w2v.spark import induction
+from tests.support.runs import faults
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
 
 NEW = {"quince": 0, "lathe": 1, "harp": 2}  # groups of words that the run does not see
@@ -201,3 +204,11 @@ def test_mistakes_are_one_sentence(
     assert run(*given, *more) == 2
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "to").exists()
+
+
+def test_a_configuration_that_cannot_be_read_now_may_be_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with faults(monkeypatch, "run.json", errno.EMFILE), pytest.raises(StorageError, match="Too many open files"):
+        command._settings(tmp_path, [])
