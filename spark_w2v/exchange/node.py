@@ -82,6 +82,7 @@ class Node:
         self._wake()
         if self._thread.is_alive():
             self._thread.join()
+        self._close_all()  # which the thread has done, if it was started
 
     # The thread's loop
 
@@ -107,11 +108,14 @@ class Node:
                 part.fail(f"the exchange failed: {type(error).__name__}: {error}")
             raise
         finally:
-            for connection in [*self._pending, *self._open.values()]:
-                connection.sock.close()
-            for end in (self._listener, self._waker, self._woken):
-                end.close()
-            self._selector.close()
+            self._close_all()
+
+    def _close_all(self) -> None:
+        for connection in [*self._pending, *self._open.values()]:
+            connection.sock.close()
+        for end in (self._listener, self._waker, self._woken):
+            end.close()
+        self._selector.close()
 
     def _has_output(self) -> bool:
         return bool(self._part.outbox) or any(connection.out for connection in self._open.values())

@@ -120,6 +120,14 @@ def is_closed(sock: socket.socket) -> bool:
     return True
 
 
+def test_a_node_that_is_closed_before_it_was_started_leaves_no_socket_open() -> None:
+    listener = listen(HOST, (0, 0))
+    node = Node(SECRET, listener)
+    node.close()
+    assert [end.fileno() for end in (listener, node._waker, node._woken)] == [-1, -1, -1]
+    node.close()
+
+
 @pytest.mark.parametrize(("tasks", "blocks"), [(1, 1), (1, 5), (2, 2), (3, 7), (5, 5)])
 def test_an_epoch_over_sockets_has_the_bits_of_one_without_any(tasks: int, blocks: int) -> None:
     running = Running(plan_of(tasks, blocks)).start()
