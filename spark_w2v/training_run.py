@@ -155,7 +155,7 @@ class TrainingRun:
             if settings.output.table:
                 check_table(session, settings.output.table, vector_schema(id_type_of(segments)))
             init: dict[str, Any] | None = None
-            parameters = request.parameters() if request.mlflow else None
+            parameters = request.parameters() if request.mlflow and not run.is_published else None
             observer = EpochObserver(run, settings, self._line, request.callbacks, request.tensorboard, parameters)
 
             def on_corpus(text: pipeline.EncodedCorpus) -> None:

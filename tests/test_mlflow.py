@@ -99,6 +99,15 @@ def test_an_active_run_is_used_and_stays_active(
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
 
 
+def test_a_run_that_was_finished_before_is_not_logged_again(
+    spark: SparkSession, corpus: Path, tmp_path: Path, client: "MlflowClient"
+) -> None:
+    rows = spark.createDataFrame([(line,) for line in corpus.read_text().splitlines()], ["text"])
+    for _ in range(2):
+        spark_w2v.train(rows, tmp_path / "out", config=CONFIG, run_id="1", mlflow=True)
+        assert [run.info.status for run in client.search_runs(["0"])] == ["FINISHED"]
+
+
 def warnings_of_mlflow(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "spark_w2v.runs.run_log"]
 
