@@ -119,9 +119,7 @@ class DriverPart(Part):
         if message.kind not in ROWS:
             return super().room_for(source, message, size)
         kind, sweep, block, _ = message
-        plan = self.plan
-        checked_number(block, range(plan.ring.blocks))
-        incoming = self._incoming.get(sweep)
+        plan, incoming = self.plan, self._incoming.get(sweep)
         too_early = plan.snapshots and sweep > self._handled + 2  # the store has rows of two sweeps at most
         if incoming is None or too_early or (kind, block) not in incoming.missing or size != plan.size(block):
             raise ProtocolError(f"{kind!r} {sweep} {block} of {size} bytes is not expected from {self.name(source)}")

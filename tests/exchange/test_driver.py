@@ -4,7 +4,19 @@ import numpy as np
 import pytest
 
 from spark_w2v.exchange.driver import DriverPart
-from spark_w2v.exchange.plan import CENTER, CONTEXT, SWEEP, TOOK, ExchangePlan, Message, ProtocolError
+from spark_w2v.exchange.plan import (
+    BEAT,
+    CENTER,
+    CONTEXT,
+    FAIL,
+    JOIN,
+    LARGEST_TEXT,
+    SWEEP,
+    TOOK,
+    ExchangePlan,
+    Message,
+    ProtocolError,
+)
 from spark_w2v.skipgram.schedule import Ring
 from tests.support import simulation
 
@@ -58,3 +70,55 @@ def test_without_snapshots_only_the_rows_of_the_last_sweep_come() -> None:
     with pytest.raises(ProtocolError, match="is not expected"):
         part.room_for(0, Message(CENTER, 2, 0), part.plan.size(0))
     assert part.room_for(0, Message(CENTER, 3, 0), part.plan.size(0)) is not None
+
+
+# Of two sweeps that come back. At the end of sweep 0 the context blocks 0 and 1 are at task 1, 2 and 3 at task 0.
+PLAN = ExchangePlan(Ring(4, 3, (1, -1)), 0, (3, 4, 5, 6), 2, ((0, 2), (2, 4)), snapshots=True, timeout=10.0)
+
+
+@pytest.fixture
+def part() -> DriverPart:
+    """Of two tasks with two blocks each."""
+    return DriverPart(PLAN, simulation.MemoryStore(simulation.initial(PLAN.rows)))
+
+
+def is_refused(part: DriverPart, source: int, kind: bytes, sweep: int, block: int, size: int | None = None) -> bool:
+    with pytest.raises(ProtocolError, match=r"is not expected|is another task's"):
+        part.room_for(source, Message(kind, sweep, block), PLAN.size(block) if size is None else size)
+    assert part._store.after == {}, "the store has given room"  # type: ignore[attr-defined]
+    return True
+
+
+@pytest.mark.parametrize("size", [0, PLAN.size(1) - 1, PLAN.size(1) + 1, PLAN.size(0), 1 << 40, (1 << 64) - 1])
+def test_rows_of_another_length_than_their_block_has_are_refused(part: DriverPart, size: int) -> None:
+    assert is_refused(part, 0, CENTER, 0, 1, size)
+    assert is_refused(part, 1, CONTEXT, 0, 1, size)
+
+
+def test_rows_of_another_sweep_or_block_or_sender_are_refused(part: DriverPart) -> None:
+    for sweep in (2, (1 << 32) - 1):
+        assert is_refused(part, 0, CENTER, sweep, 0)
+    for block in (4, (1 << 32) - 1):
+        assert is_refused(part, 0, CENTER, 0, block, 24)
+    for block in range(4):
+        assert is_refused(part, 1 - PLAN.owners[block], CENTER, 0, block)
+        assert is_refused(part, 0 if block < 2 else 1, CONTEXT, 0, block)
+    assert [PLAN.trainer(3, block) for block in range(4)] == [1, 1, 0, 0]
+    assert part.room_for(0, Message(CENTER, 0, 0), PLAN.size(0)).shape == (3, 2)
+    assert part.room_for(1, Message(CONTEXT, 0, 1), PLAN.size(1)).shape == (4, 2)
+
+
+def test_rows_of_a_sweep_come_once(part: DriverPart) -> None:
+    with part.changed:
+        for kind, source in ((CENTER, 0), (CONTEXT, 1)):
+            part.receive(source, Message(kind, 0, 0))
+            assert is_refused(part, source, kind, 0, 0)
+    assert part.room_for(0, Message(CENTER, 1, 0), PLAN.size(0)) is not None
+
+
+@pytest.mark.parametrize("kind", [SWEEP, BEAT, FAIL, JOIN])
+def test_a_text_that_is_too_long_is_refused(part: DriverPart, kind: bytes) -> None:
+    assert len(part.room_for(0, Message(kind), LARGEST_TEXT)) == LARGEST_TEXT
+    for size in (LARGEST_TEXT + 1, (1 << 64) - 1):
+        with pytest.raises(ProtocolError, match=f"{kind!r} of {size} bytes"):
+            part.room_for(0, Message(kind), size)

@@ -110,6 +110,11 @@ def prove(sock: socket.socket, secret: bytes = SECRET) -> None:
         raise ConnectionError("not let in")
 
 
+def begin(sock: socket.socket, kind: bytes, **fields: Any) -> None:
+    first = Message.of(kind, **fields)
+    sock.sendall(HEADER.pack(kind, 0, 0, len(first.payload)) + first.payload)
+
+
 def is_closed(sock: socket.socket) -> bool:
     sock.settimeout(10)
     try:
@@ -168,8 +173,7 @@ def attack(port: int, kind: int) -> None:
         sock.sendall(HEADER.pack(JOIN, 0, 0, 1 << 40))
     elif kind == 4:
         sock = let_in(port)
-        first = Message.of(HELLO if port % 2 else JOIN, task=99, host="x", port=1)
-        sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+        begin(sock, HELLO if port % 2 else JOIN, task=99, host="x", port=1)
     else:
         sock = connect(port)
         sock.close()
@@ -197,8 +201,7 @@ def test_a_second_connection_in_a_tasks_name_is_refused(slow: Running) -> None:
     with slow.part.changed:
         assert slow.part.changed.wait_for(lambda: len(slow.part._ready) == 2, 30)
     sock = let_in(slow.node.port)
-    first = Message.of(JOIN, task=0, host=HOST, port=1)
-    sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+    begin(sock, JOIN, task=0, host=HOST, port=1)
     assert is_closed(sock)
     sock.close()
     slow.let_go.set()  # type: ignore[attr-defined]
@@ -288,8 +291,7 @@ def test_more_tasks_than_strangers_are_let_in_may_come_at_once() -> None:
     node.start(driver)
     for task, sock in enumerate(socks):
         prove(sock)
-        first = Message.of(JOIN, task=task, host=HOST, port=1)
-        sock.sendall(HEADER.pack(first.kind, 0, 0, len(first.payload)) + first.payload)
+        begin(sock, JOIN, task=task, host=HOST, port=1)
     with driver.changed:
         assert driver.changed.wait_for(lambda: driver.tasks_joined == tasks, 30)
     assert node.refused == 0
