@@ -85,9 +85,7 @@ def test_rows_of_another_length_than_their_block_has_are_refused(part: TaskPart,
         (1, CONTEXT, (1 << 32) - 1, 0),
     ],
 )
-def test_rows_of_another_kind_or_round_or_sender_are_refused(
-    source: int, kind: bytes, number: int, block: int
-) -> None:
+def test_rows_of_another_kind_or_round_or_sender_are_refused(source: int, kind: bytes, number: int, block: int) -> None:
     part = TaskPart(PLAN, 0, "host", 1, lambda *to: None)
     assert is_refused(part, source, kind, number, block)
 
