@@ -69,6 +69,12 @@ def test_tasks_and_snapshots_change_neither_a_bit_nor_a_loss(spark: SparkSession
     one_metrics, two_metrics = ([p.metrics for p in progress if p.metrics] for progress in (of_one, of_two))
     assert [metrics["tasks"] for metrics in (*one_metrics, *two_metrics)] == [1, 1, 2, 2]
     for one, other in zip(one_metrics, two_metrics, strict=True):
+        assert one["most_task_pairs"] == one["least_task_pairs"] == one["pairs"]
+        assert other["most_task_pairs"] + other["least_task_pairs"] == other["pairs"]
+        for metrics in (one, other):
+            assert metrics["slowest_host"]
+            assert 0 < metrics["draw_seconds"] < metrics["pair_seconds"]
+            assert 0 < metrics["wait_seconds"] < metrics["tasks"] * metrics["seconds"]
         assert {k: v for k, v in one.items() if k not in clock | where} == {
             k: v for k, v in other.items() if k not in clock | where
         }

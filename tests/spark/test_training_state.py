@@ -1,11 +1,19 @@
-"""Which losses of an epoch stop a run."""
+"""Which losses of an epoch stop a run, and the metrics of an epoch."""
 
 import math
+import threading
+from collections import deque
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
 from spark_w2v.errors import DivergedError
-from spark_w2v.spark.training_state import LossLimit
+from spark_w2v.exchange.driver import Snapshot
+from spark_w2v.spark.block_epochs import BlockEpoch, SweepEnded
+from spark_w2v.spark.training import Training
+from spark_w2v.spark.training_state import LossLimit, Progress, State, about_tasks
 
 UNTRAINED = 6 * math.log(2)
 BEGINS_WITHOUT_VECTORS = -1.0
@@ -65,3 +73,58 @@ def test_given_vectors_that_are_worse_than_untrained_ones_are_no_warning(caplog:
     limit.begin_with(5.0)
     limit.check(4.0, 4.9)
     assert not caplog.records
+
+
+def test_the_slowest_host_is_that_of_the_task_that_was_busy_longest() -> None:
+    tasks: list[dict[str, Any]] = [
+        {"host": "a", "pairs": 20, "take_seconds": 1.0, "kernel_seconds": 5.0, "draw_seconds": 9.0},
+        {"host": "b", "pairs": 10, "take_seconds": 4.0, "kernel_seconds": 3.0},
+        {"host": "c", "pairs": 30, "take_seconds": 5.0, "kernel_seconds": 1.0, "wait_seconds": 9.0},
+    ]
+    found = {"tasks": 3, "most_task_pairs": 30, "least_task_pairs": 10, "slowest_host": "b"}
+    assert about_tasks(tasks) == found
+    assert about_tasks([*tasks, {}]) == found | {"tasks": 4, "least_task_pairs": 0}  # one that has told nothing
+    assert about_tasks([{}])["slowest_host"] is None
+
+
+def test_the_seconds_of_an_epoch_are_those_of_all_its_tasks() -> None:
+    """Tasks tell sums since the attempt began; two sweeps come back, each with what was added since the one before."""
+    said = [
+        {0: {"draw_seconds": 1.0, "take_seconds": 2.0, "kernel_seconds": 3.0, "wait_seconds": 0.5, "words": 7}},
+        {
+            0: {"draw_seconds": 1.0, "take_seconds": 4.0, "kernel_seconds": 6.0, "wait_seconds": 0.75, "words": 7},
+            1: {"draw_seconds": 0.25, "take_seconds": 1.0, "kernel_seconds": 8.0, "task_bytes": 80, "words": 5},
+        },
+    ]
+    rows: Any = SimpleNamespace(center=np.ones((2, 3), np.float32), context=np.ones((2, 3), np.float32))
+    store: Any = SimpleNamespace(take=lambda sweep: rows, make_next=lambda: None)
+    part: Any = SimpleNamespace(
+        plan=SimpleNamespace(tasks=2, timeout=1.0), changed=threading.Condition(), progress={}, tasks_joined=2,
+        failure=None, is_over=False, has_ended=True, bytes=0, stats={}, snapshots=deque(),
+    )  # fmt: skip
+
+    def next_sweep(before: int = -1) -> None:
+        if before + 1 == len(said):
+            part.is_over = True
+            return
+        part.stats, part.bytes = said[before + 1], part.bytes + 100
+        part.snapshots.append(Snapshot(before + 1, [(1.5, 2, 3)]))
+
+    part.handled = next_sweep
+    next_sweep()
+    run: Any = SimpleNamespace(
+        state=State(rows), held_out_loss=lambda: None, _limit=LossLimit(5),
+        _progress=lambda epoch, done: Progress(done, epoch, 0.0, None),
+    )  # fmt: skip
+    job: Any = SimpleNamespace(wait=lambda seconds: None)
+    for event in BlockEpoch._watch(SimpleNamespace(), part, job, store, 0.0):  # type: ignore[arg-type]
+        assert isinstance(event, SweepEnded)
+        Training._add(run, event, 10.0)
+    assert (run.state.loss, run.state.loss_pairs, run.state.sweep) == (3.0, 4, 2)
+    metrics = Training._end_epoch(run, 0, 2, {}).metrics
+    assert metrics is not None
+    assert metrics == metrics | {
+        "seconds": 20.0, "draw_seconds": 1.25, "pair_seconds": 6.25, "kernel_seconds": 14.0, "wait_seconds": 0.75,
+        "driver_bytes": 200, "task_bytes": 80, "pairs": 6, "words": 12,
+    }  # fmt: skip
+    assert vars(run.state) == vars(State(rows, epoch=1, has_trained=True))
