@@ -106,6 +106,9 @@ def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypa
         (("io.encryption.enabled",), True, 0),
         (("authenticate.enableSaslEncryption",), False, 1),
         (("network.crypto.enabled",), False, 1),
+        (("ssl.enabled",), False, 1),
+        (("ssl.rpc.enabled",), False, 1),
+        (("ssl.rpc.enabled",), True, 0),
     ],
 )
 def test_what_spark_encrypts_is_not_left_plain_unless_it_is_allowed(
