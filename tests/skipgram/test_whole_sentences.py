@@ -1,5 +1,6 @@
 """Pairs of all words of a sentence, and sentences that are there as often as their weight says."""
 
+import itertools
 import tracemalloc
 from collections import Counter
 from dataclasses import replace
@@ -14,7 +15,7 @@ from spark_w2v.skipgram.pairs import PairSampler, pairs_of_sentences
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import copy_in_pieces, copy_sentences, draw_copies
 from spark_w2v.spark import memory
-from spark_w2v.types import Float64Array, Int32Array
+from spark_w2v.types import Float32Array, Float64Array, Int32Array
 from tests.skipgram.test_pairs import PLACE, WHOLE, words_of
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
@@ -134,6 +135,40 @@ def test_pairs_of_a_whole_weight_are_those_of_the_sentence_repeated(window: int)
     expected, _ = sampler.pairs(PLACE, repeated, np.full(14, 5, np.int32), 0, WHOLE)
     assert words == 14 * 5
     assert words_of(weighted, blocks) == words_of(expected, blocks)
+
+
+def expected_pairs_of(sentence: list[int], keep: Float32Array, window: int) -> Float64Array:
+    """Return (V, V) how often each center and context are expected, over all ways in which words may be left out."""
+    expected = np.zeros((keep.size, keep.size))
+    for stays in itertools.product([False, True], repeat=len(sentence)):
+        chance = np.prod([keep[word] if there else 1 - keep[word] for word, there in zip(sentence, stays, strict=True)])
+        kept = [word for word, there in zip(sentence, stays, strict=True) if there]
+        for (i, center), (j, context) in itertools.permutations(enumerate(kept), 2):
+            expected[center, context] += chance * max(0, window + 1 - abs(i - j)) / window
+    return expected
+
+
+def test_pairs_of_a_whole_weight_are_on_average_those_of_the_sentence_repeated() -> None:
+    """Also where words are left out by chance: of each copy others, so that copies vary no more than sentences do."""
+    words, window, draws = 8, 5, 1500
+    keep = np.array([0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0], np.float32)
+    sampler = PairSampler(keep, window, 1, 0.0, assign_blocks(np.arange(words, 0, -1.0), 1))
+    sentences, weights = [[0, 1, 2, 3, 0, 7, 5], [4, 0, 6], [1, 1, 2, 6, 5, 4, 3, 0]], np.array([4, 1, 2])
+    each = np.array([expected_pairs_of(sentence, keep, window) for sentence in sentences])
+    expected = np.tensordot(weights, each, 1)
+    repeated = [sentence for sentence, weight in zip(sentences, weights, strict=True) for _ in range(weight)]
+    spread = []
+    for text, of_text in ((sentences, weights.astype(np.float64)), (repeated, None)):
+        ids, lengths = np.concatenate(text).astype(np.int32), np.array([len(s) for s in text], np.int32)
+        found = np.array([
+            np.bincount(sampler.pairs(PLACE, ids, lengths, epoch, WHOLE, weights=of_text)[0], minlength=words**2)
+            for epoch in range(draws)
+        ])  # fmt: skip
+        error = found.std(axis=0) / np.sqrt(draws)
+        order = sampler.blocks.order
+        assert (np.abs(found.mean(axis=0) - expected[np.ix_(order, order)].ravel()) <= 4.5 * error + 1e-9).all()
+        spread.append(found.sum(axis=1).std())
+    assert spread[0] == pytest.approx(spread[1], rel=0.1)
 
 
 def test_a_held_out_sentence_is_never_trained_on_and_weighs_as_much() -> None:
