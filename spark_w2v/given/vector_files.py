@@ -239,7 +239,7 @@ def _read(path: Path, layout: Layout) -> Iterator[tuple[list[bytes], Float32Arra
     """
     rows = 0
     with _opened(path) as file:
-        file.read(layout.start)
+        file.seek(layout.start)
         for words, vectors in (_read_binary if layout.is_binary else _read_text)(path, file, layout):
             finite = np.isfinite(vectors).all(axis=1)
             if not finite.all():

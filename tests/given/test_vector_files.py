@@ -1,11 +1,15 @@
 """Vectors that other programs wrote are read as those programs mean them; files that are none get one sentence."""
 
 import bz2
+import contextlib
 import gzip
+import io
 import os
 import pickle
 import re
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -289,10 +293,79 @@ def test_a_vector_that_is_too_long_is_refused_by_its_word(
         open_vectors(by_gensim(path, is_binary, rows=rows), longest=1000)
 
 
-def test_a_fifo_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "kind"), [("fifo", "a FIFO"), ("/dev/zero", "a socket or a device"), ("/", "")])
+def test_what_is_not_a_file_is_refused_and_not_read(tmp_path: Path, name: str, kind: str) -> None:
     os.mkfifo(tmp_path / "fifo")
-    with pytest.raises(OutputError, match="it is a FIFO"):
-        open_vectors(tmp_path / "fifo")
+    with pytest.raises(OutputError, match=f"cannot be read .{f'it is {kind}' if kind else 'Is a directory'}"):
+        open_vectors(tmp_path / name)
+
+
+class Endless(io.RawIOBase):
+    """Some bytes, and others again and again; an error where more than MOST of them are read."""
+
+    MOST = 100 << 20
+
+    def __init__(self, first: bytes, again: bytes) -> None:
+        self._first, self._again, self._place = first, again * (1 + (1 << 20) // len(again)), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, place: int, whence: int = os.SEEK_SET) -> int:
+        self._place = place + (self._place if whence == os.SEEK_CUR else 0)
+        return self._place
+
+    def readinto(self, room: Any) -> int:
+        assert self._place < self.MOST, "it would be read for ever"
+        later = self._place - len(self._first)
+        source, place = (self._first, self._place) if later < 0 else (self._again, later % len(self._again))
+        part = source[place : place + len(room)]
+        room[: len(part)] = part
+        self._place += len(part)
+        return len(part)
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "sentence"),
+    [
+        (b"", b"\0", "its first line says neither"),
+        (b"", b"a", "its first line says neither"),
+        (b"", b"1 ", "its first line says neither"),
+        (b"", b"a 1\n", "has more than 2,000 words"),
+        (b"a 1 2\n", b"\n", "empty lines after 1 words"),
+        (b"a 1 2\n", b"b 1 2 ", "word 2 is not followed by 2 numbers"),
+        (b"9 1\n", b"a 1\n", "goes on after the 9 words that its first line says"),
+        (b"9 1\n", b" ", ""),  # nine words of nothing
+        (b"9 1\n", b" " * 400_000 + b"\n", ""),
+        (b"9 1\n", b"\n", "word 1 does not end within 10,000 bytes"),
+        (b"9 1\n", b"\0", "word 1 does not end within 10,000 bytes"),
+        (b"9 1\n", b"a \0\0\0\0", "goes on after the 9 words that its first line says"),
+        (b"2001 1\n", b"a \0\0\0\0", "its first line says 2,001 words of 1 dimensions"),
+        (b"2000 1\n", b"a" * 1000 + b" 1\n", "has words of more than 2 GiB"),
+        (b"2000 1\n", b"a" * 1000 + b" \0\0\0\0", "has words of more than 2 GiB"),
+    ],
+)
+def test_an_endless_file_is_refused_before_it_fills_the_memory(
+    tmp_path: Path, first: bytes, again: bytes, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = by_gensim(tmp_path / "v", is_binary=False)
+    open_vectors(path)  # imports what it needs
+    monkeypatch.setattr(vector_files, "MOST_WORDS", 2000)
+    monkeypatch.setattr(vector_files, "MOST_EMPTY", 100)
+    monkeypatch.setattr(vector_files, "ALL_WORDS_BYTES", 1 << 20)
+    monkeypatch.setattr(vector_files, "CHUNK_BYTES", 4000)
+    monkeypatch.setattr(vector_files, "open_file", lambda path: io.BufferedReader(Endless(first, again)))
+    said = rf"{path}: .*{sentence}.*; give the output of a finished run, or vectors"
+    tracemalloc.start()
+    try:
+        with pytest.raises(OutputError, match=said) if sentence else contextlib.nullcontext():
+            open_vectors(path)
+        assert tracemalloc.get_traced_memory()[1] < 20 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("content", [b"a 1\nb 2\nc 3\n", b"b 2\na 1\n"])
