@@ -53,6 +53,7 @@ log = logging.getLogger("spark_w2v")
 CHUNK = 2_000_000  # pairs that a task counts at a time
 BUCKET = 2_000_000  # pairs of the whole text that share a bucket
 PAIR_BYTES = 60  # of a chunk or a bucket whose pairs all differ: keys, counts, order, bucket, and copies of them
+TABLE_BYTES = 100  # of a word: its count, and its place in a hash table that grows (measured: 94)
 FEWER = "join fewer phrases, by phrases.max_phrases or a shorter phrases.list"
 RECORD = 1 << 17  # pairs of a record at most, and about those of a batch of records, = 2 MB
 COUNTS = "bucket int, keys binary, counts binary"
@@ -143,7 +144,8 @@ def find_phrases(
     # With weights, the words of the vocabulary are not as many as there are pairs to hold.
     words = words_in(segments, "codes") if weighted or not len(vocabulary) else vocabulary.total_words
     buckets = max(slots(context)[0], -(-words // BUCKET))
-    check_task(task_bytes(vocabulary.words.nbytes), given_by(context), "take fewer tasks at a time")
+    need = task_bytes(len(vocabulary), vocabulary.words.nbytes)
+    check_task(need, given_by(context), "take fewer tasks at a time")
     # The number of distinct pairs, whatever their words, is part of the score.
     needs_all = settings.score == "default" and len(vocabulary) > 0
     sent = send(context, vocabulary)
@@ -165,13 +167,14 @@ def find_phrases(
         sent.destroy()
 
 
-def task_bytes(word_bytes: int) -> int:
+def task_bytes(words: int, word_bytes: int) -> int:
     """Return the memory of a task that counts pairs, or adds the counts of a bucket.
 
     Args:
+        words: V.
         word_bytes: of all words of the vocabulary together.
     """
-    return PYTHON + SEGMENT + 2 * word_bytes + PAIR_BYTES * max(CHUNK, BUCKET)
+    return PYTHON + SEGMENT + 2 * word_bytes + TABLE_BYTES * words + PAIR_BYTES * max(CHUNK, BUCKET)
 
 
 def join_bytes(phrase_bytes: int) -> int:
@@ -246,19 +249,23 @@ def _counted(batches: Batches, vocabulary: Vocabulary, buckets: int, needs_all: 
             waits += keys.size
             if waits >= CHUNK:
                 yield from _records(waiting, buckets)
-                waiting, waits = [], 0
+                waits = 0
     if waits:
         yield from _records(waiting, buckets)
 
 
 def _records(waiting: list[tuple[Int64Array, Int64Array | None]], buckets: int) -> Batches:
-    weights = [counts for _, counts in waiting if counts is not None]
-    keys = np.concatenate([keys for keys, _ in waiting])
-    found = summed(keys, np.concatenate(weights) if weights else None)
-    bucket = bucket_of(found.keys, buckets)
+    """COUNTS of some pairs, which are removed from `waiting`."""
+    parts, weights = [keys for keys, _ in waiting], [counts for _, counts in waiting if counts is not None]
+    waiting.clear()  # which is as large as what follows
+    keys, counts = np.concatenate(parts), np.concatenate(weights) if weights else None
+    parts.clear()
+    weights.clear()
+    keys, counts = summed(keys, counts)
+    bucket = bucket_of(keys, buckets)
     order = np.argsort(bucket, kind="stable")
-    keys, counts = found.keys[order], found.counts[order]
-    edges = np.searchsorted(bucket[order], np.arange(buckets + 1)).tolist()
+    keys, counts, bucket = keys[order], counts[order], bucket[order]
+    edges = np.searchsorted(bucket, np.arange(buckets + 1)).tolist()
     rows: list[tuple[int, bytes, bytes]] = []
     held = 0
     for number in range(buckets):
@@ -292,13 +299,16 @@ def _score_with(
             return
         keys, counts = (np.concatenate(column) for column in zip(*parts, strict=True))
         parts.clear()
-        yield _scored(summed(keys, counts), sent.value, formula, min_count, weighted)
+        keys, counts = summed(keys, counts)
+        for start in range(0, keys.size, RECORD):
+            some = PairCounts(keys[start : start + RECORD], counts[start : start + RECORD])
+            yield _scored(some, sent.value, formula, min_count, weighted)
 
     return score
 
 
 def _scored(pairs: PairCounts, vocabulary: Vocabulary, formula: str, min_count: int, weighted: bool) -> pa.RecordBatch:
-    """PAIRS of one bucket: those that are there often enough, and before them, with first = -1, a row on the others."""
+    """PAIRS of some: those that are there often enough, and before them, with first = -1, a row on the others."""
     keys, counts = pairs
     if weighted:
         counts = counts + UNITS // 2 >> BITS

@@ -82,6 +82,7 @@ def summed(keys: Int64Array, counts: Int64Array | None = None) -> PairCounts:
     else:
         order = np.argsort(keys)
         keys, counts = keys[order], counts[order]
+        del order
     starts = np.flatnonzero(np.diff(keys, prepend=keys[:1] - 1))
     if counts is None:
         return PairCounts(keys[starts], np.diff(starts, append=keys.size))

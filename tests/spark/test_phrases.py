@@ -2,13 +2,18 @@
 
 import contextlib
 import itertools
-from collections import Counter
-from collections.abc import Iterator
+import pickle
+import tracemalloc
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from gensim.models.phrases import Phrases
 
@@ -17,7 +22,10 @@ from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.spark import corpus, phrases
 from spark_w2v.spark.memory import Given
 from spark_w2v.spark.phrases import with_phrases
-from spark_w2v.text.phrases import PHRASES
+from spark_w2v.text.encoding import Vocabulary
+from spark_w2v.text.phrases import PHRASES, join_batch
+from spark_w2v.text.spellings import packed_words
+from spark_w2v.text.weights import UNITS
 from tests.support.segments import sentences
 
 if TYPE_CHECKING:
@@ -185,3 +193,105 @@ def test_phrases_that_do_not_fit_in_a_task_are_refused_before_they_are_joined(
         found(segments, pa.table(row, schema=PHRASES)),
     ):
         pass
+
+
+# Memory
+
+
+WORDS = 3000  # of a text in which all pairs differ
+
+
+def peak_of(run: Callable[[], object]) -> int:
+    """Bytes that Python and Arrow take at most."""
+    before = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(before)
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        run()
+        return tracemalloc.get_traced_memory()[1] + int(pool.max_memory())
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(before)
+
+
+def vocabulary_of(words: int) -> Vocabulary:
+    return Vocabulary(pa.array([f"w{n}" for n in range(words)], pa.large_string()), np.full(words, 9), words, 9 * words)
+
+
+def segments_of_pairs(pairs: int, is_weighted: bool = False) -> Iterator[pa.RecordBatch]:
+    """SEGMENTS of sentences of two words."""
+    words, ends = packed_words(pa.array([f"w{n}" for n in range(WORDS)]))
+    for begin in range(0, pairs, 20_000):
+        codes = np.stack(np.divmod(np.arange(begin, begin + 20_000), WORDS), axis=1).astype("<i4")
+        weights = np.full(is_weighted * 20_000, UNITS, "<i4")
+        row = {
+            "codes": codes,
+            "lengths": np.full(20_000, 2, "<i4"),
+            "counts": np.ones(WORDS, "<i8"),
+            "weights": weights,
+        }
+        columns = {name: [array.tobytes()] for name, array in row.items()}
+        yield pa.RecordBatch.from_pydict({"words": [words], "ends": [ends], **columns})
+
+
+def records_of_pairs(pairs: int) -> Iterator[pa.RecordBatch]:
+    for keys in np.array_split(np.random.default_rng(1).permutation(pairs), pairs // phrases.RECORD):
+        row = {"bucket": [0], "keys": [keys.astype("<i8").tobytes()], "counts": [np.full(keys.size, 9).tobytes()]}
+        yield pa.RecordBatch.from_pydict(row, phrases.COUNTS_ARROW)
+
+
+@pytest.mark.parametrize("case", ["counted", "counted with weights", "scored", "scored, all too rare"])
+def test_a_pair_takes_the_memory_that_is_asked_for(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(phrases, "RECORD", 4000)
+    sent: Any = SimpleNamespace(value=vocabulary_of(WORDS))
+
+    def run(pairs: int) -> None:
+        monkeypatch.setattr(phrases, "CHUNK", pairs)
+        if "counted" in case:
+            found = phrases._counted(segments_of_pairs(pairs, "weights" in case), sent.value, 4, True)
+        else:
+            score = phrases._score_with(sent, "default", 10 if "rare" in case else 1, False)
+            found = score(records_of_pairs(pairs))
+        deque(found, maxlen=0)
+
+    run(20_000)  # imports what it needs
+    few, many = (peak_of(partial(run, pairs)) for pairs in (100_000, 300_000))
+    assert phrases.PAIR_BYTES / 4 < (many - few) / 200_000 < phrases.PAIR_BYTES
+
+
+def test_a_word_of_the_vocabulary_takes_the_memory_that_is_asked_for() -> None:
+    def run(packed: bytes) -> None:
+        deque(phrases._counted(segments_of_pairs(20_000), pickle.loads(packed), 4, True), maxlen=0)
+
+    found, need = [], []
+    for words in (10_000, 100_000, 250_000):
+        vocabulary = vocabulary_of(words)
+        need.append(phrases.task_bytes(words, vocabulary.words.nbytes))
+        found.append(peak_of(partial(run, pickle.dumps(vocabulary, 5))))
+    (more, most), (asked, asked_most) = (np.subtract(column[1:], column[0]).tolist() for column in (found, need))
+    assert asked / 4 < more < asked
+    assert asked_most / 4 < most < asked_most
+
+
+@pytest.mark.parametrize("each", [1, 2])  # phrases that a word begins or ends
+def test_a_phrase_takes_the_memory_that_is_asked_for(each: int) -> None:
+    batch = next(segments_of_pairs(20_000))
+
+    def run(packed: bytes) -> None:
+        join_batch(batch, pickle.loads(packed))
+
+    found, need = [], []
+    for number in (10_000, 60_000, 160_000):
+        first, second = (
+            pa.array([f"{side}{n}" for n in places.tolist()])
+            for side, places in (("a", np.arange(number) % (number // each)), ("b", np.arange(number) // each))
+        )
+        names = pc.binary_join_element_wise(first, second, "_")
+        numbers = [pa.array(np.ones(number), kind) for kind in (pa.int64(), pa.float64(), pa.int32())]
+        table = pa.table([names, first, second, *numbers], schema=PHRASES)
+        need.append(phrases.join_bytes(table.nbytes))
+        found.append(peak_of(partial(run, pickle.dumps(phrases.phrase_table(table), 5))))
+    (more, most), (asked, asked_most) = (np.subtract(column[1:], column[0]).tolist() for column in (found, need))
+    assert asked / 4 < more < asked
+    assert asked_most / 4 < most < asked_most
