@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
-from pyspark import SparkContext
+from pyspark import RDD, SparkContext
 from pyspark.logger import PySparkLogger
 from pyspark.sql import DataFrame
 from pyspark.sql import SparkSession as SparkSession  # for those who may not import PySpark
@@ -45,8 +45,20 @@ _creating = threading.Lock()
 STOPPING = 10.0  # seconds to wait for it before Spark is stopped
 
 
+def _create_session(spark: SparkSession, java: Any) -> SparkSession:
+    """PySpark's side of a session of the JVM; `RDD.toDF` stays that of the caller."""
+    with _creating:
+        # Every new session takes it over, for the whole process: what the caller makes with it would be of ours, and
+        # would make ours the active one.
+        to_frame = RDD.toDF
+        try:
+            return SparkSession(spark.sparkContext, java)
+        finally:
+            RDD.toDF = to_frame  # type: ignore[method-assign]
+
+
 def reading_session(spark: SparkSession) -> SparkSession:
-    session = spark.newSession()
+    session = _create_session(spark, spark._jsparkSession.newSession())
     # By default the size of a split depends on the number of cores (bytes / spark.default.parallelism), and so would
     # every segment, whatever is drawn for it, and in the end the embeddings.
     session.conf.set("spark.sql.files.maxPartitionBytes", SPLIT_BYTES)
@@ -91,7 +103,7 @@ def _rely_on(session: SparkSession) -> None:
 def own_session(spark: SparkSession) -> SparkSession:
     """A session with our settings and, but for these, the caller's, which stay as they are."""
     # A new session would forget what the caller set while it ran. PySpark has no name for a clone.
-    session = SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+    session = _create_session(spark, spark._jsparkSession.cloneSession())
     _rely_on(session)
     return session
 

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
+from pyspark import RDD
 from pyspark.sql import SparkSession
 
 from spark_w2v import train
-from spark_w2v.spark.session import create_frame, own_session, restored_caller
+from spark_w2v.spark.session import create_frame, own_session, reading_session, restored_caller
 
 
 def in_a_thread(work: Callable[[], Any]) -> Any:
@@ -31,6 +33,19 @@ def test_a_dataframe_of_a_session_of_ours_leaves_the_active_session(spark: Spark
     assert make() is spark
     assert in_a_thread(make) is None
     assert SparkSession.active() is spark
+
+
+@pytest.mark.parametrize("make", [own_session, reading_session])
+def test_rdds_make_dataframes_of_the_callers_session(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, make: Callable[[SparkSession], SparkSession]
+) -> None:
+    monkeypatch.setattr(RDD, "toDF", RDD.toDF)  # to be restored: PySpark gives it to the last session that was made
+    mine = spark.newSession()
+    assert make(mine) is not mine
+    try:
+        assert spark.sparkContext.parallelize([(1,)]).toDF(["a"]).sparkSession is mine
+    finally:
+        spark.createDataFrame([(1,)], "a int")
 
 
 def test_dataframes_of_several_threads_leave_the_active_session(spark: SparkSession) -> None:
