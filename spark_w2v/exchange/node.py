@@ -26,7 +26,9 @@ HANDSHAKE = 10.0  # seconds in which a new connection has to prove itself and id
 # secret are dropped.
 PENDING = 128
 FIRST = 4096  # bytes of a first message at most
-SHARE = 16 << 20  # bytes that one connection may move before the others are served
+# Bytes that all connections together may move each way before heartbeats are due, and one of them at least: writing to
+# mapped files takes as long as the driver's disk.
+SHARE, LEAST_SHARE = 16 << 20, 256 << 10
 CHUNK = 1 << 20  # bytes handed to the kernel at a time
 RETRY, REFUSED = 0.25, 2.0  # seconds between two tries to connect; for how long, where nobody listens
 # Without it, a peer that breaks the connection ends a Python worker of workers.py by SIGPIPE.
@@ -269,12 +271,16 @@ class Node:
         with self._part.changed:
             self._part.lost(connection.source, reason)
 
+    def _share(self) -> int:
+        """Return how many bytes a connection may move before the others are served."""
+        return max(LEAST_SHARE, SHARE // max(1, len(self._open)))
+
     def _send(self, connection: Connection) -> None:
-        left = SHARE
+        left = self._share()
         while connection.out and left > 0:
             first = connection.out[0]
             try:
-                count = connection.sock.send(first[:CHUNK], NO_SIGNAL)
+                count = connection.sock.send(first[: min(CHUNK, left)], NO_SIGNAL)
             except BlockingIOError:
                 return
             left -= count
@@ -284,11 +290,11 @@ class Node:
                 connection.out[0] = first[count:]
 
     def _receive(self, connection: Connection) -> None:
-        left = SHARE
+        left = self._share()
         while left > 0 and connection.events:
             if connection.filled < len(connection.room):
                 try:
-                    count = connection.sock.recv_into(connection.room[connection.filled :][:CHUNK])
+                    count = connection.sock.recv_into(connection.room[connection.filled :][: min(CHUNK, left)])
                 except BlockingIOError:
                     return
                 if not count:
