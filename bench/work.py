@@ -19,9 +19,9 @@ from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import (
-    MOST_PAIRS,
     auto_sweeps,
     epoch_edges,
+    equal_sweeps,
     expected_pairs,
     kept_words,
     largest_bucket,
@@ -342,8 +342,7 @@ def work_of(
     total = float(load.sum())
     blocks = min(blocks, most_partitions("blocks", counts.size, total, contexts))
     pairs = expected_pairs(total, contexts)
-    least = math.ceil(largest_bucket(pairs, blocks, load) / MOST_PAIRS)
-    count = max(sweeps or auto_sweeps(blocks, pairs), least)
+    count = equal_sweeps(sweeps or auto_sweeps(blocks, pairs), largest_bucket(pairs, blocks, load))
     edges = [epoch_edges(epoch, blocks, count, pairs) for epoch in range(epochs)]
     assigned = assign_blocks(load, blocks)
     loads = np.bincount(assigned.block, load, blocks)

@@ -24,6 +24,7 @@ from spark_w2v.skipgram.schedule import (
     kept_words,
     largest_bucket,
     most_partitions,
+    most_sweeps,
     why_no_more,
     window_contexts,
 )
@@ -344,12 +345,12 @@ def build_training(
     session, exchange = encoded.sparkSession.sparkContext, exchange_of(settings)
     tasks = planned_tasks(session, exchange, partitions) if scheme == "blocks" else partitions
     snapshots = settings.output.checkpoint == "sweep"
-    sweeps = t.sweeps_per_epoch or auto_sweeps(partitions, pairs)
+    sweeps, largest = t.sweeps_per_epoch or auto_sweeps(partitions, pairs), largest_bucket(pairs, partitions, loads)
     if scheme == "blocks":
-        check_buckets(partitions, sweeps)
+        check_buckets(partitions, sweeps, pairs, largest)
     need = memory.needed(
-        len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots,
-        largest_bucket(pairs, partitions, loads), in_memory, sweeps,
+        len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, largest, in_memory,
+        most_sweeps(partitions, sweeps, pairs, largest),
     )  # fmt: skip
     memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages

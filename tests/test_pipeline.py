@@ -23,6 +23,8 @@ from spark_w2v.errors import StorageError
 from spark_w2v.run_request import Request
 from spark_w2v.runs import ids
 from spark_w2v.runs.run import Run, output_of
+from spark_w2v.skipgram import schedule
+from spark_w2v.spark import memory
 from spark_w2v.spark.training_state import Progress
 from tests.support.commands import refused_in_one_sentence
 from tests.support.training_job import ONE, SMALL, planted_corpus, state, train_here
@@ -97,6 +99,28 @@ def test_a_key_of_the_other_scheme_is_told(train: Train, caplog: pytest.LogCaptu
     settings = from_dict({"training": {"sweeps_per_epoch": 2}})
     assert pipeline.ResolvedConfig(settings, 2, "replicas").unused_key() == "training.sweeps_per_epoch"
     assert pipeline.ResolvedConfig(settings, 2, "blocks").unused_key() is None
+
+
+def test_memory_is_checked_for_the_sweeps_that_the_first_epoch_has(
+    train: Train, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which are more than the configuration says: growing ones, and those that keep buckets small."""
+    real, checked = memory.needed, list[int]()
+
+    def needed(*arguments: Any) -> memory.Need:
+        checked.append(arguments[9])
+        return real(*arguments)
+
+    monkeypatch.setattr(memory, "needed", needed)
+    monkeypatch.setattr(schedule, "MOST_PAIRS", 500)
+    monkeypatch.setattr(schedule, "LEAST_BUCKET", 50)
+    monkeypatch.setattr(schedule, "SMALLEST_BLOCK", 2)
+    more = ("training.scheme=blocks", "training.partitions=2", "training.sweeps_per_epoch=2", "training.epochs=2")
+    assert train("2", *(word for key in more for word in ("--set", key))) == 0
+    metrics = (kept / "runs" / "2" / "metrics.jsonl").read_text().splitlines()
+    first, second = (json.loads(line)["sweeps"] for line in metrics)
+    assert checked == [first]
+    assert first > second > 2
 
 
 def test_no_publish_leaves_current_for_publish_to_move(train: Train, kept: Path) -> None:

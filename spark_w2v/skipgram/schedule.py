@@ -35,7 +35,8 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
 
     With several blocks, the first epoch begins with smaller sweeps, each as large as all before it together: blocks
     that learn apart from the start learn coordinate systems of their own (docs/measurements.md). A bucket has at least
-    LEAST_BUCKET pairs in each of these sweeps; many blocks need fewer of them, as one sweep has many rounds.
+    LEAST_BUCKET pairs in each of these sweeps, and they make no more buckets than MOST_BUCKETS; many blocks need fewer
+    of them, as one sweep has many rounds.
 
     Args:
         epoch: from 0.
@@ -46,8 +47,30 @@ def epoch_edges(epoch: int, blocks: int, sweeps: int, pairs: float) -> Float64Ar
     edges = np.arange(sweeps + 1) / sweeps
     if epoch == 0 and blocks > 1:
         growing = 0.5 ** np.arange(FIRST_SWEEPS)
-        edges = np.union1d(edges, growing[growing * pairs >= LEAST_BUCKET * blocks**2])
+        room = max(0, MOST_BUCKETS // stored_buckets(blocks, 1) - sweeps)
+        edges = np.union1d(edges, growing[growing * pairs >= LEAST_BUCKET * blocks**2][: room + 1])  # one is at 1
     return edges
+
+
+def equal_sweeps(sweeps: int, largest: float) -> int:
+    """Return the number of equal sweeps of an epoch, where these are wanted: more if they keep buckets at MOST_PAIRS.
+
+    Args:
+        largest: expected pairs of an epoch in its largest bucket.
+    """
+    return max(sweeps, math.ceil(largest / MOST_PAIRS))
+
+
+def most_sweeps(blocks: int, sweeps: int, pairs: float, largest: float) -> int:
+    """Return the number of sweeps of the first epoch, which has the most.
+
+    Args:
+        blocks: B.
+        sweeps: equal sweeps that are wanted.
+        pairs: expected number in the epoch.
+        largest: expected number in its largest bucket.
+    """
+    return epoch_edges(0, blocks, equal_sweeps(sweeps, largest), pairs).size - 1
 
 
 @dataclass(frozen=True)
@@ -197,18 +220,29 @@ def stored_buckets(blocks: int, sweeps: int) -> int:
     return sweeps << 2 * (blocks - 1).bit_length()
 
 
-def check_buckets(blocks: int, sweeps: int) -> None:
-    """Refuse more sweeps than a task that draws pairs can tell apart.
+def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float) -> None:
+    """Refuse more buckets than a task that draws pairs can count.
+
+    Args:
+        blocks, sweeps, pairs, largest: as for most_sweeps.
 
     Raises:
         ConfigError: one sentence.
     """
-    if stored_buckets(blocks, sweeps) > MOST_BUCKETS:
-        most = MOST_BUCKETS // stored_buckets(blocks, 1)
-        raise ConfigError(
-            f"training.sweeps_per_epoch = {sweeps} cuts the pairs of {blocks:,} blocks in {sweeps * blocks**2:,} "
-            f"buckets; set it to at most {most:,}, or to 0 for a number that suits the pairs."
-        )
+    equal, most = equal_sweeps(sweeps, largest), MOST_BUCKETS // stored_buckets(blocks, 1)
+    if equal <= most:
+        return
+    why = f", as its largest bucket has about {largest:,.0f} pairs" if equal > sweeps else ""
+    remedy = f"set training.sweeps_per_epoch to at most {most:,}"
+    if equal_sweeps(1, largest) > most:
+        fewer = blocks
+        while fewer > 1 and stored_buckets(fewer, equal_sweeps(sweeps, max(largest, pairs / fewer**2))) > MOST_BUCKETS:
+            fewer = 1 << (fewer - 1).bit_length() - 1  # the next smaller power of two
+        remedy = f"lower training.partitions to at most {fewer:,}"
+    raise ConfigError(
+        f"an epoch of {blocks:,} blocks has {equal:,} sweeps{why}, and so more buckets of pairs than a task can count; "
+        f"{remedy}."
+    )
 
 
 def why_no_more(scheme: str, vocabulary: int, load: float, contexts: float) -> str:

@@ -79,7 +79,7 @@ def needed(
         snapshots: whether parameters of `blocks` come back after each sweep.
         largest: expected number in the largest bucket of an epoch; None for that of a mean one.
         in_memory: whether the driver has the words' vectors in memory after training, as a model that is fitted.
-        sweeps: of an epoch of `blocks`.
+        sweeps: most of an epoch of `blocks`.
     """
     model = 2 * words * dimensions * 4
     record = drawn = 0

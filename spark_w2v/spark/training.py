@@ -28,8 +28,8 @@ from spark_w2v.skipgram.pairs import PairSampler
 from spark_w2v.skipgram.parameters import Blocks, assign_blocks, initialise
 from spark_w2v.skipgram.sampling import noise_distribution
 from spark_w2v.skipgram.schedule import (
-    MOST_PAIRS,
     epoch_edges,
+    equal_sweeps,
     expected_pairs,
     kept_share,
     kept_words,
@@ -96,7 +96,7 @@ class Training:
         self._pairs = expected_pairs(load.sum(), s.expected_contexts)
         if s.scheme == "blocks":
             bucket = largest_bucket(self._pairs, s.partitions, load)
-            self.settings = replace(s, slices=max(s.slices, math.ceil(bucket / MOST_PAIRS)))
+            self.settings = replace(s, slices=equal_sweeps(s.slices, bucket))
         self._places = np.empty(self.counts.size, np.int32)  # row of each word in block order
         self._places[self.blocks.order] = np.arange(self.counts.size, dtype=np.int32)
         self._sample = self._draw_sample(sampler, noise)

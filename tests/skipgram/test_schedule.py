@@ -5,7 +5,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.skipgram.schedule import LEAST_BUCKET, Ring, auto_sweeps, done_before, epoch_edges, share_of_run
+from spark_w2v.errors import ConfigError
+from spark_w2v.skipgram.schedule import (
+    LEAST_BUCKET,
+    MOST_BUCKETS,
+    MOST_PAIRS,
+    Ring,
+    auto_sweeps,
+    check_buckets,
+    done_before,
+    epoch_edges,
+    equal_sweeps,
+    largest_bucket,
+    most_sweeps,
+    share_of_run,
+    stored_buckets,
+)
 
 examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
 MANY = 1e12  # pairs
@@ -78,6 +93,61 @@ def test_a_growing_sweep_has_pairs_enough_for_all_buckets(blocks: int, per_bucke
 )
 def test_sweeps_are_fewer_where_buckets_would_be_too_small(blocks: int, per_bucket: float, sweeps: int) -> None:
     assert auto_sweeps(blocks, per_bucket * LEAST_BUCKET * blocks**2) == sweeps
+
+
+def loads_of(heaviest: float) -> np.ndarray:
+    """Words of which one has this share of the load."""
+    return np.append(np.full(10_000, (1 - heaviest) / 10_000), heaviest)
+
+
+@examples
+@given(
+    blocks=st.integers(1, 10_000),
+    sweeps=st.sampled_from([0, 1, 3, 64, 5000]),
+    per_bucket=st.floats(2000, 1e9),
+    heaviest=st.floats(1e-4, 0.9),
+)
+def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refusal_advises_is_not_refused(
+    blocks: int, sweeps: int, per_bucket: float, heaviest: float
+) -> None:
+    loads, pairs = loads_of(heaviest), min(per_bucket * blocks**2, 1e15)
+
+    def refusal(blocks: int, sweeps: int) -> str:
+        largest, wanted = largest_bucket(pairs, blocks, loads), sweeps or auto_sweeps(blocks, pairs)
+        try:
+            check_buckets(blocks, wanted, pairs, largest)
+        except ConfigError as error:
+            return str(error)
+        most, equal = most_sweeps(blocks, wanted, pairs, largest), equal_sweeps(wanted, largest)
+        assert largest / equal <= MOST_PAIRS
+        assert [epoch_edges(epoch, blocks, equal, pairs).size - 1 for epoch in (0, 1)] == [most, equal]
+        assert stored_buckets(blocks, most) <= MOST_BUCKETS
+        return ""
+
+    if said := refusal(blocks, sweeps):
+        advised = int(said.rpartition(" at most ")[2].rstrip(".").replace(",", ""))
+        if "set training.sweeps_per_epoch to at most" in said:
+            assert refusal(blocks, advised) == ""
+            assert refusal(blocks, advised + 1) != ""
+        else:
+            assert advised < blocks
+            assert refusal(advised, sweeps) == ""
+
+
+@pytest.mark.parametrize(
+    ("blocks", "sweeps", "pairs", "heaviest", "says"),
+    [
+        (65, 16_384, 1e9, 1e-4, "65 blocks has 16,384 sweeps, and so .* set training.sweeps_per_epoch to at most 4,096"),
+        (8192, 2, 1e12, 1e-4, "set training.sweeps_per_epoch to at most 1"),
+        (1024, 2, 5e10, 0.3, "has 269 sweeps, as .* about 4,500,000,000 pairs, .* lower training.partitions to at most 256"),
+        (16_384, 2, 1e12, 1e-4, "has 2 sweeps, and so .* lower training.partitions to at most 4,096"),
+    ],
+)  # fmt: skip
+def test_too_many_buckets_are_refused_with_what_makes_fewer(
+    blocks: int, sweeps: int, pairs: float, heaviest: float, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        check_buckets(blocks, sweeps, pairs, largest_bucket(pairs, blocks, loads_of(heaviest)))
 
 
 @examples

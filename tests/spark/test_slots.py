@@ -14,7 +14,6 @@ from pyspark.sql import SparkSession
 from spark_w2v import pipeline
 from spark_w2v.config import from_dict
 from spark_w2v.errors import ConfigError, SparkLostError
-from spark_w2v.skipgram.schedule import check_buckets
 from spark_w2v.spark import slots
 from spark_w2v.spark.slots import driver_host
 
@@ -71,12 +70,6 @@ def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, m
     with pytest.raises(ConfigError, match=r"are a range of 4, and with 9 tasks a machine needs 5 ports"):
         slots.planned_tasks(cluster, settings, 64)
     assert slots.planned_tasks(cluster, settings, 8) == 8
-
-
-def test_more_sweeps_than_pairs_can_be_told_apart_in_are_refused() -> None:
-    check_buckets(64, 16_384)
-    with pytest.raises(ConfigError, match=r"sweeps_per_epoch = 16384 cuts the pairs of 65 blocks .* at most 4,096, or"):
-        check_buckets(65, 16_384)  # which are numbered as 128
 
 
 def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
