@@ -117,11 +117,19 @@ class PairCodec:
             return pairs
         row, mask = pairs.dtype.type(self.row), pairs.dtype.type((1 << self.row) - 1)
         above = pairs[0] >> (row + row) << (row + row) if 2 * self.row < 8 * pairs.itemsize else pairs.dtype.type(0)
-        context, center = (pairs & mask).astype(np.int32), (pairs >> row & mask).astype(np.int32)
-        begins, context = sort_places(center, context, (centers, contexts))
-        ordered: PairArray = np.repeat(above | np.arange(centers, dtype=pairs.dtype) << row, np.diff(begins))
-        ordered |= context.view(np.uint32)
-        return ordered
+        center, context = np.empty((2, pairs.size), np.int32)
+        np.bitwise_and(pairs, mask, out=context, casting="unsafe")
+        pairs >>= row
+        np.bitwise_and(pairs, mask, out=center, casting="unsafe")
+        begins = sort_places(center, context, (centers, contexts), pairs.view(np.int32)[: pairs.size])
+        # Sums of the steps from one center to the next, which take no more memory, unlike np.repeat.
+        present = np.flatnonzero(np.diff(begins))
+        pairs[:] = 0
+        pairs[begins[present]] = np.diff(present, prepend=0).astype(pairs.dtype) << row
+        pairs[0] |= above
+        np.cumsum(pairs, out=pairs)
+        pairs |= context.view(np.uint32)
+        return pairs
 
     def contexts(self, pairs: PairArray) -> Int32Array:
         """Return the (P,) context rows of the pairs, whatever the higher bits are."""

@@ -42,24 +42,25 @@ def counting_sort(
     return begins, ordered
 
 
-def sort_places(rows: Int32Array, columns: Int32Array, shape: tuple[int, int]) -> tuple[Int32Array, Int32Array]:
-    """Sort places of a matrix by row, then by column.
+def sort_places(rows: Int32Array, columns: Int32Array, shape: tuple[int, int], room: Int32Array) -> Int32Array:
+    """Sort places of a matrix by row, then by column, in place.
 
     Args:
-        rows, columns: (n,) of each place, all within the shape; not checked.
+        rows, columns: (n,) of each place, all within the shape; not checked. The columns are those of the sorted places
+            then.
         shape: of the matrix.
+        room: (n,) is overwritten.
 
     Returns:
-        (shape[0] + 1,) where each row begins, and where the last one ends; (n,) columns, row after row.
+        (shape[0] + 1,) where each row begins, and where the last one ends.
     """
     # As SciPy makes a sparse matrix from coordinates, by its columns, and transposes it. A value moves with each place,
-    # here the smallest that there is.
-    values, moved = np.zeros(rows.size, np.int8), np.empty(rows.size, np.int8)
-    begins, by_column = np.empty(shape[1] + 1, np.int32), np.empty_like(rows)
-    coo_tocsr(shape[1], shape[0], rows.size, columns, rows, values, begins, by_column, moved)
-    row_begins, ordered = np.empty(shape[0] + 1, np.int32), np.empty_like(columns)
-    csr_tocsc(shape[1], shape[0], begins, by_column, moved, row_begins, ordered, values)
-    return row_begins, ordered
+    # here the smallest that there is; as all are the same, they may move within one array.
+    values = np.zeros(rows.size, np.int8)
+    begins, row_begins = np.empty(shape[1] + 1, np.int32), np.empty(shape[0] + 1, np.int32)
+    coo_tocsr(shape[1], shape[0], rows.size, columns, rows, values, begins, room, values)
+    csr_tocsc(shape[1], shape[0], begins, room, values, row_begins, columns, values)
+    return row_begins
 
 
 @lru_cache(maxsize=32)

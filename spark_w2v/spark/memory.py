@@ -93,9 +93,10 @@ def needed(
         # to them, and the blocks of an ended sweep until the driver has them.
         blocks = 2 * own + (4 * AHEAD if tasks > 1 else 0) + (2 * own if snapshots else 0)
         # A bucket: a pair's number, 8 bytes where a row needs more than 16 bits, together with its context's row and an
-        # eighth of a group; and a center's last two groups may have one pair each.
+        # eighth of a group; and a center's last two groups may have one pair each. Or both rows while pairs are sorted
+        # where NumPy sorts slowly, and a byte.
         most = min(pairs / partitions**2 if largest is None else largest, MOST_PAIRS)
-        bucket = int(most * (18 if words > partitions << 16 else 12))
+        bucket = int(most * (18 if words > partitions << 16 else 13))
         task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
         # Numbers of pairs: of all buckets for a task that draws, of its own for one that trains, also of the records
         # that wait for its spool.

@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.skipgram.pairs import PairSampler
+from spark_w2v.skipgram.groups import BlockNoise, cut_parts
+from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import expected_pairs, kept_words, largest_bucket
 from spark_w2v.spark.memory import ADDRESSES, PYTHON, SEGMENT, Given, Need, check, check_disk, given_by, needed
@@ -232,6 +233,33 @@ def test_a_long_sentence_of_a_large_weight_takes_no_more_than_a_segment(window: 
     finally:
         tracemalloc.stop()
     assert words == 80 * ids.size
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("bits", [16, 17])
+def test_a_bucket_takes_no_more_than_the_formula_however_it_is_sorted(
+    bits: int, slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("spark_w2v.skipgram.pairs.is_sorting_slow", lambda: slow)
+    for other in ("SPOOL_BYTES", "LARGEST_CHUNK", "SEGMENT"):
+        monkeypatch.setattr(f"spark_w2v.spark.memory.{other}", 0)
+    size, rows, codec, rng = 1 << 22, 20_000, PairCodec(bits, 2), np.random.default_rng(1)
+    noise = 1 / np.arange(1.0, rows + 1) ** 0.75
+    drawn = np.searchsorted(np.cumsum(noise / noise.sum()), rng.random((2, size))).clip(max=rows - 1)
+    center, context = drawn.astype(codec.dtype)
+    sent, of_block = center << codec.dtype.type(bits) | context, BlockNoise.of(noise, 100)
+    del drawn, center, context
+    tracemalloc.start()
+    try:
+        pairs = codec.sort(sent.copy(), rows, rows)
+        cut_parts(pairs, codec, rows, of_block, 5, rng)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (np.diff(pairs.astype(np.int64)) >= 0).all()
+    words = rows if bits == 16 else 1 << bits
+    without, within = (needed(words, 100, 1, "blocks", 1e9, 1, largest=largest).task for largest in (0, size))
+    assert (within - without) / 2 < peak < within - without + 100 * rows
 
 
 def peak_of_rows(_: Any) -> list[int]:
