@@ -32,6 +32,7 @@ TOKEN = secrets.token_hex(4)
 # Name of the column with lines that are no rows, which Spark's readers of CSV and JSON add.
 CORRUPT = f"not a row {TOKEN}"
 WRONG_TYPE = f"not a word {TOKEN}"  # of a row of JSON: whether its word or its group is neither text nor a number
+INVALID = f"not utf-8 {TOKEN}"  # of a row of CSV or JSON: whether it has U+FFFD in place of bytes that are not UTF-8
 
 # Before the name of a column of doubles in CSV or JSON: the same numbers with digits that a double has no room for, as
 # far as this type has. Those that are too large for it are null.
@@ -214,13 +215,19 @@ def no_reason() -> "Column":
 
 
 def reason_of_rows(schema: T.StructType) -> "Column":
-    """The reason why a row is bad, as its reader says: of CSV, it has other fields than the first line has names."""
+    """The reason why a row is bad, as its reader says: of CSV, it has more or fewer fields than there are names."""
     if CORRUPT not in schema.names:
         return no_reason()
     reason = F.when(column_named(CORRUPT).isNotNull(), COUNTERS.index("malformed_lines"))
-    if WRONG_TYPE in schema.names:
-        reason = reason.when(column_named(WRONG_TYPE), COUNTERS.index("wrong_type_lines"))
+    for name, counter in ((WRONG_TYPE, "wrong_type_lines"), (INVALID, "invalid_utf8_lines")):
+        if name in schema.names:
+            reason = reason.when(column_named(name), COUNTERS.index(counter))
     return reason.otherwise(NO_REASON)
+
+
+def is_read(reason: "Column") -> "Column":
+    """Whether the text of a line with this reason is read: one that is not UTF-8 is bad, and has words all the same."""
+    return reason.isin(NO_REASON, COUNTERS.index("invalid_utf8_lines"))
 
 
 def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":

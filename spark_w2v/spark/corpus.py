@@ -271,7 +271,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         reason = columns.reason_of_rows(lines.schema)
         if c.format == "csv":  # which has no null, and Spark's reader makes one of an empty field
             value = F.coalesce(value, F.lit(""))
-        value = F.when(reason == NO_REASON, value)
+        value = F.when(columns.is_read(reason), value)
         if c.weight:
             units = columns.weight_units(columns.need_weight(lines.schema, c.weight, FILES_HAVE))
     # Not F.col("_metadata"), which the column of that name of somebody's Parquet hides.

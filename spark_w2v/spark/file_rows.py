@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 from pyspark.sql import Column
 
 from spark_w2v.spark import columns
-from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, TOKEN, WRONG_TYPE
+from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, INVALID, TOKEN, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.spark.java_errors import OTHER_NAMES
 from spark_w2v.text.messages import path_text, refuse
@@ -31,7 +31,7 @@ PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directo
 
 
 def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
-    """The rows of files; of CSV and JSON with a column CORRUPT, where a line is none; of JSON also with WRONG_TYPE.
+    """The rows of files; of CSV and JSON also CORRUPT, where a line is none, and INVALID; of JSON also WRONG_TYPE.
 
     Raises:
         ConfigError: Spark has no reader of the format.
@@ -194,6 +194,7 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
         *map(columns.column_named, directories),
         F.when(is_malformed_json(), F.col("value")).alias(CORRUPT),
         wrong.alias(WRONG_TYPE),
+        (~F.is_valid_utf8("value")).alias(INVALID),
         *exact,
     )
 
@@ -218,6 +219,8 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     # Nor are the sessions 007 and 7 the same one.
     groups, orders = (columns.names_in(T.StructType(list(fields)), names) for names in (c.group_by, c.order_by))
     texts = {c.column, *groups}
+    # Of bytes that are not UTF-8 Spark's reader hands over U+FFFD, so that different words and sessions become one.
+    replaced = [columns.column_named(field.name).contains("\ufffd") for field in fields if field.name in texts]
     are_doubles = {field.name for field in fields if isinstance(field.dataType, T.DoubleType)}
     doubles = [name for name in orders if name in are_doubles and name not in texts]
     texts.update(doubles)
@@ -225,7 +228,8 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     schema = T.StructType([*as_text, T.StructField(CORRUPT, T.StringType())])
     # Spark takes the columns by their place in the line. Unless this is False, it does not look what a file calls them.
     reader = reader.option("header", True).option("enforceSchema", bool(made_up))
-    rows = reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths).drop(*made_up)
+    rows = reader.schema(schema).option("columnNameOfCorruptRecord", CORRUPT).csv(paths)
+    rows = rows.withColumn(INVALID, functools.reduce(Column.__or__, replaced, F.lit(False))).drop(*made_up)
     if not doubles:
         return rows
     values = {name: columns.column_named(name) for name in doubles}

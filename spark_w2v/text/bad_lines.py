@@ -125,6 +125,7 @@ def _hints(name: str, bad_lines: Sequence[BadLine], corpus_config: "Corpus") -> 
 
 def _encoding_hint(line: bytes) -> str:
     """The encoding that a line that is not UTF-8 seems to have."""
+    line = line.replace("\ufffd".encode(), b"\xff")  # of CSV, where Spark's reader has replaced each bad byte
     text = line.decode(errors="replace")
     high = sum(byte >= 0x80 for byte in line)
     if sum(character >= "\x80" for character in text.replace("\ufffd", "")) > text.count("\ufffd"):

@@ -14,7 +14,9 @@ COUNTERS = (
     "malformed_lines",  # not a JSON object
     "binary_lines",  # with a NUL byte: UTF-16, pictures
     "bad_weight_lines",  # the weight is null, not a number, below 0 or too large
-    "invalid_utf8_lines",  # read with U+FFFD in place of each bad byte; not counted among the eight above
+    # Read with U+FFFD in place of each bad byte, and not counted among the eight above; rows of events in CSV and JSON
+    # are left out.
+    "invalid_utf8_lines",
     "unspaced_lines",  # clauses of Chinese, Japanese, Thai, ... that became words
     "cut_lines",  # more than corpus.max_sentence_words, so several sentences
     "long_words",  # more than corpus.max_word_length characters: skipped

@@ -117,11 +117,11 @@ def tokenize(
         beginnings = pa.nulls(len(values), pa.binary()) if tokenizer.kind == "none" else cast(values, pa.binary())
     counters = np.zeros((len(values), len(COUNTERS)), np.int64)
     counters[:, COUNTERS.index("lines")] = 1
-    missing = booleans(values.is_null())
+    missing = is_null = booleans(values.is_null())
     if reasons is not None:
         known = np.flatnonzero(reasons != NO_REASON)
         counters[known, reasons[known]] = 1
-        missing &= reasons == NO_REASON
+        missing = is_null & (reasons == NO_REASON)
     _mark(counters, "missing_lines", missing)
     if tokenizer.kind == "none":
         blank = np.zeros(len(values), bool)
@@ -144,7 +144,7 @@ def tokenize(
     counters[:, COUNTERS.index("words")] = in_line
     counters[:, COUNTERS.index("sentences")] = sentences_in_line
     _mark(counters, "lines_with_words", with_words)
-    unexplained = counters[:, PLACES_OF_A_LINE].sum(axis=1) == 0
+    unexplained = (counters[:, PLACES_OF_A_LINE].sum(axis=1) == 0) & ~is_null
     _mark(counters, "blank_lines", unexplained & blank)
     _mark(counters, "wordless_lines", unexplained & ~blank)
     _mark(counters, "cut_lines", sentences_in_line > 1)

@@ -19,6 +19,8 @@ from tests.support.segments import sentences
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
+LATIN = "El niño comió mañana. "
+
 
 def test_blank_lines_alone_have_no_words(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n \n\t\n\u3000\n")
@@ -77,6 +79,35 @@ def test_words_of_events_that_are_not_utf8_are_replaced_and_counted(spark: "Spar
     segments = corpus.read(spark, [str(tmp_path)], config.from_dict({"corpus": keys}).corpus)
     assert sorted(sentences(segments)) == ["a caf\ufffd", "b"]
     assert vocabulary.counters(segments)["invalid_utf8_lines"] == 1
+
+
+def test_text_of_csv_that_is_not_utf8_is_counted_and_named(spark: "SparkSession", tmp_path: Path) -> None:
+    rows = ["text,n", "uno dos,1", "ma\u00f1ana caf\u00e9,2", '"a, b",\u00e9', "x,3,caf\u00e9"]
+    (tmp_path / "a.csv").write_bytes("\n".join(rows).encode("latin-1"))
+    keys = {"format": "csv", "column": "text"}
+    assert tallied(spark, tmp_path, **keys) == {
+        "lines": 4, "words": 7, "sentences": 3, "lines_with_words": 3, "malformed_lines": 1, "invalid_utf8_lines": 1,
+    }  # fmt: skip
+    (tmp_path / "a.csv").write_bytes(f"text\nuno\n{LATIN * 3}\n".encode("latin-1"))
+    sentence = checked(spark, tmp_path, **keys)
+    assert f"the first are {tmp_path}/a.csv:3; the text looks like Latin-1" in sentence
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_events_that_are_not_utf8_are_bad_rows_and_not_one_word_or_session(
+    spark: "SparkSession", tmp_path: Path, kind: str
+) -> None:
+    rows = [("s", "a"), ("s", "x\u00e9"), ("s", "x\u00e8"), ("\u00e9", "b"), ("\u00e8", "c"), ("s", "d")]
+    if kind == "csv":
+        lines = ["session,item,other", *(",".join([*row, "\u00e9"]) for row in rows)]
+    else:
+        lines = [f'{{"session": "{session}", "item": "{item}"}}' for session, item in rows]
+    (tmp_path / "a").write_bytes("\n".join(lines).encode("latin-1"))
+    keys = {"format": kind, "column": "item", "tokenizer": "none", "group_by": "session"}
+    assert tallied(spark, tmp_path, **keys) == {
+        "lines": 5, "words": 2, "sentences": 1, "lines_with_words": 1, "invalid_utf8_lines": 4,
+    }  # fmt: skip
+    assert checked(spark, tmp_path, **keys).startswith("4 of 6 rows are bad (4 invalid utf8 lines), 66.7%; ")
 
 
 def test_a_line_of_20_mb_is_cut_and_not_dropped(spark: "SparkSession", tmp_path: Path) -> None:
@@ -160,9 +191,6 @@ def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_pat
     assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; they have body.')
     (tmp_path / "a.jsonl").write_text('{"id": 1, "Text": "x"}\n{"Text": null, "n": 1}')
     assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; did you mean Text?')
-
-
-LATIN = "El niño comió mañana. "
 
 
 @pytest.mark.fast_cases(5)
