@@ -121,12 +121,17 @@ def count_words(
     seen_allowed = seen if lists.given is None and lists.stop is None else Observation()
     numbers = [F.sum("count").alias("total"), F.count("*").alias("distinct"), F.max("count").alias("most")]
     try:
+        room = 0
         if max_words:
-            min_count = _least_count(lists.allowed(counted), min_count, max_words)
+            min_count, room = _least_count(lists.allowed(counted), min_count, max_words)
         allowed = lists.allowed(counted.observe(seen, *numbers))
         if seen_allowed is not seen:  # to observe a million words takes a second
             allowed = allowed.observe(seen_allowed, *numbers)
-        kept = allowed.where(F.col("count") >= min_count).select("word", "count").toArrow()
+        rows = allowed.where(F.col("count") >= min_count).select("word", "count")
+        if room:  # Spark orders strings by their bytes, as Arrow does
+            ties = lists.allowed(counted).where(F.col("count") == min_count - 1).select("word", "count")
+            rows = rows.unionAll(ties.orderBy("word").limit(room))
+        kept = rows.toArrow()
         total, distinct = max(0, (seen.get["total"] or 0) - in_windows), seen.get["distinct"]
         if not total or (not len(kept) and known is None):
             if total and not seen_allowed.get["distinct"]:
@@ -144,8 +149,6 @@ def count_words(
     finally:
         counted.unpersist()
     kept = _ranked(kept)
-    if max_words:
-        kept = kept.slice(0, max_words)
     if known is not None:
         kept = _ranked(_with_known(kept, occurring, known))
     words = kept["word"].cast(pa.large_string()).combine_chunks()
@@ -158,15 +161,17 @@ def _ranked(counts: pa.Table) -> pa.Table:
     return counts.combine_chunks().sort_by([("count", "descending"), ("word", "ascending")])
 
 
-def _least_count(counted: "DataFrame", min_count: int, max_words: int) -> int:
-    """Return the occurrences that a word needs to be among the most frequent; min_count at least."""
+def _least_count(counted: "DataFrame", min_count: int, max_words: int) -> tuple[int, int]:
+    """Return the occurrences that a word needs to be kept whatever its spelling, and how many of one less are kept."""
     # How many words occur once, twice, ...: some thousand rows, which say where max_words cuts before any word comes to
-    # the driver.
+    # the driver. Of words that occur once there may be tens of millions.
     steps = counted.groupBy("count").agg(F.count("*").alias("words")).toArrow().sort_by([("count", "descending")])
     counts, words = steps["count"].to_numpy(), steps["words"].to_numpy()
     if words[counts >= min_count].sum() <= max_words:
-        return min_count
-    return int(counts[np.searchsorted(np.cumsum(words), max_words)])
+        return min_count, 0
+    most = np.cumsum(words)
+    cut = int(np.searchsorted(most, max_words, side="right"))  # the first count of which not all words have room
+    return int(counts[cut]) + 1, max_words - int(most[cut - 1] if cut else 0)
 
 
 def _refuse_lists(lists: WordLists) -> NoReturn:

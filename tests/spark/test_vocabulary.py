@@ -70,6 +70,27 @@ def test_max_words_keeps_the_first_of_the_whole_order(spark: "SparkSession", max
     assert (found.total_words, found.distinct_words) == (22, 8)
 
 
+@pytest.mark.parametrize("max_words", [1, 4, 7, 8])
+def test_no_more_words_than_max_words_come_to_the_driver(
+    spark: "SparkSession", max_words: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    came: list[int] = []
+    ranked = vocabulary._ranked
+
+    def see(counts: pa.Table) -> pa.Table:
+        came.append(len(counts))
+        return ranked(counts)
+
+    monkeypatch.setattr(vocabulary, "_ranked", see)
+    ties = ["z", "é", "e\u0301", "Z", "\uffee", "😀", "zz", "ß"]
+    segments = segments_of(spark, {"a": 3}, *({word: 1} for word in ties), {"b": 2}, {"c": 2}).repartition(5)
+    found = vocabulary.count_words(segments, 1, max_words, size=5 * BUCKET_BYTES)
+    assert found.words.to_pylist() == ["a", "b", "c", *sorted(ties)][:max_words]
+    assert found.counts.tolist() == [3, 2, 2, *[1] * 8][:max_words]
+    assert (found.total_words, found.distinct_words) == (15, 11)
+    assert came == [max_words]
+
+
 def test_an_empty_vocabulary_is_refused_with_the_numbers(spark: "SparkSession") -> None:
     with pytest.raises(ConfigError, match="min_count is 5; lower vocabulary") as refused:
         vocabulary.count_words(segments_of(spark, {"a": 4, "b": 1}), min_count=5)
