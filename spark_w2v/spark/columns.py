@@ -180,7 +180,7 @@ def check_order(names: str, found: Sequence[FoundColumn]) -> None:
 def where(rows: "DataFrame", condition: str) -> "DataFrame":
     """The rows that meet a condition in SQL; all where it is empty.
 
-    A line that is no row has no value to compare. It stays where that leaves the condition open, to be counted as bad.
+    A line that is no row has no values that the condition could be asked of: it stays, to be counted as bad.
 
     Raises:
         ConfigError: what Spark says of the condition.
@@ -189,7 +189,7 @@ def where(rows: "DataFrame", condition: str) -> "DataFrame":
         return rows
     meets = F.expr(condition)
     if CORRUPT in rows.schema.names:
-        meets = F.coalesce(meets, column_named(CORRUPT).isNotNull())
+        meets = column_named(CORRUPT).isNotNull() | meets
     try:
         return rows.where(meets)
     except Exception as error:

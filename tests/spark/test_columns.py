@@ -150,10 +150,11 @@ def test_bad_rows_of_csv_are_named_by_their_lines_and_found_with_a_condition(
     (tmp_path / "a.csv").write_text("day,text\n1,a b\n,x,y\n2,c d\n1,e,f,g\n")
     keys = {"format": "csv", "column": "text"}
     assert f"the first are {tmp_path}/a.csv:3, {tmp_path}/a.csv:5; " in checked(spark, tmp_path, **keys)
-    # A condition leaves out the good rows of other days, and not all lines that are none.
-    assert counted(read(spark, tmp_path, **keys, where="day = 2")) == {"malformed_lines": 1}
+    # A condition leaves out the good rows of other days, and no lines that are none, whatever is in them.
+    for condition in ("day = 2", "day IS NOT NULL AND day = 2"):
+        assert counted(read(spark, tmp_path, **keys, where=condition)) == {"malformed_lines": 2}
     prepared(spark, tmp_path, **keys, where="day = 2")
-    assert "where: no row meets the condition 'day = 3', and 1 line cannot be read as rows; change it" in checked(
+    assert "where: no row meets the condition 'day = 3', and 2 lines cannot be read as rows; change it" in checked(
         spark, tmp_path, **keys, where="day = 3"
     )
 

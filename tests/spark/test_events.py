@@ -302,14 +302,17 @@ def test_times_of_csv_without_a_zone_are_ordered_as_they_are_written(
     assert sentences(read(spark, tmp_path, **keys, where="t > '2024-03-31 03:00:00'")) == ["second"]
 
 
-def test_lines_that_are_no_rows_are_counted_whatever_the_condition(spark: "SparkSession", tmp_path: Path) -> None:
+@pytest.mark.parametrize("condition", ["day = 1", "item IS NOT NULL AND day = 1", "coalesce(day, 0) = 1"])
+def test_lines_that_are_no_rows_are_counted_whatever_the_condition(
+    spark: "SparkSession", tmp_path: Path, condition: str
+) -> None:
     lines = [
         '{"s":1,"t":1,"item":"a","day":1}', '{"s":1,"t":2,"item"', '{"s":2,"t":1,"item":"b","day":2}', "bad", "5",
         '{"s":1,"t":3,"item":"c","day":1}{"s":1,"t":4,"item":"d","day":1}', '[{"s":1,"t":5,"item":"e","day":1}]',
         "null", "", " \t",
     ]  # fmt: skip
     (tmp_path / "a.json").write_text("\n".join(lines))
-    segments = read(spark, tmp_path, **{**OF_EVENTS, "format": "jsonl", "where": "day = 1"})
+    segments = read(spark, tmp_path, **{**OF_EVENTS, "format": "jsonl", "where": condition})
     assert sentences_and_counters(segments) == (["a"], {"malformed_lines": 6})
 
 
