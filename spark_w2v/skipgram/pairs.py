@@ -8,7 +8,7 @@ a pair goes; sorted as plain numbers, the pairs of a bucket are in the order by 
 order they arrived in.
 """
 
-import time
+import timeit
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -180,12 +180,7 @@ def is_sorting_slow() -> bool:
     instruction that it relies on is slow. With AVX2 it takes 5 ns.
     """
     numbers = np.arange(1 << 15, dtype=np.uint32) * np.uint32(2654435761)
-    best = 1.0
-    for _ in range(3):
-        begun = time.perf_counter()
-        np.sort(numbers)
-        best = min(best, time.perf_counter() - begun)
-    return best > SLOW_SORT * numbers.size
+    return min(timeit.repeat(lambda: np.sort(numbers), number=1, repeat=3)) > SLOW_SORT * numbers.size
 
 
 def _runs_between(first: npt.NDArray[np.intp], last: npt.NDArray[np.intp]) -> Runs:

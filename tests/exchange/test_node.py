@@ -367,33 +367,6 @@ def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:
         assert words in part.failure
 
 
-def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server((HOST, 0)) as server:
-        port = server.getsockname()[1]
-        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.3", HOST)]
-        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
-        monkeypatch.setattr("spark_w2v.exchange.node.REFUSED", 0.0)  # after the last of them
-        part = TaskPart(plan_of(), 0, HOST, 1, lambda *to: None)
-        node = Node(SECRET, listen("127.0.0.2", (0, 0)))
-        node.start(part)
-        node.dial(DRIVER, "driver", port)
-        server.settimeout(10)
-        server.accept()[0].close()
-        node.close()
-
-
-@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
-def test_a_name_that_cannot_be_one_is_not_reached(host: str) -> None:
-    part = TaskPart(plan_of(timeout=0.5), 0, HOST, 1, lambda *to: None)
-    node = Node(SECRET, listen(HOST, (0, 0)))
-    node.start(part)
-    node.dial(DRIVER, host, 1)
-    with part.changed:
-        assert part.changed.wait_for(lambda: part.failure is not None, 20)
-    node.close()
-    assert "cannot be reached" in str(part.failure)
-
-
 def test_without_a_sweep_tasks_meet_and_end() -> None:
     running = Running(plan_of(tasks=3, blocks=3, sweeps=0)).start()
     assert running.wait() is None

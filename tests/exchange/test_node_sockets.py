@@ -5,12 +5,20 @@ import socket
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from spark_w2v.exchange.connection import Connection
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import LEAST_SHARE, SHARE, Node
+from spark_w2v.exchange.plan import DRIVER, ExchangePlan, share_blocks
+from spark_w2v.exchange.task import TaskPart
+from spark_w2v.skipgram.schedule import Ring
+
+HOST = "127.0.0.1"
+
+
+def plan_of(timeout: float = 10.0) -> ExchangePlan:
+    return ExchangePlan(Ring(2, 0, (1,)), 0, (1, 1), 1, share_blocks(2, 2), False, timeout)
 
 
 class Endless:
@@ -31,10 +39,10 @@ class Endless:
 @pytest.mark.parametrize("events", [selectors.EVENT_READ, selectors.EVENT_WRITE])
 @pytest.mark.parametrize("count", [1, 3, 48, 512])
 def test_many_connections_move_little_more_than_one_before_heartbeats_are_due(count: int, events: int) -> None:
-    node = Node(b"", listen("127.0.0.1", (0, 0)))
+    node = Node(b"secret", listen(HOST, (0, 0)))
     part: Any = SimpleNamespace(heard=lambda source, now: None)
     node._part = part
-    much, socks = memoryview(np.zeros(2 * SHARE, np.uint8)), [Endless() for _ in range(count)]
+    much, socks = memoryview(bytearray(2 * SHARE)), [Endless() for _ in range(count)]
     for source, sock in enumerate(socks):
         fake: Any = sock
         connection = Connection(fake, "", 0.0, None)
@@ -51,3 +59,30 @@ def test_many_connections_move_little_more_than_one_before_heartbeats_are_due(co
     assert count > 1 or sum(moved) == SHARE
     for end in (node._listener, node._waker, node._woken, node._selector):
         end.close()
+
+
+def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, port)) for host in ("127.0.0.2", "127.0.0.3", HOST)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        monkeypatch.setattr("spark_w2v.exchange.node.REFUSED", 0.0)  # after the last of them
+        part = TaskPart(plan_of(), 0, HOST, 1, lambda *to: None)
+        node = Node(b"secret", listen("127.0.0.2", (0, 0)))
+        node.start(part)
+        node.dial(DRIVER, "driver", port)
+        server.settimeout(10)
+        server.accept()[0].close()
+        node.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_name_that_cannot_be_one_is_not_reached(host: str) -> None:
+    part = TaskPart(plan_of(0.5), 0, HOST, 1, lambda *to: None)
+    node = Node(b"secret", listen(HOST, (0, 0)))
+    node.start(part)
+    node.dial(DRIVER, host, 1)
+    with part.changed:
+        assert part.changed.wait_for(lambda: part.failure is not None, 20)
+    node.close()
+    assert "cannot be reached" in str(part.failure)

@@ -137,9 +137,9 @@ def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refus
 @pytest.mark.parametrize(
     ("blocks", "sweeps", "pairs", "heaviest", "says"),
     [
-        (65, 16_384, 1e9, 1e-4, "65 blocks has 16,384 sweeps, and so .* set training.sweeps_per_epoch to at most 4,096"),
+        (65, 16_384, 1e9, 1e-4, "65 blocks has 16,384 sweeps, and so .* training.sweeps_per_epoch to at most 4,096"),
         (8192, 2, 1e12, 1e-4, "set training.sweeps_per_epoch to at most 1"),
-        (1024, 2, 5e10, 0.3, "has 269 sweeps, as .* about 4,500,000,000 pairs, .* lower training.partitions to at most 256"),
+        (1024, 2, 5e10, 0.3, "269 sweeps, as .* about 4,500,000,000 pairs, .* training.partitions to at most 256"),
         (16_384, 2, 1e12, 1e-4, "has 2 sweeps, and so .* lower training.partitions to at most 4,096"),
     ],
 )  # fmt: skip
