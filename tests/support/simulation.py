@@ -84,6 +84,7 @@ class Attempt:
 
     def __init__(self, plan: ExchangePlan, store: MemoryStore, chance: random.Random, faults: int) -> None:
         self.now = 0.0
+        self.moments: list[float] = []  # of all events
         self.driver = DriverPart(plan, store)
         self.parts: dict[int, Part] = {DRIVER: self.driver}
         self._store, self._handled, self._handled_at = store, plan.sweeps.start - 1, 0.0
@@ -110,6 +111,7 @@ class Attempt:
         while not self.driver.has_ended:
             assert self._events, "everything stands still, and no process notices"
             self.now, _, happens = heapq.heappop(self._events)
+            self.moments.append(self.now)
             assert self.now < limit, f"still not over after {self.now:.0f} s"
             happens()
             for snapshot in list(self.driver.snapshots)[waiting:]:
@@ -242,11 +244,12 @@ class Attempt:
 
 @dataclass
 class Outcome:
-    """The end of an epoch: its parameters, or the failures of all attempts."""
+    """The end of an epoch: its parameters, or the failures of all attempts; when anything happened, in virtual time."""
 
     parameters: Parameters | None
     failures: list[str]
     losses: list[float]
+    moments: list[float]
 
 
 def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
@@ -259,6 +262,7 @@ def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
     state, sweep = initial(rows), 0
     failures: list[str] = []
     losses: list[float] = []
+    moments: list[float] = []
     for _ in range(attempts):
         tasks = chance.randint(1, blocks)
         ranges = share_blocks(blocks, tasks, chance.randint(1, 3))
@@ -268,6 +272,7 @@ def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
         attempt = Attempt(plan, store, chance, chance.choice((0, 0, 1, 1, 3)))
         buckets = (ring.rounds - plan.first) * blocks
         attempt.run(limit=buckets * 12 + sweeps * 10 + 5 * TIMEOUT + 310)
+        moments += attempt.moments
         assert all(np.array_equal(state[key], before[key]) for key in state), "what an attempt begins with is changed"
         for snapshot in attempt.driver.snapshots:
             found = store.after.pop(snapshot.sweep)
@@ -275,10 +280,10 @@ def epoch(seed: int, attempts: int = 4) -> tuple[Outcome, Parameters]:
             state, sweep = found, snapshot.sweep + 1
             losses += [loss for loss, _, _ in snapshot.trained]
         if attempt.driver.is_over:
-            return Outcome(state, failures, losses), one_after_the_other(ring, rows)
+            return Outcome(state, failures, losses, moments), one_after_the_other(ring, rows)
         assert attempt.driver.failure
         failures.append(attempt.driver.failure)
-    return Outcome(None, failures, losses), one_after_the_other(ring, rows)
+    return Outcome(None, failures, losses, moments), one_after_the_other(ring, rows)
 
 
 def same(one: Parameters, other: Parameters) -> bool:
