@@ -2,6 +2,7 @@
 
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,42 @@ def test_memory_of_many_sweeps_is_what_the_check_before_training_says(tmp_path: 
         tracemalloc.stop()
     spool.close()
     assert (many - one) / 3 < max(drawn, spooled) < many - one
+
+
+@pytest.mark.parametrize("filed", [False, True])
+def test_memory_of_pairs_that_are_drawn_and_spooled_does_not_grow_with_their_number(
+    filed: bool, sampler: PairSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(buckets, "SPOOL_BYTES", 50_000)
+    monkeypatch.setattr(buckets, "USUAL_CHUNK", 10_000)
+    monkeypatch.setattr(buckets, "RECORD_PAIRS", 1)
+    codec, count = PairCodec.of(sampler.blocks, SWEEPS), sampler.blocks.count
+
+    def pairs_and_peak(segments: int) -> tuple[int, int, int]:
+        """Pairs, most bytes until they are spooled, and most bytes while they are read, beside a bucket itself."""
+        rows, spool = rows_of_text(sampler, 1) * segments, Spool(SWEEPS * count * count, codec, str(tmp_path))
+        tracemalloc.start()
+        try:
+            drawn = draw_records(rows, sampler, EPOCH, EDGES, share_blocks(count, 1))
+            for record in file_pairs(drawn, str(tmp_path)) if filed else drawn:
+                for received in read_records(record.batch(), codec.stored):
+                    spool.add(replace(received, pairs=received.pairs.copy()))  # what Arrow holds is not traced
+            spool.flush()
+            spooled, read = tracemalloc.get_traced_memory()[1], 0
+            for number in range(SWEEPS * count * count):
+                tracemalloc.reset_peak()
+                size = 3 * spool.bucket(number).nbytes  # as stored, and with the strip's bits
+                read = max(read, tracemalloc.get_traced_memory()[1] - size)
+        finally:
+            tracemalloc.stop()
+            spool.close()
+        return spool.pairs, spooled, read
+
+    pairs_and_peak(1)  # imports what it needs
+    (few, *small), (many, *large) = pairs_and_peak(40), pairs_and_peak(160)
+    assert many == 4 * few > 200_000
+    assert large[0] < 1.1 * small[0]
+    assert large[1] < small[0]
 
 
 def test_words_are_counted_once_however_many_tasks_there_are(sampler: PairSampler) -> None:
