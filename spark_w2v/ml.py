@@ -320,9 +320,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         if num < 1:
             raise ConfigError(f"num is {num}; it must be at least 1.")
         (count, dimensions), session = self._vectors.shape, SparkSession.active()
-        rows = np.arange(count) if words is None else self._rows_of(words)
-        top = min(int(num), count - 1)
-        check_memory(session, count, self._words.nbytes, dimensions, max(top, 1))
+        rows = range(count) if words is None else self._rows_of(words)
+        top, asked = min(int(num), count - 1), 0 if words is None else len(rows)
+        check_memory(session, count, self._words.nbytes, dimensions, max(top, 1), asked)
         step = chunk_rows(dimensions)
         units = (neighbors.unit_vectors(self._vectors[start : start + step]) for start in range(0, count, step))
         sent = self._derived.units_in(session.sparkContext, self._words, units, dimensions)

@@ -70,29 +70,38 @@ def shared_words(words: int, top: int, slots: int) -> int:
     return min(task_words(top), -(-words // (max(1, slots) * TILE_QUERIES)) * TILE_QUERIES)
 
 
-def task_bytes(words: int, word_bytes: int, dimensions: int, top: int, is_encrypted: bool = False) -> int:
+def task_bytes(
+    words: int, word_bytes: int, dimensions: int, top: int, asked: int = 0, is_encrypted: bool = False
+) -> int:
     """Return the memory of a task.
 
     Args:
         words: V.
         word_bytes: of all words together.
+        asked: words of a list whose neighbors are wanted; 0 for all words.
         is_encrypted: whether spark.io.encryption.enabled is on: Spark then unpacks all chunks before a task begins.
     """
     # The words are unpacked too, so they are there twice.
     spellings = 2 * (word_bytes + 8 * words)
     found = memory_of(min(words, task_words(top)), dimensions, min(top, words), min(words, chunk_rows(dimensions)))
-    return PYTHON + spellings + found + (4 * words * dimensions if is_encrypted else 0)
+    # Rows of the list come with the function, which PySpark sends as bytes that a worker keeps.
+    return PYTHON + spellings + found + 8 * asked + (4 * words * dimensions if is_encrypted else 0)
 
 
-def check_memory(session: "SparkSession", words: int, word_bytes: int, dimensions: int, top: int) -> None:
+def check_memory(
+    session: "SparkSession", words: int, word_bytes: int, dimensions: int, top: int, asked: int = 0
+) -> None:
     """Refuse what does not fit in the memory that Spark and the machine give.
+
+    Args:
+        words, word_bytes, dimensions, top, asked: as for task_bytes.
 
     Raises:
         NotEnoughMemoryError: one sentence.
     """
     context = session.sparkContext
     is_encrypted = (context.getConf().get("spark.io.encryption.enabled") or "").lower() == "true"
-    need = task_bytes(words, word_bytes, dimensions, top, is_encrypted)
+    need = task_bytes(words, word_bytes, dimensions, top, asked, is_encrypted)
     check_task(need, given_by(context), "ask for fewer neighbors, or take fewer tasks at a time")
 
 
@@ -140,8 +149,8 @@ def all_neighbors(
         NotEnoughMemoryError: a task does not fit in the memory that Spark and the machine give.
     """
     top = min(top, len(words) - 1)
-    check_memory(session, len(words), words.nbytes, dimensions, max(top, 1))
-    rows = np.arange(len(words)) if asked is None else asked
+    check_memory(session, len(words), words.nbytes, dimensions, max(top, 1), 0 if asked is None else len(asked))
+    rows = range(len(words)) if asked is None else asked
     return neighbors_of(session, send_units(session.sparkContext, words, units, dimensions), rows, top)
 
 
@@ -153,23 +162,24 @@ def send_units(
     return SentUnits(send(context, words), chunks)
 
 
-def neighbors_of(session: "SparkSession", sent: SentUnits, rows: Int64Array, top: int) -> "DataFrame":
+def neighbors_of(session: "SparkSession", sent: SentUnits, rows: Int64Array | range, top: int) -> "DataFrame":
     """Return what all_neighbors returns, of words and vectors that were sent.
 
     Args:
-        rows: whose neighbors are wanted, ascending.
+        rows: whose neighbors are wanted, ascending; a range for all words, which takes no memory in the tasks.
         top: K, less than V.
     """
     spellings, chunks = sent
-    if not rows.size or top < 1:
+    if not len(rows) or top < 1:
         return session.createDataFrame([], NEIGHBORS)
-    size = shared_words(rows.size, top, settled_slots(session.sparkContext, -(-rows.size // TILE_QUERIES)))
-    tasks = -(-rows.size // size)
+    size = shared_words(len(rows), top, settled_slots(session.sparkContext, -(-len(rows) // TILE_QUERIES)))
+    tasks = -(-len(rows) // size)
+    asked = rows if isinstance(rows, range) else rows.astype(np.int32)
 
     def find(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for task in batch.column("id").to_pylist():
-                of_task = rows[task * size : (task + 1) * size]
+                of_task = np.asarray(asked[task * size : (task + 1) * size], np.int64)
                 with threadpool_limits(1, "blas"):
                     found, cosines = nearest_of(of_task, chunks, top)
                 yield from _batches(spellings.value, of_task, found, cosines)

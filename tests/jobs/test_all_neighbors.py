@@ -1,12 +1,14 @@
 """jobs/all_neighbors.py on a real Spark: exact, the same for any division, and nothing of the user's replaced."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyspark import cloudpickle
 from pyspark.sql import SparkSession
 
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
@@ -15,7 +17,7 @@ from spark_w2v.errors import NotEnoughMemoryError
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
 from spark_w2v.spark import all_neighbors
-from spark_w2v.spark.all_neighbors import nearest_of
+from spark_w2v.spark.all_neighbors import SentUnits, nearest_of
 from spark_w2v.spark.memory import Given
 
 WORDS, DIMENSIONS = 700, 12
@@ -170,6 +172,23 @@ def test_a_list_that_is_of_no_use_is_refused(
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
+
+
+def test_tasks_get_no_rows_of_all_words_and_those_of_a_list_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = list[int]()
+    for name, found in (("settled_slots", 2), ("send_units", SentUnits(None, []))):  # type: ignore[arg-type]
+        monkeypatch.setattr(all_neighbors, name, lambda *_, found=found: found)
+    monkeypatch.setattr(all_neighbors, "check_memory", lambda *arguments: counted.append(arguments[5]))
+    frame = SimpleNamespace(mapInArrow=lambda function, schema: function)
+    session: Any = SimpleNamespace(sparkContext=None, range=lambda *_: frame)
+    words, some = pa.array(np.arange(10**6).astype(str)), np.arange(0, 10**6, 2)
+    every, listed = (
+        len(cloudpickle.dumps(all_neighbors.all_neighbors(session, words, [], 10, 5, asked))) for asked in (None, some)
+    )
+    assert counted == [0, some.size]
+    without, within = (all_neighbors.task_bytes(10**6, 10**7, 10, 5, asked) for asked in counted)
+    assert every < 20_000
+    assert abs(within - without - 2 * (listed - every)) < 1000  # what is sent, and what it is unpacked to
 
 
 def test_what_does_not_fit_is_refused_before_it_starts(
