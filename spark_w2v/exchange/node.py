@@ -161,7 +161,12 @@ class Node:
                 self._selector.unregister(self._listener)
                 self._paused_until = time.monotonic() + RETRY
                 break
-            connection = self._adopt(sock, f"{address[0]}:{address[1]}", None)
+            try:
+                connection = self._adopt(sock, f"{address[0]}:{address[1]}", None)
+            except OSError:  # EINVAL of macOS, where a peer has reset it already; to send on it could end a worker
+                sock.close()
+                self._refuse()
+                continue
             connection.server_nonce = os.urandom(NONCE)
             connection.out.append(memoryview(connection.server_nonce))
             connection.expect(bytearray(NONCE + PROOF), lambda c=connection: self._check_client(c))  # type: ignore[misc]
@@ -224,10 +229,13 @@ class Node:
         if connection in self._pending:
             self._pending.remove(connection)
         if connection.dial is None:
-            self.refused += 1
-            self._part.refused = self.refused
+            self._refuse()
         else:
             self._try_again(connection.dial, reason)
+
+    def _refuse(self) -> None:
+        self.refused += 1
+        self._part.refused = self.refused
 
     def _forget(self, connection: Connection) -> None:
         if connection.events:

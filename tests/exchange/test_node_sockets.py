@@ -1,7 +1,9 @@
 """The exchange over sockets that do what real ones rarely do."""
 
+import errno
 import selectors
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,12 +38,22 @@ class Endless:
         return len(data)
 
 
+@pytest.fixture
+def node() -> Iterator[Node]:
+    """One whose thread does not run."""
+    made = Node(b"secret", listen(HOST, (0, 0)))
+    part: Any = SimpleNamespace(heard=lambda source, now: None, refused=0, peers=0)
+    made._part = part
+    yield made
+    for end in (made._listener, made._waker, made._woken, made._selector):
+        end.close()
+
+
 @pytest.mark.parametrize("events", [selectors.EVENT_READ, selectors.EVENT_WRITE])
 @pytest.mark.parametrize("count", [1, 3, 48, 512])
-def test_many_connections_move_little_more_than_one_before_heartbeats_are_due(count: int, events: int) -> None:
-    node = Node(b"secret", listen(HOST, (0, 0)))
-    part: Any = SimpleNamespace(heard=lambda source, now: None)
-    node._part = part
+def test_many_connections_move_little_more_than_one_before_heartbeats_are_due(
+    count: int, events: int, node: Node
+) -> None:
     much, socks = memoryview(bytearray(2 * SHARE)), [Endless() for _ in range(count)]
     for source, sock in enumerate(socks):
         fake: Any = sock
@@ -57,8 +69,38 @@ def test_many_connections_move_little_more_than_one_before_heartbeats_are_due(co
     assert LEAST_SHARE <= min(moved) == max(moved)
     assert sum(moved) <= max(SHARE, count * LEAST_SHARE)
     assert count > 1 or sum(moved) == SHARE
-    for end in (node._listener, node._waker, node._woken, node._selector):
-        end.close()
+
+
+class Reset:
+    """A socket of macOS whose peer has reset it before it was accepted."""
+
+    is_closed = False
+
+    def setblocking(self, flag: bool) -> None:
+        pass
+
+    def setsockopt(self, *_: int) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+def test_a_connection_that_is_reset_before_it_is_accepted_is_counted_and_ends_nothing(node: Node) -> None:
+    socks = [Reset(), Reset()]
+    waiting: Any = iter(socks)
+
+    def accept() -> tuple[Reset, tuple[str, int]]:
+        if (sock := next(waiting, None)) is None:
+            raise BlockingIOError
+        return sock, ("10.0.0.1", 7)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(node, "_listener", SimpleNamespace(accept=accept))
+        node._accept(selectors.EVENT_READ)
+    assert node.refused == node._part.refused == 2
+    assert [sock.is_closed for sock in socks] == [True, True]
+    assert not node._pending
 
 
 def test_all_addresses_of_a_name_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
