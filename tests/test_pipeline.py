@@ -194,7 +194,7 @@ def test_the_time_that_is_left_counts_from_where_a_run_goes_on(
         return False
 
     resolved = pipeline.ResolvedConfig(from_dict({"training": {"epochs": 1}}), 1, "blocks")
-    segments: Any = None
+    segments: Any = SimpleNamespace(sparkSession=SimpleNamespace(sparkContext=SimpleNamespace(master="local[2]")))
     pipeline.train(segments, resolved, tmp_path, on_corpus=lambda text: None, on_progress=on_progress)
     assert left == ([None, 7200.0] if sweep else [10800.0, 7200.0])
 
