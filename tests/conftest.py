@@ -10,11 +10,12 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -97,7 +98,14 @@ def spark(java_home: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
     """A bucket of an S3 server on loopback, which the environment leads to."""
+    from moto.s3.responses import S3Response
     from moto.server import ThreadedMotoServer
+
+    lock, put_object = threading.Lock(), S3Response.put_object
+
+    def put_alone(response: S3Response) -> Any:
+        with lock:  # moto looks for an object and then makes it, where S3 does both in one step
+            return put_object(response)
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
@@ -107,6 +115,7 @@ def bucket() -> Iterator[str]:
         "AWS_EC2_METADATA_DISABLED": "true", "AWS_ENDPOINT_URL": f"http://{host}:{port}",
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(S3Response, "put_object", put_alone)
         for name, value in variables.items():
             patched.setenv(name, value)
         import boto3  # type: ignore[import-untyped]

@@ -183,7 +183,8 @@ def test_tasks_get_no_rows_of_all_words_and_those_of_a_list_are_counted(monkeypa
     session: Any = SimpleNamespace(sparkContext=None, range=lambda *_: frame)
     words, some = pa.array(np.arange(10**6).astype(str)), np.arange(0, 10**6, 2)
     every, listed = (
-        len(cloudpickle.dumps(all_neighbors.all_neighbors(session, words, [], 10, 5, asked))) for asked in (None, some)
+        len(cloudpickle.dumps(all_neighbors.all_neighbors(session, words, [], 10, 5, asked)))  # type: ignore[no-untyped-call]
+        for asked in (None, some)
     )
     assert counted == [0, some.size]
     without, within = (all_neighbors.task_bytes(10**6, 10**7, 10, 5, asked) for asked in counted)
