@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from spark_w2v.config import Corpus
 
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
-PARSED, LINE, END, NOT_JSON = f"parsed json {TOKEN}", "line", "end", "not json"
+PARSED, LINE, NOT_JSON = f"parsed json {TOKEN}", f"line {TOKEN}", "not json"
 FILE_SCHEME = "^file:/+"
 PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
@@ -170,7 +170,7 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     if (of_lines := _with_groups_as_text(lines.schema, c, directories)) != lines.schema:
         lines = reader.schema(of_lines).text(paths)
     schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
-    line = columns.column_named(PARSED).getField(LINE)
+    line = _parsed_line()
     parsed, wrong, exact = schema, F.lit(False), []
     groups, orders = (columns.names_in(schema, names) for names in (c.group_by, c.order_by))
     for name in dict.fromkeys([c.column, *groups, *orders]):
@@ -296,19 +296,19 @@ def parsed_json(lines: "DataFrame", names: Sequence[str]) -> "DataFrame":
 
 def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     """Lines with a column PARSED: these fields of the object in `value`, and what is no object."""
-    schema = T.StructType(
-        [
-            T.StructField(LINE, T.StructType(list(fields))),
-            T.StructField(END, T.BooleanType()),
-            T.StructField(NOT_JSON, T.StringType()),
-        ]
-    )
+    of_line = T.ArrayType(T.StructType(list(fields)))
+    schema = T.StructType([T.StructField(LINE, of_line), T.StructField(NOT_JSON, T.StringType())])
     # Spark reads the first object of a line, and leaves out in silence what follows it, such as the first line of a
-    # file that was appended to one without a last line end. Inside of another object it may not follow,
-    # and one that it closes itself lacks its end.
+    # file that was appended to one without a last line end. In an array with null, another object is one too many, a
+    # field may not follow, and the null is missing where the line closes the array or the object around it.
     text = F.expr("trim(LEADING '\ufeff' FROM value)")  # F.ltrim with a second argument makes Spark warn
-    whole = F.concat(F.lit(f'{{"{LINE}":'), text, F.lit(f',"{END}":true}}'))
+    whole = F.concat(F.lit(f'{{"{LINE}":['), text, F.lit(",null]}"))
     return lines.withColumn(PARSED, F.from_json(whole, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
+
+
+def _parsed_line() -> Column:
+    """The object of a line, as parsed."""
+    return F.get(columns.column_named(PARSED).getField(LINE), F.lit(0))
 
 
 def json_field(name: str) -> Column:
@@ -316,7 +316,7 @@ def json_field(name: str) -> Column:
 
     Of an array of objects, a field is the array of that field.
     """
-    line = columns.column_named(PARSED).getField(LINE)
+    line = _parsed_line()
     first, *fields = name.split(".")
     if not fields or not all(PATH_STEP.fullmatch(field) for field in fields):
         return line.getField(name)
@@ -356,4 +356,6 @@ def is_json_word(type_found: Column) -> Column:
 def is_malformed_json() -> Column:
     """Whether a line is not a JSON object."""
     parsed = columns.column_named(PARSED)
-    return parsed.getField(NOT_JSON).isNotNull() | parsed.getField(LINE).isNull() | parsed.getField(END).isNull()
+    found = parsed.getField(LINE)
+    is_alone = (F.size(found) == 2) & F.get(found, F.lit(1)).isNull()
+    return parsed.getField(NOT_JSON).isNotNull() | _parsed_line().isNull() | ~is_alone

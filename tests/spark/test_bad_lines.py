@@ -168,6 +168,13 @@ def test_json_arrays_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path
 @pytest.mark.parametrize(
     "line",
     [
+        '{"text": "a"}, "line": {"text": "b"}',
+        '{"text": "a"}, "meta": {"id": 1}',
+        '{"text": "a"}], "meta": [1',
+        '{"text": "a"}], "line": [{"text": "b"}, null',
+        '{"text": "a"}, {"text": "b"}], "meta": [1',
+        '{"text": "a"}]}',
+        '{"text": "a"},',
         '{"text": "a"}}{"text": "b"}',
         '{"text": "a"}{"text": "b"}',
         '{"text": "a"} x',
