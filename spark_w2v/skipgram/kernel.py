@@ -12,7 +12,18 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from spark_w2v.skipgram.groups import COUNTED, GROUP, MOST_NOISE, BlockNoise, Part, cut_parts, interleave
+from spark_w2v.skipgram.groups import (
+    BATCH,
+    COUNTED,
+    GROUP,
+    MOST_NOISE,
+    NOISE_PER_CONTEXT,
+    SHARING,
+    BlockNoise,
+    Part,
+    cut_parts,
+    interleave,
+)
 from spark_w2v.skipgram.pairs import PairArray, PairCodec
 from spark_w2v.skipgram.scatter import add_rows, add_sums
 from spark_w2v.types import Float32Array
@@ -69,6 +80,16 @@ class TrainStats:
     loss_pairs: int
     center_updates: Float32Array = field(default_factory=_nothing)
     context_updates: Float32Array = field(default_factory=_nothing)
+
+
+def batch_bytes(dimensions: int) -> int:
+    """Return the most memory of the rows of a batch: a narrow group for each pair, as smaller batches have fewer.
+
+    Args:
+        dimensions: D.
+    """
+    # Centers, their gradients and contexts; noise words of all sets and their gradients, those of the last batch too.
+    return 4 * dimensions * 3 * (BATCH + BATCH // SHARING * NOISE_PER_CONTEXT)
 
 
 def softplus(x: Float32Array) -> Float32Array:
@@ -172,7 +193,7 @@ def train_pairs(
     loss, loss_pairs = 0.0, 0
     most = [min(part.size, -(-len(part.groups) // part.sharing) * part.sharing) for part in parts]
     c = np.empty((max(most), dimensions), np.float32)
-    transposed = np.empty(c.size, np.float32)
+    room = np.empty(c.size, np.float32)  # for centers transposed, then for their gradients
     o = np.empty((max(m * p.groups.width for m, p in zip(most, parts, strict=True)), dimensions), np.float32)
     most_noise = max(m // p.sharing * p.noise.shape[1] for m, p in zip(most, parts, strict=True))
     z = np.empty((most_noise, dimensions), np.float32)
@@ -218,7 +239,7 @@ def train_pairs(
             if width == GROUP:
                 positive = np.matmul(o3, c[: b - a, :, None])[:, :, 0]
                 # With this many noise words, OpenBLAS takes 2 to 3 times as long for a transposed right operand.
-                t3 = transposed[: (end - a) * dimensions].reshape(sets, dimensions, sharing)
+                t3 = room[: (end - a) * dimensions].reshape(sets, dimensions, sharing)
                 half_negative = np.matmul(z3, np.multiply(c3.transpose(0, 2, 1), HALF, out=t3))
             else:
                 positive = np.vecdot(o3, c[: b - a, None, :])
@@ -240,7 +261,8 @@ def train_pairs(
             negative += 1
             negative *= half_weight[a:end].reshape(sets, 1, sharing)
 
-            center_gradient = np.matmul(negative.transpose(0, 2, 1), z3).reshape(-1, dimensions)
+            center_gradient = room[: (end - a) * dimensions].reshape(-1, dimensions)
+            np.matmul(negative.transpose(0, 2, 1), z3, out=center_gradient.reshape(sets, sharing, dimensions))
             add_sums(center_gradient, positive.ravel(), o[: contexts.size], width)
             noise_gradient = np.matmul(negative, c3).reshape(-1, dimensions)
             positive *= positive_rate[a:b]

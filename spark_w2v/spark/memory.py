@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.exchange.plan import AHEAD
+from spark_w2v.skipgram.kernel import batch_bytes
 from spark_w2v.skipgram.schedule import MOST_PAIRS, stored_buckets
 from spark_w2v.spark.buckets import LARGEST_CHUNK, SPOOL_BYTES
 from spark_w2v.spark.slots import slots
@@ -96,7 +97,7 @@ def needed(
         # eighth of a group; and a center's last two groups may have one pair each. Or both rows while pairs are sorted
         # where NumPy sorts slowly, and a byte.
         most = min(pairs / partitions**2 if largest is None else largest, MOST_PAIRS)
-        bucket = int(most * (18 if words > partitions << 16 else 13))
+        bucket = int(most * (18 if words > partitions << 16 else 13)) + batch_bytes(dimensions)
         task = PYTHON + blocks * block + 40 * words + 100 * words // partitions + max(bucket, 3 * SPOOL_BYTES)
         # Numbers of pairs: of all buckets for a task that draws, of its own for one that trains, also of the records
         # that wait for its spool.
@@ -106,7 +107,7 @@ def needed(
         # The whole model is sent to the replicas, and comes back; a model in memory is made after that.
         driver = PYTHON + CHUNKS + 150 * words + 3 * model
         heap = JVM + 2 * model
-        task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18
+        task = PYTHON + SEGMENT + 3 * model + 150 * words + LARGEST_CHUNK * 18 + batch_bytes(dimensions)
         record = (model + 16 * words) // partitions
     # A task that draws pairs holds a chunk of them twice while it sorts.
     task = max(task, PYTHON + SEGMENT + 32 * words + LARGEST_CHUNK * 20 + drawn)

@@ -17,6 +17,7 @@ from pyspark.sql import SparkSession
 from spark_w2v.errors import NotEnoughMemoryError, StorageError
 from spark_w2v.runs.parameter_files import ParameterFiles
 from spark_w2v.skipgram.groups import BlockNoise, cut_parts
+from spark_w2v.skipgram.kernel import SgdParams, batch_bytes, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import expected_pairs, kept_words, largest_bucket
@@ -53,7 +54,7 @@ def test_more_blocks_need_less_a_task_and_more_replicas_do_not() -> None:
 def test_replicas_are_held_three_times_by_python_and_twice_by_the_jvm() -> None:
     small, large = (needed(3_000_000, dimensions, 2, "replicas", 1e9, 2) for dimensions in (100, 200))
     model = large.model - small.model
-    grown = (large.driver - small.driver, large.heap - small.heap, large.task - small.task)
+    grown = (large.driver - small.driver, large.heap - small.heap, large.task - small.task - batch_bytes(100))
     assert grown == (3 * model, 2 * model, 3 * model)
 
 
@@ -235,14 +236,44 @@ def test_a_long_sentence_of_a_large_weight_takes_no_more_than_a_segment(window: 
     assert words == 80 * ids.size
 
 
+@pytest.fixture
+def training_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the formula leave out what a task has before it trains."""
+    for other in ("SPOOL_BYTES", "LARGEST_CHUNK", "SEGMENT"):
+        monkeypatch.setattr(f"spark_w2v.spark.memory.{other}", 0)
+
+
+@pytest.mark.parametrize("rows", [300, 2500])
+@pytest.mark.parametrize("each", [1, 60])
+def test_rows_of_a_batch_are_part_of_the_formula(rows: int, each: int, training_alone: None) -> None:
+    def peak(dimensions: int) -> int:
+        codec, rng = PairCodec(12, 0), np.random.default_rng(1)
+        center = np.sort(rng.integers(0, rows // each, rows).astype(np.uint32))
+        pairs = np.sort(center << np.uint32(12) | rng.integers(0, rows, rows).astype(np.uint32))
+        noise = BlockNoise.of(np.ones(rows) / rows, dimensions)
+        matrices = np.zeros((2, rows, dimensions), np.float32)
+        tracemalloc.start()
+        try:
+            train_pairs(*matrices, pairs, codec, noise, SgdParams(5, 0.1, 0.05, 0.05), rng)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    few, many = 10, 1000
+    grown = peak(many) - peak(few)
+    for scheme, models in (("blocks", 1), ("replicas", 3)):
+        small, large = (needed(rows, dimensions, 1, scheme, rows, 1) for dimensions in (few, many))
+        counted = large.task - small.task - models * (large.model - small.model)
+        assert grown < counted
+        assert each > 1 or rows < 2500 or counted < 1.1 * grown
+
+
 @pytest.mark.parametrize("slow", [False, True])
 @pytest.mark.parametrize("bits", [16, 17])
 def test_a_bucket_takes_no_more_than_the_formula_however_it_is_sorted(
-    bits: int, slow: bool, monkeypatch: pytest.MonkeyPatch
+    bits: int, slow: bool, monkeypatch: pytest.MonkeyPatch, training_alone: None
 ) -> None:
     monkeypatch.setattr("spark_w2v.skipgram.pairs.is_sorting_slow", lambda: slow)
-    for other in ("SPOOL_BYTES", "LARGEST_CHUNK", "SEGMENT"):
-        monkeypatch.setattr(f"spark_w2v.spark.memory.{other}", 0)
     size, rows, codec, rng = 1 << 22, 20_000, PairCodec(bits, 2), np.random.default_rng(1)
     noise = 1 / np.arange(1.0, rows + 1) ** 0.75
     drawn = np.searchsorted(np.cumsum(noise / noise.sum()), rng.random((2, size))).clip(max=rows - 1)
