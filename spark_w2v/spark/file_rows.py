@@ -106,11 +106,14 @@ def _directories(rows: "DataFrame") -> list[str]:
 
 
 def _with_groups_as_text(schema: T.StructType, corpus_config: "Corpus", directories: Iterable[str]) -> T.StructType:
-    """The same schema, in which directories that are groups are text: as numbers, 007 and 7 would be one group."""
+    """The same schema, in which directories that are groups are text.
+
+    As numbers, 007 and 7 would be one group; as times, those that a time zone with summer time takes for the same.
+    """
     texts = set(directories).intersection(columns.names_in(schema, corpus_config.group_by))
 
     def kind(field: T.StructField) -> T.DataType:
-        return T.StringType() if field.name in texts and isinstance(field.dataType, T.NumericType) else field.dataType
+        return T.StringType() if field.name in texts else field.dataType
 
     return T.StructType([T.StructField(field.name, kind(field), field.nullable, field.metadata) for field in schema])
 
