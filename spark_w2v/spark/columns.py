@@ -232,7 +232,7 @@ def is_read(reason: "Column") -> "Column":
 
 def with_reason_of_weight(reason: "Column", units: "Column") -> "Column":
     """The reason why a row is bad, which may be its weight."""
-    bad = (reason == NO_REASON) & units.isNull()
+    bad = is_read(reason) & units.isNull()
     return F.when(bad, COUNTERS.index("bad_weight_lines")).otherwise(reason)
 
 

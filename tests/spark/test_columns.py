@@ -196,6 +196,19 @@ def test_true_is_not_a_weight(spark: "SparkSession", tmp_path: Path) -> None:
     assert counted(segments) == {"bad_weight_lines": 1}
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "csv"])
+def test_a_line_that_is_not_utf8_is_not_read_without_its_weight(
+    spark: "SparkSession", tmp_path: Path, kind: str
+) -> None:
+    rows = [("caf\u00e9", '"x"'), ("b c", "2"), ("\u00e9t\u00e9 d", "3")]
+    form = '{{"text": "{}", "w": {}}}' if kind == "jsonl" else "{},{}"
+    head = [] if kind == "jsonl" else ["text,w"]
+    (tmp_path / "a").write_bytes("\n".join([*head, *(form.format(*row) for row in rows)]).encode("latin-1"))
+    segments = read(spark, tmp_path, format=kind, column="text", weight="w")
+    assert sorted(weighted_sentences(segments)) == [("b c", 2.0), ("t d", 3.0)]
+    assert counted(segments) == {"bad_weight_lines": 1, "invalid_utf8_lines": 1}
+
+
 def test_a_weight_that_is_none_is_a_bad_line(spark: "SparkSession") -> None:
     weights = [1.0, None, -0.5, float("nan"), float("inf"), 1000.0, 1000.5, 1e-9]
     rows = spark.createDataFrame([(f"word{n} w", weight) for n, weight in enumerate(weights)], "text string, w double")
