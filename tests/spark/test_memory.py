@@ -254,7 +254,7 @@ def test_rows_of_a_batch_are_part_of_the_formula(rows: int, each: int, training_
         matrices = np.zeros((2, rows, dimensions), np.float32)
         tracemalloc.start()
         try:
-            train_pairs(*matrices, pairs, codec, noise, SgdParams(5, 0.1, 0.05, 0.05), rng)
+            train_pairs(matrices[0], matrices[1], pairs, codec, noise, SgdParams(5, 0.1, 0.05, 0.05), rng)
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
