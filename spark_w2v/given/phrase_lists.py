@@ -71,6 +71,7 @@ def _read(file: Path, path: str) -> pa.Table:
         if field.name not in table.schema.names:
             table = table.add_column(place, field.name, pa.nulls(len(table), field.type))
     table = table.select(PHRASES.names).cast(PHRASES)
+    table.validate(full=True)  # other programs write strings that are not UTF-8, and the cast keeps them
     for name in NEEDED:
         if table[name].null_count or (name != "pass" and np.any(pc.binary_length(table[name]).to_numpy() == 0)):
             _refuse(path, f"has an empty value in column {name}")

@@ -35,6 +35,7 @@ def read_windows(output: Path) -> pa.Table | None:
             if file.metadata.num_rows > MOST_WINDOWS:
                 raise OutputError(f"{path}: has more than {MOST_WINDOWS:,} windows; train again.")
             windows = file.read(WINDOWS.names).cast(WINDOWS)
+        windows.validate(full=True)  # strings that are not UTF-8 are read all the same
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         if isinstance(error, OutputError):
             raise

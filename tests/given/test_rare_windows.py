@@ -45,6 +45,11 @@ def of_others(path: Path, rows: list[dict[str, Any]], schema: pa.Schema | None =
     pq.write_table(pa.Table.from_pylist(rows, schema=schema), path)
 
 
+def not_utf8(path: Path) -> None:
+    words = pa.array([b"caf\xe9"]).view(pa.string())
+    pq.write_table(pa.table({"word": words, "sentence": [["a"]], "weight": pa.array([1], pa.int32())}), path)
+
+
 def with_fifo(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
@@ -57,6 +62,7 @@ def with_fifo(path: Path) -> None:
         (lambda path: path.write_text("kiwi"), "cannot be read as windows of rare words"),
         (lambda path: path.unlink(), "cannot be read as windows of rare words"),
         (with_fifo, "cannot be read as windows of rare words"),
+        (not_utf8, "cannot be read as windows of rare words, perhaps it is damaged .*UTF8"),
         (lambda path: of_others(path, [{"word": "kiwi"}]), "cannot be read as windows of rare words"),
         (lambda path: of_others(path, [{**ROWS[0], "weight": -1}]), "has nulls or negative weights"),
         (lambda path: of_others(path, [{**ROWS[0], "word": None}, ROWS[1]]), "cannot be read as|has nulls"),

@@ -96,6 +96,7 @@ def test_bad_lines_are_counted(run: Any, tmp_path: Path, caplog: pytest.LogCaptu
     assert "1 binary lines" in caplog.text
 
 
+NOT_UTF8 = pa.array([b"caf\xe9"]).view(pa.string())
 ROW: dict[str, Any] = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "pass": [1]}
 
 
@@ -108,6 +109,7 @@ ROW: dict[str, Any] = {"phrase": ["a_b"], "first": ["a"], "second": ["b"], "pass
         ({**ROW, "pass": ["x"]}, "cannot be read"),
         ({**ROW, "phrase": [["a_b"]]}, "cannot be read"),
         ({**ROW, "pass": [{"number": 1}]}, "cannot be read"),
+        ({**ROW, "phrase": NOT_UTF8}, "cannot be read .*UTF8.*; give the phrases of a run"),
         ({**ROW, "first": [None]}, "has an empty value in column first"),
         ({**ROW, "phrase": [""]}, "has an empty value in column phrase"),
         ({name: 2 * values for name, values in ROW.items()}, "has a phrase twice"),
@@ -122,6 +124,7 @@ def test_a_file_that_is_no_list_gets_one_sentence(
     with pytest.raises(UserError, match=sentence) as refused:
         read_phrases(str(tmp_path / "list.parquet"))
     assert str(refused.value).startswith(f"phrases.list {tmp_path}/list.parquet: ")
+    assert "\\n" not in str(refused.value), "a line end that was escaped"
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"word\n", None])
