@@ -102,7 +102,7 @@ def loads_of(heaviest: float) -> np.ndarray:
 
 @examples
 @given(
-    blocks=st.integers(1, 10_000),
+    blocks=st.integers(1, 4096),
     sweeps=st.sampled_from([0, 1, 3, 64, 5000]),
     per_bucket=st.floats(2000, 1e9),
     heaviest=st.floats(1e-4, 0.9),
