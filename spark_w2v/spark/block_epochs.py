@@ -231,7 +231,7 @@ class BlockEpoch:
             at_the_end.callback(store.close)
             node, part = Node(secret, listener), DriverPart(exchange, store)
             del parameters
-            at_the_end.callback(_warn_of_strangers, node, part)
+            at_the_end.callback(warn_of_strangers, node, part)
             at_the_end.callback(node.close)
             spec = TaskSpec(
                 exchange, (host, node.port), self.exchange.ports, secret, self.epoch, self.edges, self.epochs,
@@ -355,7 +355,7 @@ class BlockEpoch:
                 yield EpochProgress(done)
 
 
-def _warn_of_strangers(node: Node, part: DriverPart) -> None:
+def warn_of_strangers(node: Node, part: DriverPart) -> None:
     with part.changed:
         refused = sum(part.refused_by.values())
     for who, count in (("the driver", node.refused), ("the tasks", refused)):

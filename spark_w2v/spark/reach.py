@@ -19,6 +19,7 @@ from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import UNREACHABLE, Node
 from spark_w2v.exchange.plan import ExchangePlan, share_blocks
 from spark_w2v.skipgram.schedule import Ring
+from spark_w2v.spark.block_epochs import warn_of_strangers
 from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
 from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.slots import ExchangeSettings, driver_host, slots
@@ -70,6 +71,7 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
     with contextlib.ExitStack() as at_the_end:
         node = Node(secret, at_the_end.enter_context(listen(bind, exchange.ports)))
         part = DriverPart(plan, _NoRows())
+        at_the_end.callback(warn_of_strangers, node, part)
         at_the_end.callback(node.close)
         frame = session.range(tasks, numPartitions=tasks).mapInArrow(
             meet_in(Attempt(plan, (host, node.port), exchange.ports, secret)), RESULT, barrier=True
