@@ -261,7 +261,10 @@ def prepare(
             facts |= {"absent_words": len(absent), "first_absent_words": absent[:MOST_SHOWN].to_pylist()}
         if is_weighted:
             facts["weighted_words"] = vocabulary.total_words
-        words = send(segments.sparkSession.sparkContext, vocabulary.words)
+        context, fewer = segments.sparkSession.sparkContext, "raise vocabulary.min_count, or take fewer tasks at a time"
+        need = vocabularies.encoding_bytes(len(vocabulary), vocabulary.words.nbytes)
+        memory.check_task(need, memory.given_by(context), fewer)
+        words = send(context, vocabulary.words)
         held.callback(words.destroy)
         encoded, added, still_rare = vocabularies.encode(segments, words), np.zeros(len(vocabulary), np.int64), None
         if windows is not None:

@@ -23,7 +23,7 @@ from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import SEGMENTS, SEGMENTS_LEVEL
-from spark_w2v.spark.vocabulary import count_words, words_in
+from spark_w2v.spark.vocabulary import count_words, encoding_bytes, words_in
 from spark_w2v.text.encoding import Vocabulary, together
 from spark_w2v.text.messages import counted
 from spark_w2v.text.phrases import (
@@ -53,7 +53,7 @@ log = logging.getLogger("spark_w2v")
 CHUNK = 2_000_000  # pairs that a task counts at a time
 BUCKET = 2_000_000  # pairs of the whole text that share a bucket
 PAIR_BYTES = 60  # of a chunk or a bucket whose pairs all differ: keys, counts, order, bucket, and copies of them
-TABLE_BYTES = 100  # of a word: its count, and its place in a hash table that grows (measured: 94)
+COUNT_BYTES = 8  # of a word
 FEWER = "join fewer phrases, by phrases.max_phrases or a shorter phrases.list"
 RECORD = 1 << 17  # pairs of a record at most, and about those of a batch of records, = 2 MB
 COUNTS = "bucket int, keys binary, counts binary"
@@ -174,7 +174,7 @@ def task_bytes(words: int, word_bytes: int) -> int:
         words: V.
         word_bytes: of all words of the vocabulary together.
     """
-    return PYTHON + SEGMENT + 2 * word_bytes + TABLE_BYTES * words + PAIR_BYTES * max(CHUNK, BUCKET)
+    return encoding_bytes(words, word_bytes) + COUNT_BYTES * words + PAIR_BYTES * max(CHUNK, BUCKET)
 
 
 def join_bytes(phrase_bytes: int) -> int:

@@ -17,6 +17,7 @@ import pyspark.sql.functions as F
 from pyspark.sql import Observation
 
 from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.spark.memory import PYTHON, SEGMENT
 from spark_w2v.spark.session import create_frame
 from spark_w2v.spark.slots import slots
 from spark_w2v.spark.tables import ENCODED
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 log = logging.getLogger("spark_w2v")
+
+TABLE_BYTES = 64  # of a word in Arrow's hash table, beside its spelling
 
 
 @dataclass(frozen=True)
@@ -232,6 +235,17 @@ def encode(segments: "DataFrame", words: "Broadcast[pa.Array]") -> "DataFrame":
     return segments.select("file", "start", "segment", "words", "ends", "codes", "lengths", "weights").mapInArrow(
         _encode_with(lambda: words.value), ENCODED
     )
+
+
+def encoding_bytes(words: int, word_bytes: int) -> int:
+    """Return the memory of a task that turns words into ids, as `encode` does.
+
+    Args:
+        words: V.
+        word_bytes: of all words of the vocabulary together.
+    """
+    # As they are sent, and in the table, where they move to twice the room whenever they fill it.
+    return PYTHON + SEGMENT + 4 * word_bytes + TABLE_BYTES * words
 
 
 def contexts_of_sentences(encoded: "DataFrame", kept: float, most: float) -> float:

@@ -3,9 +3,8 @@
 import contextlib
 import itertools
 import pickle
-import tracemalloc
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +25,7 @@ from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.phrases import PHRASES, join_batch
 from spark_w2v.text.spellings import packed_words
 from spark_w2v.text.weights import UNITS
+from tests.support.peak_memory import peak_of
 from tests.support.segments import sentences
 
 if TYPE_CHECKING:
@@ -199,20 +199,6 @@ def test_phrases_that_do_not_fit_in_a_task_are_refused_before_they_are_joined(
 
 
 WORDS = 3000  # of a text in which all pairs differ
-
-
-def peak_of(run: Callable[[], object]) -> int:
-    """Bytes that Python and Arrow take at most."""
-    before = pa.default_memory_pool()
-    pool = pa.proxy_memory_pool(before)
-    pa.set_memory_pool(pool)
-    tracemalloc.start()
-    try:
-        run()
-        return tracemalloc.get_traced_memory()[1] + int(pool.max_memory())
-    finally:
-        tracemalloc.stop()
-        pa.set_memory_pool(before)
 
 
 def vocabulary_of(words: int) -> Vocabulary:

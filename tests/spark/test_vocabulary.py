@@ -1,6 +1,8 @@
 """Which words get which id, whatever the partitioning; what is left of a segment in ids."""
 
+import pickle
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, NotEnoughMemoryError
+from spark_w2v.pipeline import prepare
 from spark_w2v.spark import corpus, vocabulary
+from spark_w2v.spark.memory import Given
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.encoding import encode_segment
+from spark_w2v.text.encoding import encode_batch, encode_segment
+from spark_w2v.text.spellings import packed_words
 from spark_w2v.text.word_counts import BUCKET_BYTES
+from tests.support.peak_memory import peak_of
 from tests.support.planted import segments_of
 
 if TYPE_CHECKING:
@@ -123,6 +129,38 @@ def test_a_corpus_is_counted_and_encoded_like_a_plain_list(spark: "SparkSession"
     assert [word for row in rows for word in np.frombuffer(row[3], "<i4")] == [word for line in kept for word in line]
     assert [n for row in rows for n in np.frombuffer(row[4], "<i4")] == [len(line) for line in kept if line]
     segments.unpersist()
+
+
+@pytest.mark.parametrize("length", [3, 60])
+def test_a_task_that_turns_words_into_ids_takes_the_memory_that_is_asked_for(length: int) -> None:
+    def run(packed: bytes) -> None:
+        words = pickle.loads(packed)
+        spelled, ends = packed_words(words.slice(0, 1000).cast(pa.string()))
+        codes, lengths = np.arange(1000, dtype="<i4"), np.full(10, 100, "<i4")
+        columns = {"codes": codes.tobytes(), "lengths": lengths.tobytes(), "weights": b""}
+        places = {"file": pa.array([0], pa.int32()), "start": pa.array([0]), "segment": pa.array([0], pa.int32())}
+        binaries = {"words": spelled, "ends": ends, **columns}
+        encode_batch(
+            pa.record_batch({**places, **{name: pa.array([value]) for name, value in binaries.items()}}), words
+        )
+
+    found, need = [], []
+    for count in (10_000, 140_000, 270_000):  # just more than a table has room for, which is the worst
+        words = pa.array([str(number).rjust(length, "w") for number in range(count)], pa.large_string())
+        need.append(vocabulary.encoding_bytes(count, words.nbytes))
+        found.append(peak_of(partial(run, pickle.dumps(words, 5))))
+    for more, asked in zip(np.diff(found), np.diff(need), strict=True):
+        assert asked / 3 < more < asked
+
+
+def test_a_vocabulary_that_does_not_fit_a_task_is_refused_before_it_is_sent(
+    spark: "SparkSession", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = segments_of(spark, COUNTS)
+    settings = config.Config(vocabulary=config.Vocabulary(min_count=1))
+    monkeypatch.setattr("spark_w2v.spark.memory.given_by", lambda context: Given(1, None, 0, 10**8, "some.memory", 2))
+    with pytest.raises(NotEnoughMemoryError, match=r"and some\.memory is 100 MB; raise it to \d+ MB, or raise voc"):
+        prepare(segments, settings)
 
 
 def test_ids_and_rows_do_not_depend_on_partitioning(spark: "SparkSession", text: Path) -> None:
