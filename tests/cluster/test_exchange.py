@@ -228,6 +228,29 @@ def test_who_stands_still_is_given_up_and_the_epoch_repeated(
     assert_same_bits(tmp_path / "out", undisturbed)
 
 
+def test_a_driver_that_stands_still_is_given_up_and_repeats_the_epoch_when_it_wakes_up(
+    cluster: Cluster, submit: Submit, stopped: list[psutil.Process], tmp_path: Path, undisturbed: list[np.ndarray]
+) -> None:
+    stop = Stop("round", 5)
+    run = submit(cluster.url, PATIENCE, stops=(stop,))
+    workers = [psutil.Process(held.pid) for held in run.wait_until_held(stop, 3)]
+    driver = run.driver()
+    assert driver is not None
+    stopped += [driver, psutil.Process(run.jvm.pid)]
+    for process in stopped:
+        process.suspend()
+    run.let_go(stop)
+    began = time.monotonic()
+    run.wait_for(lambda: not any(listened(worker) for worker in workers), "the tasks give it up")
+    assert time.monotonic() - began < 60
+    for process in stopped:
+        process.resume()
+    assert run.finish() == 0, run.printed
+    assert said(run, r"epoch 1: attempt 1 of 4 failed: .* has not been heard of for 5 s; it goes on from sweep")
+    assert len(run.epochs()) == EPOCHS + 1
+    assert_same_bits(tmp_path / "out", undisturbed)
+
+
 def test_a_task_of_an_earlier_attempt_that_wakes_up_changes_no_bit(
     cluster: Cluster, submit: Submit, stopped: list[psutil.Process], tmp_path: Path, undisturbed: list[np.ndarray]
 ) -> None:

@@ -281,3 +281,11 @@ def test_another_attempt_waits_for_the_tasks_of_those_before_and_not_for_other_w
         (tmp_path / "wait").unlink()
         thread.join()
     assert BlockEpoch._slots_again(epoch, 2)[0] == 2  # type: ignore[arg-type]
+
+
+def test_the_documented_time_until_an_epoch_is_repeated_is_that_of_the_program() -> None:
+    text = " ".join((ROOT / "docs" / "how-it-works.md").read_text().split())
+    reason, end, slots = epoch_job.REASON, epoch_job.CANCELS, block_epochs.SETTLE
+    assert f"at most {reason:g} s for Spark's reason, {end} s for the end of the attempt's job, and {slots:g} s" in text
+    assert f"at most twice `exchange.timeout` and {reason + end:g} s pass" in text
+    assert f"(with a timeout of {slots:g} s or more)" in text
