@@ -133,8 +133,10 @@ def _alter(session: "SparkSession", metadata: Any, directory: Any, properties: M
     changed = metadata.properties()
     for key, value in properties.items():
         changed = changed.updated(key, value)
-    state: Any = session._jsparkSession.sessionState()
-    state.catalog().alterTable(_copied(metadata, storage=storage, properties=changed))
+    state, none = session._jsparkSession.sessionState(), jvm.scala.Option.empty()
+    state.catalog().alterTable(_copied(metadata, storage=storage, properties=changed, stats=none))
+    if metadata.stats().isDefined():  # of the rows before; Hive's catalog leaves them as they are
+        state.catalog().alterTableStats(metadata.identifier(), none)
 
 
 def _is_in(session: "SparkSession", parts: Sequence[str], directory: Any, files: Any) -> bool:

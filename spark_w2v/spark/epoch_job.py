@@ -58,6 +58,11 @@ class EpochJob:
     def failed(self) -> bool:
         return self.ended and self._error is not None
 
+    @property
+    def failures(self) -> list[str]:
+        """What its tasks said, if it ended by itself."""
+        return list(self._failures)
+
     def reason(self) -> str:
         """Return why it ended, in one line."""
         if self._error is not None:

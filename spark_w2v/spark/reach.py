@@ -8,21 +8,21 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spark_w2v.errors import ConfigError
-from spark_w2v.exchange.driver import DriverPart
+from spark_w2v.exchange.driver import JOINING, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import UNREACHABLE, Node
-from spark_w2v.exchange.plan import ExchangePlan, share_blocks
+from spark_w2v.exchange.plan import ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_epochs import warn_of_strangers
 from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
 from spark_w2v.spark.epoch_job import EpochJob
-from spark_w2v.spark.slots import ExchangeSettings, driver_host, slots
+from spark_w2v.spark.slots import ExchangeSettings, allow_connections, driver_host, slots, tasks_left
 from spark_w2v.types import Float32Array
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 LOOK = 0.5  # seconds between looks at the job, whose end tells nobody
-LONGEST = 3  # timeouts until all have met: one to start, one to reach the driver, one to reach each other
+# Timeouts until all have met or failed, and JOINING: to start, to reach the driver, to reach each other.
+LONGEST = 3
+LATER = "whether tasks reach each other is seen when they train: %s"
 
 
 class _NoRows:
@@ -56,7 +58,8 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         blocks: B.
 
     Raises:
-        ConfigError: which address and port cannot be reached, and which setting to change.
+        ConfigError: which address and port cannot be reached, and which setting to change; or the driver may not have
+            as many open files as there are tasks.
     """
     context = session.sparkContext
     count, executors = slots(context)
@@ -66,10 +69,16 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
     plan = ExchangePlan(
         Ring(tasks, 0, ()), 0, (0,) * tasks, 0, share_blocks(tasks, tasks, executors), False, exchange.timeout
     )
+    allow_connections(tasks)
     bind, host = driver_host(context)
     secret = os.urandom(32)
     with contextlib.ExitStack() as at_the_end:
-        node = Node(secret, at_the_end.enter_context(listen(bind, exchange.ports)))
+        try:
+            listener = at_the_end.enter_context(listen(bind, exchange.ports))
+        except ExchangeError as error:
+            log.info(LATER, str(error).rstrip("."))
+            return
+        node = Node(secret, listener)
         part = DriverPart(plan, _NoRows())
         at_the_end.callback(warn_of_strangers, node, part)
         at_the_end.callback(node.close)
@@ -81,26 +90,39 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         at_the_end.callback(job.end)
         node.start(part)
         job.start()
-        failure = _failure(part, job)
+        failure = _failure(part, job, lambda: tasks_left(context, [group]) > 0)
     if failure is not None and UNREACHABLE in failure:
         raise ConfigError(f"{failure.rstrip('.')}.")
     if failure is not None:
-        log.info("whether tasks reach each other is seen when they train: %s", failure.rstrip("."))
+        log.info(LATER, failure.rstrip("."))
 
 
-def _failure(part: DriverPart, job: EpochJob) -> str | None:
-    """Wait until all have met; why they have not, or None."""
-    begun, timeout = time.monotonic(), part.plan.timeout
-    with part.changed:
-        while not part.has_ended and not job.ended:
-            waited = time.monotonic() - begun
-            if waited > (LONGEST * timeout if part.tasks_joined else timeout):
-                return f"{part.tasks_joined} of {part.plan.tasks} tasks had come after {waited:.0f} s"
-            part.changed.wait(LOOK)
-        failure, is_over = part.failure, part.is_over
+def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -> str | None:
+    """Wait until all have met; why they have not, or None.
+
+    Args:
+        are_running: whether Spark has started tasks of the job.
+    """
+    begun, timeout, have_started = time.monotonic(), part.plan.timeout, False
+    while True:
+        with part.changed:
+            if not part.has_ended and not job.ended:
+                part.changed.wait(LOOK)
+            failure, is_over, joined = part.failure, part.is_over, part.tasks_joined
+            if part.has_ended or job.ended:
+                break
+        # A task that cannot reach the driver says so at its end, a timeout after it has started.
+        have_started = have_started or joined > 0 or are_running()
+        waited = time.monotonic() - begun
+        if waited > (LONGEST * timeout + JOINING if have_started else timeout):
+            return f"{joined} of {part.plan.tasks} tasks had come after {waited:.0f} s"
+    # Tasks that have joined were told to end; one that has not may still try.
+    job.wait(JOINING)
     if is_over:
-        job.wait(part.plan.timeout)
         return None
+    said = [reason for reason in [failure, *job.failures] if reason is not None and UNREACHABLE in reason]
+    if said:
+        return said[0]
     return job.reason() if failure is None else job.reason_behind(failure)
 
 
@@ -111,9 +133,13 @@ def meet_in(attempt: Attempt) -> TaskFunction:
         for _ in batches:
             pass
         task, host = own_place()
-        with taking_part(attempt, task, host) as (_, part), part.changed:
-            while not part.has_ended:
-                part.changed.wait()
-        yield result_of(task, part.failure)
+        try:
+            with taking_part(attempt, task, host) as (_, part), part.changed:
+                while not part.has_ended:
+                    part.changed.wait()
+            failure = part.failure
+        except ExchangeError as error:
+            failure = str(error)  # returned, as Spark would end the other tasks of the stage, and repeat it
+        yield result_of(task, failure)
 
     return meet

@@ -50,6 +50,24 @@ def test_a_table_with_other_columns_is_not_replaced(
         spark.sql("drop table replaced")
 
 
+def test_statistics_of_the_rows_before_are_forgotten(spark: SparkSession, tmp_path: Path) -> None:
+    spark.sql(f"create database counted location '{tmp_path}/counted'")
+    try:
+        for count in (3, 4):
+            write_table(spark.range(count), "counted.numbers", "run", "try again")
+            told = {
+                row["col_name"]: row["data_type"] for row in spark.sql("describe extended counted.numbers").collect()
+            }
+            assert "Statistics" not in told
+            spark.sql("analyze table counted.numbers compute statistics")
+            told = {
+                row["col_name"]: row["data_type"] for row in spark.sql("describe extended counted.numbers").collect()
+            }
+            assert f"{count} rows" in told["Statistics"]
+    finally:
+        spark.sql("drop database counted cascade")
+
+
 def test_rows_that_somebody_went_back_to_stay(spark: SparkSession, tmp_path: Path) -> None:
     spark.sql(f"create database went_back location '{tmp_path}/went_back'")
     try:

@@ -1,13 +1,21 @@
 """Whether tasks reach the driver and each other; on a network: tests/cluster/test_network.py."""
 
 import logging
+import re
+import socket
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
+from pyspark import BarrierTaskContext
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import ConfigError
+from spark_w2v.exchange import driver
 from spark_w2v.spark import reach, slots
+from spark_w2v.spark.block_task import Attempt, TaskFunction
 from spark_w2v.spark.reach import check_reach
 
 SETTINGS = slots.ExchangeSettings(timeout=20.0)
@@ -29,6 +37,52 @@ def test_a_driver_that_no_task_reaches_is_refused(spark: SparkSession, monkeypat
     sentence = r"^the driver cannot be reached at 127\.0\.0\.9:\d+ \(.*\); set spark\.driver\.host .* to them\.$"
     with pytest.raises(ConfigError, match=sentence):
         check_reach(spark, SETTINGS, 2)
+
+
+NOWHERE = "255.255.255.255"  # which refuses no connection, as behind a firewall
+
+
+def test_a_driver_that_nobody_refuses_and_nobody_reaches_is_refused(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reach, "driver_host", lambda _: ("127.0.0.1", NOWHERE))
+    with pytest.raises(ConfigError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
+        check_reach(spark, slots.ExchangeSettings(timeout=5.0), 2)
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_driver_that_one_task_alone_does_not_reach_is_refused(
+    lost: int, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meet_in = reach.meet_in
+
+    def meet_or_not(attempt: Attempt) -> TaskFunction:
+        ways = {False: meet_in(attempt), True: meet_in(replace(attempt, driver=(NOWHERE, attempt.driver[1])))}
+
+        def meet(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            yield from ways[BarrierTaskContext.get().partitionId() == lost](batches)
+
+        return meet
+
+    monkeypatch.setattr(reach, "meet_in", meet_or_not)
+    monkeypatch.setattr(driver, "JOINING", 2.0)
+    with pytest.raises(ConfigError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
+        check_reach(spark, slots.ExchangeSettings(timeout=2.0), 2)
+
+
+def test_a_port_that_another_run_has_is_left_to_training(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, caplog.at_level(logging.INFO):
+        port = taken.getsockname()[1]
+        check_reach(spark, slots.ExchangeSettings(ports=(port, port), timeout=20.0), 2)
+    (line,) = said(caplog)
+    assert re.fullmatch(rf"whether tasks reach each other is seen when they train: .*no port from {port} to .*", line)
+
+
+def test_the_driver_may_have_a_file_for_each_task(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(reach, "allow_connections", asked.append)
+    check_reach(spark, SETTINGS, 2)
+    assert asked == [2]
 
 
 def test_without_free_slots_training_is_to_find_out(
