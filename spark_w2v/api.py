@@ -10,7 +10,7 @@ from pyspark import SparkContext
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import config as configuration
-from spark_w2v.callbacks import EpochCallback
+from spark_w2v.callbacks import EpochCallback, check_callbacks
 from spark_w2v.config.paths import with_home
 from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
@@ -127,8 +127,7 @@ def _check_kinds(output: Any, config: Any, callbacks: Any) -> None:
         raise UserError(f"output: is {output!r}; give a directory of this host, or the URI of one in a store.")
     if config is not None and not isinstance(config, str | Path | Mapping):
         raise UserError(f"config: is a {type(config).__name__}; give a TOML file, or a mapping from section to keys.")
-    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
-        raise UserError("callbacks: is not a list of functions; give one, also of a single function.")
+    check_callbacks(callbacks)
 
 
 def _session() -> SparkSession | None:

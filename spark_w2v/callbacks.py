@@ -4,9 +4,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spark_w2v.config import Config
+from spark_w2v.errors import UserError
 
 # Gets the metrics of an epoch, as metrics.jsonl has them; the run ends after an epoch for which it returns true.
 EpochCallback = Callable[[Mapping[str, Any]], object]
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Refuse what is not a list of functions.
+
+    Raises:
+        UserError: one sentence.
+    """
+    if not isinstance(callbacks, Sequence) or not all(map(callable, callbacks)):
+        raise UserError("callbacks: is not a list of functions; give one, also of a single function.")
 
 
 class EarlyStopping:
@@ -24,6 +35,8 @@ class EarlyStopping:
 
     def __call__(self, metrics: Mapping[str, Any]) -> bool:
         """Take note of an epoch; return whether the run should end."""
+        if metrics.get("epoch") == 1:  # of a training that begins
+            self.best, self.without = None, 0
         loss = metrics.get("held_out_loss")
         if loss is None or not self.patience:
             return False

@@ -29,7 +29,7 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v import pipeline
 from spark_w2v.analysis import neighbors
-from spark_w2v.callbacks import EpochCallback, EpochCallbacks
+from spark_w2v.callbacks import EpochCallback, EpochCallbacks, check_callbacks
 from spark_w2v.config.paths import with_home
 from spark_w2v.errors import ConfigError, OutputError
 from spark_w2v.progress_text import epoch_line, progress_text
@@ -40,9 +40,18 @@ from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, 
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
-from spark_w2v.spark.session import check_batch, restored_caller
+from spark_w2v.spark.session import check_batch, frame_of, restored_caller
 from spark_w2v.spark.slots import tasks_of
-from spark_w2v.spark.stage_params import ModelOptions, Options, SkipGramParams, given_options, set_checked, setter
+from spark_w2v.spark.stage_params import (
+    ModelOptions,
+    Options,
+    SkipGramParams,
+    given_options,
+    named_as_params,
+    params_of_output,
+    set_checked,
+    setter,
+)
 from spark_w2v.spark.stage_settings import TrainingParams
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress
@@ -63,37 +72,6 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
     that is expensive.
     """
 
-    setVectorSize = setter(SkipGramParams.vectorSize)
-    setWindowSize = setter(SkipGramParams.windowSize)
-    setShrinkWindow = setter(SkipGramParams.shrinkWindow)
-    setMaxContexts = setter(SkipGramParams.maxContexts)
-    setMinCount = setter(SkipGramParams.minCount)
-    setMaxIter = setter(SkipGramParams.maxIter)
-    setStepSize = setter(SkipGramParams.stepSize)
-    setLastStepSize = setter(SkipGramParams.lastStepSize)
-    setNumPartitions = setter(SkipGramParams.numPartitions)
-    setSeed = setter(SkipGramParams.seed)
-    setMaxSentenceLength = setter(SkipGramParams.maxSentenceLength)
-    setMaxWords = setter(SkipGramParams.maxWords)
-    setSubsample = setter(SkipGramParams.subsample)
-    setNegatives = setter(SkipGramParams.negatives)
-    setNoiseExponent = setter(SkipGramParams.noiseExponent)
-    setScheme = setter(SkipGramParams.scheme)
-    setSyncsPerEpoch = setter(SkipGramParams.syncsPerEpoch)
-    setSweepsPerEpoch = setter(SkipGramParams.sweepsPerEpoch)
-    setDamping = setter(SkipGramParams.damping)
-    setHeldOutWords = setter(SkipGramParams.heldOutWords)
-    setPatience = setter(SkipGramParams.patience)
-    setMinImprovement = setter(SkipGramParams.minImprovement)
-    setExchangeFirstPort = setter(SkipGramParams.exchangeFirstPort)
-    setExchangeLastPort = setter(SkipGramParams.exchangeLastPort)
-    setExchangeTimeout = setter(SkipGramParams.exchangeTimeout)
-    setExchangePlain = setter(SkipGramParams.exchangePlain)
-    setUnknownWords = setter(SkipGramParams.unknownWords)
-    setWeightCol = setter(TrainingParams.weightCol)
-    setInputCol = setter(SkipGramParams.inputCol)
-    setOutputCol = setter(SkipGramParams.outputCol)
-
     def __init__(self, **options: Unpack[Options]) -> None:
         super().__init__()
         self._callbacks: list[EpochCallback] = []
@@ -112,7 +90,11 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         """Call these after each epoch with its metrics, a dict as in metrics.jsonl; not saved with the stage.
 
         The training ends after an epoch for which one of them returns true.
+
+        Raises:
+            UserError: they are not a list of functions.
         """
+        check_callbacks(callbacks)
         self._callbacks = list(callbacks)
         return self
 
@@ -146,10 +128,13 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
             # In Spark's own temporary directory, which it removes should this process not come to it.
             folder = Path(tempfile.mkdtemp(prefix="parameters-", dir=session.sparkContext._temp_dir))
             cleanup.callback(shutil.rmtree, folder, ignore_errors=True)
+            resolved = pipeline.resolve(session, settings)
+            if (unused := resolved.unused_key()) is not None:
+                log.warning('%s: %s is not used, as scheme is "%s"', self.uid, named_as_params(unused), resolved.scheme)
             clock.begin("counting the rows")
             text, training = pipeline.train(
                 corpus.read_frame(dataset, words_column, self.getMaxSentenceLength(), weight),
-                pipeline.resolve(session, settings),
+                resolved,
                 folder,
                 on_corpus=lambda text: cleanup.callback(text.release),
                 on_progress=on_progress,
@@ -160,6 +145,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
             vectors = training.vectors()[0][:]  # a model has its vectors in memory
         words = text.vocabulary.words.cast(pa.string())
         stopped = callbacks.reason if len(epochs) < settings.training.epochs else None
+        stopped = None if stopped is None else named_as_params(stopped)
         summary = TrainingSummary(epochs, round(time.monotonic() - started, 3), stopped)
         model = SkipGramModel()._with(words, text.vocabulary.counts, vectors, summary, text.vocabulary.id_type)
         return self._copyValues(model._resetUid(self.uid))
@@ -199,8 +185,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         with reading(with_home(str(output))) as directory:
             found = embeddings.read(directory)
             summary, id_type = TrainingSummary.of_output(directory), id_type_name(embeddings.id_type(directory))
+            params = params_of_output(directory)
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
-        model._setDefault(vectorSize=found.vectors.shape[1])
+        model._set(**params | {"vectorSize": found.vectors.shape[1]})
         return set_checked(model, given_options(model, options))
 
     def _with(
@@ -249,14 +236,14 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             counts: a last column, count, with the occurrences in the text.
         """
         table = pa.concat_tables(chunks(self._words, self._counts, self._vectors)).select(["word", "vector", "count"])
-        vectors = SparkSession.active().createDataFrame(table)
+        vectors = frame_of(SparkSession.active(), table)
         vector = array_to_vector(F.col("vector")).alias("vector")
         return vectors.select(*self._word_columns(), vector, *(["count"] if counts else []))
 
     def getVocabulary(self) -> DataFrame:
         """Return word, count: one row per word, the most frequent first."""
         table = pa.table([self._words, pa.array(self._counts)], ["word", "count"])
-        return SparkSession.active().createDataFrame(table).select(*self._word_columns(), "count")
+        return frame_of(SparkSession.active(), table).select(*self._word_columns(), "count")
 
     def findSynonyms(self, word: Any, num: int) -> DataFrame:
         """Return word, similarity: the nearest words, nearest first; similarity is the cosine.
@@ -346,14 +333,16 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
         # The condition, because the JVM's function has no answer to null.
         vector = F.when(words.isNotNull(), array_to_vector(mean))
-        return dataset.withColumn(self.getOutputCol(), vector)
+        # As MLlib does, so that stages that follow need not look at a first row, which there may not be.
+        size = {"ml_attr": {"num_attrs": self._vectors.shape[1]}}
+        return dataset.select("*", vector.alias(self.getOutputCol(), metadata=size))
 
     def write(self) -> "SkipGramModelWriter":
         return SkipGramModelWriter(self)
 
     @classmethod
     def read(cls) -> "SkipGramModelReader":
-        return SkipGramModelReader()
+        return SkipGramModelReader(cls)
 
 
 class SkipGramModelWriter(MLWriter):
@@ -373,18 +362,22 @@ class SkipGramModelWriter(MLWriter):
 class SkipGramModelReader(MLReader[SkipGramModel]):
     """Reads a model that SkipGramModelWriter wrote."""
 
+    def __init__(self, kind: type[SkipGramModel] = SkipGramModel) -> None:
+        super().__init__()
+        self._kind = kind
+
     def load(self, path: str) -> SkipGramModel:
         """Return the model that was saved, complete.
 
         Raises:
             OutputError: it cannot be read, or is not what was saved.
         """
-        metadata, words, counts, vectors = read_model(path, self.sparkSession, SkipGramModel)
-        with refused(path, SkipGramModel.__name__):
+        metadata, words, counts, vectors = read_model(path, self.sparkSession, self._kind)
+        with refused(path, self._kind.__name__):
             summary, id_type = TrainingSummary.from_dict(metadata.get("summary")), metadata.get("idType")
             if id_type not in (None, *ID_TYPES):
                 raise OutputError(f"{path}: says that its words are numbers of a type {id_type}; save the model again.")
-            model = SkipGramModel()._with(words, counts, vectors, summary, id_type)
+            model = self._kind()._with(words, counts, vectors, summary, id_type)
             model._resetUid(metadata["uid"])
             DefaultParamsReader.getAndSetParams(model, metadata)
         return model

@@ -33,6 +33,13 @@ def test_a_run_ends_once_the_held_out_loss_no_longer_falls(
     assert ends_after(EarlyStopping(patience, improvement), losses) == last
 
 
+def test_a_training_that_begins_knows_nothing_of_the_one_before() -> None:
+    stopping = EarlyStopping(2)
+    assert ends_after(stopping, [3.0, 2.5, 2.2, 2.1]) is None
+    assert ends_after(stopping, [3.5, 3.0, 2.7, 2.6]) is None
+    assert ends_after(stopping, [3.5, 3.6, 3.7]) == 3
+
+
 def settings(**training: Any) -> configuration.Config:
     return configuration.from_dict({"training": training})
 

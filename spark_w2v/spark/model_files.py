@@ -21,10 +21,11 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.errors import OutputError
 from spark_w2v.spark.hadoop_files import escape_glob
-from spark_w2v.spark.session import own_session
+from spark_w2v.spark.session import create_frame, own_session
 from spark_w2v.types import Float32Array, Int64Array
 
 CHUNK_BYTES = 256 << 20  # of vectors, in one Arrow array: its offsets have 32 bits
+TASK_BYTES = 16 << 20  # of these in a task that writes
 STORED = {
     "word_id": T.IntegerType(),
     "word": T.StringType(),
@@ -92,7 +93,7 @@ def write_model(
     DefaultParamsWriter.saveMetadata(model, path, session, about)
     for number, table in enumerate(chunks(words, counts, vectors)):
         mode = "append" if number else "error"
-        session.createDataFrame(table).write.mode(mode).parquet(os.path.join(path, "data"))
+        create_frame(own_session(session), table).write.mode(mode).parquet(os.path.join(path, "data"))
 
 
 def _exists(path: str, session: SparkSession) -> bool:
@@ -203,7 +204,9 @@ def chunks(words: pa.StringArray, counts: Int64Array, vectors: Float32Array) -> 
             pa.array(counts[start : start + step]),
             pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1))),
         ]
-        yield pa.table(columns, list(STORED))
+        table, few = pa.table(columns, list(STORED)), max(1, TASK_BYTES // (4 * vectors.shape[1]))
+        # Spark makes a task of each chunk, which carries it and may have 128 MiB (spark.rpc.message.maxSize).
+        yield pa.concat_tables([table.slice(at, few) for at in range(0, len(table), few)] or [table])
 
 
 def _rows_of_chunk(dimensions: int) -> int:

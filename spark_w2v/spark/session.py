@@ -110,7 +110,10 @@ def own_session(spark: SparkSession) -> SparkSession:
 
 def in_own_session(rows: DataFrame) -> DataFrame:
     """The same rows in a session with our settings; how they are read stays the caller's."""
-    session = own_session(rows.sparkSession)
+    return _in_session(rows, own_session(rows.sparkSession))
+
+
+def _in_session(rows: DataFrame, session: SparkSession) -> DataFrame:
     plan = rows._jdf.queryExecution().analyzed()
     assert session._jvm is not None, "a session has its JVM"
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
@@ -162,6 +165,11 @@ def create_frame(session: SparkSession, rows: Any, schema: Any = None) -> DataFr
                     java.setActiveSession(of_thread.get())
                 else:
                     java.clearActiveSession()
+
+
+def frame_of(session: SparkSession, rows: Any) -> DataFrame:
+    """Create a DataFrame in a session of the caller, divided as in ours: each part of it goes to a task as a whole."""
+    return _in_session(create_frame(own_session(session), rows), session)
 
 
 def shuffled_without_limit_of_bytes(rows: DataFrame) -> DataFrame:

@@ -3,8 +3,13 @@
 A key's range, default and description are in the configuration; here it gets a name in Spark's spelling.
 """
 
+import functools
 import inspect
+import json
+import operator
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypedDict, TypeVar
 
 from pyspark.ml.param import Param, Params, TypeConverters
@@ -106,7 +111,44 @@ def number_or_text(value: Any) -> int | str:
 
 def _param(name: str, kind: type[V], description: str = "") -> "Param[V]":
     """Return the Param of a name, described as its key is unless told otherwise."""
-    return Param(Params._dummy(), name, description or KEYS[KEY_OF[name]].description, CONVERTERS[kind])
+    return Param(Params._dummy(), name, description or _description(name), CONVERTERS[kind])
+
+
+def _description(name: str) -> str:
+    """Return what the configuration says of the key of a Param, with Params in place of other keys."""
+    text = KEYS[KEY_OF[name]].description
+    for param, key in KEY_OF.items():
+        if "_" in (bare := key.partition(".")[2]):  # and is no English word
+            text = re.sub(rf"\b{bare}\b", param, text)
+    return text
+
+
+def named_as_params(sentence: str) -> str:
+    """Return a sentence with the names of Params in place of the keys of a configuration."""
+    for name, key in {**KEY_OF, "weightCol": "corpus.weight"}.items():
+        sentence = sentence.replace(key, name)
+    return sentence
+
+
+def params_of_output(output: Path) -> dict[str, Any]:
+    """Return the values of Params with which the run of an output was trained; none that its files do not tell."""
+    try:
+        configuration = json.loads((output / "run.json").read_text(encoding="utf-8"))["configuration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    found: dict[str, Any] = {}
+    for name, key in KEY_OF.items():
+        try:
+            value: Any = functools.reduce(operator.getitem, key.split("."), configuration)
+            if name == "numPartitions" and value == "auto":
+                value = 0
+            if name == "seed" and value >= 1 << 63:
+                value -= 1 << 64  # of which it is the unsigned number
+            getattr(SkipGramParams, name).typeConverter(value)
+        except (KeyError, TypeError, ValueError):  # of another version
+            continue
+        found[name] = value
+    return found
 
 
 def _getter(param: "Param[V]") -> Callable[[Params], V]:
@@ -139,7 +181,7 @@ def setter(param: "Param[V]") -> Callable[[S, V], S]:
 
 
 def set_checked(stage: S, given: dict[str, Any]) -> S:
-    """Set Params, all of them or, where one is refused, none.
+    """Set Params, all of them or, where one is refused, none; None is the default again.
 
     Raises:
         ConfigError: the value of one is out of its range.
@@ -148,6 +190,8 @@ def set_checked(stage: S, given: dict[str, Any]) -> S:
     before = dict(stage._paramMap)
     try:
         stage._set(**given)
+        for name in [name for name, value in given.items() if value is None]:
+            stage.clear(stage.getParam(name))  # which can be saved and loaded, as None cannot
         if isinstance(stage, SkipGramParams):
             for name in given:
                 stage.check_param(name)
@@ -175,12 +219,12 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     """The Params of SkipGram and of SkipGramModel, which keeps those that it was fitted with."""
 
     vectorSize = _param("vectorSize", int)
-    windowSize: "Param[Any]" = Param(
-        Params._dummy(), "windowSize", KEYS[KEY_OF["windowSize"]].description, number_or_text
-    )
+    windowSize: "Param[Any]" = Param(Params._dummy(), "windowSize", _description("windowSize"), number_or_text)
+    maxIter = _param("maxIter", int)
+    stepSize = _param("stepSize", float)
     shrinkWindow = _param("shrinkWindow", bool)
     maxContexts = _param("maxContexts", int)
-    minCount = _param("minCount", int, KEYS[KEY_OF["minCount"]].description + " 0 is the same as 1.")
+    minCount = _param("minCount", int, _description("minCount") + " 0 is the same as 1.")
     lastStepSize = _param("lastStepSize", float)
     numPartitions = _param(
         "numPartitions",
@@ -188,7 +232,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         "Tasks that train at the same time: blocks of the vocabulary, or replicas. 0: as many as Spark has slots; a "
         "number gives the same result on every machine.",
     )
-    maxSentenceLength = _param("maxSentenceLength", int)
+    maxSentenceLength = _param("maxSentenceLength", int, _description("maxSentenceLength").replace(" line ", " row "))
     maxWords = _param("maxWords", int)
     subsample = _param("subsample", float)
     negatives = _param("negatives", int)
@@ -203,7 +247,13 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     exchangeFirstPort = _param("exchangeFirstPort", int)
     exchangeLastPort = _param("exchangeLastPort", int)
     exchangeTimeout = _param("exchangeTimeout", float)
-    exchangePlain = _param("exchangePlain", bool)
+    exchangePlain = _param(
+        "exchangePlain",
+        bool,
+        _description("exchangePlain")
+        .replace("pairs and the rows of corpus.group_by lie", "pairs lie")
+        .partition(" Of rep")[0],
+    )
     unknownWords = _param(
         "unknownWords",
         str,
@@ -283,7 +333,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
 
 
 def given_options(stage: Params, options: Any) -> dict[str, Any]:
-    """Return the options that were given; None is as good as not given.
+    """Return the options that were given.
 
     Raises:
         TypeError: no such Param.
@@ -293,4 +343,4 @@ def given_options(stage: Params, options: Any) -> dict[str, Any]:
             close = nearest(name, [param.name for param in stage.params])
             hint = f"; did you mean {close}?" if close else "."
             raise TypeError(f"{type(stage).__name__} has no Param {name}{hint}")
-    return {name: value for name, value in options.items() if value is not None}
+    return dict(options)

@@ -22,12 +22,43 @@ from spark_w2v.errors import (
 )
 from spark_w2v.spark import columns
 from spark_w2v.spark.java_errors import WHERE_COMPUTED, lost_error, translate_error
-from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams
+from spark_w2v.spark.stage_params import KEY_OF, SkipGramParams, named_as_params, setter
 from spark_w2v.text.weights import MOST_WEIGHT
 
 
 class TrainingParams(SkipGramParams, HasWeightCol):
     """The Params of SkipGram, with what the configuration says of them."""
+
+    setVectorSize = setter(SkipGramParams.vectorSize)
+    setWindowSize = setter(SkipGramParams.windowSize)
+    setShrinkWindow = setter(SkipGramParams.shrinkWindow)
+    setMaxContexts = setter(SkipGramParams.maxContexts)
+    setMinCount = setter(SkipGramParams.minCount)
+    setMaxIter = setter(SkipGramParams.maxIter)
+    setStepSize = setter(SkipGramParams.stepSize)
+    setLastStepSize = setter(SkipGramParams.lastStepSize)
+    setNumPartitions = setter(SkipGramParams.numPartitions)
+    setSeed = setter(SkipGramParams.seed)
+    setMaxSentenceLength = setter(SkipGramParams.maxSentenceLength)
+    setMaxWords = setter(SkipGramParams.maxWords)
+    setSubsample = setter(SkipGramParams.subsample)
+    setNegatives = setter(SkipGramParams.negatives)
+    setNoiseExponent = setter(SkipGramParams.noiseExponent)
+    setScheme = setter(SkipGramParams.scheme)
+    setSyncsPerEpoch = setter(SkipGramParams.syncsPerEpoch)
+    setSweepsPerEpoch = setter(SkipGramParams.sweepsPerEpoch)
+    setDamping = setter(SkipGramParams.damping)
+    setHeldOutWords = setter(SkipGramParams.heldOutWords)
+    setPatience = setter(SkipGramParams.patience)
+    setMinImprovement = setter(SkipGramParams.minImprovement)
+    setExchangeFirstPort = setter(SkipGramParams.exchangeFirstPort)
+    setExchangeLastPort = setter(SkipGramParams.exchangeLastPort)
+    setExchangeTimeout = setter(SkipGramParams.exchangeTimeout)
+    setExchangePlain = setter(SkipGramParams.exchangePlain)
+    setUnknownWords = setter(SkipGramParams.unknownWords)
+    setWeightCol = setter(HasWeightCol.weightCol)
+    setInputCol = setter(SkipGramParams.inputCol)
+    setOutputCol = setter(SkipGramParams.outputCol)
 
     def weight_column(self, schema: T.StructType) -> Column | None:
         """Return the column of weights; None where all are 1.
@@ -113,7 +144,8 @@ class TrainingParams(SkipGramParams, HasWeightCol):
                 given = {section: {**first, key: self._value_of(name)}}  # without the others, which may be given later
                 configuration.from_dict(given, f"SkipGram.{name}", uses=KEYS)
             except ConfigError as error:
-                raise ConfigError(str(error).replace(KEY_OF[name], name)) from None
+                of_param = str(error).replace(KEY_OF[name], name)
+                raise ConfigError(of_param.replace('at least 1, or "auto"', "at least 1, or 0 for all slots")) from None
 
     @contextlib.contextmanager
     def own_words(self) -> Iterator[None]:
@@ -146,10 +178,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         except (
             ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
         ) as error:  # fmt: skip
-            sentence = str(error)
-            for name, key in {**KEY_OF, "weightCol": "corpus.weight"}.items():
-                sentence = sentence.replace(key, name)
-            error.args = (sentence,)
+            error.args = (named_as_params(str(error)),)
             raise
         except Exception as error:
             if (gone := lost_error(error)) is not None:

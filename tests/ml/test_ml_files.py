@@ -31,12 +31,10 @@ def saved(spark: SparkSession, model: SkipGramModel, tmp_path_factory: pytest.Te
     """Two models of the same words, `one` and `other`, in several parts each; to look at only."""
     directory = tmp_path_factory.mktemp("saved")
     other = model.copy()._with(model._words, model._counts, model._vectors + np.float32(0.5), model._summary)
-    spark.conf.set("spark.sql.execution.arrow.maxRecordsPerBatch", 6)
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model_files, "TASK_BYTES", 6 * 4 * 16)
         model.save(str(directory / "one"))
         other.save(str(directory / "other"))
-    finally:
-        spark.conf.unset("spark.sql.execution.arrow.maxRecordsPerBatch")
     assert len(parts(directory / "one")) > 1
     return directory
 
@@ -258,6 +256,48 @@ def test_a_model_comes_back_in_pieces_with_any_size_of_them(
     assert np.array_equal(loaded._counts, model._counts)
 
 
+@pytest.mark.parametrize("rows", [0, 2])
+def test_the_size_of_arrows_batches_is_not_the_callers(
+    rows: int, spark: SparkSession, model: SkipGramModel, tmp_path: Path
+) -> None:
+    size = "spark.sql.execution.arrow.maxRecordsPerBatch"
+    spark.conf.set(size, rows)
+    try:
+        model.save(str(tmp_path / "model"))
+        assert [row.word for row in model.getVocabulary().collect()] == model._words.to_pylist()
+        model.getVectors().createOrReplaceTempView("vectors_of_a_model")
+        assert spark.table("vectors_of_a_model").count() == len(model._words)
+        assert spark.conf.get(size) == str(rows)
+    finally:
+        spark.conf.unset(size)
+    assert len(parts(tmp_path / "model")) <= 2  # local[2] has two tasks
+    assert SkipGramModel.load(str(tmp_path / "model"))._words.equals(model._words)
+
+
+class OwnModel(SkipGramModel):
+    """A model of a user's own class."""
+
+
+def test_a_model_of_a_class_of_ones_own_is_loaded_as_one(model: SkipGramModel, tmp_path: Path) -> None:
+    own = OwnModel()._with(model._words, model._counts, model._vectors, model._summary)
+    own.save(str(tmp_path / "own"))
+    loaded: Any = OwnModel.load(str(tmp_path / "own"))
+    assert type(loaded) is OwnModel
+    assert np.array_equal(loaded._vectors, model._vectors)
+    with pytest.raises(OutputError, match=r"own: is a .*OwnModel; give the path of a spark_w2v\.ml\.SkipGramModel\."):
+        SkipGramModel.load(str(tmp_path / "own"))
+
+
+def test_a_param_that_is_none_again_is_saved_and_loaded(spark: SparkSession, tmp_path: Path) -> None:
+    skipgram: Any = SkipGram(inputCol="words", weightCol="weight", seed=7, outputCol="vector")
+    assert skipgram.setWeightCol(None).setSeed(None) is skipgram
+    assert skipgram.setParams(outputCol=None, windowSize=2) is skipgram
+    skipgram.save(str(tmp_path / "stage"))
+    for stage in (skipgram, SkipGram.load(str(tmp_path / "stage"))):
+        assert not stage.isDefined("weightCol")
+        assert (stage.getSeed(), stage.getOutputCol(), stage.getWindowSize()) == (1, f"{stage.uid}__output", 2)
+
+
 def test_more_than_2_31_numbers_fit_in_the_lists_that_spark_gets(tmp_path: Path) -> None:
     # Pages of a sparse file that nobody reads: 8.6 GB that are nowhere.
     words, dimensions = 21_500, 100_000
@@ -271,8 +311,9 @@ def test_more_than_2_31_numbers_fit_in_the_lists_that_spark_gets(tmp_path: Path)
     assert whole["word"].to_pylist() == names.to_pylist()
     assert whole["vector"].type == pa.list_(pa.float32())
     for table in tables:
-        (chunk,) = table["vector"].chunks
-        assert chunk.offsets[-1].as_py() == len(table) * dimensions == len(chunk.values)
+        for chunk in table["vector"].chunks:  # each is a task
+            assert 4 * len(chunk.flatten()) <= model_files.TASK_BYTES
+            assert chunk.offsets[-1].as_py() <= len(table) * dimensions == len(chunk.values)
     assert (tmp_path / "sparse").stat().st_blocks < 1000
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from spark_w2v.errors import (
     NotEnoughMemoryError,
     SparkLostError,
     StorageError,
+    UserError,
 )
 from spark_w2v.spark import memory
 from spark_w2v.spark.java_errors import UnknownWordError, lost_error
@@ -82,6 +83,17 @@ def test_a_column_that_was_unset_is_asked_for(spark: SparkSession, name: str) ->
     skipgram._set(**{name: None})
     with pytest.raises(ConfigError, match=rf"{name}.*; give the column"):
         skipgram.fit(spark.createDataFrame([(["a", "b"],)], "words array<string>"))
+
+
+def test_callbacks_that_are_none_are_refused_at_once() -> None:
+    for given in ([3], print, None):
+        with pytest.raises(UserError, match=r"^callbacks: is not a list of functions"):
+            SkipGram().setCallbacks(cast(Any, given))
+
+
+def test_the_number_of_partitions_is_asked_for_as_the_param_takes_it() -> None:
+    with pytest.raises(ConfigError, match=r"numPartitions = -1 .* at least 1, or 0 for all slots\.$"):
+        SkipGram().setNumPartitions(-1)
 
 
 def test_a_value_that_is_refused_is_not_kept() -> None:

@@ -105,6 +105,7 @@ def test_patience_ends_a_fit_on_the_held_out_loss(frame: DataFrame) -> None:
     options = {**OPTIONS, "maxIter": 30, "patience": 1, "minImprovement": 0.2, "heldOutWords": 500}
     model = SkipGram(**options).fit(frame)
     assert 1 < model.summary.totalIterations < 30
+    assert str(model.summary.stopped).endswith("no lower held-out loss in 1 epochs (patience)")
     losses = [loss for loss in model.summary.heldOutLosses if loss is not None]
     assert losses[-1] >= 0.8 * min(losses[:-1])
     assert all(later < 0.8 * earlier for earlier, later in itertools.pairwise(losses[:-1]))
