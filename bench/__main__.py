@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench import measure, page, picture, table, text
-from bench.systems import SETTINGS, SYSTEMS, command, facts, quality_of
+from bench.systems import MLLIB_ALPHA, SETTINGS, SYSTEMS, command, facts, quality_of
 
 OUTPUT = measure.ROOT / "build" / "bench"
 QUICK_WORDS = 1_000_000
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 def main() -> int:
     options = _options()
-    entries = _entries(options.systems, options.alpha)
+    entries = _entries(options.systems, options.alpha, options.mllib_alpha)
     repeats = options.repeats or (1 if options.size == "quick" else 3)
     most = options.words or (QUICK_WORDS if options.size == "quick" else None)
     with tempfile.TemporaryDirectory(prefix="spark_w2v-bench-") as directory:
@@ -86,6 +86,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--alpha", type=float, nargs="+", default=[0.05], help="gensim's first learning rates; 0.025 is its own"
     )
+    parser.add_argument("--mllib-alpha", type=float, default=MLLIB_ALPHA, help="MLlib's; 0.025 is its own")
     parser.add_argument("--repeats", type=_positive, metavar="N", help="rounds; without it 1 for quick, 3 for full")
     parser.add_argument("--publish", action="store_true", help="renew docs/bench.md, its picture and README.md")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
@@ -99,13 +100,13 @@ def _positive(argument: str) -> int:
     return value
 
 
-def _entries(names: Sequence[str], alphas: Sequence[float]) -> list[Entry]:
+def _entries(names: Sequence[str], alphas: Sequence[float], of_mllib: float) -> list[Entry]:
     entries = []
     for name in dict.fromkeys(names):
         if SYSTEMS[name].kind == "gensim" and len(alphas) > 1:
             entries += [Entry(f"{name}, alpha {alpha:g}", name, alpha) for alpha in alphas]
         else:
-            entries.append(Entry(name, name, alphas[0]))
+            entries.append(Entry(name, name, of_mllib if SYSTEMS[name].kind == "mllib" else alphas[0]))
     return entries
 
 
@@ -156,7 +157,7 @@ def _run(
         "system": entry.name,
         "round": number + 1,
         "seed": seed,
-        "alpha": entry.alpha if system.kind == "gensim" else None,
+        "alpha": None if system.kind == "ours" else entry.alpha,
         "cores": system.cores,
         "seconds": measured.seconds,
         "peak_bytes": measured.peak_bytes,
@@ -184,6 +185,7 @@ def _about(options: argparse.Namespace, written: text.Text, repeats: int) -> dic
         "size": options.size,
         "settings": SETTINGS,
         "gensim_alphas": options.alpha,
+        "mllib_alpha": options.mllib_alpha,
         "seed": options.seed,
         "repeats": repeats,
         "memory": measure.MEMORY,
@@ -200,7 +202,7 @@ def _preamble(about: dict[str, Any], written: text.Text) -> str:
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in SETTINGS.items())
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
     cores = about["machine"]["cores"]
-    alphas = ", ".join(f"{alpha:g}" for alpha in about["gensim_alphas"])
+    alphas = ", ".join(f"{alpha:g}" for alpha in about["gensim_alphas"]) + f", MLlib's {about['mllib_alpha']:g}"
     sentence = _described(written)
     return (
         f"{sentence[0].upper()}{sentence[1:]}, in {written.lines:,} lines. {settings[0].upper()}{settings[1:]}; "

@@ -174,9 +174,15 @@ def constants(given: Sequence[str]) -> dict[str, float]:
 
 
 def set_constants(let: Mapping[str, float]) -> dict[str, float]:
-    """Set constants of kernel.py, groups.py or schedule.py; return their values before."""
+    """Set constants of kernel.py, groups.py or schedule.py; return their values before.
+
+    Raises:
+        ValueError: none of these has a constant of such a name.
+    """
     before = {}
     for name, value in let.items():
+        if not any(hasattr(module, name) for module in (kernel, groups, schedule)):
+            raise ValueError(f"--let {name}: is no constant of the kernel or of the schedule")
         # A module that imports a constant of another has a copy of its own.
         for module in (kernel, groups, schedule):
             if hasattr(module, name):
@@ -234,4 +240,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    measure.adopt_environment()
     sys.exit(main())

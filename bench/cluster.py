@@ -79,17 +79,18 @@ class Goal(NamedTuple):
 def goals_of(size: Size) -> list[Goal]:
     """Goals that the figures have to meet; the cases are theirs."""
     w, small, large = size.words, size.small, size.large
+    # In this order, so that the two runs of a ratio are next to each other, or nearly so.
     goals = [
+        Goal(f"cluster / local, B 2, V {v:,}: training", "train_seconds", Case("ours", "cluster", w, v, 2),
+             Case("ours", "local", w, v, 2), 1.3)
+        for v in (small, large)
+    ]  # fmt: skip
+    goals += [
         Goal(f"MLlib / ours, {text / 1e6:g} M words, B {b}, V {large:,}: {about}", value,
              Case("mllib", "cluster", text, large, b), Case("ours", "cluster", text, large, b), 4, at_least=True)
         for text in (w, size.long)
         for b in (2, 8)
         for value, about in (("fit", "counting words and training"), ("seconds", "the whole process"))
-    ]  # fmt: skip
-    goals += [
-        Goal(f"cluster / local, B 2, V {v:,}: training", "train_seconds", Case("ours", "cluster", w, v, 2),
-             Case("ours", "local", w, v, 2), 1.3)
-        for v in (small, large)
     ]  # fmt: skip
     goals += [
         Goal(f"8 blocks / 2 blocks, cluster, V {v:,}: training", "train_seconds", Case("ours", "cluster", w, v, 8),
@@ -178,12 +179,15 @@ def report(found: Mapping[str, Any], cases: Sequence[Case], goals: Sequence[Goal
         bound = f"{'at least' if goal.at_least else 'at most'} {goal.bound:g}"
         compared.append([goal.about, _shown(values, 2), bound, "yes" if is_met else "**no**"])
     versions = ", ".join(f"{name} {value}" for name, value in found["versions"].items())
+    loads = [run["load"] for run in runs]
     about = (
         f"Made by `{found['command']}` in {found['minutes']:.0f} minutes: synthetic text, "
         f"D {DIMENSIONS}, one epoch of ours, one iteration of MLlib; the cluster is a standalone master and {CORES} "
         f"workers of one core on this machine, local mode has as many cores. {found['cores']} cores of "
-        f"{found['machine']}; {versions}. Medians of {found['repeats']} interleaved rounds, in brackets the least and "
-        "the most; every ratio is taken within a round."
+        f"{found['machine']}; "
+        f"load average after a run {median(loads):.1f} in the median, {max(loads):.1f} at most; {versions}. "
+        f"Medians of {found['repeats']} interleaved rounds, in brackets the least and the most; every "
+        "ratio is taken within a round."
     )
     fit = "Reading, counting and training: with Spark started already, until both matrices are trained."
     heads = (

@@ -8,7 +8,6 @@ same items in the same order, as one row an event or as one row a session.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from bench.measure import environment
+from bench.measure import adopt_environment
 from spark_w2v import config
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.session import start_session
@@ -78,11 +77,10 @@ def frame_seconds(session: SparkSession, path: Path) -> float:
 
 
 def main() -> None:
-    """Print medians of ROUNDS, alternating, after one round that is not counted."""
+    """Print medians of the ratios within ROUNDS, after one round that is not counted."""
     parser = argparse.ArgumentParser(prog="python -m bench.events", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--strings", action="store_true", help="sessions and items are strings, times are timestamps")
     strings = parser.parse_args().strings
-    os.environ.update(environment())
     with tempfile.TemporaryDirectory() as folder:
         write(Path(folder), strings)
         session = start_session()
@@ -99,10 +97,13 @@ def main() -> None:
                 if number:
                     taken[name].append(round(once, 2))
         session.stop()
-    found = {name: median(values) for name, values in taken.items()}
-    ratios = {name: round(found["events"] / found[name], 2) for name in ("arrays", "arrays_of_a_frame")}
+    ratios = {
+        name: round(median(events / other for events, other in zip(taken["events"], taken[name], strict=True)), 2)
+        for name in ("arrays", "arrays_of_a_frame")
+    }
     print(json.dumps({"seconds": taken, "events_to": ratios}))
 
 
 if __name__ == "__main__":
+    adopt_environment()
     main()

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from bench.measure import adopt_environment
 from spark_w2v.analysis.neighbors import nearest, unit_vectors
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.index_formats import LIBRARIES, check_library, write_index
@@ -134,4 +135,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    adopt_environment()
     sys.exit(main())

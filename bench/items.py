@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
-from bench.measure import ROOT
+from bench.measure import ROOT, adopt_environment
 from spark_w2v.types import Float32Array, Int64Array
 
 VALIDATION, TEST, END = 46, 49, 54  # first weeks of 2017 that are not trained on, of the test, and after the year
@@ -273,4 +273,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    adopt_environment()
     sys.exit(main())

@@ -44,6 +44,14 @@ def environment() -> dict[str, str]:
     return variables
 
 
+def adopt_environment() -> None:
+    """Have this process, and what it starts, run as `environment` says: begin anew where something has to be unset."""
+    variables = environment()
+    if not os.environ.keys().isdisjoint(UNSET):  # a BLAS reads it when NumPy is imported
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)
+    os.environ.update(variables)
+
+
 def run(
     command: Sequence[str],
     variables: dict[str, str],

@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 
 from bench.standalone import Host
@@ -132,6 +132,18 @@ class Network:
             yield
         finally:
             self._isolate(False)
+
+    @contextlib.contextmanager
+    def driver_closed(self, port: int, workers: Sequence[str]) -> Iterator[None]:
+        """While this lasts, these workers reach all of the driver but this port; nobody refuses their connections."""
+        rule = ("to", address(DRIVER), "ipproto", "tcp", "dport", str(port), "unreachable")
+        for worker in workers:
+            _call("ip", "-n", self._namespace(worker), "rule", "add", *rule)
+        try:
+            yield
+        finally:
+            for worker in workers:
+                _call("ip", "-n", self._namespace(worker), "rule", "delete", *rule)
 
     def _isolate(self, apart: bool) -> None:
         for worker in WORKERS:  # a bridge passes nothing from one isolated port to another

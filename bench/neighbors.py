@@ -6,7 +6,6 @@ it away. The vectors are of a mixture of Gaussians, whose directions have less a
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from statistics import median
@@ -16,7 +15,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from threadpoolctl import threadpool_limits
 
-from bench.measure import environment
+from bench.measure import adopt_environment
 from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
 from spark_w2v.spark.all_neighbors import all_neighbors, shared_words
@@ -72,12 +71,11 @@ def product_seconds(session: SparkSession, vectors: Float32Array) -> float:
 
 
 def main() -> None:
-    """Print both, alternating, and the ratio of the medians."""
+    """Print both, alternating, and the median of their ratio within a round."""
     parser = argparse.ArgumentParser(prog="python -m bench.neighbors")
     parser.add_argument("--words", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    os.environ.update(environment())
     session = start_session()
     vectors = mixture(options.words)
     taken: dict[str, list[float]] = {"search": [], "products": []}
@@ -85,9 +83,10 @@ def main() -> None:
         taken["products"].append(round(product_seconds(session, vectors), 1))
         taken["search"].append(round(search_seconds(session, vectors), 1))
     session.stop()
-    ratio = median(taken["search"]) / median(taken["products"])
+    ratio = median(search / products for search, products in zip(taken["search"], taken["products"], strict=True))
     print(json.dumps({"words": options.words, "seconds": taken, "search_to_products": round(ratio, 2)}))
 
 
 if __name__ == "__main__":
+    adopt_environment()
     main()

@@ -6,14 +6,13 @@ JVM warms up, is printed next to the medians of the others.
 
 import argparse
 import json
-import os
 import tempfile
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from bench.measure import environment
+from bench.measure import adopt_environment
 from bench.synthetic import write_text, zipf_counts
 from spark_w2v import config, pipeline
 from spark_w2v.spark import corpus
@@ -39,7 +38,6 @@ def main() -> None:
     options = parser.parse_args()
     if options.rounds < 2:
         parser.error("--rounds: at least 2, as the first is told apart")
-    os.environ.update(environment())
     settings = config.from_dict({"vocabulary": {"min_count": 1}})
     with tempfile.TemporaryDirectory() as folder:
         path: Path = options.corpus or Path(folder) / "text.txt"
@@ -56,4 +54,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    adopt_environment()
     main()

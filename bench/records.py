@@ -17,7 +17,7 @@ import pyspark
 import pyspark.sql.functions as F
 from pyspark.sql import SparkSession
 
-from bench.measure import ROOT
+from bench.measure import ROOT, adopt_environment
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.spark.buckets import RECORDS, Record, Spool, read_records
 
@@ -76,4 +76,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    adopt_environment()
     main()

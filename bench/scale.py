@@ -201,4 +201,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    measure.adopt_environment()
     sys.exit(main())

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.quality import Vectors
 
 DIMENSIONS, WINDOW, NEGATIVES, SUBSAMPLE, MIN_COUNT, EPOCHS = 100, 5, 5, 1e-3, 5, 5
+GENSIM_ALPHA, MLLIB_ALPHA = 0.05, 0.025  # first learning rates
 SETTINGS = {
     "dimensions": DIMENSIONS,
     "window": WINDOW,
@@ -164,7 +165,7 @@ def _train_gensim(system: System, options: argparse.Namespace) -> Facts:
         sample=SUBSAMPLE,
         min_count=MIN_COUNT,
         epochs=EPOCHS,
-        alpha=options.alpha,
+        alpha=GENSIM_ALPHA if options.alpha is None else options.alpha,
         workers=system.cores,
         seed=options.seed,
     )
@@ -190,12 +191,13 @@ def _train_mllib(system: System, options: argparse.Namespace) -> Facts:
     session = SparkSession.builder.getOrCreate()
     try:
         sentences = session.read.text(options.text).select(F.split("value", " ").alias("sentence"))
-        # Hierarchical softmax without subsampling is all it has, and its own first learning rate, 0.025.
+        # Hierarchical softmax without subsampling is all it has.
         word2vec = Word2Vec(
             vectorSize=DIMENSIONS,
             windowSize=WINDOW,
             minCount=options.min_count,
             maxIter=options.epochs,
+            stepSize=MLLIB_ALPHA if options.alpha is None else options.alpha,
             numPartitions=options.partitions or system.partitions,
             seed=options.seed,
             inputCol="sentence",
@@ -215,7 +217,7 @@ def main() -> None:
     parser.add_argument("name", choices=[name for name, system in SYSTEMS.items() if system.kind != "ours"])
     parser.add_argument("--text", required=True)
     parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--alpha", type=float, default=0.05)
+    parser.add_argument("--alpha", type=float, help=f"{GENSIM_ALPHA} for gensim and {MLLIB_ALPHA} for MLlib by default")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--min-count", type=int, default=MIN_COUNT, help="MLlib alone; so the following")
     parser.add_argument("--epochs", type=int, default=EPOCHS)

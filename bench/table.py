@@ -141,5 +141,5 @@ Medians, in brackets the least and the most. The rounds are interleaved, and eac
 - 1000 words/s a core: words of the vocabulary that subsampling left. Kernels: ours by the seconds in the
   kernels, without drawing the pairs and without Spark; gensim by the seconds of train() times its workers. Training:
   both by the seconds of training times the cores. MLlib has no subsampling, so its words do not compare.
-- MLlib has hierarchical softmax instead of negative samples, and its own first learning rate, 0.025.
+- MLlib has hierarchical softmax instead of negative samples.
   Its tasks of one process share one model while they train; on a cluster they do not, and quality is lower."""

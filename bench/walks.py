@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from scipy.sparse import csr_array
 
 from bench.local_session import local_session
-from bench.measure import ROOT
+from bench.measure import ROOT, adopt_environment
 from spark_w2v.types import Float32Array, Int64Array
 
 DEGREE, CROSSING, TAIL = 10, 0.6, 2.5  # edges per node; share of those drawn among all nodes; exponent of the degrees
@@ -229,4 +229,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    adopt_environment()
     sys.exit(main())

@@ -26,7 +26,7 @@ from spark_w2v.errors import RefusedError, SparkLostError, UserError, printable
 from spark_w2v.run_request import Request
 from spark_w2v.spark.hadoop_files import is_utf8
 from spark_w2v.spark.java_errors import is_interruption, lost, translate_error
-from spark_w2v.spark.session import SparkSession, start_session, stop_session, system_property
+from spark_w2v.spark.session import SparkSession, is_running, start_session, stop_session, system_property
 from spark_w2v.terminal import StatusLine, fitted, handler, screen, width_of
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -50,9 +50,7 @@ def train(arguments: Sequence[str] | None = None, program: str = "train.py") -> 
         requests.append(_request(options))
         run = TrainingRun(requests[0], line)  # checks what can be checked without Spark
         run.clock.begin(STARTING)
-        session = start_session()
-        cleanup.callback(stop_session, session)
-        run.run(session)
+        run.run(_started(cleanup))
 
     return run_job(program, options, work, lambda: any(request.begun for request in requests), can_resume=True)
 
@@ -132,8 +130,15 @@ def add_text_options(parser: argparse.ArgumentParser) -> None:
 def session_of_job(line: StatusLine, cleanup: contextlib.ExitStack) -> SparkSession:
     """Start Spark, which is stopped at the end of the command."""
     line.show(STARTING)
+    return _started(cleanup)
+
+
+def _started(cleanup: contextlib.ExitStack) -> SparkSession:
+    """Return Spark's session, which is stopped at the end if it was not there before, as in a notebook's process."""
+    was_running = is_running()
     session = start_session()
-    cleanup.callback(stop_session, session)
+    if not was_running:
+        cleanup.callback(stop_session, session)
     return session
 
 

@@ -21,7 +21,8 @@ from spark_w2v.errors import UserError
 
 OLDEST_JAVA = 17
 LOG_LEVELS = Path(str(resources.files(__package__))) / "log4j2.properties"
-FOR_ONE_MACHINE = ("spark.master", "spark.sql.shuffle.partitions")
+# YARN gives Java a temporary directory whose path is too long for a socket: no Python worker would start there.
+FOR_ONE_MACHINE = ("spark.master", "spark.sql.shuffle.partitions", "spark.python.unix.domain.socket.enabled")
 # Options of spark-submit that are short for a setting which has a default here.
 SUBMIT_OPTIONS = {
     "--master": "spark.master",

@@ -250,7 +250,10 @@ LOST = (
     (r"SparkEnv\$?\.get\(\)\"? is null", "Spark was shut down"),  # giving back a broadcast or a cached table then
     ("Python worker exited unexpectedly", "a Python worker was killed or crashed, mostly for want of memory"),
     (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
-    (r"No space left on device|Disk quota exceeded", "a disk of Spark's is full (spark.local.dir)"),
+    (
+        r"No space left on device|Disk quota exceeded",
+        "a disk of Spark's is full (spark.local.dir, or what the cluster has in its place)",
+    ),
     (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
 )
 

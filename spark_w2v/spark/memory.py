@@ -7,6 +7,7 @@ a task's peak with them.
 import os
 import shutil
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 PYTHON = 160 << 20  # a Python process with NumPy, SciPy, PyArrow and its buffers
 JVM = 400 << 20  # Spark itself
+JVM_OUTSIDE_HEAP = 384 << 20  # of an executor: what Spark has as the least spark.executor.memoryOverhead
 # Addresses that a worker reserves and does not use: libraries, buffers and stacks of threads, parts of arenas. Measured
 # after its imports, with one thread of the BLAS: 240 MB. This setting limits addresses, and all others limit memory.
 ADDRESSES, LIMITS_ADDRESSES = 320 << 20, "spark.executor.pyspark.memory"
@@ -139,6 +141,10 @@ class Given:
         """Return what the limit of an executor has to be, given the bytes of a task."""
         return self.cores * (task + (ADDRESSES if self.key == LIMITS_ADDRESSES else 0))
 
+    def advised(self, task: int) -> str:
+        """Return what the limit should be in words: where the JVM has a part of it, with room for that."""
+        return format_bytes(self.of_executor(task) + (0 if self.key == LIMITS_ADDRESSES else JVM_OUTSIDE_HEAP))
+
 
 def check(need: Need, given: Given) -> None:
     """Refuse a run that cannot fit.
@@ -176,7 +182,7 @@ def check(need: Need, given: Given) -> None:
         raise NotEnoughMemoryError(
             f"{model}; a task needs {format_bytes(need.task)} in Python, {given.cores} run on an executor at a time, "
             f"and {given.key} is {format_bytes(given.executor)}. Raise it to "
-            f"{format_bytes(given.of_executor(need.task))}, or "
+            f"{given.advised(need.task)}, or "
             f"training.partitions of scheme blocks, {less}."
         )
 
@@ -199,7 +205,7 @@ def check_task(need: int, given: Given, less: str) -> None:
     if given.executor is not None and given.of_executor(need) > given.executor:
         raise NotEnoughMemoryError(
             f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
-            f"is {format_bytes(given.executor)}; raise it to {format_bytes(given.of_executor(need))}, or {less}."
+            f"is {format_bytes(given.executor)}; raise it to {given.advised(need)}, or {less}."
         )
 
 
@@ -247,7 +253,8 @@ def given_by(context: "SparkContext") -> Given:
     heap, master = int(jvm.java.lang.Runtime.getRuntime().maxMemory()), conf.get("spark.master", "")
     if master.startswith("local"):
         return Given(heap, available(), slots(context)[0])
-    cores = max(1, int(conf.get("spark.executor.cores", "1")) // int(conf.get("spark.task.cpus", "1")))
+    of_task = Decimal(conf.get("spark.task.cpus", "1"))  # which may be a part of one
+    cores = max(1, int(Decimal(conf.get("spark.executor.cores", "1")) // of_task))
     if master.startswith("spark:") and not conf.contains("spark.executor.cores"):  # they take all of a worker's
         count, executors = slots(context)
         cores = max(1, count // executors)

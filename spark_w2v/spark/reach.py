@@ -22,6 +22,7 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_epochs import warn_of_strangers
 from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
 from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.session import WORKERS
 from spark_w2v.spark.slots import ExchangeSettings, allow_connections, driver_host, slots, tasks_left
 from spark_w2v.types import Float32Array
 
@@ -33,8 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 LOOK = 0.5  # seconds between looks at the job, whose end tells nobody
-# Timeouts until all have met or failed, and JOINING: to start, to reach the driver, to reach each other.
-LONGEST = 3
+LONGEST = 3  # timeouts, and JOINING, in which the first task starts and reaches the driver or ends
 LATER = "whether tasks reach each other is seen when they train: %s"
 
 
@@ -90,7 +90,8 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         at_the_end.callback(job.end)
         node.start(part)
         job.start()
-        failure = _failure(part, job, lambda: tasks_left(context, [group]) > 0)
+        # They take the slots of those that are to connect.
+        failure = _failure(part, job, lambda: tasks_left(context, [group, WORKERS]) > 0)
     if failure is not None and UNREACHABLE in failure:
         raise ConfigError(f"{failure.rstrip('.')}.")
     if failure is not None:
@@ -101,7 +102,7 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
     """Wait until all have met; why they have not, or None.
 
     Args:
-        are_running: whether Spark has started tasks of the job.
+        are_running: whether Spark runs tasks of the job, or starts the Python workers that it needs.
     """
     begun, timeout, have_started = time.monotonic(), part.plan.timeout, False
     while True:
@@ -111,11 +112,13 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
             failure, is_over, joined = part.failure, part.is_over, part.tasks_joined
             if part.has_ended or job.ended:
                 break
+        if joined:
+            continue  # and within a timeout each, and JOINING, all others join, and all meet or end
         # A task that cannot reach the driver says so at its end, a timeout after it has started.
-        have_started = have_started or joined > 0 or are_running()
+        have_started = have_started or are_running()
         waited = time.monotonic() - begun
         if waited > (LONGEST * timeout + JOINING if have_started else timeout):
-            return f"{joined} of {part.plan.tasks} tasks had come after {waited:.0f} s"
+            return f"none of {part.plan.tasks} tasks had come after {waited:.0f} s"
     # Tasks that have joined were told to end; one that has not may still try.
     job.wait(JOINING)
     if is_over:

@@ -245,6 +245,11 @@ def system_property(name: str) -> str:
     return str(SparkContext._jvm.System.getProperty(name))
 
 
+def is_running() -> bool:
+    """Whether there is a Spark in this process."""
+    return SparkContext._active_spark_context is not None
+
+
 def start_session() -> SparkSession:
     """Return the session that spark-submit configured; without spark-submit, Spark on all cores of this machine.
 
@@ -272,7 +277,8 @@ def start_session() -> SparkSession:
         # The rows of all replicas come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What
         # they need of the heap is checked before training, so that this limit has nothing left to guard.
         builder = builder.config("spark.driver.maxResultSize", "0")
-    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true":
+    # In a session that is there already, settings like this one stay as they are.
+    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true" and not is_running():
         builder = builder.config("spark.dynamicAllocation.enabled", "false")
         count = given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default"))
         log.info(

@@ -178,7 +178,7 @@ def settled_slots(context: SparkContext, enough: float = math.inf) -> int:
     cores, executors = conf.get("spark.cores.max"), conf.get("spark.executor.instances")
     of_each = int(conf.get("spark.executor.cores", "1") or 1)
     wanted = int(cores) if cores else int(executors) * of_each if executors else math.inf
-    wanted /= int(conf.get("spark.task.cpus", "1") or 1)
+    wanted /= float(conf.get("spark.task.cpus", "1") or 1)  # which may be a part of one
     begun = since = time.monotonic()
     count = slots(context)[0]
     age = max(0.0, time.time() - context.startTime / 1000)  # of the session, if the clock has not been set back

@@ -19,6 +19,7 @@ from tests.cluster.submission import assert_same_bits, matrices
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(1800)]
 
 WORDS, VOCABULARY, BLOCKS = 1_000_000, 200_000, 2
+PORT = 20_000
 # One model goes out and one comes back per epoch; a tenth of each is room for all else that an epoch sends.
 MOST_MODELS = 2.2
 MEGABYTE = 1 << 20
@@ -139,6 +140,18 @@ def test_workers_that_do_not_reach_each_other_end_the_run_before_the_text_is_rea
     assert re.search(
         r"task \d cannot be reached at 10\.77\.0\.\d:\d+ \(.*\); open the ports from exchange\.first_port", said
     )
+    assert "distinct" not in said, "the text has been read"
+
+
+@pytest.mark.parametrize("workers", [WORKERS, WORKERS[1:]])
+def test_a_driver_whose_port_workers_do_not_reach_ends_the_run_before_the_text_is_read(
+    workers: tuple[str, ...], bench: network.Bench
+) -> None:
+    with bench.network.driver_closed(PORT, workers):
+        code = bench.run(BLOCKS, 1, exchange__timeout=5, exchange__first_port=PORT, exchange__last_port=PORT)
+    said = bench.log.read_text(errors="replace")
+    assert code == 2, said
+    assert re.search(rf"the driver cannot be reached at 10\.77\.0\.1:{PORT} \(.*\); set spark\.driver\.host", said)
     assert "distinct" not in said, "the text has been read"
 
 

@@ -47,6 +47,8 @@ def test_conf_links_to_the_files_of_the_package() -> None:
 
 def test_what_is_for_one_machine_is_for_one_machine() -> None:
     settings = {"spark.master": "local[*]", "spark.sql.shuffle.partitions": "8", "spark.broadcast.compress": "false"}
+    settings["spark.python.unix.domain.socket.enabled"] = "true"
+    assert settings.keys() <= defaults.default_settings().keys()
     assert defaults.for_master(settings, None) == settings
     assert defaults.for_master(settings, "local[2]") == settings
     for master in ("spark://host:7077", "yarn", "local-cluster[2,1,512]"):

@@ -94,6 +94,10 @@ NEED = Need(model=4 * GB, driver=13 * GB, heap=9 * GB, task=3 * GB)
             Given(heap=9 * GB, executor=5 * GB, key="spark.executor.pyspark.memory", cores=2),
             ["spark.executor.pyspark.memory is 5.4 GB. Raise it to 7.1 GB", "3.2 GB", "training.partitions"],
         ),
+        (
+            Given(heap=9 * GB, executor=5 * GB, key="spark.executor.memoryOverhead", cores=2),
+            ["spark.executor.memoryOverhead is 5.4 GB. Raise it to 6.8 GB"],  # of which the JVM takes a part
+        ),
     ],
 )
 def test_what_cannot_fit_is_refused_with_the_numbers(given: Given, named: list[str]) -> None:
@@ -205,6 +209,12 @@ def test_a_cluster_says_what_it_gives_as_spark_reads_its_settings(
     assert given.executor == bytes_of_python
     assert given.key == (EXECUTOR + key if key else "")
     assert given.results == GB
+
+
+@pytest.mark.parametrize(("cpus", "cores"), [("1", 4), ("2", 2), ("1.0", 4), ("0.5", 8), ("3", 1)])
+def test_a_task_may_take_a_part_of_a_core(spark: SparkSession, cpus: str, cores: int) -> None:
+    settings = {"spark.master": "yarn", EXECUTOR + "cores": "4", "spark.task.cpus": cpus}
+    assert given_by(cast(Any, ClusterContext(spark, settings))).cores == cores
 
 
 def test_kubernetes_has_a_factor_of_its_own(spark: SparkSession) -> None:

@@ -1,5 +1,6 @@
 """Spark that does not start ends the job with one sentence; Spark that starts has a Python worker soon."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
+from spark_w2v import job
 from spark_w2v.spark import session
 from tests.support.training_job import submit
 
@@ -73,6 +75,21 @@ def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monk
     assert found is not None
     stages = [tracker.getStageInfo(stage) for stage in found.stageIds]
     assert [stage.numTasks for stage in stages if stage is not None] == [2]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_a_command_stops_only_a_spark_that_it_started(
+    before: bool, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[SparkSession] = []
+    monkeypatch.setattr(job, "start_session", lambda: spark)
+    monkeypatch.setattr(job, "stop_session", stopped.append)
+    assert session.is_running()
+    if not before:
+        monkeypatch.setattr(job, "is_running", lambda: False)
+    with contextlib.ExitStack() as cleanup:
+        assert job._started(cleanup) is spark
+    assert stopped == ([] if before else [spark])
 
 
 def test_a_task_that_is_silent_for_long_keeps_its_worker(spark: SparkSession) -> None:

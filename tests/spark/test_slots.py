@@ -148,6 +148,7 @@ class Clock:
         ({3: 2, 6: 2, 9: 4}, 0, {"cores_max": "4"}, 4, 6),
         ({3: 2, 6: 2}, 0, {"cores_max": "8"}, 4, 11),
         ({3: 2, 6: 2}, 0, {"executor_instances": "2", "executor_cores": "4", "task_cpus": "2"}, 4, 6),
+        ({3: 2, 6: 2}, 0, {"executor_instances": "1", "executor_cores": "2", "task_cpus": "0.5"}, 4, 6),
         ({3: 2, 6: 2}, 55, {}, 2, 5),  # a session whose executors are there or do not come
         ({0: 3, 1: 1}, 60, {}, 3, 0),
         ({}, 0, {}, 0, 60),
