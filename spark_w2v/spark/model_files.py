@@ -91,9 +91,10 @@ def write_model(
     about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
     about |= {name: value for name, value in about_training.items() if value is not None}
     DefaultParamsWriter.saveMetadata(model, path, session, about)
+    own = own_session(session)
     for number, table in enumerate(chunks(words, counts, vectors)):
         mode = "append" if number else "error"
-        create_frame(own_session(session), table).write.mode(mode).parquet(os.path.join(path, "data"))
+        create_frame(own, table).write.mode(mode).parquet(os.path.join(path, "data"))
 
 
 def _exists(path: str, session: SparkSession) -> bool:
