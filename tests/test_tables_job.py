@@ -84,6 +84,7 @@ def test_ids_are_next_to_the_words_and_join_without_a_cast(
     assert np.mean([row.id % 5 == 0 for row in near]) > 0.5
 
 
+@pytest.mark.slow
 def test_a_partition_of_a_table_of_the_catalog_is_read_by_any_of_its_names(
     spark: SparkSession, events: Any, tmp_path: Path, database: str
 ) -> None:

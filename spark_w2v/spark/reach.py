@@ -22,8 +22,7 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_epochs import warn_of_strangers
 from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
 from spark_w2v.spark.epoch_job import EpochJob
-from spark_w2v.spark.session import WORKERS
-from spark_w2v.spark.slots import ExchangeSettings, allow_connections, driver_host, slots, tasks_left
+from spark_w2v.spark.slots import ExchangeSettings, allow_connections, driver_host, running_tasks, slots
 from spark_w2v.types import Float32Array
 
 if TYPE_CHECKING:
@@ -90,8 +89,7 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         at_the_end.callback(job.end)
         node.start(part)
         job.start()
-        # They take the slots of those that are to connect.
-        failure = _failure(part, job, lambda: tasks_left(context, [group, WORKERS]) > 0)
+        failure = _failure(part, job, lambda: running_tasks(context) > 0)
     if failure is not None and UNREACHABLE in failure:
         raise ConfigError(f"{failure.rstrip('.')}.")
     if failure is not None:
@@ -102,7 +100,7 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
     """Wait until all have met; why they have not, or None.
 
     Args:
-        are_running: whether Spark runs tasks of the job, or starts the Python workers that it needs.
+        are_running: whether Spark runs tasks, of the job or of another, such as the one that starts Python workers.
     """
     begun, timeout, have_started = time.monotonic(), part.plan.timeout, False
     while True:
@@ -114,7 +112,8 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
                 break
         if joined:
             continue  # and within a timeout each, and JOINING, all others join, and all meet or end
-        # A task that cannot reach the driver says so at its end, a timeout after it has started.
+        # A task that cannot reach the driver says so at its end, a timeout after it has started. It starts when all
+        # slots are free.
         have_started = have_started or are_running()
         waited = time.monotonic() - begun
         if waited > (LONGEST * timeout + JOINING if have_started else timeout):

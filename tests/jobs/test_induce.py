@@ -104,6 +104,7 @@ def test_a_file_of_another_program_serves_as_well(
     assert groups_of(tmp_path / "to", output) == NEW
 
 
+@pytest.mark.slow
 def test_the_text_is_cut_as_that_of_the_run(
     run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path
 ) -> None:

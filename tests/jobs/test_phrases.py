@@ -89,6 +89,7 @@ def test_the_text_is_not_replaced_by_its_phrases(
     assert pq.read_table(tmp_path / "text").num_rows == len(TEXT.split("\n"))
 
 
+@pytest.mark.slow
 def test_bad_lines_are_counted(run: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     (tmp_path / "text.txt").write_text(TEXT * 10 + "a\0b\n")

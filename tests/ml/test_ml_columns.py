@@ -52,6 +52,7 @@ def test_a_column_of_weights_that_cannot_be_is_refused(spark: SparkSession, weig
     assert str(refused.value).startswith(says)
 
 
+@pytest.mark.slow
 def test_a_weight_may_be_a_field(spark: SparkSession) -> None:
     rows = [(["a", "b"], {"w": 3.0}), (["b", "c"], {"w": 1.0})]
     model = fitted(spark.createDataFrame(rows, "words array<string>, meta struct<w: double>"), weightCol="meta.w")

@@ -97,7 +97,7 @@ def test_sweeps_are_fewer_where_buckets_would_be_too_small(blocks: int, per_buck
 
 def loads_of(heaviest: float) -> np.ndarray:
     """Words of which one has this share of the load."""
-    return np.append(np.full(10_000, (1 - heaviest) / 10_000), heaviest)
+    return np.append(np.full(1_000, (1 - heaviest) / 1_000), heaviest)
 
 
 @examples
@@ -120,7 +120,8 @@ def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refus
             return str(error)
         most, equal = most_sweeps(blocks, wanted, pairs, largest), equal_sweeps(wanted, largest)
         assert largest / equal <= MOST_PAIRS
-        assert [epoch_edges(epoch, blocks, equal, pairs).size - 1 for epoch in (0, 1)] == [most, equal]
+        if equal < 1 << 16:  # of more the edges alone are half a gigabyte
+            assert [epoch_edges(epoch, blocks, equal, pairs).size - 1 for epoch in (0, 1)] == [most, equal]
         assert stored_buckets(blocks, most) <= MOST_BUCKETS
         return ""
 

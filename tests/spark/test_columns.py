@@ -263,6 +263,7 @@ def test_csv_files_with_other_columns_are_refused_and_not_mixed_up(spark: "Spark
     assert sentence.startswith(f"{tmp_path}/b.csv: cannot be read to its end (its first line has other names than")
 
 
+@pytest.mark.slow
 @pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("names", [",s,t,item", "x,s,t,item,X", "x,s,t,item,x", ",s,t,item,", "s,t,item,a4,,"])
 def test_names_of_csv_that_are_empty_or_double_do_no_harm_where_nobody_asks_for_them(

@@ -25,9 +25,14 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "spark_w2v"]
 
 
-def test_tasks_meet_and_end(spark: SparkSession, caplog: pytest.LogCaptureFixture) -> None:
+def test_tasks_meet_and_end(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    files_for: list[int] = []
+    monkeypatch.setattr(reach, "allow_connections", files_for.append)
     with caplog.at_level(logging.INFO):
         check_reach(spark, SETTINGS, 2)
+    assert files_for == [2]
     assert not said(caplog)
 
 
@@ -76,13 +81,6 @@ def test_a_port_that_another_run_has_is_left_to_training(spark: SparkSession, ca
         check_reach(spark, slots.ExchangeSettings(ports=(port, port), timeout=20.0), 2)
     (line,) = said(caplog)
     assert re.fullmatch(rf"whether tasks reach each other is seen when they train: .*no port from {port} to .*", line)
-
-
-def test_the_driver_may_have_a_file_for_each_task(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-    monkeypatch.setattr(reach, "allow_connections", asked.append)
-    check_reach(spark, SETTINGS, 2)
-    assert asked == [2]
 
 
 def test_without_free_slots_training_is_to_find_out(
