@@ -26,7 +26,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(
             description=(
                 "Tasks that train at the same time: blocks of the vocabulary, or replicas. auto: as many as Spark has "
-                "slots once its executors are there; a number gives the same result on every machine."
+                "slots once its executors are there; with a number the result does not depend on them."
             ),
         ),
     ] = "auto"

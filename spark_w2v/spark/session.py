@@ -39,6 +39,7 @@ LISTING_TASKS = 16  # at most, that list files given one by one
 
 OF_EPOCHS = {"spark.sql.classic.shuffleDependency.fileCleanup.enabled": "true", "spark.sql.adaptive.enabled": "false"}
 
+SOCKETS = "spark.python.unix.domain.socket"
 WORKERS = "workers"  # group of the job that starts Python workers
 TOGETHER = 1.0  # seconds without another executor after which it starts
 _creating = threading.Lock()
@@ -277,6 +278,10 @@ def start_session() -> SparkSession:
         # The rows of all replicas come back together: 2 x words x dimensions x 4 bytes, which nobody knows yet. What
         # they need of the heap is checked before training, so that this limit has nothing left to guard.
         builder = builder.config("spark.driver.maxResultSize", "0")
+    if (master or "").startswith("yarn") and f"{SOCKETS}.dir" not in given:
+        # The path of one in a container's directory is too long, so that no Python worker starts. It may be given by
+        # conf/spark-defaults.conf, which is for one machine.
+        builder = builder.config(f"{SOCKETS}.enabled", "false")
     # In a session that is there already, settings like this one stay as they are.
     if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true" and not is_running():
         builder = builder.config("spark.dynamicAllocation.enabled", "false")

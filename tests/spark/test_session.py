@@ -60,6 +60,21 @@ def test_a_local_session_starts_a_python_worker(spark: SparkSession, monkeypatch
         time.sleep(0.01)
 
 
+@pytest.mark.parametrize(("more", "expected"), [({}, "false"), ({f"{session.SOCKETS}.dir": "/run/short"}, None)])
+def test_on_yarn_workers_have_no_sockets_with_a_long_path(
+    more: dict[str, str], expected: str | None, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, str] = {}
+    builder = SimpleNamespace(getOrCreate=lambda: spark)
+    builder.config = lambda key, value: found.update({key: value}) or builder
+    given = {"spark.master": "yarn", f"{session.SOCKETS}.enabled": "true", **more}  # of conf/spark-defaults.conf
+    monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=builder))
+    monkeypatch.setattr(session.defaults, "launch", lambda: given)
+    monkeypatch.setattr(session, "_start_workers", lambda session: None)
+    session.start_session()
+    assert found.get(f"{session.SOCKETS}.enabled") == expected
+
+
 def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once no executor has come for a while."""
     counts = iter([0, 0, 1, 2, 2])
