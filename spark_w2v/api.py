@@ -16,7 +16,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
-from spark_w2v.spark.session import check_batch, check_running, restored_caller, start_session, stop_session
+from spark_w2v.spark.session import check_batch, check_running, restored_caller, used_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
 
@@ -89,12 +89,11 @@ def train(
     )
     with shown(progress) as line, contextlib.ExitStack() as cleanup:
         run = TrainingRun(request, line)
-        session = spark or (given.sparkSession if isinstance(given, DataFrame) else _session())
-        if session is None:
-            run.clock.begin(STARTING)
-            session = start_session()
-            cleanup.callback(stop_session, session)
+        there = spark or (given.sparkSession if isinstance(given, DataFrame) else None)
         try:
+            session = cleanup.enter_context(
+                used_session(lambda: there or _session(), lambda: run.clock.begin(STARTING))
+            )
             with restored_caller(session.sparkContext):
                 published = run.run(session)
         except UserError:

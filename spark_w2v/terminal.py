@@ -219,19 +219,38 @@ def shown(is_shown: bool | None = None) -> Iterator[StatusLine]:
     """
     stream = sys.stderr
     wanted = (is_notebook() or is_terminal(stream)) if is_shown is None else is_shown
+    with _log_lines(stream) if wanted else contextlib.nullcontext(), StatusLine(stream, wanted) as line:
+        yield line
+
+
+class _Shown:
+    """Of the runs of this process that are shown: how many there are, and the handler of them all."""
+
+    lock = threading.Lock()
+    runs = 0
+    handler: logging.Handler | None = None
+    level = logging.NOTSET  # of the logger, before
+
+
+@contextlib.contextmanager
+def _log_lines(stream: TextIO) -> Iterator[None]:
+    """Show the log's lines, until the last run ends of those that are shown at the same time."""
     logger = logging.getLogger(LOGGER)
-    level, made = logger.level, None
-    if wanted and not logger.hasHandlers():
-        made = handler(stream)
-        logger.addHandler(made)
-        logger.setLevel(logging.INFO)
+    with _Shown.lock:
+        if not _Shown.runs and not logger.hasHandlers():
+            _Shown.handler, _Shown.level = handler(stream), logger.level
+            logger.addHandler(_Shown.handler)
+            logger.setLevel(logging.INFO)
+        _Shown.runs += 1
     try:
-        with StatusLine(stream, wanted) as line:
-            yield line
+        yield
     finally:
-        if made is not None:
-            logger.removeHandler(made)
-            logger.setLevel(level)
+        with _Shown.lock:
+            _Shown.runs -= 1
+            if not _Shown.runs and _Shown.handler is not None:
+                logger.removeHandler(_Shown.handler)
+                logger.setLevel(_Shown.level)
+                _Shown.handler = None
 
 
 def duration(seconds: float) -> str:

@@ -213,9 +213,11 @@ class TrainingRun:
                 run.leave_nothing()
                 raise
             finally:
-                observer.close()
-                for text in texts:
-                    text.release()
+                try:
+                    for text in texts:
+                        text.release()
+                finally:  # last, as it may wait for a server of MLflow, and be interrupted
+                    observer.close()
         seconds = time.monotonic() - self._started
         log.info(
             "%s of %s in %s, after %s",

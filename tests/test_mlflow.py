@@ -3,8 +3,10 @@
 import importlib.util
 import json
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +17,7 @@ from spark_w2v import job
 from spark_w2v.epoch_observer import EpochObserver
 from spark_w2v.errors import UserError
 from spark_w2v.runs import ids
+from spark_w2v.runs.run_log import MlflowWriter
 from tests.support.training_job import ONE, SMALL, planted_corpus, train_here
 
 if TYPE_CHECKING:
@@ -186,3 +189,26 @@ def test_without_the_package_it_is_refused_before_spark_starts(
         said == "train.py: --mlflow: needs the package mlflow, or mlflow-skinny, which is not installed; install it.\n"
     )
     assert not (tmp_path / "out").exists()
+
+
+def test_an_interruption_while_parameters_are_logged_leaves_no_active_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[str] = []
+    runs: list[int] = []
+
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    def end(status: str) -> None:
+        runs.pop()
+        ended.append(status)
+
+    given = SimpleNamespace(
+        active_run=lambda: runs[-1] if runs else None,
+        start_run=lambda: runs.append(1),
+        end_run=end,
+        log_params=interrupted,
+    )
+    monkeypatch.setitem(sys.modules, "mlflow", given)
+    with pytest.raises(KeyboardInterrupt):
+        MlflowWriter({"epochs": 1})
+    assert (runs, ended) == ([], ["FAILED"])

@@ -1,5 +1,6 @@
 """A run in a terminal: what moves, what fits, and how it ends."""
 
+import contextlib
 import io
 import logging
 import os
@@ -214,6 +215,23 @@ def test_seconds_are_counted_by_phase() -> None:
     clock.end()
     assert clock.seconds["one"] >= 0.08
     assert clock.seconds["two"] >= 0.07
+
+
+def test_lines_are_shown_until_the_last_run_ends(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("spark_w2v")
+    level, handlers = logger.level, list(logger.handlers)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        patch.setattr(logger, "hasHandlers", lambda: bool(logger.handlers))  # pytest's are above it
+        for one in (first, second):
+            one.enter_context(shown(True))
+        first.close()
+        logger.info("epoch 2")
+        second.close()
+        logger.warning("epoch 3")
+    said = capsys.readouterr().err
+    assert "epoch 2" in said
+    assert "epoch 3" not in said
+    assert (logger.level, logger.handlers) == (level, handlers)
 
 
 def test_a_program_that_configured_logging_gets_the_lines_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,7 +24,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from spark_w2v.analysis.evaluation_results import Evaluation
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
@@ -35,6 +34,7 @@ from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
 from spark_w2v.runs.places import local_path, run_above, version_of
+from spark_w2v.skipgram.one_thread import one_blas_thread
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, raise_if_passing, reason, refused
 from spark_w2v.text.summary import text_words
 from spark_w2v.types import Float32Array, Int64Array
@@ -251,7 +251,7 @@ def page(run: Finished, evaluation: Evaluation | None = None) -> str:
     units = unit_vectors(np.asarray(run.vectors[:shown], np.float32))
     near = min(NEAR, max(shown - 1, 0))
     # Most products are too small for threads, which wait for each other on a busy machine.
-    with threadpool_limits(1, "blas"):
+    with one_blas_thread():
         ids, cosines = nearest_rows(units, np.arange(shown), near)
         places = word_map(units[:ON_MAP])
     data = {

@@ -137,10 +137,14 @@ class MlflowWriter:
         self._mlflow, self._broken = mlflow, False
         self._is_ours = mlflow.active_run() is None
         self._status = "FAILED"
-        with self._kept():
-            if self._is_ours:
-                mlflow.start_run()
-            mlflow.log_params({name: str(value)[:MLFLOW_TEXT] for name, value in parameters.items()})
+        try:
+            with self._kept():
+                if self._is_ours:
+                    mlflow.start_run()
+                mlflow.log_params({name: str(value)[:MLFLOW_TEXT] for name, value in parameters.items()})
+        except BaseException:  # such as an interruption, of a run that nobody knows of yet
+            self.close()
+            raise
 
     @contextlib.contextmanager
     def _kept(self) -> Iterator[None]:

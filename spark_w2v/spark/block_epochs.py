@@ -175,7 +175,7 @@ class BlockEpoch:
             sweep: sweep to begin with.
 
         Raises:
-            SparkLostError: spark.task.maxFailures attempts failed.
+            SparkLostError: spark.task.maxFailures attempts failed, or the job was cancelled.
             DivergedError: parameters are not finite or too large, or a loss is not finite.
             StorageError: there is no room for the parameters that come back.
         """
@@ -330,10 +330,13 @@ class BlockEpoch:
             if is_over:
                 job.wait(part.plan.timeout)
                 return
-            if failure is not None:
-                raise ExchangeError(job.reason_behind(failure))
-            if job.ended:
-                raise ExchangeError(job.reason())
+            if failure is not None or job.ended:
+                reason = job.reason() if failure is None else job.reason_behind(failure)
+                if job.was_cancelled:  # who cancels it does not want it again
+                    raise SparkLostError(
+                        "the training was cancelled: its job, or a stage of it, by a program or on Spark's page"
+                    )
+                raise ExchangeError(reason)
             now = time.monotonic()
             if not joined and now > next_look:
                 next_look = now + CHECK_SLOTS_EVERY

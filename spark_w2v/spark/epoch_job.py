@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Killed, or with what faulthandler says of a crash; and without Spark's advice to switch that on.
 WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
+CANCELLED, SHUT_DOWN = "SPARK_JOB_CANCELLED", "SparkContext was shut down"
 CANCELS = 30  # times that a job is cancelled, once a second
 REASON = 3.0  # seconds that Spark is given to say why a task was lost
 
@@ -57,6 +58,12 @@ class EpochJob:
     @property
     def failed(self) -> bool:
         return self.ended and self._error is not None
+
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether it was cancelled by somebody else: `end` comes after all else."""
+        said = str(self._error) if self.failed else ""
+        return CANCELLED in said and SHUT_DOWN not in said
 
     @property
     def failures(self) -> list[str]:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyspark.sql.functions as F
-from threadpoolctl import threadpool_limits
 
 from spark_w2v.skipgram.induction import (
     HELD,
@@ -24,6 +23,7 @@ from spark_w2v.skipgram.induction import (
     weight_units,
 )
 from spark_w2v.skipgram.nearest_rows import unit_rows
+from spark_w2v.skipgram.one_thread import one_blas_thread
 from spark_w2v.skipgram.sampling import INDUCTION, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
@@ -170,7 +170,7 @@ def induce(
             words, sums = words[fitted:], sums[fitted:]
             if start + size < fit.size or not words.size:
                 continue
-            with threadpool_limits(1, "blas"):  # with more threads it adds in another order
+            with one_blas_thread():  # with more it adds in another order
                 if matrix is None:
                     known_sums = np.concatenate(of_fit)
                     has = known_sums[:, -1] > 0

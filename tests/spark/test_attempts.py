@@ -289,3 +289,17 @@ def test_the_documented_time_until_an_epoch_is_repeated_is_that_of_the_program()
     assert f"at most {reason:g} s for Spark's reason, {end} s for the end of the attempt's job, and {slots:g} s" in text
     assert f"at most twice `exchange.timeout` and {reason + end:g} s pass" in text
     assert f"(with a timeout of {slots:g} s or more)" in text
+
+
+def test_a_training_that_is_cancelled_ends_and_is_not_repeated(
+    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by Ctrl-C in a notebook, or on Spark's page."""
+
+    def cancel(_: object) -> None:
+        spark.sparkContext.cancelAllJobs()
+
+    run = made(spark, tmp_path, SETTINGS).run()
+    with pytest.raises(SparkLostError, match=r"^the training was cancelled"):
+        deque(map(cancel, run), maxlen=0)
+    assert not [record for record in caplog.records if "attempt" in record.getMessage()]

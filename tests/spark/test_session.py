@@ -5,13 +5,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import job
-from spark_w2v.spark import session
+from spark_w2v.spark import defaults, session
 from tests.support.training_job import submit
 
 
@@ -66,10 +67,15 @@ def test_on_yarn_workers_have_no_sockets_with_a_long_path(
 ) -> None:
     found: dict[str, str] = {}
     builder = SimpleNamespace(getOrCreate=lambda: spark)
-    builder.config = lambda key, value: found.update({key: value}) or builder
+
+    def config(key: str, value: str) -> Any:
+        found[key] = value
+        return builder
+
+    builder.config = config
     given = {"spark.master": "yarn", f"{session.SOCKETS}.enabled": "true", **more}  # of conf/spark-defaults.conf
     monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=builder))
-    monkeypatch.setattr(session.defaults, "launch", lambda: given)
+    monkeypatch.setattr(defaults, "launch", lambda: given)
     monkeypatch.setattr(session, "_start_workers", lambda session: None)
     session.start_session()
     assert found.get(f"{session.SOCKETS}.enabled") == expected
@@ -105,6 +111,24 @@ def test_a_command_stops_only_a_spark_that_it_started(
     with contextlib.ExitStack() as cleanup:
         assert job._started(cleanup) is spark
     assert stopped == ([] if before else [spark])
+
+
+def test_the_last_of_several_calls_stops_the_spark_that_one_of_them_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[Any] = []
+    ours: Any = SimpleNamespace(sparkContext=object())
+    theirs: Any = SimpleNamespace(sparkContext=object())
+    monkeypatch.setattr(session, "start_session", lambda: ours)
+    monkeypatch.setattr(session, "stop_session", stopped.append)
+    with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
+        assert first.enter_context(session.used_session(lambda: None)) is ours
+        assert second.enter_context(session.used_session(lambda: ours)) is ours
+        first.close()
+        assert not stopped
+        second.close()
+        assert stopped == [ours]
+    with session.used_session(lambda: theirs):
+        pass
+    assert stopped == [ours]
 
 
 def test_a_task_that_is_silent_for_long_keeps_its_worker(spark: SparkSession) -> None:
