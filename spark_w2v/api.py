@@ -16,7 +16,8 @@ from spark_w2v.errors import UserError
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
-from spark_w2v.spark.session import check_batch, check_running, restored_caller, used_session
+from spark_w2v.spark.session import check_batch, check_running, restored_caller
+from spark_w2v.spark.shared_session import used_session
 from spark_w2v.terminal import shown
 from spark_w2v.training_run import STARTING, TrainingRun
 

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -329,43 +329,6 @@ def _start_workers(session: SparkSession) -> None:
                 return
         context.setJobGroup(WORKERS, "starting Python workers")
         session.range(count, numPartitions=count).mapInArrow(workers.loaded, "id long").collect()
-
-
-class _Started:
-    """The Spark that a call of this process started, and how many calls use it."""
-
-    lock = threading.Lock()
-    session: SparkSession | None = None
-    users = 0
-
-
-@contextlib.contextmanager
-def used_session(
-    find: Callable[[], SparkSession | None], on_start: Callable[[], object] = lambda: None
-) -> Iterator[SparkSession]:
-    """Give a session: the one that is there, or one that is started, which the last that uses it stops.
-
-    Args:
-        find: returns the one that is there; None for none.
-        on_start: called before one is started.
-    """
-    with _Started.lock:  # whoever comes while it starts waits for it
-        session = find()
-        if session is None:
-            on_start()
-            session = _Started.session = start_session()
-            _Started.users = 0
-        counts = _Started.session is not None and session.sparkContext is _Started.session.sparkContext
-        _Started.users += counts
-    try:
-        yield session
-    finally:
-        if counts:
-            with _Started.lock:
-                _Started.users -= 1
-                if not _Started.users:
-                    _Started.session = None
-                    stop_session(session)
 
 
 def stop_session(session: SparkSession) -> None:

@@ -15,7 +15,7 @@ import pyspark
 import pyspark.sql.functions as F
 import pytest
 from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.feature import Tokenizer, VectorAssembler, Word2Vec, Word2VecModel
+from pyspark.ml.feature import Tokenizer, Word2Vec, Word2VecModel
 from pyspark.ml.linalg import Vectors
 from pyspark.sql import DataFrame, SparkSession
 from scipy.sparse import csc_matrix
@@ -172,34 +172,6 @@ def test_the_job_gives_the_same_bits_on_files_that_hold_the_rows_in_this_order(
     assert taken.transform(sentences).head() == fitted.transform(sentences).head()
     assert {name: taken.getOrDefault(name) for name in KEY_OF} == {name: stage.getOrDefault(name) for name in KEY_OF}
     assert taken.getMaxIter() == 3
-
-
-def test_params_are_described_as_a_user_of_the_stage_knows_them() -> None:
-    said = SkipGram().explainParams()
-    assert not speaks_of_the_job(said)
-    bare = {path.partition(".")[2] for path in KEYS} - {"mlflow", "text"}
-    assert not [name for name in bare if "_" in name and re.search(rf"\b{name}\b", said)]
-    assert ">= 0" not in said  # as Spark says of maxIter and stepSize, which may not be 0
-
-
-@pytest.mark.parametrize("handle", ["error", "keep"])
-def test_a_stage_that_follows_knows_the_size_without_a_row(
-    handle: str, spark: SparkSession, model: SkipGramModel
-) -> None:
-    rows = spark.createDataFrame([(None, 1.0), (["apple"], 2.0)], "words array<string>, price double")
-    found = model.transform(rows)
-    assert found.columns == ["words", "price", "vector"]
-    joined = VectorAssembler(inputCols=["vector", "price"], outputCol="joined", handleInvalid=handle)
-    assert joined.transform(found.limit(0)).count() == 0
-    if handle == "keep":
-        assert [len(row.joined) for row in joined.transform(found).collect()] == [17, 17]
-
-
-def test_a_setting_of_the_other_scheme_is_named(sentences: DataFrame, caplog: pytest.LogCaptureFixture) -> None:
-    skipgram = SkipGram(**{**OPTIONS, "maxIter": 1, "scheme": "blocks", "syncsPerEpoch": 4})
-    skipgram.fit(sentences)
-    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert f'{skipgram.uid}: syncsPerEpoch is not used, as scheme is "blocks"' in said
 
 
 def test_every_key_of_training_and_vocabulary_is_a_param() -> None:

@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import job
-from spark_w2v.spark import defaults, session
+from spark_w2v.spark import defaults, session, shared_session
 from tests.support.training_job import submit
 
 
@@ -117,16 +117,16 @@ def test_the_last_of_several_calls_stops_the_spark_that_one_of_them_started(monk
     stopped: list[Any] = []
     ours: Any = SimpleNamespace(sparkContext=object())
     theirs: Any = SimpleNamespace(sparkContext=object())
-    monkeypatch.setattr(session, "start_session", lambda: ours)
-    monkeypatch.setattr(session, "stop_session", stopped.append)
+    monkeypatch.setattr(shared_session, "start_session", lambda: ours)
+    monkeypatch.setattr(shared_session, "stop_session", stopped.append)
     with contextlib.ExitStack() as first, contextlib.ExitStack() as second:
-        assert first.enter_context(session.used_session(lambda: None)) is ours
-        assert second.enter_context(session.used_session(lambda: ours)) is ours
+        assert first.enter_context(shared_session.used_session(lambda: None)) is ours
+        assert second.enter_context(shared_session.used_session(lambda: ours)) is ours
         first.close()
         assert not stopped
         second.close()
         assert stopped == [ours]
-    with session.used_session(lambda: theirs):
+    with shared_session.used_session(lambda: theirs):
         pass
     assert stopped == [ours]
 
