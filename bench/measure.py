@@ -45,7 +45,7 @@ def environment() -> dict[str, str]:
 
 
 def adopt_environment() -> None:
-    """Have this process, and what it starts, run as `environment` says: begin anew where something has to be unset."""
+    """Have this process, and what it starts, run as `environment` says: start again where something has to be unset."""
     variables = environment()
     if not os.environ.keys().isdisjoint(UNSET):  # a BLAS reads it when NumPy is imported
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], variables)

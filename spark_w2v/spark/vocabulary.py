@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("spark_w2v")
 
-TABLE_BYTES = 64  # of a word in Arrow's hash table, beside its spelling
+TABLE_BYTES = 64  # per word in Arrow's hash table, next to its spelling
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from spark_w2v.spark import corpus, file_rows, session
+from spark_w2v.spark import corpus, file_rows
 from tests.spark.test_columns import refused, settings
 from tests.support.segments import sentences, sentences_and_counters
 
@@ -88,14 +88,8 @@ def test_groups_that_are_directories_are_told_apart_as_they_are_written(
 @pytest.mark.fast_cases(2)
 @pytest.mark.parametrize("kind", ["parquet", "jsonl", "csv", "orc"])
 def test_groups_that_are_directories_of_times_do_not_depend_on_the_time_zone(
-    spark: "SparkSession", tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+    spark: "SparkSession", tmp_path: Path, kind: str, in_berlin: None
 ) -> None:
-    def in_berlin(session_of: "SparkSession") -> "SparkSession":
-        made = session.reading_session(session_of)
-        made.conf.set("spark.sql.session.timeZone", "Europe/Berlin")  # where 02:30 is missing in this night
-        return made
-
-    monkeypatch.setattr(corpus, "reading_session", in_berlin)
     for item, time in enumerate(["02%3A30%3A00", "03%3A30%3A00", "03%3A30%3A00.0"]):
         write(spark, tmp_path / f"at=2024-03-31 {time}" / "a.x", kind, item)
     keys = {**OF_EVENTS, "format": kind, "group_by": "at", "where": "year(at) = 2024"}

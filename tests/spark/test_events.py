@@ -288,14 +288,8 @@ def test_groups_of_json_are_told_apart_by_all_of_their_digits(spark: "SparkSessi
 
 
 def test_times_of_csv_without_a_zone_are_ordered_as_they_are_written(
-    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    spark: "SparkSession", tmp_path: Path, in_berlin: None
 ) -> None:
-    def in_berlin(session_of: "SparkSession") -> "SparkSession":
-        made = session.reading_session(session_of)
-        made.conf.set("spark.sql.session.timeZone", "Europe/Berlin")  # where 02:45 is missing in this night
-        return made
-
-    monkeypatch.setattr(corpus, "reading_session", in_berlin)
     (tmp_path / "a.csv").write_text("s,t,item\n1,2024-03-31 02:45:00,first\n1,2024-03-31 03:10:00,second\n")
     keys = {**OF_EVENTS, "format": "csv"}
     assert sentences(read(spark, tmp_path, **keys)) == ["first second"]
