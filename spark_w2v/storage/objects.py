@@ -16,11 +16,13 @@ from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.storage.store import RETRY_SECONDS, Entry
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta, UpdateVersion
+    from obstore import GetOptions, ObjectMeta, UpdateVersion
 
 Answer = TypeVar("Answer")
 
 CHUNK = 16 << 20  # bytes of an upload's part; 10,000 parts at most, so 160 GB of a file
+TIMEOUT = 60  # seconds of a request, with its answer
+RANGE = 4 * CHUNK  # bytes that one request of a download asks for; an upload sends 4 parts at a time
 # Errors that would be the same the next time.
 FINAL = (
     exceptions.PermissionDeniedError,
@@ -30,6 +32,7 @@ FINAL = (
 )
 SECRET = re.compile(r"(?i)((?:signature|token|secret|key|password|credential)\w*[\"']?\s*[=:]\s*)[^\s,;]+")
 FORBIDDEN = re.compile(r"status code: 40[13]\b")
+WRONG_REGION = re.compile(r"incorrectly configured region|AuthorizationHeaderMalformed|PermanentRedirect")
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|[Bb]ucket does not exist|container does not exist")
 
 
@@ -52,7 +55,7 @@ class ObjectStore:
                 quote(self.uri, safe=":/@"),  # or # would end the path, and %20 be a space, as nowhere else
                 # Plain HTTP is the user's to choose: an endpoint has the scheme that it is given with.
                 client_options={
-                    "timeout": timedelta(seconds=60),
+                    "timeout": timedelta(seconds=TIMEOUT),
                     "connect_timeout": timedelta(seconds=10),
                     "allow_http": True,
                 },
@@ -132,13 +135,21 @@ class ObjectStore:
     def download(self, name: str, path: Path) -> None:
         """As Store.download."""
 
-        def copy() -> None:
-            stream = obstore.get(self._store, name).stream(min_chunk_size=CHUNK)
-            with open(path, "wb") as file:
-                for chunk in stream:
-                    file.write(chunk)
+        meta = self._tried("read", name, lambda: obstore.head(self._store, name))
+        options: GetOptions = {} if meta["e_tag"] is None else {"if_match": meta["e_tag"]}
 
-        self._tried("read", name, copy)
+        def copy() -> None:
+            with open(path, "wb") as file:
+                # In ranges, as the library's limits of time are those of a request, not of a byte.
+                for start in range(0, meta["size"], RANGE):
+                    options["range"] = (start, min(start + RANGE, meta["size"]))
+                    for chunk in obstore.get(self._store, name, options=options).stream(min_chunk_size=CHUNK):
+                        file.write(chunk)
+
+        try:
+            self._tried("read", name, copy)
+        except exceptions.PreconditionError:
+            raise StorageError(f"{self.uri}/{name}: was replaced while it was read; try again.") from None
 
     def delete(self, names: Iterable[str]) -> None:
         """As Store.delete."""
@@ -176,6 +187,11 @@ class ObjectStore:
                 raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
             if NO_BUCKET.search(str(error)):
                 raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
+            if WRONG_REGION.search(str(error)):
+                raise RefusedError(
+                    f"{self.uri}: the bucket is in another region than the requests name ({_reason(error)}); set "
+                    "AWS_REGION to the bucket's."
+                ) from None
             raise StorageError(f"{place}: the store could not {what} ({_reason(error)}).") from None
         except OSError as error:  # of the local file, or of the connection while an answer comes
             raise StorageError(f"{place}: could not {what} ({error.strerror or _reason(error)}).") from None

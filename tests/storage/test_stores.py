@@ -177,6 +177,61 @@ def test_any_fault_of_a_request_is_one_of_our_errors(
         store.write("a", b"1")
 
 
+@pytest.fixture
+def in_ranges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
+    """A file of six ranges of a download."""
+    monkeypatch.setattr(objects, "RANGE", 1 << 20)
+    content = os.urandom(6 << 20)
+    (tmp_path / "from").write_bytes(content)
+    return content
+
+
+def test_a_download_may_take_longer_than_any_request(
+    bucket: str, proxied: tuple[Proxy, ObjectStore], in_ranges: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    proxy, _ = proxied
+    monkeypatch.setattr(objects, "TIMEOUT", 2)
+    monkeypatch.setattr(objects, "RETRY_SECONDS", 2)
+    store = ObjectStore(f"{bucket}/{tmp_path.name}")
+    store.upload("a", tmp_path / "from")
+    proxy.pace = 1 << 20  # 6 s for the file, 1 s for a range
+    store.download("a", tmp_path / "to")
+    assert (tmp_path / "to").read_bytes() == in_ranges
+
+
+def test_a_file_that_is_replaced_while_it_is_read_is_not_read_as_two_halves(
+    proxied: tuple[Proxy, ObjectStore], in_ranges: bytes, tmp_path: Path
+) -> None:
+    proxy, store = proxied
+    store.upload("a", tmp_path / "from")
+    (tmp_path / "from").write_bytes(in_ranges[::-1])
+    begin = proxy.requests
+
+    def replace(number: int, *_: str) -> None:
+        if number == begin + 3:
+            store.upload("a", tmp_path / "from")
+
+    proxy.fault = replace
+    with pytest.raises(StorageError, match="was replaced while it was read"):
+        store.download("a", tmp_path / "to")
+
+
+@pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
+def test_the_region_of_another_bucket_is_the_users_mistake(
+    proxied: tuple[Proxy, ObjectStore], monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    proxy, store = proxied
+
+    def answer(request: Any, *_: Any) -> None:
+        status = 400 if code == "AuthorizationHeaderMalformed" else 301
+        Proxy._answer(proxy, request, status, [], f"<Error><Code>{code}</Code></Error>".encode())
+
+    monkeypatch.setattr(proxy, "_handle", answer)
+    for step in (lambda: store.read("a"), lambda: store.write("a", b""), store.entries):
+        with pytest.raises(RefusedError, match=r"the bucket is in another region .* set AWS_REGION"):
+            step()
+
+
 def test_errors_show_no_signature() -> None:
     said = objects._reason(ValueError("GET https://host/a?sig=abc%3D&se=1 failed, secret_key=hidden, Debug source: x"))
     assert "abc" not in said

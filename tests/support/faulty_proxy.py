@@ -26,6 +26,7 @@ class Proxy:
 
     def __init__(self, store: str, fault: Callable[[int, str, str], str | None] = lambda *_: None) -> None:
         self.fault, self.requests = fault, 0
+        self.pace: int | None = None  # bytes of an answer's content in a second
         self.target = urlsplit(store).netloc
         self._lock = threading.Lock()
         proxy = self
@@ -99,7 +100,10 @@ class Proxy:
             request.send_header("Content-Length", length or str(len(content)))
             request.end_headers()
             if request.command != "HEAD":
-                request.wfile.write(content)
+                piece = (self.pace or 10 * len(content)) // 10
+                for start in range(0, len(content), piece or 1):
+                    request.wfile.write(content[start : start + piece])
+                    time.sleep(0.1 if self.pace else 0)
         except OSError:  # the client was killed
             request.close_connection = True
 
