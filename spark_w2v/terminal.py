@@ -34,7 +34,7 @@ def screen() -> TextIO:
             # Not with open, which would empty it where it is a file.
             descriptor = os.open(f"/proc/{os.getppid()}/fd/2", os.O_WRONLY | os.O_NOCTTY)
             if os.isatty(descriptor):
-                return os.fdopen(descriptor, "w")
+                return os.fdopen(descriptor, "w", errors="backslashreplace")
             os.close(descriptor)
     return sys.stderr
 

