@@ -22,8 +22,9 @@ from spark_w2v.given.rare_windows import write_windows
 from spark_w2v.run_request import Request
 from spark_w2v.runs import embedding_writer, ids, stored
 from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.outputs import Output, output_of
 from spark_w2v.runs.places import absolute, is_local
-from spark_w2v.runs.run import Output, Run, output_of
+from spark_w2v.runs.run import Run
 from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.skipgram.parameters import shortened
 from spark_w2v.spark import corpus, inputs
@@ -163,6 +164,7 @@ class TrainingRun:
                 run.identify({"text": text.facts})  # "corpus" is the configuration's section
                 if run.is_published:  # only the words tell whether rows are the same
                     raise _DoneError
+                run.forget_earlier()
 
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init

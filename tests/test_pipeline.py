@@ -22,7 +22,8 @@ from spark_w2v.config import from_dict
 from spark_w2v.errors import StorageError
 from spark_w2v.run_request import Request
 from spark_w2v.runs import ids
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.run import Run
 from spark_w2v.skipgram import schedule
 from spark_w2v.spark import memory
 from spark_w2v.spark.training_state import Progress

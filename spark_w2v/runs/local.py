@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint
+from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint, numbered
 from spark_w2v.runs.local_lock import LocalLock
 from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, WORKING
 from spark_w2v.storage.files import MISTAKES, exists, fsync, kind_of, open_file, reason, remove_written, strangers
@@ -68,6 +68,10 @@ class LocalOutput(NamedTuple):
             os.rename(replaced, self.target)
         elif FINISHED.issubset(entries):
             self.discard(replaced)
+
+    def has_checkpoint(self, folder: Path) -> bool:
+        """Whether an earlier run left one, whole or not."""
+        return bool(numbered(folder))
 
     def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:
         """Return the newest whole checkpoint of the working directory."""

@@ -14,37 +14,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import ids, parameter_files
 from spark_w2v.runs import metrics as metrics_file
+from spark_w2v.runs import parameter_files
 from spark_w2v.runs.checkpoints import Checkpoint, Position, numbered, remove_unfinished, to_json, write_checkpoint
 from spark_w2v.runs.fingerprint import differences, stored_in
-from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.names import OUTPUT
+from spark_w2v.runs.outputs import Output
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.places import is_local, local_path
-from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.storage.files import MISTAKES, fsync, fsync_tree, reason, remove_written
 
 log = logging.getLogger(__name__)
-
-Output = LocalOutput | StoredOutput
-
-
-def output_of(output: str, run_id: str | None = None, *, move_pointer: bool = True, keep_runs: int = 0) -> Output:
-    """Return the place that a run writes to.
-
-    Args:
-        output: a path or a URI.
-        run_id: of the run, in a directory of runs.
-        move_pointer: whether readers get it, for an output in a store.
-        keep_runs: finished runs that stay there when it is published; 0 for all with an id.
-    """
-    if is_local(output):
-        path = output if run_id is None else ids.output_of(output, run_id)
-        return LocalOutput(path, local_path(path))
-    if run_id is not None:
-        ids.check_run_id(run_id)
-    return StoredOutput(output, run_id, move_pointer=move_pointer, keep_runs=keep_runs)
 
 
 class Run:
@@ -84,6 +63,7 @@ class Run:
         self._checkpoint: Checkpoint | None = None
         self._stored: dict[str, Any] | None = None  # the fingerprint of what is resumed
         self._leaves_nothing = False  # but the output, when it is released
+        self._has_earlier = False  # what an earlier run left is there, and is to be removed
         self._next = 0
         with self._storage("cannot be prepared", UserError):
             self._made = place.prepare()
@@ -109,11 +89,16 @@ class Run:
         # Again, now that nobody else can be at work.
         self._place.check(overwrite=self._overwrite, resume=resume)
         self._remove_staged()
-        if not resume:
-            self._remove_training()
-            self._place.forget()
-            return
         remove_unfinished(self.parameters_folder)
+        if not resume:
+            self._has_earlier = True
+            if self._place.has_checkpoint(self.parameters_folder):
+                log.warning(
+                    "%s: has a checkpoint, which will be removed when the text has been read, as the run was started "
+                    "without --resume",
+                    self.output,
+                )
+            return
         self._checkpoint = self._place.newest_checkpoint(self.parameters_folder, self._metrics)
         self._next = 1 + max((int(p.name) for p in numbered(self.parameters_folder)), default=-1)
         self._stored = self._checkpoint.fingerprint if self._checkpoint else None
@@ -152,9 +137,7 @@ class Run:
         elif self._tolerates_changes:
             log.warning("%s: starts again, as its checkpoint is of another run: %s", self.output, values)
             self._checkpoint = self._stored = None
-            with self._storage("its checkpoint could not be removed"):
-                self._remove_training()
-                self._place.forget()
+            self._has_earlier = True
         else:
             self._leaves_nothing = False
             why = "cannot be resumed, its checkpoint is of another run; run without --resume to start again"
@@ -162,6 +145,18 @@ class Run:
                 change = "give --overwrite to replace it, or another directory or run id"
                 why = f"holds the finished output of another run; {change}"
             raise UserError(f"{self.output}: {why}: {values}.")
+
+    def forget_earlier(self) -> None:
+        """Remove checkpoints and metrics of an earlier run that this one does not continue.
+
+        A run that finds nothing to train on leaves them. Later calls do nothing.
+        """
+        if self._has_earlier:
+            self._lock.assert_held()
+            with self._storage("its checkpoint could not be removed"):
+                self._remove_training()
+                self._place.forget()
+            self._has_earlier, self._next = False, 0
 
     def load_checkpoint(self) -> tuple[Position, ParameterFiles] | None:
         """Return where to go on: the newest complete checkpoint of a resumed run; None to start from the beginning.
@@ -180,6 +175,7 @@ class Run:
         Args:
             parameters: temporary, in parameters_folder; they belong to the run from here on, and are read-only.
         """
+        self.forget_earlier()
         self._lock.assert_held()
         self._place.wait()
         with self._storage("a checkpoint could not be written"):
@@ -191,6 +187,7 @@ class Run:
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add one line to metrics.jsonl, on the disk when this returns."""
+        self.forget_earlier()
         self._lock.assert_held()
         with self._storage("metrics.jsonl could not be written"):
             metrics_file.append(self._metrics, (to_json(metrics) + "\n").encode())
@@ -207,6 +204,7 @@ class Run:
             write: gets an empty directory.
             facts: for run.json, to which the fingerprint is added.
         """
+        self.forget_earlier()
         self._lock.assert_held()
         # Of this run only: one whose host was suspended may wake up here after another has taken the output over.
         staged = self.working / f"staged.{self._lock.token}"
@@ -235,8 +233,8 @@ class Run:
         self.close()
 
     def leave_nothing(self) -> None:
-        """Let close remove checkpoints and metrics too, as no run can go on from them."""
-        self._leaves_nothing = True
+        """Let close remove checkpoints and metrics too, as no run can go on from them; not those of an earlier run."""
+        self._leaves_nothing = not self._has_earlier
 
     def close(self) -> None:
         """Release the output. The files that a resumed run needs stay, unless the output is published."""
@@ -285,7 +283,6 @@ class Run:
         """Remove checkpoints and metrics."""
         for path in numbered(self.parameters_folder):
             remove_written(path, parameter_files.WRITTEN)
-        remove_unfinished(self.parameters_folder)
         with contextlib.suppress(OSError):  # not there, or not empty: something of others came meanwhile
             self.parameters_folder.rmdir()
         self._metrics.unlink(missing_ok=True)

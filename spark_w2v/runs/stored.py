@@ -146,6 +146,10 @@ class StoredOutput:
     def recover(self) -> None:
         """Nothing to do: no output is ever moved away."""
 
+    def has_checkpoint(self, _folder: Path) -> bool:
+        """Whether an earlier run left one in the store, whole or not."""
+        return self._checkpoints is not None and self._checkpoints.has_any()
+
     def newest_checkpoint(self, folder: Path, metrics: Path) -> Checkpoint | None:
         """Copy the newest whole checkpoint to a folder of this host, and its metrics."""
         assert self._checkpoints is not None, "the lock is held"
@@ -157,11 +161,7 @@ class StoredOutput:
         self._checkpoints.begin(checkpoint, metrics.read_bytes() if metrics.exists() else b"")
 
     def wait(self) -> None:
-        """Return when the upload is complete.
-
-        Raises:
-            StorageError: it failed.
-        """
+        """Return when the upload is complete; raise StorageError where it failed."""
         if self._checkpoints is not None:
             self._checkpoints.wait()
 

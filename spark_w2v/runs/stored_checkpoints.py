@@ -86,6 +86,10 @@ class StoredCheckpoints:
             directory.rmdir()
         return None
 
+    def has_any(self) -> bool:
+        """Whether there are files of checkpoints."""
+        return bool(self._names())
+
     def delete(self) -> None:
         """Delete all checkpoints, after the upload that was begun."""
         self._finish()

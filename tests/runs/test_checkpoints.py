@@ -17,8 +17,9 @@ import pytest
 from spark_w2v.errors import ConfigError, StorageError
 from spark_w2v.runs import checkpoints
 from spark_w2v.runs.checkpoints import newest_checkpoint
+from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run
 from tests.support.manifests import one_checkpoint, signed
 from tests.support.runs import child, end, parameters, save, start, tree
 

@@ -19,8 +19,9 @@ from spark_w2v.errors import OutputError, StorageError
 from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.runs.embeddings import facts, open_embeddings, read, read_context
+from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run
 from tests.support.embeddings import FACTS, ROOT, bits, finish, parameters, small_pieces
 
 

@@ -15,8 +15,9 @@ import pytest
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import local
 from spark_w2v.runs.local import LocalOutput
+from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.places import check_password, is_local, local_path
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run
 from tests.support.runs import FINGERPRINT, child, contents, end, publish, save, start, tree, writing
 
 KILLS = 12

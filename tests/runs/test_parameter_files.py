@@ -100,7 +100,8 @@ from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.analysis import warm_start
 from spark_w2v.runs import embedding_writer
 from spark_w2v.runs.parameter_files import ByWord, ParameterFiles, fill_average
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.run import Run
 from spark_w2v.spark.vocabulary import Vocabulary
 
 def anonymous():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import UserError
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.run import Run
 from tests.support.runs import contents, publish, save, start, tree, writing
 
 
@@ -19,14 +20,44 @@ def test_resume_without_a_checkpoint_starts_from_the_beginning(tmp_path: Path) -
     assert contents(tmp_path / "out") == {"1"}
 
 
-def test_a_fresh_start_discards_what_an_unfinished_run_left(tmp_path: Path) -> None:
+def test_a_fresh_start_discards_what_an_unfinished_run_left_when_it_has_read_the_text(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with start(tmp_path / "out") as run:
         run.append_metrics({"epoch": 1})
         save(run, 1)
     assert (tmp_path / ".out.working" / "metrics.jsonl").exists()
-    with start(tmp_path / "out"):
+    assert not caplog.text
+    before = tree(tmp_path)
+    with start(tmp_path / "out") as run:
+        run.leave_nothing()  # of its own
+    assert tree(tmp_path) == before
+    assert "has a checkpoint, which will be removed when the text has been read" in caplog.text
+    with start(tmp_path / "out") as run:
+        run.forget_earlier()
         assert os.listdir(tmp_path / ".out.working") == ["lock"]
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("step", ["metrics", "checkpoint", "publish"])
+def test_nothing_of_an_earlier_run_is_taken_for_this_ones(tmp_path: Path, step: str) -> None:
+    with start(tmp_path / "out") as run:
+        run.append_metrics({"epoch": 1})
+        save(run, 1)
+        run.append_metrics({"epoch": 2})
+        save(run, 2)
+    with start(tmp_path / "out") as run:
+        if step == "metrics":
+            run.append_metrics({"epoch": 7})
+        elif step == "checkpoint":
+            save(run, 0)
+        else:
+            run.publish(writing("x"), {})
+        assert run.metrics() == ([{"epoch": 7}] if step == "metrics" else [])
+    if step != "publish":
+        with start(tmp_path / "out", resume=True) as run:
+            found = run.load_checkpoint()
+            assert (found and found[0]["epoch"]) == (None if step == "metrics" else 0)
 
 
 def test_resume_with_another_configuration_is_refused_with_every_difference_named(tmp_path: Path) -> None:
@@ -57,6 +88,7 @@ def test_a_run_that_tolerates_changes_begins_again_and_keeps_what_is_finished(
     with begin(1, 1) as run:
         run.identify({"text": 2})
         assert run.load_checkpoint() is None
+        run.forget_earlier()
         assert run.metrics() == []
         save(run, 1)
     assert "starts again, as its checkpoint is of another run: text was 1, is 2" in caplog.text

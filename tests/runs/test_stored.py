@@ -18,7 +18,8 @@ from spark_w2v.commands import neighbors
 from spark_w2v.commands import publish as publish_job
 from spark_w2v.errors import RefusedError, StorageError, UserError
 from spark_w2v.runs import ids, store_lock
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.run import Run
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
 from spark_w2v.runs.stored import StoredOutput
 from spark_w2v.runs.stored_checkpoints import StoredCheckpoints

@@ -110,10 +110,14 @@ def test_one_of_another_run_is_refused_and_left(output: str) -> None:
     assert objects(output) == before
 
 
-def test_a_run_without_resume_removes_them(output: str) -> None:
-    stop_after(output, 1)
+def test_a_run_without_resume_removes_them_when_it_has_read_the_text(output: str) -> None:
+    before = stop_after(output, 1)
     with start(output):
         pass
+    assert objects(output) == before
+    with start(output) as run:
+        run.forget_earlier()
+        assert objects(output) == {}
     assert ObjectStore(output).entries() == {}
 
 

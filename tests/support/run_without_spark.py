@@ -12,8 +12,9 @@ from pathlib import Path
 from spark_w2v.command_line import TRY_AGAIN, leave, with_exit_codes
 from spark_w2v.errors import RefusedError
 from spark_w2v.runs import heartbeat_lock, processes, store_lock
+from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run
 from spark_w2v.storage import objects
 
 WORDS, DIMENSIONS = 500, 4

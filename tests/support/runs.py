@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.parameter_files import ParameterFiles
-from spark_w2v.runs.run import Run, output_of
+from spark_w2v.runs.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 FINGERPRINT = {"training": {"epochs": 3, "seed": 1}, "corpus": {"paths": ["a.txt"]}}
@@ -84,7 +85,8 @@ def child(program: str, *arguments: str) -> "subprocess.Popen[str]":
     """Start a process that runs a program after the imports that all programs need."""
     head = (
         "import json, sys\nfrom pathlib import Path\nimport numpy as np\n"
-        "from spark_w2v.errors import UserError\nfrom spark_w2v.runs.run import Run, output_of\n"
+        "from spark_w2v.errors import UserError\n"
+        "from spark_w2v.runs.outputs import output_of\nfrom spark_w2v.runs.run import Run\n"
         "from spark_w2v.runs.parameter_files import ParameterFiles\n"
     )
     return subprocess.Popen(
