@@ -39,6 +39,7 @@ from spark_w2v.spark import corpus
 from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
+from spark_w2v.spark.memory import check_task, given_by
 from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
 from spark_w2v.spark.session import check_batch, frame_of, restored_caller
 from spark_w2v.spark.slots import tasks_of
@@ -56,6 +57,7 @@ from spark_w2v.spark.stage_settings import TrainingParams
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import Progress
 from spark_w2v.spark.training_summary import TrainingSummary
+from spark_w2v.spark.vocabulary import encoding_bytes
 from spark_w2v.terminal import PhaseClock, shown
 from spark_w2v.text.documents import mean_vectors_with
 from spark_w2v.text.encoding import ID_TYPES, id_type_name
@@ -328,6 +330,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
+        # Each worker has all words and vectors, the words in a hash table.
+        need = encoding_bytes(len(self._words), self._words.nbytes) + self._vectors.nbytes
+        check_task(need, given_by(dataset.sparkSession.sparkContext), "take fewer tasks at a time")
         sent = self._derived.vectors_in(dataset.sparkSession.sparkContext, self._words, self._vectors)
         means = mean_vectors_with(sent, self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which

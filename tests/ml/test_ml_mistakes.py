@@ -10,7 +10,7 @@ import pytest
 from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.sql import SparkSession
 
-from spark_w2v import SkipGram, SkipGramModel, pipeline, train
+from spark_w2v import SkipGram, SkipGramModel, ml, pipeline, train
 from spark_w2v.errors import (
     ConfigError,
     DivergedError,
@@ -188,6 +188,17 @@ def test_what_is_said_of_memory_is_said_in_params(
         SkipGram(**OPTIONS, scheme=scheme).fit(spark.createDataFrame(planted_sentences(20), "words array<string>"))
     assert "vectorSize" in str(refused.value)
     assert speaks_of_the_job(str(refused.value)) == []
+
+
+def test_a_model_that_does_not_fit_a_task_is_refused_before_it_is_sent(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = spark.createDataFrame(planted_sentences(20), "words array<string>")
+    model = SkipGram(**OPTIONS).fit(frame)
+    given = memory.Given(10**12, None, 0, 10**8, "spark.executor.memoryOverhead", 2)
+    monkeypatch.setattr(ml, "given_by", lambda context: given)
+    with pytest.raises(NotEnoughMemoryError, match=r"2 run on an executor at a time, and .* take fewer tasks at a time"):
+        model.transform(frame)
 
 
 def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(
