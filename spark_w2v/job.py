@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn, TextIO
 
@@ -33,6 +34,8 @@ from spark_w2v.training_run import STARTING, TrainingRun
 log = logging.getLogger("spark_w2v")
 
 INPUT_HELP = "files, directories or globs; with corpus.format=table names of tables of Spark's catalog"
+
+ENDING = 300.0  # seconds that Spark has to stop, which waits for a lost cluster without a limit
 
 _stopped_by = INTERRUPTED  # the exit code of an interruption
 
@@ -75,13 +78,15 @@ def run_job(
     _log_to(stream, options.log_format, options.quiet)
     signal.signal(signal.SIGTERM, _stop)
     has_line = width_of(stream) is not None and options.log_format != "json" and not options.quiet
-    with StatusLine(stream, has_line) as line, _ignored_signals() as ignore, contextlib.ExitStack() as cleanup:
+    with StatusLine(stream, has_line) as line, _ending() as end, contextlib.ExitStack() as cleanup:
+        status = 1
         try:
             for given in vars(options).values():
                 for path in given if isinstance(given, list) else [given]:
                     check_argument(str(path))
             _check_names(options)
             work(line, cleanup)
+            status = 0
         except (Exception, KeyboardInterrupt) as error:
             told = _told(error, has_begun(), can_resume)
             if told is None:
@@ -89,10 +94,9 @@ def run_job(
             sentence, status = told
             line.close()
             _print_error(program, sentence, options.log_format, stream)
-            return status
         finally:
-            ignore()
-    return 0
+            end(status)
+    return status
 
 
 def add_log_options(parser: argparse.ArgumentParser) -> None:
@@ -269,15 +273,27 @@ def _print_error(program: str, sentence: str, log_format: str, stream: TextIO) -
 
 
 @contextlib.contextmanager
-def _ignored_signals() -> Iterator[Callable[[], None]]:
-    """Yield a function after which requests to stop are ignored: the work is done or ended, and Spark stops anyway."""
+def _ending() -> Iterator[Callable[[int], None]]:
+    """Yield a function to call with the exit code when the work is done or has ended, before Spark stops.
+
+    Requests to stop are ignored from then on, and the process ends with that code if the context is not left in time.
+    """
     with contextlib.ExitStack() as restored:
 
-        def ignore() -> None:
+        def end(status: int) -> None:
+            def leave() -> None:
+                log.warning("Spark has not stopped within %.0f s, so the command ends without it", ENDING)
+                sys.stdout.flush()
+                os._exit(status)
+
+            timer = threading.Timer(ENDING, leave)
+            timer.daemon = True
+            timer.start()
+            restored.callback(timer.cancel)
             for number in (signal.SIGINT, signal.SIGTERM):
                 restored.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
 
-        yield ignore
+        yield end
 
 
 def _stop(number: int, frame: object) -> NoReturn:

@@ -355,8 +355,9 @@ def build_training(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, largest, in_memory,
         most_sweeps(partitions, sweeps, pairs, largest),
     )  # fmt: skip
-    memory.check(need, memory.given_by(session))
     kept = (settings.output.checkpoint != "none") + averages
+    files = memory.files_in_memory(session, folder, need.model, kept, pairs)
+    memory.check(replace(need, files=files), memory.given_by(session))
     memory.check_disk(need.model, kept, folder)
     log.info(
         "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",

@@ -158,3 +158,20 @@ sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=Fal
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (143, "train.py: stopped.\n")
+
+
+@pytest.mark.parametrize(("mistake", "code"), [("", 0), ("raise UserError('wrong')", 2), ("assert 0", 1)])
+def test_a_spark_that_does_not_stop_holds_up_no_exit_code(mistake: str, code: int) -> None:
+    program = f"""
+import argparse, sys, time
+from spark_w2v import job
+from spark_w2v.errors import UserError
+job.ENDING = 0.3
+def work(line, cleanup):
+    cleanup.callback(time.sleep, 50)
+    {mistake or "pass"}
+sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == code
+    assert "Spark has not stopped within 0 s, so the command ends without it\n" in done.stderr

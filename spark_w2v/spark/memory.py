@@ -4,7 +4,9 @@ V words, D dimensions, B blocks or replicas. The terms of a sum are arrays that 
 a task's peak with them.
 """
 
+import contextlib
 import os
+import re
 import shutil
 from dataclasses import dataclass
 from decimal import Decimal
@@ -39,6 +41,12 @@ LARGEST_RECORD = (1 << 31) - (1 << 20)  # that PySpark hands over, pickled
 # on Kubernetes Spark sets the second to 0.4 itself.
 OVERHEAD_FACTORS = ("spark.executor.memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor")
 
+# Of a control group, version 2 and 1: its limit, what it uses, and the pages of files that it does not use in a file.
+GROUP_FILES = (
+    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
+)
+
 
 @dataclass(frozen=True)
 class Need:
@@ -50,6 +58,7 @@ class Need:
         heap: the driver's JVM, through which the words pass, and with `replicas` the model.
         task: one Python worker.
         record: the largest record that passes through Spark, with `replicas`: a part of the model.
+        files: files of the driver's machine that are in its memory, as those on a tmpfs.
     """
 
     model: int
@@ -57,6 +66,7 @@ class Need:
     heap: int
     task: int
     record: int = 0
+    files: int = 0
 
 
 def needed(
@@ -127,6 +137,7 @@ class Given:
         executor, key: limit of an executor's Python workers together, and the setting that it comes from.
         cores: tasks of an executor at a time.
         results: spark.driver.maxResultSize, where rows come back as results.
+        driver: spark.driver.memoryOverhead, where YARN limits the driver's Python to it.
     """
 
     heap: int
@@ -136,6 +147,7 @@ class Given:
     key: str = ""
     cores: int = 1
     results: int | None = None
+    driver: int | None = None
 
     def of_executor(self, task: int) -> int:
         """Return what the limit of an executor has to be, given the bytes of a task."""
@@ -169,9 +181,17 @@ def check(need: Need, given: Given) -> None:
             f"{model}, which each sync brings back, and spark.driver.maxResultSize is {format_bytes(given.results)}. "
             f"Leave it unset, or set it to 0, {less}."
         )
-    total = need.driver + given.slots * need.task
+    if given.driver is not None and need.driver > given.driver:
+        raise NotEnoughMemoryError(
+            f"{model}; training needs {format_bytes(need.driver)} in Python on the driver, and "
+            f"spark.driver.memoryOverhead is {format_bytes(given.driver)}. Raise it to "
+            f"{format_bytes(need.driver + JVM_OUTSIDE_HEAP)}, {less}."
+        )
+    total = need.driver + given.slots * need.task + need.files
     if given.machine is not None and total > given.machine:
         tasks = f" and {format_bytes(need.task)} in each of {given.slots} tasks at a time" if given.slots else ""
+        if need.files:
+            tasks += f" and {format_bytes(need.files)} of files in memory (tmpfs; set TMPDIR and spark.local.dir)"
         raise NotEnoughMemoryError(
             f"{model}; training needs {format_bytes(need.driver)} in Python on the driver{tasks}, "
             f"{format_bytes(total)} in all, and the machine has {format_bytes(given.machine)} left. "
@@ -258,39 +278,90 @@ def given_by(context: "SparkContext") -> Given:
     if master.startswith("spark:") and not conf.contains("spark.executor.cores"):  # they take all of a worker's
         count, executors = slots(context)
         cores = max(1, count // executors)
-    machine = available()
+    machine, driver = available(), None
+    if master == "yarn" and conf.get("spark.submit.deployMode") == "cluster":
+        least = size("spark.driver.minMemoryOverhead", "384m")
+        of_memory = int(float(conf.get("spark.driver.memoryOverheadFactor", "0.1")) * size("spark.driver.memory", "1g"))
+        driver = size("spark.driver.memoryOverhead", "") if conf.contains("spark.driver.memoryOverhead") else 0
+        driver = driver or max(least, of_memory)
     of_results = conf.get("spark.driver.maxResultSize", "1g")  # bytes where it names no unit
     results = int(jvm.org.apache.spark.network.util.JavaUtils.byteStringAsBytes(of_results)) or None
     for key in (LIMITS_ADDRESSES, "spark.executor.memoryOverhead"):
         if conf.contains(key):
-            return Given(heap, machine, 0, size(key, ""), key, cores, results)
+            return Given(heap, machine, 0, size(key, ""), key, cores, results, driver)
     if master.startswith(("yarn", "k8s")):
         factors = OVERHEAD_FACTORS if master.startswith("k8s") else OVERHEAD_FACTORS[:1]
         factor = next((float(conf.get(key, "")) for key in factors if conf.contains(key)), 0.1)
         least = size("spark.executor.minMemoryOverhead", "384m")
         overhead = max(least, int(factor * size("spark.executor.memory", "1g")))
-        return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores, results)
+        return Given(heap, machine, 0, overhead, "spark.executor.memoryOverhead", cores, results, driver)
     return Given(heap, machine, results=results)
 
 
-def available() -> int | None:
-    """Return the free bytes of this machine, or of the container that this process is in; None if unknown."""
+def available(root: Path = Path("/")) -> int | None:
+    """Return the free bytes of this machine, or of the container that this process is in; None if unknown.
+
+    Args:
+        root: of the file systems that the kernel shows.
+    """
     found: list[int] = []
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/meminfo").read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 found.append(int(line.split()[1]) << 10)
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit.isdigit():
-            used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-            stat = dict(line.split() for line in Path("/sys/fs/cgroup/memory.stat").read_text().splitlines())
-            # Unused pages of files are given back when memory is needed.
-            found.append(max(int(limit) - used + int(stat["inactive_file"]), 0))
-    except (OSError, ValueError, KeyError):
-        pass
+    found += _free_of_groups(root)
     if not found and hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         found.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return min(found, default=None)
+
+
+def _free_of_groups(root: Path) -> list[int]:
+    """Return the free bytes of each control group of this process that has a limit, as a container or a batch job."""
+    groups = root / "sys/fs/cgroup"
+    of_controller = {"": (groups, GROUP_FILES[0]), "memory": (groups / "memory", GROUP_FILES[1])}
+    places = list(of_controller.values())  # what a container sees as its own
+    with contextlib.suppress(OSError, ValueError):
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            for mounted, names in (of_controller[c] for c in controllers.split(",") if c in of_controller):
+                group = mounted / path.lstrip("/")
+                above = [folder for folder in (group, *group.parents) if folder.is_relative_to(mounted)]
+                places += [(folder, names) for folder in above]
+    found = []
+    for folder, (limit, used, stat, idle) in dict.fromkeys(places):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            most = int((folder / limit).read_text())  # "max" is none
+            numbers = dict(line.split() for line in (folder / stat).read_text().splitlines())
+            # Unused pages of files are given back when memory is needed.
+            found.append(max(most - int((folder / used).read_text()) + int(numbers[idle]), 0))
+    return found
+
+
+def is_in_memory(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> bool:
+    """Whether files of this directory, or of the one that it will be made in, are in memory, as on a tmpfs."""
+    kinds: dict[Path, str] = {}
+    with contextlib.suppress(OSError):
+        for line in mounts.read_text().splitlines():
+            place, _, about = line.partition(" - ")
+            # A space is \040 there; of several on one place, the last counts.
+            name = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place.split()[4])
+            kinds[Path(name)] = about.split()[0]
+    there = path.resolve()
+    return next((kinds[p] for p in (there, *there.parents) if p in kinds), "") in ("tmpfs", "ramfs")
+
+
+def files_in_memory(context: "SparkContext", folder: Path, model: int, kept: int, pairs: float) -> int:
+    """Return the bytes of a run's files that are in the memory of the driver's machine.
+
+    Args:
+        folder, model, kept: as for check_disk.
+        pairs: expected number in an epoch, which are in files of the tasks.
+    """
+    parameters = disk_bytes(model, kept) if is_in_memory(folder) else 0
+    if not context.getConf().get("spark.master", "").startswith("local"):
+        return parameters
+    places = os.environ.get("SPARK_LOCAL_DIRS") or context.getConf().get("spark.local.dir", "/tmp")
+    return parameters + (int(8 * pairs) if is_in_memory(Path(places.split(",")[0])) else 0)
 
 
 def format_bytes(size: float) -> str:

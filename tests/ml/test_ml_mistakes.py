@@ -197,7 +197,7 @@ def test_a_model_that_does_not_fit_a_task_is_refused_before_it_is_sent(
     model = SkipGram(**OPTIONS).fit(frame)
     given = memory.Given(10**12, None, 0, 10**8, "spark.executor.memoryOverhead", 2)
     monkeypatch.setattr(ml, "given_by", lambda context: given)
-    with pytest.raises(NotEnoughMemoryError, match=r"2 run on an executor at a time, and .* take fewer tasks at a time"):
+    with pytest.raises(NotEnoughMemoryError, match=r"2 run on an executor at a time, .* take fewer tasks at a time"):
         model.transform(frame)
 
 

@@ -98,6 +98,18 @@ def test_a_lock_is_stale_when_its_process_is_gone_or_when_it_is_not_touched(
             start(tmp_path / "out")
 
 
+def test_a_clock_that_is_ahead_takes_no_lock_of_another_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / ".out.working" / "lock"
+    path.parent.mkdir()
+    path.write_text(json.dumps({"host": "elsewhere", "pid": 1, "token": "x"}))
+    now = time.time
+    monkeypatch.setattr("spark_w2v.runs.local_lock.time.time", lambda: now() + 3600)
+    with pytest.raises(UserError, match="another run is at work"):
+        start(tmp_path / "out")
+    os.utime(path, (now() - 301, now() - 301))
+    publish(tmp_path / "out")
+
+
 def test_half_of_a_lock_is_left_to_its_writer_where_nothing_keeps_two_of_them_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
