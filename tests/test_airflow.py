@@ -72,8 +72,9 @@ def dags_test(java_home: str, place: Path) -> Callable[[str, str], "subprocess.C
     migrated = run("db", "migrate")
     assert migrated.returncode == 0, migrated.stdout
 
-    def dags_test(date: str, corpus: str) -> "subprocess.CompletedProcess[str]":
+    def dags_test(date: str, corpus: str, **more: str) -> "subprocess.CompletedProcess[str]":
         params = {
+            **more,
             "checkout": str(ROOT),
             "config": str(place / "config.toml"),
             "input": str(place / corpus),
@@ -103,12 +104,17 @@ def test_the_dag_publishes_does_nothing_twice_and_is_stopped_by_its_gate(
     assert "nothing to do" in again.stdout
     assert {name: facts for name, facts in state(kept).items() if not name.startswith("evaluations")} == before
 
+    repaired = dags_test("2026-11-01", "planted.txt", run_id="20261101b", reports=str(place / "reports"))
+    assert repaired.returncode == 0, repaired.stdout
+    assert ids.current(str(kept)) == "20261101b"
+    assert [path.name for path in (place / "reports").iterdir()] == ["20261101b.json"]
+
     worse = dags_test("2026-11-02", "shuffled.txt")
     assert worse.returncode != 0, worse.stdout
     assert tasks(worse.stdout) == ["prepare", "train", "evaluate", "gate"]
     assert re.search(r"pairs\.tsv: Spearman is \S+, below 0\.95 of", worse.stdout)
     assert ids.is_finished(str(kept / "runs" / "20261102")), "it can be looked into, and published by hand"
-    assert ids.current(str(kept)) == "20261101"
+    assert ids.current(str(kept)) == "20261101b"
 
 
 def tasks(log: str) -> list[str]:

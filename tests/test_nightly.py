@@ -1,6 +1,7 @@
 """scripts/nightly, before it trains; test_examples.py runs it as cron does."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -46,3 +47,27 @@ def test_nothing_is_trained_with_a_mistake_in_what_comes_after(
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text(PAIRS)
     assert refusal(tmp_path, pairs, **{variable: value}).startswith(f"nightly: {words}")
+
+
+def test_a_night_is_named_in_the_log_and_takes_further_options(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "nightly").write_bytes((ROOT / "scripts" / "nightly").read_bytes())
+    programs = {
+        "scripts/java_home": "echo /java",
+        ".venv/bin/spark-submit": 'printf "[%s]" "$@"',
+        ".venv/bin/python": ":",
+    }
+    for name, command in programs.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "pairs.tsv").write_text(PAIRS)
+    variables = {"SUBMIT_ARGS": "--driver-memory 8g", "TRAIN_ARGS": "--log-format json --set a.b=*"}
+    ran = subprocess.run(
+        ["sh", "scripts/nightly", "a.toml", "text", "vectors", "pairs.tsv", "20261101"],
+        cwd=tmp_path, env={**os.environ, **variables}, capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert re.fullmatch(r"nightly: run 20261101 of vectors begins at \d{4}-\d\d-\d\d [\d:]{8} UTC\n", ran.stderr)
+    given = ran.stdout.removeprefix("[").removesuffix("]").split("][")
+    assert given[2:5] == ["--driver-memory", "8g", str(tmp_path / "jobs" / "train.py")]
+    assert given[-4:] == ["--log-format", "json", "--set", "a.b=*"]

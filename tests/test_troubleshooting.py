@@ -28,7 +28,7 @@ COMPOSED = {
     "is a Hudi table": "a Hudi table",
     "is an Iceberg table": "an Iceberg table",
     "known words with ... occurrences or more": "known word| with | occurrences or more",
-    "Spark needs Java 17 or newer, and no java is on PATH": "Spark needs Java | or newer, and no java is on PATH",
+    "Spark needs Java 17 or newer, and no java is on PATH": "Spark needs Java | or newer, and |no java is on PATH",
     "Spearman is ..., below ... of ...": "Spearman|, below ",
     "cannot be loaded as a SkipGramModel": "cannot be loaded as a ",
     "cannot be reached at HOST:PORT": "cannot be reached at",

@@ -1,6 +1,7 @@
 """Every night: prepare, train, evaluate, gate, publish. Copy this file to Airflow's dags folder; docs/scheduling.md.
 
-Each task may be run again at any time: it does the same to the same date, or nothing. An earlier date than that of the
+Each task may be run again at any time: it does the same to the same date, or nothing. Where the text of a date was
+repaired, give its run another id in the params. An earlier date than that of the
 current run is trained, and not published. Readers see none of it until the last task, which gives them the new vectors
 in one step. What is asked of a run is in its params, so that one DAG serves several corpora and
 `airflow dags test spark_w2v DATE --conf '{"input": ...}'` tries it.
@@ -15,7 +16,7 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Param
 
-RUN_ID = "{{ ds_nodash }}"
+RUN_ID = "{{ params.run_id or ds_nodash }}"
 # A shell gets what comes from outside as variables, never as part of its program.
 SHELL = {
     "CHECKOUT": "{{ params.checkout }}",
@@ -25,6 +26,7 @@ SHELL = {
     "PAIRS": "{{ params.pairs }}",
     "LIMIT": "{{ params.fail_below }}",
     "KEEP_RUNS": "{{ params.keep_runs }}",
+    "REPORTS": "{{ params.reports or params.output ~ '/evaluations' }}",
     "RUN_ID": RUN_ID,
 }
 
@@ -45,6 +47,11 @@ with DAG(
         "fail_below": Param(
             0.95, type="number", exclusiveMinimum=0, maximum=1, description="share of the current run's scores"
         ),
+        "properties": Param(
+            "", type="string", description="Spark's settings: a file; without it the checkout's, for one machine"
+        ),
+        "reports": Param("", type="string", description="a directory for evaluations; without it, one in output"),
+        "run_id": Param("", type="string", description="of the run; without it, the date"),
         "keep_runs": Param(0, type="integer", minimum=0, description="finished runs that stay, the newest; 0 for all"),
     },
     # Exit code 75 says that trying again may help. Operators treat all codes alike, and the others cost little.
@@ -53,7 +60,7 @@ with DAG(
     prepare = BashOperator(
         task_id="prepare",
         # Nobody waits hours for a missing file of judgements; and text that has not arrived is worth another look.
-        bash_command='test -s "$PAIRS" && compgen -G "$INPUT" > /dev/null && mkdir -p "$OUTPUT/evaluations"',
+        bash_command='test -s "$PAIRS" && compgen -G "$INPUT" > /dev/null && mkdir -p "$REPORTS"',
         env=SHELL,
         append_env=True,
         retries=12,
@@ -65,7 +72,7 @@ with DAG(
         conn_id="spark_local",
         name="spark_w2v {{ ds_nodash }}",
         application="{{ params.checkout }}/jobs/train.py",
-        properties_file="{{ params.checkout }}/conf/spark-defaults.conf",
+        properties_file="{{ params.properties or params.checkout ~ '/conf/spark-defaults.conf' }}",
         application_args=[
             "{{ params.config }}",
             "--input",
@@ -84,7 +91,7 @@ with DAG(
     evaluate = BashOperator(
         task_id="evaluate",
         bash_command='"$PYTHON" "$CHECKOUT/jobs/evaluate.py" "$OUTPUT/runs/$RUN_ID" --pairs "$PAIRS" '
-        '--json "$OUTPUT/evaluations/$RUN_ID.json"',
+        '--json "$REPORTS/$RUN_ID.json"',
         env=SHELL,
         append_env=True,
     )

