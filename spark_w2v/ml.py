@@ -133,6 +133,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
             resolved = pipeline.resolve(session, settings)
             if (unused := resolved.unused_key()) is not None:
                 log.warning('%s: %s is not used, as scheme is "%s"', self.uid, named_as_params(unused), resolved.scheme)
+            pipeline.check_cluster(session, resolved, clock.begin)
             clock.begin("counting the rows")
             text, training = pipeline.train(
                 corpus.read_frame(dataset, words_column, self.getMaxSentenceLength(), weight),

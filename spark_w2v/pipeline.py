@@ -135,6 +135,13 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
     return ResolvedConfig(settings, partitions, scheme)
 
 
+def check_cluster(session: "SparkSession", resolved: ResolvedConfig, on_phase: Callable[[str], object]) -> None:
+    """Refuse a cluster whose tasks do not reach each other; call it before anything is read."""
+    if resolved.scheme == "blocks" and not is_local(session.sparkContext):
+        on_phase("connecting the tasks")
+        check_reach(session, exchange_of(resolved.settings), resolved.partitions)
+
+
 def train(
     segments: "DataFrame",
     resolved: ResolvedConfig,
@@ -161,23 +168,19 @@ def train(
             returns true.
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
         on_phase: called when something else begins, with what a user calls it.
-        lists, files, listed, check, windows: see `prepare`.
-        averages, in_memory: of Training and of memory.needed.
+        lists, files, listed, check, windows: see `prepare`; averages, in_memory: of Training and of memory.needed.
 
     Returns:
         The text, and the training that has ended.
 
     Raises:
-        ConfigError: tasks do not reach each other, too much could not be read, or no word is left.
+        ConfigError: too much could not be read, or no word is left.
         NoPairsError: no pair is left to train on.
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
         StorageError: parameters do not fit on the disk of the folder.
         DivergedError: parameters or the loss grew without bound.
     """
     settings = resolved.settings
-    if resolved.scheme == "blocks" and not is_local(segments.sparkSession.sparkContext):
-        on_phase("connecting the tasks")
-        check_reach(segments.sparkSession, exchange_of(settings), resolved.partitions)
     text = prepare(segments, settings, lists, files, on_phase, listed, check, windows)
     on_corpus(text)
     for line in summary(text.facts):
@@ -335,9 +338,9 @@ def build_training(
         window, most_contexts, contexts = 0, t.max_contexts, float(t.max_contexts)
     else:
         window, most_contexts, contexts = t.window, 0, window_contexts(t.window, t.shrink_window)
-    if not window or contexts * text.facts["sentences"] > load:  # what is left of sentences is shorter than the window
-        kept = load / max(int(text.counts.sum()), 1)
-        contexts = vocabularies.contexts_of_sentences(encoded, kept, contexts)
+    # What is left of sentences is shorter than the window, or may be: sentences are not counted by their weights.
+    if not window or "weighted_words" in text.facts or contexts * text.facts["sentences"] > load:
+        contexts = vocabularies.contexts_of_sentences(encoded, load / max(int(text.counts.sum()), 1), contexts)
     present = int(np.count_nonzero(text.counts))
     if (most := most_partitions(scheme, present, load, contexts)) < partitions:
         why = why_no_more(scheme, present, load, contexts)
@@ -359,12 +362,9 @@ def build_training(
     files = memory.files_in_memory(session, folder, need.model, kept, pairs)
     memory.check(replace(need, files=files), memory.given_by(session))
     memory.check_disk(need.model, kept, folder)
-    log.info(
-        "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most",
-        memory.format_bytes(need.driver), memory.format_bytes(need.heap), memory.format_bytes(need.task),
-        memory.format_bytes(memory.disk_bytes(need.model, kept)),
-    )  # fmt: skip
-    slices = sweeps if scheme == "blocks" else t.syncs_per_epoch
+    sentence = "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most"
+    sizes = need.driver, need.heap, need.task, memory.disk_bytes(need.model, kept)
+    log.info(sentence, *map(memory.format_bytes, sizes))
     return Training(
         encoded,
         text.counts,
@@ -378,7 +378,7 @@ def build_training(
             negatives=t.negatives,
             epochs=t.epochs,
             learning_rate=t.learning_rate,
-            slices=slices,
+            slices=sweeps if scheme == "blocks" else t.syncs_per_epoch,
             subsample=settings.vocabulary.subsample,
             noise_exponent=t.noise_exponent,
             damping=t.damping,

@@ -152,9 +152,13 @@ class TrainingRun:
             if run.is_published and isinstance(request.input, Sequence):
                 log.info(DONE, place.name)
                 return False
-            segments = self._segments(session, found)
-            if settings.output.table:
-                check_table(session, settings.output.table, vector_schema(id_type_of(segments)))
+            table = settings.output.table
+            if table:
+                check_table(session, table)
+            pipeline.check_cluster(session, resolved, self.clock.begin)
+            segments = self._segments(session, found)  # of events, which are read here
+            if table:
+                check_table(session, table, vector_schema(id_type_of(segments)))
             init: dict[str, Any] | None = None
             parameters = request.parameters() if request.mlflow and not run.is_published else None
             observer = EpochObserver(run, settings, self._line, request.callbacks, request.tensorboard, parameters)
@@ -202,7 +206,7 @@ class TrainingRun:
                 run_facts = self._facts(session, found, resolved, text, training, init, observer)
                 if request.run_id is not None and request.publish and isinstance(place, LocalOutput):
                     ids.mark_pending(place.name)
-                if settings.output.table:
+                if table:
                     self._write_table(session, text.vocabulary, training)
                 run.publish(self._writer(run, place.name, resolved, text, training, run_facts), run_facts)
                 if request.run_id is not None:  # before a server of MLflow is waited for
@@ -280,6 +284,8 @@ class TrainingRun:
 
     def _segments(self, session: "SparkSession", found: inputs.Inputs | None) -> "DataFrame":
         request = self._request
+        self.clock.begin("reading the text")
+        session.sparkContext.setJobGroup("corpus", "corpus: reading the text and cutting it in words")
         if not isinstance(request.input, Sequence):
             log.info("reading a DataFrame")
             return corpus.read_text_frame(request.input, request.settings.corpus)

@@ -107,6 +107,17 @@ def names_in(schema: T.StructType, names: str) -> list[str]:
     return [name.strip() for name in names.split(",")] if names else []
 
 
+def are_joined_as_they_are(one: T.DataType, other: T.DataType) -> bool:
+    """Whether no value of either type changes where Spark makes one column of both.
+
+    It makes numbers of strings, so that 007 is 7, and doubles of whole numbers, of which those beyond 2^53 are alike.
+    """
+    if isinstance(one, T.ArrayType) and isinstance(other, T.ArrayType):
+        return are_joined_as_they_are(one.elementType, other.elementType)
+    whole = isinstance(one, T.IntegralType) and isinstance(other, T.IntegralType)
+    return whole or one.simpleString() == other.simpleString()
+
+
 def is_array_of_words(kind: T.DataType) -> bool:
     """Whether a column has ready-made words: strings, or whole numbers, which are words in decimal."""
     return isinstance(kind, T.ArrayType) and is_word(kind.elementType)

@@ -128,7 +128,7 @@ def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Cor
     def segments() -> "DataFrame":
         rows = _table(spark, names[0])
         for name in names[1:]:
-            rows = _joint(rows, _table(spark, name), names[0], name)
+            rows = _joint(rows, _table(spark, name), names[0], name, corpus_config)
         return _of_rows(in_own_session(rows), corpus_config, f"{some(names)} has")
 
     return _explained(segments)
@@ -144,12 +144,21 @@ def _table(spark: "SparkSession", name: str) -> "DataFrame":
         refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
 
 
-def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str) -> "DataFrame":
+def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str, corpus_config: "Corpus") -> "DataFrame":
     """The rows of the first tables, and those of a further one.
 
     Raises:
-        ConfigError: they have other columns.
+        ConfigError: they have other columns, or columns of other types that would be changed to one in silence.
     """
+    c = corpus_config
+    used = (c.column, *columns.names_in(rows.schema, c.group_by), *columns.names_in(rows.schema, c.order_by))
+    for column in used:
+        kinds = [found.kind for frame in (rows, others) if (found := columns.find_column(frame.schema, column))]
+        if len(kinds) == 2 and not columns.are_joined_as_they_are(*kinds):
+            refuse(
+                f'{name}: its column "{column}" is of type {kinds[1].simpleString()}, and that of {first} of type '
+                f"{kinds[0].simpleString()}; give --input views that cast them to the same type."
+            )
     try:
         return rows.unionByName(others)
     except Exception as error:
