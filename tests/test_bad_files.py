@@ -141,11 +141,12 @@ def test_json_lines_are_skipped_by_reason_and_the_rest_is_trained(run: Callable[
 
 
 def test_nulls_in_an_array_column_are_counted_and_the_rest_is_trained(
-    run: Callable[..., Outcome], tmp_path: Path
+    run: Callable[..., Outcome], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [*([*line.split(), None] for line in GOOD.decode().splitlines()), None, [], [None]]
     pq.write_table(pa.table({"items": rows}), tmp_path / "in" / "a.parquet")
     outcome = run(corpus__format="parquet", corpus__column="items", corpus__tokenizer="none")
+    assert "601 of 3,001 words (20.0%) are null or empty, and were skipped: their column" in caplog.text
     assert outcome.corpus == {
         "lines": 603, "words": 2400, "sentences": 600, "lines_with_words": 600, "missing_lines": 1,
         "wordless_lines": 2, "null_words": 601, "distinct_words": 8, "vocabulary": 8, "kept_words": 2400,

@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 import spark_w2v
 from spark_w2v.errors import UserError
 from spark_w2v.runs import embeddings
+from spark_w2v.spark import corpus
 from tests.support.training_job import train_here
 
 EVENTS: dict[str, dict[str, Any]] = {
@@ -156,9 +157,11 @@ def test_the_vectors_go_to_a_table_that_is_replaced_in_one_step(
 
 
 def test_a_table_that_is_not_ours_is_refused_before_the_training(
-    spark: SparkSession, events: Any, tmp_path: Path, database: str
+    spark: SparkSession, events: Any, tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     events.createOrReplaceTempView("clicks")
+    read: list[Any] = []
+    monkeypatch.setattr(corpus, "read_tables", lambda *arguments: read.append(arguments))
     spark.range(3).write.saveAsTable(f"{database}.mine")
     for name, says in (
         (f"{database}.mine", "is a table that spark_w2v did not write"),
@@ -167,6 +170,7 @@ def test_a_table_that_is_not_ours_is_refused_before_the_training(
     ):
         with pytest.raises(UserError, match=says):
             spark_w2v.train("clicks", tmp_path / "out", config=changed(output={"table": name}))
+    assert not read, "which takes most of the time where the rows are events"
     assert spark.table(f"{database}.mine").count() == 3
     assert not (tmp_path / "out" / "embeddings").exists()
 

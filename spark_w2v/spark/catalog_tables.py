@@ -88,8 +88,11 @@ def _replace_table(rows: "DataFrame", name: str, run: str) -> None:
     catalog, parts = _catalog_and_rest(session, name)
     if not _is_builtin(session, name):
         writer = rows.writeTo(name).tableProperty(MARK, run)
-        if "delta" in (session.conf.get(f"spark.sql.catalog.{catalog}", "") or "").lower():
-            writer = writer.using("delta")  # which takes Spark's default for Parquet otherwise, and cannot replace it
+        kind = (session.conf.get(f"spark.sql.catalog.{catalog}", "") or "").lower()
+        for provider in ("delta", "iceberg"):
+            # As a catalog of a session they take Spark's default otherwise, Parquet, and cannot replace that.
+            if provider in kind:
+                writer = writer.using(provider)
         writer.createOrReplace()
         return
     exists = session.catalog.tableExists(name)

@@ -27,7 +27,7 @@ from spark_w2v.spark.file_rows import (
 from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
 from spark_w2v.spark.java_errors import message_of, reason_of, text_of, translate_error
 from spark_w2v.spark.rows import OrderedLines, events_in_order, sentences_in_order
-from spark_w2v.spark.session import SPLIT_BYTES, in_own_session, reading_session
+from spark_w2v.spark.session import SPLIT_BYTES, check_batch, in_own_session, reading_session
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
@@ -136,12 +136,14 @@ def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Cor
 
 def _table(spark: "SparkSession", name: str) -> "DataFrame":
     try:
-        return spark.table(name)
+        rows = spark.table(name)
     except Exception as error:
         reason = translate_error(error) or message_of(error)
         if reason is None:
             raise
         refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
+    check_batch(rows, name)
+    return rows
 
 
 def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str, corpus_config: "Corpus") -> "DataFrame":

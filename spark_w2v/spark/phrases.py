@@ -313,7 +313,8 @@ def _scored(pairs: PairCounts, vocabulary: Vocabulary, formula: str, min_count: 
     if weighted:
         counts = counts + UNITS // 2 >> BITS
     stay = (keys >= 0) & (counts >= min_count)
-    distinct, rare = keys.size, int(counts[~stay].sum())
+    # Where all sentences of a pair have the weight 0, it is none.
+    distinct, rare = int(np.count_nonzero(counts)), int(counts[~stay].sum())
     first, second = np.divmod(keys[stay], len(vocabulary))
     counts = counts[stay]
     of_words = vocabulary.counts

@@ -123,6 +123,7 @@ def count_words(
     seen = Observation()
     seen_allowed = seen if lists.given is None and lists.stop is None else Observation()
     numbers = [F.sum("count").alias("total"), F.count("*").alias("distinct"), F.max("count").alias("most")]
+    numbers.append(F.count_if(F.col("count") > 0).alias("counted"))  # others have weights that come to nothing
     try:
         room = 0
         if max_words:
@@ -155,7 +156,7 @@ def count_words(
     if known is not None:
         kept = _ranked(_with_known(kept, occurring, known))
     words = kept["word"].cast(pa.large_string()).combine_chunks()
-    return Vocabulary(words, kept["count"].to_numpy().astype(np.int64), total, distinct)
+    return Vocabulary(words, kept["count"].to_numpy().astype(np.int64), total, seen.get["counted"])
 
 
 def _ranked(counts: pa.Table) -> pa.Table:

@@ -6,6 +6,8 @@ from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.messages import counted, some
 
+MANY_EMPTY = 0.1  # share of null and empty words of which a user is warned
+
 
 def summary(facts: dict[str, Any]) -> list[str]:
     """Return lines on a corpus, for a user to read before an hour is spent on it.
@@ -25,7 +27,8 @@ def summary(facts: dict[str, Any]) -> list[str]:
     if facts.get("absent_words"):
         lines.append(
             f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, such as "
-            f"{some(facts['first_absent_words'])}: not in the text, stop words, or beyond vocabulary.max_words"
+            f"{some(facts['first_absent_words'])}: not in the text, stop words, "
+            f"{'of weights that add up to less than a half, ' if weighted else ''}or beyond vocabulary.max_words"
         )
     if "earlier_windows" in facts:
         windows, words = counted(facts["earlier_windows"], "window"), counted(facts["earlier_rare_words"], "word")
@@ -68,14 +71,22 @@ def skipped(facts: dict[str, Any]) -> list[str]:
 
 def warnings(facts: dict[str, Any]) -> list[str]:
     """Return lines on what is probably not as a user wants it."""
+    found = []
+    empty, words = facts["null_words"], facts["null_words"] + facts["words"]
+    if empty > MANY_EMPTY * words:
+        found.append(
+            f"{empty:,} of {words:,} words ({empty / words:.1%}) are null or empty, and were skipped: their column is "
+            "empty in these rows, or absent in some of the files, of which Spark then reads nulls. Where that is as it "
+            "should be, leave the rows out with corpus.where."
+        )
     clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]
-    if clauses <= 0.01 * lines:
-        return []
-    return [
-        f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
-        "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, or "
-        'cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
-    ]
+    if clauses > 0.01 * lines:
+        found.append(
+            f"{clauses:,} of {lines:,} lines ({clauses / lines:.1%}) are written without spaces between the words, as "
+            "Chinese, Japanese and Thai are: whole clauses became words. Set corpus.unspaced to bigrams or characters, "
+            'or cut the words with a segmenter first and read them with corpus.tokenizer = "whitespace".'
+        )
+    return found
 
 
 def shown(bad_lines: dict[str, list[BadLine]]) -> dict[str, list[str]]:

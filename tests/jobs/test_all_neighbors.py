@@ -120,6 +120,8 @@ def test_a_table_is_made_and_replaced(run: Any, spark: SparkSession, output: Pat
     assert spark.table("near_words").count() == 3 * WORDS
     assert run(output, "--to-table", "near_words", "--top", 2) == 0
     assert spark.table("near_words").count() == 2 * WORDS
+    properties = {row["key"]: row["value"] for row in spark.sql("show tblproperties near_words").collect()}
+    assert properties["spark_w2v.run"] == output.name
     spark.sql("drop table near_words")
 
 

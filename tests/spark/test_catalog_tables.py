@@ -50,6 +50,39 @@ def test_a_table_with_other_columns_is_not_replaced(
         spark.sql("drop table replaced")
 
 
+@pytest.mark.parametrize(
+    ("catalog", "provider"),
+    [
+        ("org.apache.iceberg.spark.SparkSessionCatalog", ["iceberg"]),
+        ("org.apache.iceberg.spark.SparkCatalog", ["iceberg"]),
+        ("org.apache.spark.sql.delta.catalog.DeltaCatalog", ["delta"]),
+        ("com.example.Catalog", []),
+    ],
+)
+def test_a_catalog_that_is_not_sparks_own_makes_tables_of_its_kind(
+    spark: SparkSession, monkeypatch: pytest.MonkeyPatch, catalog: str, provider: list[str]
+) -> None:
+    """None of them can be loaded here: Spark's own writer is replaced, and told what it would be told."""
+    told: list[tuple[str, ...]] = []
+
+    class Writer:
+        def __getattr__(self, step: str) -> Any:
+            def tell(*arguments: str) -> Writer:
+                told.append((step, *arguments))
+                return self
+
+            return tell
+
+    monkeypatch.setattr(catalog_tables, "_is_builtin", lambda session, name: False)
+    monkeypatch.setattr(spark.conf, "get", lambda key, default: {"spark.sql.catalog.spark_catalog": catalog}[key])
+    frame = spark.range(1)
+    monkeypatch.setattr(type(frame), "writeTo", lambda rows, name: Writer())
+    write_table(frame, "db.vectors", "night", "try again")
+    assert [step[1] for step in told if step[0] == "using"] == provider
+    assert told[0] == ("tableProperty", MARK, "night")
+    assert told[-1] == ("createOrReplace",)
+
+
 def test_statistics_of_the_rows_before_are_forgotten(spark: SparkSession, tmp_path: Path) -> None:
     spark.sql(f"create database counted location '{tmp_path}/counted'")
     try:
