@@ -110,12 +110,13 @@ def known_rows(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
 
     Args:
         words: (V,) those that have one.
-        asked: any words, each once.
+        asked: any words, each once. One that has no vector as it is spelled may have one in Unicode's NFC, which
+            tokenizers bring text to.
 
     Raises:
         UnknownWordError: none has one.
     """
-    found = pc.index_in(asked, value_set=words)
+    found = pc.coalesce(pc.index_in(asked, value_set=words), pc.index_in(pc.utf8_normalize(asked, "NFC"), words))
     unknown = asked.filter(found.is_null()).to_pylist()
     if unknown and len(unknown) == len(asked):
         raise UnknownWordError(
@@ -123,7 +124,7 @@ def known_rows(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
         )
     if unknown:
         log.warning("%s without a vector: %s", counted(len(unknown), "word"), some(unknown))
-    return np.sort(found.drop_null().to_numpy()).astype(np.int64)
+    return np.unique(found.drop_null().to_numpy()).astype(np.int64)
 
 
 def all_neighbors(

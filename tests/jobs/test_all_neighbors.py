@@ -13,11 +13,11 @@ from pyspark.sql import SparkSession
 
 from spark_w2v.analysis.neighbors import nearest_rows, unit_vectors
 from spark_w2v.commands import all_neighbors as command
-from spark_w2v.errors import NotEnoughMemoryError
+from spark_w2v.errors import NotEnoughMemoryError, UserError
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.skipgram.nearest_rows import TILE_QUERIES, TILE_ROWS
 from spark_w2v.spark import all_neighbors
-from spark_w2v.spark.all_neighbors import SentUnits, nearest_of
+from spark_w2v.spark.all_neighbors import SentUnits, known_rows, nearest_of
 from spark_w2v.spark.memory import Given
 
 WORDS, DIMENSIONS = 700, 12
@@ -210,3 +210,10 @@ def test_what_does_not_fit_is_refused_before_it_starts(
     monkeypatch.setattr(all_neighbors, "given_by", lambda context: Given(1, None, 0, 10**6, "some.memory", 2))
     with pytest.raises(NotEnoughMemoryError, match=r"and some\.memory is 1 MB; raise it"):
         all_neighbors.check_memory(spark, 10, 10, 10, 10)
+
+
+def test_words_are_found_in_either_of_unicodes_spellings() -> None:
+    words = pa.array(["cafe\u0301", "caf\u00e9", "na\u00efve"])
+    assert known_rows(words, pa.array(["cafe\u0301", "nai\u0308ve", "na\u00efve"])).tolist() == [0, 2]
+    with pytest.raises(UserError, match="none of 1 word has a vector"):
+        known_rows(words, pa.array(["nai\u0308v"]))
