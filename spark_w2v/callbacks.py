@@ -1,10 +1,13 @@
 """Callbacks after each epoch, which may end a run."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spark_w2v.config import Config
 from spark_w2v.errors import UserError
+
+log = logging.getLogger("spark_w2v")
 
 # Gets the metrics of an epoch, as metrics.jsonl has them; the run ends after an epoch for which it returns true.
 EpochCallback = Callable[[Mapping[str, Any]], object]
@@ -25,7 +28,8 @@ class EarlyStopping:
 
     Args:
         patience: epochs in a row without an improvement after which the run ends; 0 never ends it.
-        min_improvement: share of the best held-out loss before, by which an epoch has to be below it to count.
+        min_improvement: share of the held-out loss of the last epoch that counted as an improvement, by which an epoch
+            has to be below it to count. Several small improvements may be one together.
     """
 
     def __init__(self, patience: int, min_improvement: float = 0.0) -> None:
@@ -57,6 +61,7 @@ class EpochCallbacks:
     def __init__(self, settings: Config, callbacks: Sequence[EpochCallback]) -> None:
         t = settings.training
         self._early, self._callbacks = EarlyStopping(t.patience, t.min_improvement), list(callbacks)
+        self._has_warned = False
         self.reason: str | None = None  # why the run ended before its last epoch
 
     def replay(self, earlier: Sequence[Mapping[str, Any]]) -> bool:
@@ -73,6 +78,9 @@ class EpochCallbacks:
     def __call__(self, metrics: Mapping[str, Any]) -> bool:
         """Call them all; return whether the run should end."""
         where = f"after epoch {metrics['epoch']}"
+        if self._early.patience and metrics.get("held_out_loss") is None and not self._has_warned:
+            self._has_warned = True
+            log.warning("patience ends no training here, as no sentence was held out: there are too few of them")
         self._stop_early(metrics)
         for callback in self._callbacks:
             # A copy: the metrics go to run.json and to the summary, whatever a callback does to its own.

@@ -62,6 +62,9 @@ class EpochObserver:
         if earlier:
             self.last = earlier[-1]
         self._said = time.monotonic()
+        if self._mlflow is not None:
+            for metrics in earlier:  # of a run of MLflow's that was not finished
+                self._mlflow.add(metrics)
         if self._tensorboard is not None:
             self._curves = TensorBoardWriter(check_tensorboard(self._tensorboard))
         return self._callbacks.replay(earlier)
@@ -95,13 +98,18 @@ class EpochObserver:
         return stops
 
     def publish(self, output: Path | None) -> None:
-        """Log a finished run.
+        """Log the report of a finished run.
 
         Args:
             output: where it is on this host; None in a store.
         """
+        if self._mlflow is not None and output is not None:
+            self._mlflow.add_report(output / report.NAME)
+
+    def finish(self) -> None:
+        """Take note that the output is published, whatever comes after."""
         if self._mlflow is not None:
-            self._mlflow.finish(None if output is None else output / report.NAME)
+            self._mlflow.finish()
 
     def close(self) -> None:
         if self._curves is not None:

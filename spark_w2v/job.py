@@ -281,17 +281,19 @@ def _ending() -> Iterator[Callable[[int], None]]:
     with contextlib.ExitStack() as restored:
 
         def end(status: int) -> None:
+            bug = sys.exception() if status == 1 else None  # Python prints it when the context has been left
+
             def leave() -> None:
-                log.warning("Spark has not stopped within %.0f s, so the command ends without it", ENDING)
+                log.warning("Spark has not stopped within %.0f s, so the command ends without it", ENDING, exc_info=bug)
                 sys.stdout.flush()
                 os._exit(status)
 
-            timer = threading.Timer(ENDING, leave)
-            timer.daemon = True
-            timer.start()
-            restored.callback(timer.cancel)
             for number in (signal.SIGINT, signal.SIGTERM):
                 restored.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
+            timer = threading.Timer(ENDING, leave)
+            timer.daemon = True
+            restored.callback(timer.cancel)
+            timer.start()
 
         yield end
 

@@ -186,9 +186,14 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             UserError: there is none in the store.
         """
         with reading(with_home(str(output))) as directory:
-            found = embeddings.read(directory)
-            summary, id_type = TrainingSummary.of_output(directory), id_type_name(embeddings.id_type(directory))
-            params = params_of_output(directory)
+            found, summary, kind, params = embeddings.of_one_run(
+                directory,
+                lambda: (
+                    embeddings.read(directory), TrainingSummary.of_output(directory), embeddings.id_type(directory),
+                    params_of_output(directory),
+                ),
+            )  # fmt: skip
+            id_type = id_type_name(kind)
         model = cls()._with(found.words, found.counts, found.vectors, summary, id_type)
         model._set(**params | {"vectorSize": found.vectors.shape[1]})
         return set_checked(model, given_options(model, options))
@@ -331,10 +336,13 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
         words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
-        # Each worker has all words and vectors, the words in a hash table.
-        need = encoding_bytes(len(self._words), self._words.nbytes) + self._vectors.nbytes
-        check_task(need, given_by(dataset.sparkSession.sparkContext), "take fewer tasks at a time")
-        sent = self._derived.vectors_in(dataset.sparkSession.sparkContext, self._words, self._vectors)
+        context = dataset.sparkSession.sparkContext
+        if not self._derived.is_in(context):  # or workers that have it already would count as memory that is taken
+            # Each worker has all words and vectors, the words in a hash table. What else it needs is little, and a
+            # limit that Spark sets itself may be lower than that.
+            need = encoding_bytes(len(self._words), self._words.nbytes) - encoding_bytes(0, 0) + self._vectors.nbytes
+            check_task(need, given_by(context), "take fewer tasks at a time")
+        sent = self._derived.vectors_in(context, self._words, self._vectors)
         means = mean_vectors_with(sent, self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which
         # The condition, because the JVM's function has no answer to null.

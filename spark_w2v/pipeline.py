@@ -185,7 +185,7 @@ def train(
     on_corpus(text)
     for line in summary(text.facts):
         log.info(line)
-    for line in warnings(text.facts):
+    for line in warnings(text.facts, is_of_events=bool(settings.corpus.group_by)):
         log.warning(line)
     training = build_training(text, resolved, folder, averages, in_memory)
     if not on_training(text, training):
@@ -359,7 +359,7 @@ def build_training(
         most_sweeps(partitions, sweeps, pairs, largest),
     )  # fmt: skip
     kept = (settings.output.checkpoint != "none") + averages
-    files = memory.files_in_memory(session, folder, need.model, kept, pairs)
+    files = memory.files_in_memory(session, folder, need.model, kept, pairs if scheme == "blocks" else 0)
     memory.check(replace(need, files=files), memory.given_by(session))
     memory.check_disk(need.model, kept, folder)
     sentence = "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most"

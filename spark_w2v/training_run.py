@@ -168,10 +168,10 @@ class TrainingRun:
                 run.identify({"text": text.facts})  # "corpus" is the configuration's section
                 if run.is_published:  # only the words tell whether rows are the same
                     raise _DoneError
-                run.forget_earlier()
 
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init
+                run.forget_earlier()
                 if earlier is not None:
                     init = self._start_from(training, earlier, text)
                 if (checkpoint := run.load_checkpoint()) is not None:
@@ -209,6 +209,7 @@ class TrainingRun:
                 if table:
                     self._write_table(session, text.vocabulary, training)
                 run.publish(self._writer(run, place.name, resolved, text, training, run_facts), run_facts)
+                observer.finish()
                 if request.run_id is not None:  # before a server of MLflow is waited for
                     _move_current(request, place.name, is_new=True)
                 observer.publish(place.target if isinstance(place, LocalOutput) else None)

@@ -17,6 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs.embeddings import read
+from spark_w2v.text.summary import warnings
 from tests.support.outcomes import GOOD, QUICK, Outcome, job_of
 from tests.support.training_job import submit
 
@@ -140,13 +141,20 @@ def test_json_lines_are_skipped_by_reason_and_the_rest_is_trained(run: Callable[
     }  # fmt: skip
 
 
+def test_events_without_a_word_are_a_warning_where_they_are_many() -> None:
+    facts = {"null_words": 3, "words": 17, "unspaced_lines": 0, "lines_with_words": 4, "wordless_lines": 0}
+    (warning,) = warnings(facts, is_of_events=True)
+    assert warning.startswith("3 of 20 rows (15.0%) have no word, and were skipped: corpus.column is empty")
+    assert not warnings(facts)
+    assert not warnings({**facts, "null_words": 1}, is_of_events=True)
+
+
 def test_nulls_in_an_array_column_are_counted_and_the_rest_is_trained(
-    run: Callable[..., Outcome], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    run: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     rows = [*([*line.split(), None] for line in GOOD.decode().splitlines()), None, [], [None]]
     pq.write_table(pa.table({"items": rows}), tmp_path / "in" / "a.parquet")
     outcome = run(corpus__format="parquet", corpus__column="items", corpus__tokenizer="none")
-    assert "601 of 3,001 words (20.0%) are null or empty, and were skipped: their column" in caplog.text
     assert outcome.corpus == {
         "lines": 603, "words": 2400, "sentences": 600, "lines_with_words": 600, "missing_lines": 1,
         "wordless_lines": 2, "null_words": 601, "distinct_words": 8, "vocabulary": 8, "kept_words": 2400,

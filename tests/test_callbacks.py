@@ -24,6 +24,8 @@ def ends_after(stopping: EarlyStopping, losses: list[float | None]) -> int | Non
         (2, 0.0, [3.0, 3.5, 2.9, 3.0, 2.95, 2.0], 5),
         (1, 0.01, [3.0, 2.5, 2.49, 1.0], 3),
         (1, 0.0, [3.0, 2.5, 2.49, 1.0], None),
+        (1, 0.01, [1.00, 0.995, 0.9895], 2),
+        (2, 0.01, [1.00, 0.995, 0.9895, 0.985, 0.984], 5),  # the third is below 0.99 of the first, and counts
         (1, 0.0, [None, None], None),
     ],
 )
@@ -50,6 +52,16 @@ def test_every_callback_is_called_and_one_that_returns_true_ends_the_run() -> No
     assert [callbacks({"epoch": epoch, "held_out_loss": 1.0}) for epoch in (1, 2)] == [False, True]
     assert seen == [1, 2]
     assert callbacks.reason == "after epoch 2: a callback asked for it"
+
+
+def test_patience_without_held_out_sentences_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    settings = configuration.from_dict({"training": {"patience": 1, "epochs": 3}}, "test")
+    callbacks = EpochCallbacks(settings, [])
+    assert not callbacks({"epoch": 1, "held_out_loss": 2.0})
+    assert not caplog.text
+    callbacks = EpochCallbacks(settings, [])
+    assert not any([callbacks({"epoch": epoch, "held_out_loss": None}) for epoch in (1, 2, 3)])  # noqa: C419
+    assert caplog.text.count("patience ends no training here, as no sentence was held out") == 1
 
 
 def test_what_a_callback_does_to_its_metrics_stays_with_it() -> None:

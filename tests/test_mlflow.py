@@ -82,6 +82,22 @@ def test_a_run_that_fails_is_logged_as_failed(
     assert not run.data.metrics
 
 
+def test_a_resumed_run_has_the_epochs_before_too_and_is_finished_once_it_is_published(
+    spark: SparkSession, corpus: Path, tmp_path: Path, client: "MlflowClient", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(metrics: Any) -> bool:
+        raise RuntimeError("a mistake in a callback")
+
+    with pytest.raises(RuntimeError):
+        spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, run_id="1", callbacks=[fail])
+    monkeypatch.setattr("spark_w2v.training_run._move_current", lambda *_, **__: fail(None))
+    with pytest.raises(RuntimeError):
+        spark_w2v.train(corpus, tmp_path / "out", config=CONFIG, run_id="1", resume=True, mlflow=True)
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "FINISHED"
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+
+
 def test_an_active_run_is_used_and_stays_active(
     spark: SparkSession, corpus: Path, tmp_path: Path, client: "MlflowClient"
 ) -> None:

@@ -1,9 +1,9 @@
 """Every night: prepare, train, evaluate, gate, publish. Copy this file to Airflow's dags folder; docs/scheduling.md.
 
 Each task may be run again at any time: it does the same to the same date, or nothing. Where the text of a date was
-repaired, give its run another id in the params. An earlier date than that of the
-current run is trained, and not published. Readers see none of it until the last task, which gives them the new vectors
-in one step. What is asked of a run is in its params, so that one DAG serves several corpora and
+repaired, give its run another id in the params, the date and a letter. An earlier date than that of the current run is
+trained, and not published. Readers see none of it until the last task, which gives them the new vectors in one step.
+What is asked of a run is in its params, so that one DAG serves several corpora and
 `airflow dags test spark_w2v DATE --conf '{"input": ...}'` tries it.
 
 Airflow's own environment must not be the job's: the Spark provider brings pyspark-client, which is another `pyspark`.

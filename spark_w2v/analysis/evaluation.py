@@ -10,6 +10,7 @@ import csv
 import math
 import os
 import stat
+import unicodedata
 import warnings
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
@@ -30,6 +31,7 @@ from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
 RESTRICT = 300_000  # gensim's default
 NEAR = 10  # words are a neighbourhood
+LARGEST_FILE = 1 << 28  # bytes of pairs or questions, which are in memory where two runs are compared
 LONGEST_LINE = 1 << 16  # bytes; what is longer is several wrong lines
 MOST_MISSING = 10_000  # words without a vector that are kept of a file
 ROWS = 1 << 14  # normalised, or compared in pairs, at a time
@@ -67,6 +69,12 @@ def space(embeddings: Embeddings, restrict: int = RESTRICT) -> AnalogyIndex:
     sizes = np.bincount(family, minlength=len(family)).astype(np.int64)
     members = np.argsort(family, kind="stable")
     return AnalogyIndex(embeddings.words, units, ids, family, members, np.cumsum(sizes) - sizes, sizes)
+
+
+def _id_of(space: AnalogyIndex, word: str) -> int | None:
+    """The id of a word in any case; one that is unknown as it is spelled is looked up in NFC, as tokenizers make it."""
+    found = space.ids.get(word.upper())
+    return space.ids.get(unicodedata.normalize("NFC", word).upper()) if found is None else found
 
 
 def worse(this: "Similarity | Analogies", other: "Similarity | Analogies", share: float) -> list[str]:
@@ -113,7 +121,7 @@ def similarity(space: AnalogyIndex, path: Path, lines: Lines | None = None) -> S
             bad_lines += 1
             continue
         pairs += 1
-        known = [space.ids.get(word.upper()) for word in found[:2]]
+        known = [_id_of(space, word) for word in found[:2]]
         if known[0] is not None and known[1] is not None:
             ids.extend(known)  # type: ignore[arg-type]
             gold.append(found[2])
@@ -228,11 +236,12 @@ def analogies(space: AnalogyIndex, path: Path, lines: Lines | None = None) -> An
                 names.append("")
                 tallies.append(np.zeros(4, np.int64))
             tallies[-1][0] += 1
-            ids = [space.ids.get(word.upper(), -1) for word in words]
-            if min(ids) >= 0:
+            found = {word: _id_of(space, word) for word in words}
+            ids = [index for word in words if (index := found[word]) is not None]
+            if len(ids) == len(words):
                 asked.append((len(names) - 1, ids))
             elif len(missing) < MOST_MISSING:
-                missing.update({word: None for word, index in zip(words, ids, strict=True) if index < 0})
+                missing.update({word: None for word, index in found.items() if index is None})
             if len(asked) == QUESTIONS:
                 answer()
         elif words or line is None:
@@ -357,8 +366,11 @@ def _lines(path: Path) -> Iterator[str | None]:
     """Lines of UTF-8; None for one that is not, or is longer than any line of these files."""
     try:
         with open(path, "rb") as file:
-            is_first = True
+            is_first, size = True, 0
             while line := file.readline(LONGEST_LINE):
+                size += len(line)
+                if size > LARGEST_FILE:
+                    raise UserError(f"{path}: is larger than 256 MiB; give a file of pairs or questions.")
                 try:
                     text = line.decode("utf-8-sig" if is_first else "utf-8")
                     yield text if len(line) < LONGEST_LINE else None

@@ -22,12 +22,15 @@ ROWS = 1 << 14  # divided at a time
 
 
 def word_id(words: pa.StringArray, word: str) -> int | None:
-    """The id of a word; None where it has no vector."""
-    try:
-        index = pc.index(words, pa.scalar(word, pa.string())).as_py()
-    except UnicodeEncodeError:  # an argument that was not UTF-8
-        return None
-    return index if index >= 0 else None
+    """The id of a word; None where it has no vector as it is spelled, nor in NFC, as tokenizers make it."""
+    for spelling in (word, unicodedata.normalize("NFC", word)):
+        try:
+            index = pc.index(words, pa.scalar(spelling, pa.string())).as_py()
+        except UnicodeEncodeError:  # an argument that was not UTF-8
+            return None
+        if index >= 0:
+            return int(index)
+    return None
 
 
 def unit_vectors(vectors: Float32Array) -> Float32Array:

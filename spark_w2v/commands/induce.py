@@ -41,6 +41,9 @@ from spark_w2v.types import Float32Array
 
 log = logging.getLogger("spark_w2v")
 
+# Beginnings of the keys that decide the vectors of words, or how they are computed.
+USED = ("corpus.", "vocabulary.", "phrases.", "exchange.", "training.window", "training.shrink_window", "training.seed")
+
 COLUMNS = ("word", "count", "vector")  # and that of ids, where words have them
 
 
@@ -138,6 +141,10 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
             log.warning("corpus.where of the run (%s) is not applied; --set corpus.where=... applies one", where)
         words = ("subsample",)
         sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
+    for one in overrides:
+        key = one.partition("=")[0].strip()
+        if key in configuration.KEYS and not key.startswith(USED):
+            raise UserError(f"--set {key}: has no effect on the vectors of words; leave it out.")
     # Earlier versions let pass what has no effect.
     settings = configuration.from_dict(sections, str(output), overrides, uses=configuration.KEYS)
     vocabulary, defaults = settings.vocabulary, VocabularyKeys()

@@ -161,8 +161,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0.0,
             lt=1.0,
             description=(
-                "Share of the lowest held-out loss so far by which an epoch has to be below it to count for patience, "
-                "which it needs."
+                "Share of the held-out loss of the last epoch that counted as an improvement, by which an epoch has to "
+                "be below it to count as one, for patience, which it needs."
             ),
         ),
     ] = 0.0

@@ -101,7 +101,7 @@ def read(output: str | Path) -> Embeddings:
         check_words(table, strings, all_counts)
         return Embeddings(strings, all_counts, vectors)
 
-    return _retry(output, attempt)
+    return of_one_run(output, attempt)
 
 
 def read_context(output: str | Path) -> Float32Array:
@@ -111,7 +111,7 @@ def read_context(output: str | Path) -> Float32Array:
     def attempt() -> Float32Array:
         return _read_vectors(open_table(output, "context", {"word_id": pa.int32()}), [])[0]
 
-    return _retry(output, attempt)
+    return of_one_run(output, attempt)
 
 
 def iter_vectors(output: Path, vectors: str = "center") -> VectorChunks:
@@ -127,12 +127,12 @@ def iter_vectors(output: Path, vectors: str = "center") -> VectorChunks:
         vectors_found = _sums(output, found.chunks(*names))
         return VectorChunks(found.words, found.counts, found.dimensions, vectors_found, found.id_type)
 
-    return _retry(output, attempt)
+    return of_one_run(output, attempt)
 
 
 def open_embeddings(output: Path) -> StoredEmbeddings:
     """Open a finished run, whatever is published over it later: its words, and both matrices a batch at a time."""
-    return _retry(output, lambda: _open(output, {"center", "context"}))
+    return of_one_run(output, lambda: _open(output, {"center", "context"}))
 
 
 def facts(output: str | Path) -> dict[str, str | int | float]:
@@ -149,12 +149,12 @@ def facts(output: str | Path) -> dict[str, str | int | float]:
             raise OutputError(f"{output}: embeddings holds no facts of a run; it was not written by this program.")
         return found
 
-    return _retry(output, attempt)
+    return of_one_run(output, attempt)
 
 
 def id_type(output: Path) -> pa.DataType | None:
     """Return the type of the column `id`, which words that are whole numbers have next to them; None without one."""
-    return _id_type(_retry(output, lambda: open_table(output, "embeddings", {})))
+    return _id_type(of_one_run(output, lambda: open_table(output, "embeddings", {})))
 
 
 def _id_type(table: Table) -> pa.DataType | None:
@@ -195,7 +195,7 @@ def _sums(output: Path, chunks: Iterator[tuple[Float32Array, ...]]) -> Iterator[
         yield total
 
 
-def _retry(output: Path, attempt: Callable[[], Result]) -> Result:
+def of_one_run(output: Path, attempt: Callable[[], Result]) -> Result:
     """Repeat an attempt until its result is from one run's files alone, also while another run is published.
 
     Raises:

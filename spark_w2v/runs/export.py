@@ -138,7 +138,8 @@ def _is_vectors(file: BufferedReader) -> bool:
     if file.read() != b"\n":
         return False
     file.seek(len(header))
-    word, *numbers = file.readline(LONGEST_WORD + MOST_NUMBER * dimensions).split(b" ")
+    # The program word2vec writes a space at the end of each line.
+    word, *numbers = file.readline(LONGEST_WORD + MOST_NUMBER * dimensions).rstrip(b" \n").split(b" ")
     if word and len(numbers) == dimensions and all(map(_is_number, numbers)):
         return True
     file.seek(len(header))

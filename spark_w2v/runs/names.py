@@ -25,8 +25,12 @@ FINISHED = {"_SUCCESS", "run.json"}  # what every finished output has
 
 
 def is_later(run_id: str, than: str) -> bool:
-    """Whether a run id is a later date than another: of the same form, and sorts after it."""
-    return re.sub("[0-9]", "0", run_id) == re.sub("[0-9]", "0", than) and run_id > than
+    """Whether a run id is a later date than another: of the same form, and sorts after it.
+
+    A letter after the last digit, as of a date that is trained again, is not part of the form.
+    """
+    one, other = (re.sub("[0-9]", "0", re.sub("(?<=[0-9])[a-z]$", "", name)) for name in (run_id, than))
+    return one == other and run_id > than
 
 
 def marker_of(run: Path) -> Path:

@@ -94,7 +94,7 @@ class Run:
             self._has_earlier = True
             if self._place.has_checkpoint(self.parameters_folder):
                 log.warning(
-                    "%s: has a checkpoint, which will be removed when the text has been read, as the run was started "
+                    "%s: has a checkpoint, which will be removed before the first epoch, as the run was started "
                     "without --resume",
                     self.output,
                 )
@@ -149,7 +149,7 @@ class Run:
     def forget_earlier(self) -> None:
         """Remove checkpoints and metrics of an earlier run that this one does not continue.
 
-        A run that finds nothing to train on leaves them. Later calls do nothing.
+        A run that is refused before it trains leaves them. Later calls do nothing.
         """
         if self._has_earlier:
             self._lock.assert_held()

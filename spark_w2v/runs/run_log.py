@@ -164,14 +164,13 @@ class MlflowWriter:
         with self._kept():
             self._mlflow.log_metrics(numbers, step=metrics["epoch"])
 
-    def finish(self, report: Path | None) -> None:
-        """Log the report of a run that has been published.
-
-        Args:
-            report: None where it is not on this host.
-        """
+    def finish(self) -> None:
+        """Let close tell MLflow that the run is finished."""
         self._status = "FINISHED"
-        if self._broken or report is None or not report.exists():
+
+    def add_report(self, report: Path) -> None:
+        """Log the report of a run, where it has one."""
+        if self._broken or not report.exists():
             return
         with self._kept():
             self._mlflow.log_artifact(str(report))

@@ -107,6 +107,10 @@ def names_in(schema: T.StructType, names: str) -> list[str]:
     return [name.strip() for name in names.split(",")] if names else []
 
 
+# Types of which Spark makes the largest, with the same values.
+WIDENED = (T.IntegralType, (T.FloatType, T.DoubleType), (T.DateType, T.TimestampType))
+
+
 def are_joined_as_they_are(one: T.DataType, other: T.DataType) -> bool:
     """Whether no value of either type changes where Spark makes one column of both.
 
@@ -114,8 +118,11 @@ def are_joined_as_they_are(one: T.DataType, other: T.DataType) -> bool:
     """
     if isinstance(one, T.ArrayType) and isinstance(other, T.ArrayType):
         return are_joined_as_they_are(one.elementType, other.elementType)
-    whole = isinstance(one, T.IntegralType) and isinstance(other, T.IntegralType)
-    return whole or one.simpleString() == other.simpleString()
+    if isinstance(one, T.NullType) or isinstance(other, T.NullType) or one.simpleString() == other.simpleString():
+        return True
+    if isinstance(one, T.DecimalType) and isinstance(other, T.DecimalType):
+        return one.scale == other.scale
+    return any(isinstance(one, kinds) and isinstance(other, kinds) for kinds in WIDENED)
 
 
 def is_array_of_words(kind: T.DataType) -> bool:

@@ -160,6 +160,8 @@ def find_java() -> None:
     version = None if java is None else java_version(java)
     if java is not None and (version is None or version >= OLDEST_JAVA):
         return
+    if not home and (_users_directory() / "spark-env.sh").exists():  # which may set it, after this
+        return
     if home:
         lacks = ", which has no bin/java" if java is None else f", which is Java {version}"
         raise UserError(f"JAVA_HOME is {home}{lacks}; set it to a Java {OLDEST_JAVA} or newer, or unset it.")
@@ -180,8 +182,8 @@ def find_java() -> None:
 def java_version(java: str) -> int | None:
     """Return the major version of a Java; None where it does not say."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        said = subprocess.run([java, "-version"], capture_output=True, text=True, timeout=60, check=False).stderr
-        if found := re.search(r'version "(?:1\.)?(\d+)', said):  # Java 8 is 1.8
+        done = subprocess.run([java, "-version"], capture_output=True, timeout=60, check=False)
+        if found := re.search(rb'version "(?:1\.)?(\d+)', done.stderr):  # Java 8 is 1.8
             return int(found[1])
     return None
 

@@ -30,11 +30,15 @@ class Derived:
     def __reduce__(self) -> tuple[type["Derived"], tuple[()]]:
         return Derived, ()
 
+    def is_in(self, context: SparkContext) -> bool:
+        """Whether words and vectors have been sent to the executors of a context."""
+        return self.sent is not None and self.sent._sc is context
+
     def vectors_in(
         self, context: SparkContext, words: pa.StringArray, vectors: Float32Array
     ) -> "Broadcast[tuple[pa.Array, Float32Array]]":
         """Return words and vectors, sent once per context, however often they are asked for."""
-        if self.sent is None or self.sent._sc is not context:
+        if self.sent is None or not self.is_in(context):
             self.sent = send(context, (words, vectors))
         return self.sent
 

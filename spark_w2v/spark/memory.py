@@ -41,11 +41,8 @@ LARGEST_RECORD = (1 << 31) - (1 << 20)  # that PySpark hands over, pickled
 # on Kubernetes Spark sets the second to 0.4 itself.
 OVERHEAD_FACTORS = ("spark.executor.memoryOverheadFactor", "spark.kubernetes.memoryOverheadFactor")
 
-# Of a control group, version 2 and 1: its limit, what it uses, and the pages of files that it does not use in a file.
-GROUP_FILES = (
-    ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-    ("memory.limit_in_bytes", "memory.usage_in_bytes", "memory.stat", "total_inactive_file"),
-)
+# Files of a control group, version 2 and 1: its limit and what it uses; and the beginning of names in memory.stat.
+GROUP_FILES = (("memory.max", "memory.current", ""), ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"))
 
 
 @dataclass(frozen=True)
@@ -328,12 +325,13 @@ def _free_of_groups(root: Path) -> list[int]:
                 above = [folder for folder in (group, *group.parents) if folder.is_relative_to(mounted)]
                 places += [(folder, names) for folder in above]
     found = []
-    for folder, (limit, used, stat, idle) in dict.fromkeys(places):
+    for folder, (limit, used, total) in dict.fromkeys(places):
         with contextlib.suppress(OSError, ValueError, KeyError):
             most = int((folder / limit).read_text())  # "max" is none
-            numbers = dict(line.split() for line in (folder / stat).read_text().splitlines())
-            # Unused pages of files are given back when memory is needed.
-            found.append(max(most - int((folder / used).read_text()) + int(numbers[idle]), 0))
+            numbers = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            # Pages of files are given back when memory is needed.
+            of_files = int(numbers[f"{total}inactive_file"]) + int(numbers[f"{total}active_file"])
+            found.append(max(most - int((folder / used).read_text()) + of_files, 0))
     return found
 
 
@@ -341,7 +339,7 @@ def is_in_memory(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> boo
     """Whether files of this directory, or of the one that it will be made in, are in memory, as on a tmpfs."""
     kinds: dict[Path, str] = {}
     with contextlib.suppress(OSError):
-        for line in mounts.read_text().splitlines():
+        for line in mounts.read_text("utf-8", "surrogateescape").splitlines():
             place, _, about = line.partition(" - ")
             # A space is \040 there; of several on one place, the last counts.
             name = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), place.split()[4])
@@ -351,17 +349,21 @@ def is_in_memory(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> boo
 
 
 def files_in_memory(context: "SparkContext", folder: Path, model: int, kept: int, pairs: float) -> int:
-    """Return the bytes of a run's files that are in the memory of the driver's machine.
+    """Return the bytes of the files to come that are in the memory of the driver's machine.
 
     Args:
         folder, model, kept: as for check_disk.
-        pairs: expected number in an epoch, which are in files of the tasks.
+        pairs: expected number in an epoch that are in files of the tasks.
     """
-    parameters = disk_bytes(model, kept) if is_in_memory(folder) else 0
-    if not context.getConf().get("spark.master", "").startswith("local"):
-        return parameters
-    places = os.environ.get("SPARK_LOCAL_DIRS") or context.getConf().get("spark.local.dir", "/tmp")
-    return parameters + (int(8 * pairs) if is_in_memory(Path(places.split(",")[0])) else 0)
+    files, conf, jvm = 0, context.getConf(), context._jvm
+    if is_in_memory(folder):
+        files = max(disk_bytes(model, kept) - sum(path.stat().st_size for path in folder.rglob("*.f32")), 0)
+    if conf.get("spark.master", "").startswith("local"):
+        assert jvm is not None, "a context has its JVM"
+        places = os.environ.get("SPARK_LOCAL_DIRS") or conf.get("spark.local.dir")
+        place = (places or str(jvm.java.lang.System.getProperty("java.io.tmpdir"))).split(",")[0]
+        files += int(8 * pairs) if is_in_memory(Path(place)) else 0
+    return files
 
 
 def format_bytes(size: float) -> str:

@@ -32,7 +32,7 @@ FINAL = (
 )
 SECRET = re.compile(r"(?i)((?:signature|token|secret|key|password|credential)\w*[\"']?\s*[=:]\s*)[^\s,;]+")
 FORBIDDEN = re.compile(r"status code: 40[13]\b")
-WRONG_REGION = re.compile(r"incorrectly configured region|AuthorizationHeaderMalformed|PermanentRedirect")
+WRONG_REGION = re.compile(r"incorrectly configured region|the region '[^']*' is wrong|PermanentRedirect")
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|[Bb]ucket does not exist|container does not exist")
 
 

@@ -6,7 +6,7 @@ from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES
 from spark_w2v.text.messages import counted, some
 
-MANY_EMPTY = 0.1  # share of null and empty words of which a user is warned
+MANY_EMPTY = 0.1  # share of events without a word of which a user is warned
 
 
 def summary(facts: dict[str, Any]) -> list[str]:
@@ -69,14 +69,19 @@ def skipped(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def warnings(facts: dict[str, Any]) -> list[str]:
-    """Return lines on what is probably not as a user wants it."""
+def warnings(facts: dict[str, Any], is_of_events: bool = False) -> list[str]:
+    """Return lines on what is probably not as a user wants it.
+
+    Args:
+        facts: of EncodedCorpus.
+        is_of_events: a row had a word each.
+    """
     found = []
     empty, words = facts["null_words"], facts["null_words"] + facts["words"]
-    if empty > MANY_EMPTY * words:
+    if is_of_events and empty > MANY_EMPTY * words:
         found.append(
-            f"{empty:,} of {words:,} words ({empty / words:.1%}) are null or empty, and were skipped: their column is "
-            "empty in these rows, or absent in some of the files, of which Spark then reads nulls. Where that is as it "
+            f"{empty:,} of {words:,} rows ({empty / words:.1%}) have no word, and were skipped: corpus.column is empty "
+            "in these rows, or absent in some of the files, of which Spark then reads nulls. Where that is as it "
             "should be, leave the rows out with corpus.where."
         )
     clauses, lines = facts["unspaced_lines"], facts["lines_with_words"] + facts["wordless_lines"]

@@ -212,7 +212,7 @@ def test_what_does_not_fit_is_refused_before_it_starts(
         all_neighbors.check_memory(spark, 10, 10, 10, 10)
 
 
-def test_words_are_found_in_either_of_unicodes_spellings() -> None:
+def test_words_that_are_spelled_otherwise_are_found_in_nfc() -> None:
     words = pa.array(["cafe\u0301", "caf\u00e9", "na\u00efve"])
     assert known_rows(words, pa.array(["cafe\u0301", "nai\u0308ve", "na\u00efve"])).tolist() == [0, 2]
     with pytest.raises(UserError, match="none of 1 word has a vector"):

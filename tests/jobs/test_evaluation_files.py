@@ -5,10 +5,13 @@ from pathlib import Path
 from threading import Thread
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from spark_w2v.analysis import evaluation
+from spark_w2v.analysis.neighbors import word_id
 from spark_w2v.commands import evaluate
+from spark_w2v.errors import UserError
 from tests.support.evaluation import space_of
 
 
@@ -34,3 +37,24 @@ def test_a_pipe_is_read_once(output: Path, files: tuple[str, str], tmp_path: Pat
     writer.start()
     assert evaluate.main([str(output), "--compare", str(output), "--pairs", str(tmp_path / "pipe")]) == 0
     writer.join()
+
+
+def test_words_are_found_in_nfc_too() -> None:
+    space = space_of(["caf\u00e9", "tea", "cafe\u0301s"], np.eye(3, dtype=np.float32))
+    known = [
+        evaluation._id_of(space, word) for word in ("cafe\u0301", "CAFE\u0301", "TEA", "cafe\u0301s", "caf\u00e9s", "x")
+    ]
+    assert known == [0, 0, 1, 2, None, None]
+    words = pa.array(["caf\u00e9", "cafe\u0301s"])
+    assert [word_id(words, word) for word in ("cafe\u0301", "cafe\u0301s", "caf\u00e9s", "\udcff")] == [
+        0,
+        1,
+        None,
+        None,
+    ]
+
+
+def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "LARGEST_FILE", 1 << 20)
+    with pytest.raises(UserError, match="/dev/zero: is larger than 256 MiB; give a file of pairs or questions"):
+        evaluation.read_lines(Path("/dev/zero"))

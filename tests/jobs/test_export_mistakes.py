@@ -110,6 +110,13 @@ def test_a_file_of_which_two_lines_alone_look_like_counts_is_not_replaced(output
     assert export_to(*arguments) == 0
 
 
+def test_a_text_of_the_program_word2vec_is_replaced(output: Path, tmp_path: Path) -> None:
+    """Each of its lines ends in a space."""
+    (tmp_path / "to").write_text("2 3\nbread 0.1 -0.2 1e-05 \nmilk 0.3 0.4 0.5 \n")
+    assert export_to(output, "word2vec-text", tmp_path / "to", "--overwrite") == 0
+    assert load("word2vec-text", tmp_path / "to")[0] == WORDS
+
+
 @pytest.mark.parametrize("rows", [1, 2, 33])
 @pytest.mark.parametrize("form", ["word2vec-text", "word2vec-binary"])
 @pytest.mark.parametrize("before", ["word2vec-text", "word2vec-binary"])

@@ -164,6 +164,7 @@ def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path
         ("no configuration", "does not say how the text was cut; give the output of a run"),
         ("no words", "cannot be read"),
         ("bad key", "unknown key training.epoch"),
+        ("other key", "output.table: has no effect on the vectors of words; leave it out"),
         ("own words", "vocabulary.min_count: the words are those of --words; leave it out"),
         ("new phrases", "phrases.passes: phrases are those of the run, or of phrases.list; leave it out"),
     ],
@@ -197,6 +198,8 @@ def test_mistakes_are_one_sentence(
             arguments["words"] = tmp_path / "none"
         case "bad key":
             more = ["--set", "training.epoch=3"]
+        case "other key":
+            more = ["--set", "output.table=db.vectors"]
         case "own words":
             more = ["--set", "vocabulary.min_count=3"]
         case "new phrases":

@@ -22,6 +22,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel
 from spark_w2v.errors import OutputError
+from spark_w2v.runs import embeddings
+from spark_w2v.runs.embedding_writer import write
 from spark_w2v.spark import model_files
 from tests.support.estimator import OPTIONS
 
@@ -356,3 +358,24 @@ def test_a_model_of_cross_validation_is_pickled(spark: SparkSession, sentences: 
     assert best.transform(few).head() == found.bestModel.transform(few).head()
     assert copy.deepcopy(found.subModels[0][1]).getWindowSize() == 2
     gc.collect()
+
+
+def test_an_output_that_is_replaced_while_it_is_read_gives_all_of_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, rows in (("out", 3), ("next", 5)):
+        words, vectors = pa.array([f"{name}{row}" for row in range(rows)]), np.eye(rows, 4, dtype=np.float32)
+        write(tmp_path / name, words, np.ones(rows, np.int64), vectors, vectors, {}, None)
+        (tmp_path / name / "_SUCCESS").touch()
+    read = embeddings.read
+
+    def replaced(output: Path) -> Any:
+        found = read(output)
+        if (tmp_path / "next").exists():
+            (tmp_path / "out").rename(tmp_path / "before")
+            (tmp_path / "next").rename(tmp_path / "out")
+        return found
+
+    monkeypatch.setattr(embeddings, "read", replaced)
+    model = SkipGramModel.of_output(tmp_path / "out")
+    assert model._words.to_pylist() == [f"next{row}" for row in range(5)]

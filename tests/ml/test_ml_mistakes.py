@@ -195,10 +195,14 @@ def test_a_model_that_does_not_fit_a_task_is_refused_before_it_is_sent(
 ) -> None:
     frame = spark.createDataFrame(planted_sentences(20), "words array<string>")
     model = SkipGram(**OPTIONS).fit(frame)
-    given = memory.Given(10**12, None, 0, 10**8, "spark.executor.memoryOverhead", 2)
+    given = memory.Given(10**12, None, 0, 1000, "spark.executor.memoryOverhead", 2)
     monkeypatch.setattr(ml, "given_by", lambda context: given)
     with pytest.raises(NotEnoughMemoryError, match=r"2 run on an executor at a time, .* take fewer tasks at a time"):
         model.transform(frame)
+    given = memory.Given(10**12, None, 0, 100_000, "spark.executor.memoryOverhead", 2)  # a small model fits anywhere
+    model.transform(frame).count()
+    given = memory.Given(10**12, None, 0, 1000, "spark.executor.memoryOverhead", 2)
+    model.transform(frame).count()  # it is there already
 
 
 def test_the_vectors_of_the_model_are_part_of_the_memory_that_is_checked(

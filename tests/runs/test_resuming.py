@@ -32,7 +32,7 @@ def test_a_fresh_start_discards_what_an_unfinished_run_left_when_it_has_read_the
     with start(tmp_path / "out") as run:
         run.leave_nothing()  # of its own
     assert tree(tmp_path) == before
-    assert "has a checkpoint, which will be removed when the text has been read" in caplog.text
+    assert "has a checkpoint, which will be removed before the first epoch" in caplog.text
     with start(tmp_path / "out") as run:
         run.forget_earlier()
         assert os.listdir(tmp_path / ".out.working") == ["lock"]

@@ -28,14 +28,17 @@ def test_a_stream_is_refused(spark: "SparkSession") -> None:
         ("array<string>", "array<bigint>", False),
         ("bigint", "double", False),  # of which it makes double
         ("bigint", "decimal(20,0)", False),
-        ("date", "timestamp", False),
+        ("decimal(20,0)", "decimal(10,0)", True),
+        ("void", "string", True),
+        ("date", "timestamp", True),
+        ("float", "double", True),
     ],
 )
 @pytest.mark.parametrize("key", ["column", "group_by", "order_by"])
 def test_columns_of_several_tables_are_of_one_type(
     spark: "SparkSession", key: str, one: str, other: str, together: bool
 ) -> None:
-    if (one.startswith("array") and key != "column") or (one in ("date",) and key != "order_by"):
+    if (one.startswith("array") and key != "column") or (one in ("date", "float") and key != "order_by"):
         return
     others = {"column": "item", "group_by": "g", "order_by": "o"}
     for view, kind in (("one", one), ("other", other)):

@@ -1,5 +1,6 @@
 """The memory that the driver's machine gives: limits of control groups, of YARN, and files that are in memory."""
 
+import tempfile
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,12 +24,9 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 def group(folder: str, limit: str, used: int, idle: int, version: int = 2) -> dict[str, str]:
     """Return the files of a control group."""
-    names = memory.GROUP_FILES[2 - version]
-    return {
-        f"{folder}/{names[0]}": limit,
-        f"{folder}/{names[1]}": str(used),
-        f"{folder}/{names[2]}": f"anon 5\n{names[3]} {idle}",
-    }
+    most, current, total = memory.GROUP_FILES[2 - version]
+    stat = f"anon 5\n{total}inactive_file {idle // 2}\n{total}active_file {idle - idle // 2}"
+    return {f"{folder}/{most}": limit, f"{folder}/{current}": str(used), f"{folder}/memory.stat": stat}
 
 
 @pytest.mark.parametrize(
@@ -105,6 +103,8 @@ def test_files_on_a_tmpfs_are_in_memory(tmp_path: Path) -> None:
     )
     found = {path: is_in_memory(Path(path), mounts) for path in ("/a", "/my tmp/a/b", "/my tmp/disk/a", "/over", "/my")}
     assert found == {"/a": False, "/my tmp/a/b": True, "/my tmp/disk/a": False, "/over": True, "/my": False}
+    mounts.write_bytes(b"22 1 8:1 / /caf\xe9 rw - ext4 /dev/sda1 rw\n23 22 0:5 / /run rw - tmpfs tmpfs rw\n")
+    assert is_in_memory(Path("/run/a"), mounts)
     assert not is_in_memory(tmp_path, tmp_path / "absent")
     assert is_in_memory(Path("/dev/shm/not/there/yet"))
 
@@ -118,7 +118,13 @@ def test_files_in_memory_are_part_of_what_a_run_needs(
     shared = Path("/dev/shm/out")
     assert files_in_memory(local, shared, GB, 1, 1e9) == 3 * GB + 8 * 10**9
     assert files_in_memory(local, tmp_path, GB, 1, 1e9) == 8 * 10**9
+    assert files_in_memory(local, tmp_path, GB, 1, 0) == 0
+    elsewhere = cast(Any, ClusterContext(spark, {"spark.master": "local[2]"}))  # where Java has its temporary files
+    assert files_in_memory(elsewhere, tmp_path, GB, 1, 1e9) == 0
     assert files_in_memory(cluster, shared, GB, 0, 1e9) == 2 * GB
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as kept:  # a checkpoint is there, and will be replaced
+        (Path(kept) / "center.f32").write_bytes(bytes(1000))
+        assert files_in_memory(cluster, Path(kept), GB, 1, 1e9) == 3 * GB - 1000
     monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
     assert files_in_memory(local, tmp_path, GB, 1, 1e9) == 0
     need = Need(model=GB, driver=GB, heap=GB, task=GB, files=3 * GB)

@@ -190,11 +190,11 @@ def test_a_download_may_take_longer_than_any_request(
     bucket: str, proxied: tuple[Proxy, ObjectStore], in_ranges: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     proxy, _ = proxied
-    monkeypatch.setattr(objects, "TIMEOUT", 2)
-    monkeypatch.setattr(objects, "RETRY_SECONDS", 2)
+    monkeypatch.setattr(objects, "TIMEOUT", 1)
+    monkeypatch.setattr(objects, "RETRY_SECONDS", 1)
     store = ObjectStore(f"{bucket}/{tmp_path.name}")
     store.upload("a", tmp_path / "from")
-    proxy.pace = 1 << 20  # 6 s for the file, 1 s for a range
+    proxy.pace = 2 << 20  # 3 s for the file, 0.5 s for a range
     store.download("a", tmp_path / "to")
     assert (tmp_path / "to").read_bytes() == in_ranges
 
@@ -216,15 +216,23 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_read_as_two_halves(
         store.download("a", tmp_path / "to")
 
 
-@pytest.mark.parametrize("code", ["AuthorizationHeaderMalformed", "PermanentRedirect"])
+@pytest.mark.parametrize(
+    ("code", "says"),
+    [
+        ("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'eu-west-1'"),
+        ("PermanentRedirect", "The bucket must be addressed using the specified endpoint"),
+    ],
+)
 def test_the_region_of_another_bucket_is_the_users_mistake(
-    proxied: tuple[Proxy, ObjectStore], monkeypatch: pytest.MonkeyPatch, code: str
+    proxied: tuple[Proxy, ObjectStore], monkeypatch: pytest.MonkeyPatch, code: str, says: str
 ) -> None:
     proxy, store = proxied
 
     def answer(request: Any, *_: Any) -> None:
         status = 400 if code == "AuthorizationHeaderMalformed" else 301
-        Proxy._answer(proxy, request, status, [], f"<Error><Code>{code}</Code></Error>".encode())
+        Proxy._answer(
+            proxy, request, status, [], f"<Error><Code>{code}</Code><Message>{says}</Message></Error>".encode()
+        )
 
     monkeypatch.setattr(proxy, "_handle", answer)
     for step in (lambda: store.read("a"), lambda: store.write("a", b""), store.entries):
