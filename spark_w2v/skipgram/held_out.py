@@ -14,7 +14,9 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
 MOST_DRAWS = 100  # of a noise word that is not the context
-CHUNK = 2_000  # pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
+CHUNK = 2_000  # most pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
+CHUNK_BYTES = 32 << 20  # of these rows, where K or D is large
+DRAWN = 1 << 20  # noise words that are drawn at a time
 
 
 @dataclass(frozen=True)
@@ -37,8 +39,9 @@ class Sample:
         if not self.center.size:
             return None
         total = 0.0
-        for a in range(0, self.center.size, CHUNK):
-            part = slice(a, a + CHUNK)
+        step = min(CHUNK, max(1, CHUNK_BYTES // (4 * center_vectors.shape[1] * (self.noise.shape[1] + 3))))
+        for a in range(0, self.center.size, step):
+            part = slice(a, a + step)
             center = center_vectors[self.center[part]].astype(np.float64)
             positive = np.einsum("nd,nd->n", center, context_vectors[self.context[part]])
             negative = np.einsum("nd,nkd->nk", center, context_vectors[self.noise[part]])
@@ -115,7 +118,9 @@ def draw_sample(
         words: Int32Array = np.minimum(place, noise.size - 1).astype(np.int32)
         return words
 
-    drawn = draw((center.size, negatives))
+    drawn, step = np.empty((center.size, negatives), np.int32), max(1, DRAWN // negatives)
+    for a in range(0, center.size, step):
+        drawn[a : a + step] = draw(drawn[a : a + step].shape)
     for _ in range(MOST_DRAWS):  # where one word has nearly all of the noise, there may be no other
         if not (same := drawn == context[:, None]).any():
             break

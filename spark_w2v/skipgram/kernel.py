@@ -249,9 +249,11 @@ def train_pairs(
                 some = slice(a, min(a + sharing, b))
                 noise_loss = softplus(2 * half_negative[0, :, : b - a]).sum(0, dtype=np.float64)
                 positive_loss = np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64)
-                # It stands for those of the batches that follow.
-                loss += float(stride * twice * (positive_loss + HALF * each * (noise_loss @ own[some])))
-                loss_pairs += stride * int(length[some].sum())
+                # It stands for those of this batch, and of the batches that follow.
+                of_batch, measured = int(length[a:b].sum()), int(length[some].sum())
+                pair_loss = float(positive_loss + HALF * each * (noise_loss @ own[some])) / measured
+                loss += stride * of_batch * float(twice) * pair_loss
+                loss_pairs += stride * of_batch
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
             np.tanh(positive, out=positive)

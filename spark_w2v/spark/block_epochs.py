@@ -20,7 +20,7 @@ import pyspark.sql.functions as F
 from pyspark import Broadcast, SparkContext
 
 from spark_w2v.errors import DivergedError, SparkLostError
-from spark_w2v.exchange.driver import DIVERGED, DriverPart
+from spark_w2v.exchange.driver import DIVERGED, JOINING, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
@@ -301,6 +301,7 @@ class BlockEpoch:
         """
         next_report = next_look = 0.0
         busy = time.monotonic()  # when Spark was seen to have tasks
+        running: float | None = None  # since when it was seen to have tasks of the exchange
         before: dict[str, float] = {}
         while True:
             with part.changed:
@@ -342,6 +343,12 @@ class BlockEpoch:
                 next_look = now + CHECK_SLOTS_EVERY
                 if (count := slots(self._context)[0]) < part.plan.tasks:
                     raise ExchangeError(f"Spark has {count} slots left of the {part.plan.tasks} that there were")
+                if job.has_shuffled and tasks_left(self._context, self._groups[-1:]):
+                    running = now if running is None else running
+                    if now - running > (most := part.plan.timeout + JOINING):
+                        raise ExchangeError(
+                            f"none of {counted(part.plan.tasks, 'task')} has connected to the driver within {most:g} s"
+                        )
                 if running_tasks(self._context):
                     busy = now
                 elif now - busy > part.plan.timeout:  # of executors that spark.excludeOnFailure excludes it uses none

@@ -184,9 +184,10 @@ class _Worker:
 
     def _next(self) -> Bucket | None:
         """Wait for the next bucket and return it; None at the end of the attempt."""
-        part, begun = self._part, time.monotonic()
+        part, begun, bucket = self._part, time.monotonic(), None
         with part.changed:
-            while (bucket := part.next_bucket()) is None and not part.has_ended:
+            # After a failure others take no block of this task, which may have buckets left, and holds a slot.
+            while part.failure is None and (bucket := part.next_bucket()) is None and not part.has_ended:
                 part.changed.wait()
         self._stats["wait_seconds"] += time.monotonic() - begun
         return bucket

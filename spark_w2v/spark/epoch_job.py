@@ -35,6 +35,7 @@ class EpochJob:
         self._group, self._description = group, description
         self._error: BaseException | None = None
         self._failures: list[str] = []
+        self.has_shuffled = False  # what comes next are the tasks of the exchange
         self._thread: threading.Thread = InheritableThread(target=self._run, name="epoch", daemon=True)
 
     def start(self) -> None:
@@ -45,6 +46,7 @@ class EpochJob:
             self._context.setJobGroup(self._group, self._description)
             # A worker that trains gives nothing before its end, and the exchange watches it.
             run_shuffles_watched(self._frame, self._timeout)
+            self.has_shuffled = True
             for row in self._frame.collect():
                 if (failure := json.loads(row["result"])["failure"]) is not None:
                     self._failures.append(failure)
@@ -77,11 +79,16 @@ class EpochJob:
         return self._failures[0] if self._failures else "the tasks ended before all rows had come back"
 
     def reason_behind(self, failure: str) -> str:
-        """Return why the exchange failed: where it lost a task, Spark may know why."""
-        if not failure.startswith("lost task"):
+        """Return why the exchange failed: where it lost a task, as one of its neighbors may say, Spark may know why.
+
+        Or the task itself, whose exchange broke.
+        """
+        if "lost task" not in failure:
             return failure
         self.wait(REASON)
-        return self.reason() if self.failed else failure
+        if self.failed:
+            return self.reason()
+        return next((said for said in self._failures if "lost " not in said), failure)
 
     def wait(self, timeout: float) -> None:
         """Wait until it ends by itself, at most `timeout` seconds: its tasks have been told to end."""

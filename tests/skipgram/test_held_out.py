@@ -62,6 +62,19 @@ def test_the_loss_of_mapped_matrices_gathers_a_chunk_of_rows_and_copies_no_matri
     assert peak < 2 * chunk < matrices[0].nbytes
 
 
+def test_many_negatives_take_no_more_memory_and_have_the_same_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    vectors = rng.normal(0, 0.1, (2, 500, 50)).astype(np.float32)
+    sample = Sample(*(rng.integers(0, 500, shape).astype(np.int32) for shape in (2500, 2500, (2500, 400))))
+    found = sample.loss(*vectors)
+    tracemalloc.start()
+    monkeypatch.setattr(held_out, "CHUNK_BYTES", 1 << 20)
+    again = sample.loss(*vectors)
+    assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    tracemalloc.stop()
+    assert again == pytest.approx(found, rel=1e-12)
+
+
 def test_rows_that_know_nothing_lose_as_much_as_a_coin_for_each_word() -> None:
     sample = draw_sample(some_sentences(20), some_drawing(), NOISE, 5)
     zeros = np.zeros((WORDS, 3), np.float32)

@@ -20,6 +20,8 @@ from pyspark import InheritableThread
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import SparkLostError
+from spark_w2v.exchange.driver import JOINING
+from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark import block_epochs, buckets, epoch_job, session
 from spark_w2v.spark import training as training_module
 from spark_w2v.spark.block_epochs import BlockEpoch, EpochProgress, SweepEnded
@@ -150,6 +152,59 @@ def test_the_share_that_is_done_counts_each_pair_once(
     progress = training.run()
     edge = 1.0  # of the only sweep
     assert [next(progress).done, next(progress).done] == [(1 + edge) / 2, 1.6 / 2]
+
+
+def test_tasks_that_run_and_never_connect_end_the_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(block_epochs, "JOINING", 0.2)
+    monkeypatch.setattr(block_epochs, "CHECK_SLOTS_EVERY", 0.05)
+    monkeypatch.setattr(block_epochs, "slots", lambda context: (2, 1))
+    monkeypatch.setattr(block_epochs, "running_tasks", lambda context: 2)
+    monkeypatch.setattr(block_epochs, "tasks_left", lambda context, groups: {"one": 2}[groups[0]])
+    part: Any = SimpleNamespace(
+        changed=threading.Condition(), snapshots=deque(), has_ended=True, stats={}, tasks_joined=False, failure=None,
+        plan=SimpleNamespace(tasks=2, timeout=0.1), progress={}, is_over=False,
+    )  # fmt: skip
+    job: Any = SimpleNamespace(ended=False, has_shuffled=False)
+    epoch: Any = SimpleNamespace(_context=None, _groups=["earlier", "one"])
+    begun = time.monotonic()
+
+    def watch() -> None:
+        for _ in BlockEpoch._watch(epoch, part, job, None, 0.0):  # type: ignore[arg-type]
+            job.has_shuffled = time.monotonic() - begun > 0.5  # while pairs are drawn, nobody has to connect
+
+    with pytest.raises(ExchangeError, match=r"none of 2 tasks has connected to the driver within 0\.3 s"):
+        watch()
+    assert time.monotonic() - begun > 0.8
+
+
+@pytest.mark.parametrize(
+    ("failure", "failures", "error", "told"),
+    [
+        ("a block came twice", ["lost the driver"], None, "a block came twice"),
+        ("lost task 3 (a:1): closed", [], None, "lost task 3 (a:1): closed"),
+        ("lost task 3 (a:1): closed", ["lost the driver"], None, "lost task 3 (a:1): closed"),
+        (
+            "lost task 3 (a:1): closed",
+            ["lost task 3", "the exchange failed: MemoryError"],
+            None,
+            "the exchange failed: M",
+        ),
+        (
+            "task 1 (b:2) stopped: lost task 0 (a:1): closed",
+            [],
+            RuntimeError("MemoryError: Java heap"),
+            "MemoryError: J",
+        ),
+    ],
+)
+def test_the_cause_of_a_lost_task_is_told_where_it_is_known(
+    failure: str, failures: list[str], error: BaseException | None, told: str
+) -> None:
+    job = EpochJob(None, None, "group", "what", 1.0)  # type: ignore[arg-type]
+    job._failures, job._error = failures, error
+    job._thread = threading.Thread(target=int)
+    job.start()
+    assert job.reason_behind(failure).startswith(told)
 
 
 def test_a_sweep_that_ends_while_the_one_before_is_saved_is_not_a_failure() -> None:
@@ -289,6 +344,7 @@ def test_the_documented_time_until_an_epoch_is_repeated_is_that_of_the_program()
     assert f"at most {reason:g} s for Spark's reason, {end} s for the end of the attempt's job, and {slots:g} s" in text
     assert f"at most twice `exchange.timeout` and {reason + end:g} s pass" in text
     assert f"(with a timeout of {slots:g} s or more)" in text
+    assert f"or {JOINING:g} s more for a task that stops before it has connected" in text
 
 
 def test_a_training_that_is_cancelled_ends_and_is_not_repeated(

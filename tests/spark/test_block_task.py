@@ -38,7 +38,7 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
 
 
 def train_buckets(
-    monkeypatch: pytest.MonkeyPatch, rounds: list[int], context: int = 0
+    monkeypatch: pytest.MonkeyPatch, rounds: list[int], context: int = 0, failure_after: int | None = None
 ) -> list[tuple[SgdParams, set[int], Any]]:
     """Train buckets without pairs in a task of two blocks.
 
@@ -50,6 +50,7 @@ def train_buckets(
     def train_pairs(*arguments: Any, center_pairs: Any) -> TrainStats:
         threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
         seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, center_pairs))
+        part.failure = "the driver is gone" if len(seen) == failure_after else None
         return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
 
     monkeypatch.setattr(block_task, "train_pairs", train_pairs)
@@ -77,6 +78,10 @@ def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(mon
     before = [0, 0.125, 0.25, 0.625, 1]  # share of the second epoch that is trained
     rates = [learning_rate(0.05, 0.0, (1 + share) / 2) for share in before]
     assert found == list(itertools.pairwise(rates))
+
+
+def test_a_task_trains_no_more_buckets_once_its_attempt_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(train_buckets(monkeypatch, [0, 1, 2, 3], failure_after=2)) == 2
 
 
 def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPatch) -> None:

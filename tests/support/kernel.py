@@ -132,8 +132,10 @@ def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float3
                     stride = kernel.loss_stride(part)
                     if number % stride == 0 and place - first < part.sharing:
                         each_loss = alone[0] + part.each * (with_noise[0] - alone[0])
-                        loss += stride * float(each_loss) * (1 + params.negatives) / (1 + part.amount)
-                        loss_pairs += stride
+                        some = groups.length[first : min(first + part.sharing, last)].sum()
+                        stands_for = stride * groups.length[first:last].sum() / some
+                        loss += stands_for * float(each_loss) * (1 + params.negatives) / (1 + part.amount)
+                        loss_pairs += stands_for
             center_rows -= params.first_rate * center_sum
             context_rows -= params.first_rate * context_sum
     return Plain(center_rows, context_rows, loss, loss_pairs)
