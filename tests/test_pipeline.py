@@ -186,7 +186,7 @@ def test_the_time_that_is_left_counts_from_where_a_run_goes_on(
     monkeypatch.setattr(pipeline, "prepare", lambda *_: text)
     monkeypatch.setattr(pipeline, "build_training", lambda *_: training)
     for name in ("summary", "warnings"):
-        monkeypatch.setattr(pipeline, name, lambda facts: [])
+        monkeypatch.setattr(pipeline, name, lambda facts, **_: [])
     monkeypatch.setattr("spark_w2v.pipeline.time", SimpleNamespace(monotonic=lambda: next(clock)))
     left: list[float | None] = []
 

@@ -260,7 +260,7 @@ def test_an_attempt_that_is_interrupted_twice_leaves_nothing_behind(
 ) -> None:
     class Job:
         def __init__(self, *_: Any) -> None:
-            self.ended = False
+            self.ended = self.has_shuffled = False
 
         def start(self) -> None: ...
 
