@@ -62,8 +62,8 @@ class EpochObserver:
         if earlier:
             self.last = earlier[-1]
         self._said = time.monotonic()
-        if self._mlflow is not None:
-            for metrics in earlier:  # of a run of MLflow's that was not finished
+        if self._mlflow is not None and self._mlflow.is_new:
+            for metrics in earlier:  # which another run of MLflow's has
                 self._mlflow.add(metrics)
         if self._tensorboard is not None:
             self._curves = TensorBoardWriter(check_tensorboard(self._tensorboard))

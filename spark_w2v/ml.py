@@ -340,8 +340,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         if not self._derived.is_in(context):  # or workers that have it already would count as memory that is taken
             # Each worker has all words and vectors, the words in a hash table. What else it needs is little, and a
             # limit that Spark sets itself may be lower than that.
-            need = encoding_bytes(len(self._words), self._words.nbytes) - encoding_bytes(0, 0) + self._vectors.nbytes
-            check_task(need, given_by(context), "take fewer tasks at a time")
+            rest = encoding_bytes(0, 0)
+            need = encoding_bytes(len(self._words), self._words.nbytes) - rest + self._vectors.nbytes
+            check_task(need, given_by(context), "take fewer tasks at a time", rest)
         sent = self._derived.vectors_in(context, self._words, self._vectors)
         means = mean_vectors_with(sent, self.getUnknownWords() == "skip")
         mean = arrow_udf(means, T.ArrayType(T.DoubleType()))(words)  # type: ignore[call-overload]  # the hints say which

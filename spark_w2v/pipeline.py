@@ -35,10 +35,10 @@ from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.reach import check_reach
 from spark_w2v.spark.slots import (
-    ExchangeSettings,
     auto_partitions,
     check_slots,
     check_spark,
+    exchange_of,
     is_local,
     planned_tasks,
 )
@@ -148,6 +148,7 @@ def train(
     folder: Path,
     *,
     on_corpus: Callable[[EncodedCorpus], object],
+    on_checked: Callable[[], object] = lambda: None,
     on_training: Callable[[EncodedCorpus, Training], object] = lambda text, training: None,
     on_progress: Callable[[Training, Progress], object] = lambda training, progress: None,
     on_phase: Callable[[str], object] = lambda name: None,
@@ -164,6 +165,7 @@ def train(
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
         on_corpus: called when the text is encoded, before anything is said of it; from then on the caller releases it.
+        on_checked: called when memory and disk are known to suffice, before files of parameters are made.
         on_training: called before the first epoch; may set what the training starts from. Nothing is trained if it
             returns true.
         on_progress: called while the training goes on; what it returns after an epoch ends the training if it is true.
@@ -187,7 +189,7 @@ def train(
         log.info(line)
     for line in warnings(text.facts, is_of_events=bool(settings.corpus.group_by)):
         log.warning(line)
-    training = build_training(text, resolved, folder, averages, in_memory)
+    training = build_training(text, resolved, folder, averages, in_memory, on_checked)
     if not on_training(text, training):
         on_phase("training")
         epochs = settings.training.epochs
@@ -318,13 +320,14 @@ def _digest(vocabulary: Vocabulary) -> str:
 
 
 def build_training(
-    text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool, in_memory: bool
-) -> Training:
+    text: EncodedCorpus, resolved: ResolvedConfig, folder: Path, averages: bool, in_memory: bool,
+    on_checked: Callable[[], object] = lambda: None,
+) -> Training:  # fmt: skip
     """Return the training of a text, ready to run.
 
     Args:
         folder: of the training's parameters; the caller removes what is left in it.
-        averages, in_memory: see `train`.
+        averages, in_memory, on_checked: see `train`.
 
     Raises:
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
@@ -362,6 +365,7 @@ def build_training(
     files = memory.files_in_memory(session, folder, need.model, kept, pairs if scheme == "blocks" else 0)
     memory.check(replace(need, files=files), memory.given_by(session))
     memory.check_disk(need.model, kept, folder)
+    on_checked()
     sentence = "memory: %s of Python on the driver, %s of its JVM, %s a task; %s of files of parameters at most"
     sizes = need.driver, need.heap, need.task, memory.disk_bytes(need.model, kept)
     log.info(sentence, *map(memory.format_bytes, sizes))
@@ -392,9 +396,3 @@ def build_training(
         exchange,
         averages,
     )
-
-
-def exchange_of(settings: "Config") -> ExchangeSettings:
-    """Return how the processes of `blocks` reach each other."""
-    e = settings.exchange
-    return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)

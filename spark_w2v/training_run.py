@@ -29,7 +29,7 @@ from spark_w2v.runs.run_log import check_mlflow, check_tensorboard
 from spark_w2v.skipgram.parameters import shortened
 from spark_w2v.spark import corpus, inputs
 from spark_w2v.spark.catalog_tables import check_table, write_table
-from spark_w2v.spark.slots import check_local_disks, slots, tasks_of
+from spark_w2v.spark.slots import check_local_disks, exchange_of, slots, tasks_of
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.vector_rows import vector_rows, vector_schema
@@ -139,7 +139,7 @@ class TrainingRun:
         resolved = pipeline.resolve(session, settings)
         if (unused := resolved.unused_key()) is not None:
             log.warning('%s is not used, as training.scheme is "%s"', unused, resolved.scheme)
-        check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
+        check_local_disks(session.sparkContext, exchange_of(settings), settings.corpus.group_by)
         request.begun = True
         with Run(
             place, overwrite=request.overwrite, resume=request.resume, keeps_finished=request.run_id is not None,
@@ -171,7 +171,6 @@ class TrainingRun:
 
             def on_training(text: pipeline.EncodedCorpus, training: Training) -> bool:
                 nonlocal init
-                run.forget_earlier()
                 if earlier is not None:
                     init = self._start_from(training, earlier, text)
                 if (checkpoint := run.load_checkpoint()) is not None:
@@ -191,6 +190,7 @@ class TrainingRun:
                     resolved,
                     run.parameters_folder,
                     on_corpus=on_corpus,
+                    on_checked=run.forget_earlier,
                     on_training=on_training,
                     on_progress=observer.on_progress,
                     on_phase=self.clock.begin,

@@ -110,7 +110,7 @@ def test_a_rate_that_is_too_high_gives_sound_vectors_or_one_sentence(
         assert max(losses) < MOST_LOSS * 6 * np.log(2)
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("damping", [0.1, 0.01])
 def test_frequent_words_are_trained_at_a_rate_that_is_far_too_high(
     run: Callable[..., Outcome], tmp_path: Path, damping: float

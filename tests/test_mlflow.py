@@ -98,6 +98,7 @@ def test_a_resumed_run_has_the_epochs_before_too_and_is_finished_once_it_is_publ
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_an_active_run_is_used_and_stays_active(
     spark: SparkSession, corpus: Path, tmp_path: Path, client: "MlflowClient"
 ) -> None:

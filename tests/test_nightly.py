@@ -58,6 +58,7 @@ def test_nothing_is_trained_with_a_mistake_in_what_comes_after(
         ("20261101", "20261105", False),
         ("20261105", "20261101b", True),  # which repairs the first
         ("20261101b", "20261105", False),
+        ("20261105", "20261101B", True),
         ("20261101b", "20261101", True),
         ("20261101", "20261101b", False),
         ("20261101", "2026-10-01", False),

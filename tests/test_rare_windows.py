@@ -143,6 +143,7 @@ def test_weights_count_in_windows_as_in_the_text(spark: SparkSession, tmp_path: 
     assert windows_of(tmp_path / "second") == [("lemon", ["lemon", "pear"])] * 2
 
 
+@pytest.mark.slow
 def test_a_text_without_words_is_refused_whatever_the_windows(
     spark: SparkSession, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

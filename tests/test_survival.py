@@ -4,11 +4,15 @@ import gzip
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from pyspark.sql import SparkSession
 
+from spark_w2v.errors import StorageError
+from spark_w2v.runs.run import Run
 from spark_w2v.spark import memory
+from spark_w2v.spark.training import Training
 from tests.support.outcomes import GOOD, Outcome, job_of
 from tests.support.training_job import planted_corpus, submit
 
@@ -50,6 +54,47 @@ def test_a_full_disk_is_one_sentence_and_harms_nothing_that_was_there(
         assert said in outcome.said[0]
         assert {path: path.read_bytes() for path in (small_disk / "out").rglob("*") if path.is_file()} == before
         assert [path.name for path in small_disk.iterdir()] == ["out"]
+
+
+# A checkpoint of an earlier run
+
+
+def test_a_run_that_is_refused_leaves_the_checkpoint_of_the_one_before(
+    run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in" / "words.txt").write_bytes(GOOD)
+
+    def refuse(*_: object) -> NoReturn:
+        raise StorageError("the disk is full")
+
+    def checkpoint() -> dict[Path, bytes]:
+        folder = tmp_path / ".out.working" / "checkpoints"
+        return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "publish", refuse)
+        assert run(training__epochs=2).code == 75
+    before = checkpoint()
+    assert len(before) == 3
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "given_by", lambda context: memory.Given(1))
+        assert run(training__epochs=2).code == 2
+    assert checkpoint() == before
+    with monkeypatch.context() as patched:
+        patched.setattr(memory, "check_disk", refuse)
+        assert run(training__epochs=2).code == 75
+    assert checkpoint() == before
+    seen: list[dict[Path, bytes]] = []
+
+    def look(_: Training) -> None:
+        seen.append(checkpoint())
+        refuse()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "__post_init__", look)
+        assert run(training__epochs=2).code == 75
+    assert seen == [{}], "it would count as free disk, and be there still"
+    assert run(training__epochs=2).code == 0
 
 
 # Secrets

@@ -377,5 +377,7 @@ def _lines(path: Path) -> Iterator[str | None]:
                 except UnicodeDecodeError:
                     yield None
                 is_first = False
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise _unreadable(path, error) from None

@@ -28,7 +28,7 @@ from spark_w2v.skipgram.schedule import kept_share
 from spark_w2v.spark import corpus
 from spark_w2v.spark.induction import induce, why_none
 from spark_w2v.spark.result_directories import check_directory, write_directory
-from spark_w2v.spark.slots import check_local_disks, tasks_of
+from spark_w2v.spark.slots import check_local_disks, exchange_of, tasks_of
 from spark_w2v.spark.vector_rows import vector_rows
 from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.storage.files import ABSENT, raise_if_passing
@@ -41,8 +41,11 @@ from spark_w2v.types import Float32Array
 
 log = logging.getLogger("spark_w2v")
 
-# Beginnings of the keys that decide the vectors of words, or how they are computed.
-USED = ("corpus.", "vocabulary.", "phrases.", "exchange.", "training.window", "training.shrink_window", "training.seed")
+# Beginnings of the keys that have an effect, or are refused for a reason of their own.
+USED = (
+    "corpus.", "vocabulary.", "phrases.list", "phrases.passes", "exchange.plain",
+    "training.window", "training.shrink_window", "training.seed",
+)  # fmt: skip
 
 COLUMNS = ("word", "count", "vector")  # and that of ids, where words have them
 
@@ -84,7 +87,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
 
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
-    check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
+    check_local_disks(session.sparkContext, exchange_of(settings), settings.corpus.group_by)
     check_directory(session, options.to, options.overwrite, COLUMNS)
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
     lists = WordLists(given=pa.concat_arrays([model.known, new]), given_by=f"{options.output} and --words")
@@ -92,7 +95,7 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     cleanup.callback(text.release)
     for message in skipped(text.facts):
         log.info(message)
-    for message in warnings(text.facts):
+    for message in warnings(text.facts, bool(settings.corpus.group_by)):
         log.warning(message)
     clock.begin("summing the contexts")
     found, vectors = _vectors(text, model, settings)

@@ -17,7 +17,7 @@ from spark_w2v.spark import corpus
 from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
 from spark_w2v.spark.result_directories import check_directory, write_directory
-from spark_w2v.spark.slots import check_local_disks, tasks_of
+from spark_w2v.spark.slots import check_local_disks, exchange_of, tasks_of
 from spark_w2v.spark.tables import SEGMENTS_LEVEL
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.messages import counted
@@ -61,7 +61,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     settings = _settings(options)
     session = session_of_job(line, cleanup)
     clock = PhaseClock(line, lambda: tasks_of(session.sparkContext))
-    check_local_disks(session.sparkContext, pipeline.exchange_of(settings), settings.corpus.group_by)
+    check_local_disks(session.sparkContext, exchange_of(settings), settings.corpus.group_by)
     check_directory(session, options.to, options.overwrite, PHRASES.names)
     clock.begin("reading the text")
     segments, files = corpus.read_text(session, options.input, settings.corpus, [options.to])
@@ -71,7 +71,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
     facts = {**counters, "first_bad_lines": shown(bad_lines)}
     for message in skipped(facts):
         log.info(message)
-    for message in warnings(facts):
+    for message in warnings(facts, bool(settings.corpus.group_by)):
         log.warning(message)
     clock.begin("finding phrases")
     joined = with_phrases(

@@ -29,7 +29,7 @@ def is_later(run_id: str, than: str) -> bool:
 
     A letter after the last digit, as of a date that is trained again, is not part of the form.
     """
-    one, other = (re.sub("[0-9]", "0", re.sub("(?<=[0-9])[a-z]$", "", name)) for name in (run_id, than))
+    one, other = (re.sub("[0-9]", "0", re.sub("(?<=[0-9])[A-Za-z]$", "", name)) for name in (run_id, than))
     return one == other and run_id > than
 
 

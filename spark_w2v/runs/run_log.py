@@ -136,6 +136,8 @@ class MlflowWriter:
 
         self._mlflow, self._broken = mlflow, False
         self._is_ours = mlflow.active_run() is None
+        # Not one that the environment names, which may have the epochs of the attempt before.
+        self.is_new = self._is_ours and not os.environ.get("MLFLOW_RUN_ID")
         self._status = "FAILED"
         try:
             with self._kept():

@@ -204,12 +204,13 @@ def check(need: Need, given: Given) -> None:
         )
 
 
-def check_task(need: int, given: Given, less: str) -> None:
+def check_task(need: int, given: Given, less: str, more: int = 0) -> None:
     """Refuse tasks that cannot fit.
 
     Args:
         need: bytes of a Python worker.
         less: what needs less, after an "or".
+        more: bytes that are advised on top of these.
 
     Raises:
         NotEnoughMemoryError: one sentence.
@@ -222,7 +223,7 @@ def check_task(need: int, given: Given, less: str) -> None:
     if given.executor is not None and given.of_executor(need) > given.executor:
         raise NotEnoughMemoryError(
             f"a task needs {format_bytes(need)} in Python, {given.cores} run on an executor at a time, and {given.key} "
-            f"is {format_bytes(given.executor)}; raise it to {given.advised(need)}, or {less}."
+            f"is {format_bytes(given.executor)}; raise it to {given.advised(need + more)}, or {less}."
         )
 
 

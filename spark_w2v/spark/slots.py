@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pyspark import SparkContext
 
@@ -13,6 +14,9 @@ from spark_w2v.exchange.node import PENDING
 from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark.block_task import WILDCARDS
 from spark_w2v.text.messages import counted
+
+if TYPE_CHECKING:
+    from spark_w2v.config import Config
 
 ENCRYPTING = (
     "spark.network.crypto.enabled",
@@ -41,6 +45,12 @@ class ExchangeSettings:
     ports: tuple[int, int] = (0, 0)
     timeout: float = 60.0
     plain: bool = False
+
+
+def exchange_of(settings: "Config") -> ExchangeSettings:
+    """Return how the processes of `blocks` reach each other."""
+    e = settings.exchange
+    return ExchangeSettings(None if e.tasks == "auto" else e.tasks, (e.first_port, e.last_port), e.timeout, e.plain)
 
 
 def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:

@@ -31,8 +31,8 @@ FINAL = (
     exceptions.NotSupportedError,
 )
 SECRET = re.compile(r"(?i)((?:signature|token|secret|key|password|credential)\w*[\"']?\s*[=:]\s*)[^\s,;]+")
-FORBIDDEN = re.compile(r"status code: 40[13]\b")
-WRONG_REGION = re.compile(r"incorrectly configured region|the region '[^']*' is wrong|PermanentRedirect")
+FORBIDDEN = re.compile(r"status code: 40[13]\b|AuthorizationHeaderMalformed")
+WRONG_REGION = re.compile(r"incorrectly configured region|the region (?:'[^']*' )?is wrong|PermanentRedirect")
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|[Bb]ucket does not exist|container does not exist")
 
 
@@ -183,15 +183,15 @@ class ObjectStore:
         except NotImplementedError as error:  # of a condition, where AWS_CONDITIONAL_PUT is "disabled"
             raise UserError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
         except exceptions.BaseError as error:
-            if FORBIDDEN.search(str(error)):  # what an answer to a list request is not told apart by
-                raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
-            if NO_BUCKET.search(str(error)):
-                raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
             if WRONG_REGION.search(str(error)):
                 raise RefusedError(
                     f"{self.uri}: the bucket is in another region than the requests name ({_reason(error)}); set "
                     "AWS_REGION to the bucket's."
                 ) from None
+            if FORBIDDEN.search(str(error)):  # what an answer to a list request is not told apart by
+                raise RefusedError(f"{place}: the store does not let us {what} ({_reason(error)}).") from None
+            if NO_BUCKET.search(str(error)):
+                raise RefusedError(f"{self.uri}: there is no such bucket; make it, or give another.") from None
             raise StorageError(f"{place}: the store could not {what} ({_reason(error)}).") from None
         except OSError as error:  # of the local file, or of the connection while an answer comes
             raise StorageError(f"{place}: could not {what} ({error.strerror or _reason(error)}).") from None

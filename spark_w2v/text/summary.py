@@ -69,7 +69,7 @@ def skipped(facts: dict[str, Any]) -> list[str]:
     return lines
 
 
-def warnings(facts: dict[str, Any], is_of_events: bool = False) -> list[str]:
+def warnings(facts: dict[str, Any], is_of_events: bool) -> list[str]:
     """Return lines on what is probably not as a user wants it.
 
     Args:

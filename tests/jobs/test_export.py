@@ -229,7 +229,7 @@ def test_no_spark_is_needed(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in FILES if form not in LIBRARIES])
 def test_export_holds_a_piece_and_not_the_matrix(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding_writer, "ROW_GROUP_BYTES", 1 << 20)

@@ -93,6 +93,7 @@ def test_words_get_vectors_next_to_the_words_of_their_group(
     )
 
 
+@pytest.mark.slow
 def test_a_file_of_another_program_serves_as_well(
     run: Run, output: Path, text: Path, words: Path, tmp_path: Path
 ) -> None:

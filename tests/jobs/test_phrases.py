@@ -29,6 +29,7 @@ def text(tmp_path: Path) -> Path:
     return tmp_path / "text.txt"
 
 
+@pytest.mark.slow
 def test_the_list_is_parquet_that_a_run_can_take(run: Any, text: Path, tmp_path: Path) -> None:
     assert run("--input", text, "--to", tmp_path / "list", *FIND) == 0
     table = pq.read_table(tmp_path / "list")

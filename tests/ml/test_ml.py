@@ -100,6 +100,7 @@ def test_the_result_does_not_depend_on_how_rows_are_ordered_or_partitioned(
     assert vectors_of(SkipGram(**OPTIONS, seed=2).fit(sentences)) != vectors_of(model)
 
 
+@pytest.mark.slow
 def test_settings_of_the_users_session_do_not_change_the_result(
     spark: SparkSession, sentences: DataFrame, model: SkipGramModel
 ) -> None:
@@ -122,7 +123,7 @@ def test_settings_of_the_users_session_do_not_change_the_result(
             spark.conf.unset(key)
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bigint", "tinyint", "smallint", "int", "decimal(20,0)"])
 def test_whole_numbers_are_words_in_decimal(spark: SparkSession, kind: str) -> None:
     rows = spark.createDataFrame([([1, 2, 3, 100],), ([2, 3, None],), (None,)] * 3, "ids array<int>")

@@ -59,7 +59,7 @@ def test_a_weight_may_be_a_field(spark: SparkSession) -> None:
     assert {row.word: row["count"] for row in model.getVocabulary().collect()} == {"a": 3, "b": 4, "c": 1}
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schema", "nest"),
     [
@@ -191,6 +191,7 @@ def test_numbers_as_words_come_back_as_numbers(spark: SparkSession, tmp_path: Pa
     assert vectors_of(texts) == vectors_of(model)
 
 
+@pytest.mark.slow
 def test_decimal_numbers_are_words_without_ids(spark: SparkSession) -> None:
     frame = spark.createDataFrame([([1, 2, 3],)] * 3, "words array<int>").selectExpr(
         "cast(words as array<decimal(20,0)>) as words"

@@ -121,6 +121,7 @@ def test_a_model_that_is_not_what_was_saved_is_refused_by_its_directory(
     assert says in str(refused.value)
 
 
+@pytest.mark.slow
 def test_no_flipped_bit_is_loaded(model: SkipGramModel, saved: Path, tmp_path: Path) -> None:
     for number, place in enumerate((0.02, 0.2, 0.35, 0.5, 0.65, 0.9)):
         directory = tmp_path / str(number)

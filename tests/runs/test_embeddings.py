@@ -147,6 +147,7 @@ def test_the_same_run_twice_writes_the_same_files(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_neither_writing_nor_reading_holds_a_second_copy_of_the_matrix(tmp_path: Path) -> None:
     program = """
 import resource, sys

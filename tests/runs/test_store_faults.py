@@ -283,6 +283,7 @@ def contend(bucket: str, tmp_path: Path, name: str, contenders: int) -> None:
     assert left_of_runs(output) == []
 
 
+@pytest.mark.slow
 def test_of_drivers_at_once_one_trains(bucket: str, tmp_path: Path) -> None:
     contend(bucket, tmp_path, "once", 6)
 

@@ -86,6 +86,7 @@ def test_a_sign_of_life_that_is_missing_while_it_is_replaced_is_waited_for(
     assert len(listings) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("short")
 def test_of_twenty_contenders_for_a_stale_lock_one_wins(store: ObjectStore) -> None:
     leave_a_lock(store)

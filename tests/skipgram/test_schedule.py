@@ -100,6 +100,7 @@ def loads_of(heaviest: float) -> np.ndarray:
     return np.append(np.full(1_000, (1 - heaviest) / 1_000), heaviest)
 
 
+@pytest.mark.slow
 @examples
 @given(
     blocks=st.integers(1, 4096),

@@ -75,6 +75,7 @@ def test_a_session_that_another_thread_makes_active_stays(spark: SparkSession) -
         spark.createDataFrame([(1,)], "a int")
 
 
+@pytest.mark.slow
 def test_callbacks_and_other_threads_have_the_callers_session(spark: SparkSession, tmp_path: Path) -> None:
     (tmp_path / "words.txt").write_text("a\nb\n")
     config: dict[str, dict[str, Any]] = {

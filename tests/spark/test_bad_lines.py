@@ -93,6 +93,7 @@ def test_text_of_csv_that_is_not_utf8_is_counted_and_named(spark: "SparkSession"
     assert f"the first are {tmp_path}/a.csv:3; the text looks like Latin-1" in sentence
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_events_that_are_not_utf8_are_bad_rows_and_not_one_word_or_session(
     spark: "SparkSession", tmp_path: Path, kind: str

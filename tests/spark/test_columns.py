@@ -76,7 +76,7 @@ def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession
     assert counters == {"null_words": 2, "wordless_lines": 1, "wrong_type_lines": 1, "missing_lines": 4}
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["body-text", "body text", "bödy", "a[0]", "it's", "it's [1]", 'a "b" [1]', "$", "7"])
 def test_a_path_of_json_may_have_any_name_in_it(spark: "SparkSession", tmp_path: Path, name: str) -> None:
     (tmp_path / "a.jsonl").write_text(json.dumps({"doc": {name: {"x y": "a b", "w-1": 2}}}))
@@ -144,6 +144,7 @@ def test_a_condition_that_no_row_meets_is_named(spark: "SparkSession", stored: P
     )
 
 
+@pytest.mark.slow
 def test_bad_rows_of_csv_are_named_by_their_lines_and_found_with_a_condition(
     spark: "SparkSession", tmp_path: Path
 ) -> None:

@@ -135,8 +135,12 @@ def test_java_that_is_too_old_is_a_sentence(
         defaults.find_java()
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", f"{home}/bin")
+    monkeypatch.setenv("SPARK_CONF_DIR", str(tmp_path))
+    (tmp_path / "spark-env.sh").write_text("SPARK_LOCAL_IP=127.0.0.1\n# JAVA_HOME=/none\n")
     with pytest.raises(UserError, match=f"and {home}/bin/java is Java {major}; install it"):
         defaults.find_java()
+    (tmp_path / "spark-env.sh").write_text("export JAVA_HOME=/opt/java\n")  # which Spark reads when it starts
+    defaults.find_java()
 
 
 def test_java_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ def test_a_driver_that_nobody_refuses_and_nobody_reaches_is_refused(
         check_reach(spark, slots.ExchangeSettings(timeout=5.0), 2)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("lost", [0, 1])
 def test_a_driver_that_one_task_alone_does_not_reach_is_refused(
     lost: int, spark: SparkSession, monkeypatch: pytest.MonkeyPatch

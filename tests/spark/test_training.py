@@ -43,6 +43,7 @@ def run(spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return trained(spark, tmp_path_factory.mktemp("parameters"), SETTINGS)
 
 
+@pytest.mark.fast_cases(1)
 @pytest.mark.parametrize("scheme", ["blocks", "replicas"])
 def test_the_result_does_not_depend_on_how_the_text_is_partitioned(
     run: Any, spark: SparkSession, tmp_path: Path, scheme: str

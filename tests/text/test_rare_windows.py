@@ -209,6 +209,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_task_takes_no_more_memory_than_is_said_where_every_other_word_is_rare() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)

@@ -64,6 +64,7 @@ def test_a_hash_follows_from_the_word_alone(hashed: int, monkeypatch: pytest.Mon
     assert not word_hashes(pa.array([], pa.string())).size
 
 
+@pytest.mark.slow
 def test_a_million_words_have_hashes_of_their_own_and_fill_buckets_alike() -> None:
     hashes = word_hashes(pa.array([f"w{number}" for number in range(1_000_000)], pa.string()))
     assert np.unique(hashes).size == hashes.size
@@ -148,6 +149,7 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_task_takes_no_more_memory_than_is_said_where_all_words_differ(tmp_path: Path) -> None:
     def peak(step: str) -> int:
