@@ -65,6 +65,7 @@ def test_every_block_for_those_who_come_from_elsewhere_runs(spark: SparkSession,
     )
 
 
+@pytest.mark.slow
 def test_every_block_about_the_estimator_runs(spark: SparkSession, home: Path) -> None:
     names = run_blocks("estimator.md", home)
     rows = names["sessions"].collect()

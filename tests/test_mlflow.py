@@ -119,6 +119,7 @@ def test_an_active_run_is_used_and_stays_active(
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
 
 
+@pytest.mark.slow
 def test_a_run_that_was_finished_before_is_not_logged_again(
     spark: SparkSession, corpus: Path, tmp_path: Path, client: "MlflowClient"
 ) -> None:

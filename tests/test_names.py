@@ -38,7 +38,7 @@ def train(locale: dict[str, str], *arguments: str | Path) -> "subprocess.Complet
     return submit(locale, "train.py", ROOT / "conf" / "local.toml", *arguments)
 
 
-@pytest.mark.fast_cases(1)
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("locale", "option"),
     [

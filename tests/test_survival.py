@@ -59,6 +59,7 @@ def test_a_full_disk_is_one_sentence_and_harms_nothing_that_was_there(
 # A checkpoint of an earlier run
 
 
+@pytest.mark.slow
 def test_a_run_that_is_refused_leaves_the_checkpoint_of_the_one_before(
     run: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def bits(output: Path) -> bytes:
     return np.asarray(embeddings.read(str(output)).vectors).tobytes()
 
 
+@pytest.mark.slow
 def test_a_table_a_frame_and_files_of_events_give_the_same_bits(
     spark: SparkSession, events: Any, of_table: tuple[Any, Path], tmp_path: Path
 ) -> None:

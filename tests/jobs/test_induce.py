@@ -117,6 +117,7 @@ def test_the_text_is_cut_as_that_of_the_run(
     assert run(output, "--input", tmp_path / "upper.txt", "--words", words, "--to", tmp_path / "to", *cased) == 2
 
 
+@pytest.mark.slow
 def test_rows_that_the_run_left_out_are_read(
     run: Run, spark: SparkSession, output: Path, text: Path, words: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,

@@ -116,6 +116,7 @@ def test_an_analogy_with_an_unknown_word_is_not_answered(output: Path, capsys: p
     assert capsys.readouterr().err == "neighbors.py: kink has no vector; close to it: king\n"
 
 
+@pytest.mark.slow
 def test_nothing_that_a_terminal_obeys_is_printed(output: Path) -> None:
     for arguments in (["\x1b[31m", "mexico"], ["\x07\u202eevil\n", "king"], ["--analogy", "king", "queen", "\x9b0m"]):
         told = run(output, *arguments)

@@ -78,6 +78,7 @@ def test_the_words_may_be_a_field(spark: SparkSession, schema: str, nest: Any) -
     assert model.transform(frame).select("vector").collect() == expected
 
 
+@pytest.mark.slow
 def test_numbers_in_a_field_come_back_as_numbers(spark: SparkSession) -> None:
     frame = spark.createDataFrame([({"items": [1, 2, 3]},)] * 3, "doc struct<items: array<int>>")
     assert dict(fitted(frame, inputCol="doc.items").getVocabulary().dtypes)["id"] == "int"
@@ -127,6 +128,7 @@ def test_bad_weights_are_refused_where_they_are_many(spark: SparkSession, good: 
     )
 
 
+@pytest.mark.slow
 def test_a_few_bad_weights_and_many_rows_without_words_are_skipped(spark: SparkSession) -> None:
     rows = [(["a", "b"], 1.0)] * 100 + [(["a", "c"], -1.0)] + [(None, None)] * 50
     model = fitted(spark.createDataFrame(rows, "words array<string>, w double"), weightCol="w")

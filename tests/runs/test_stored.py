@@ -93,6 +93,7 @@ def runs_in(output: str) -> set[str]:
     return {name.split("/")[1] for name in ObjectStore(output).entries("runs/")}
 
 
+@pytest.mark.slow
 def test_the_newest_runs_stay_and_those_with_files_of_others(output: str, caplog: pytest.LogCaptureFixture) -> None:
     for run_id in "321":
         publish_as(output, run_id, keep_runs=0)

@@ -81,6 +81,7 @@ def test_words_of_events_that_are_not_utf8_are_replaced_and_counted(spark: "Spar
     assert vocabulary.counters(segments)["invalid_utf8_lines"] == 1
 
 
+@pytest.mark.slow
 def test_text_of_csv_that_is_not_utf8_is_counted_and_named(spark: "SparkSession", tmp_path: Path) -> None:
     rows = ["text,n", "uno dos,1", "ma\u00f1ana caf\u00e9,2", '"a, b",\u00e9', "x,3,caf\u00e9"]
     (tmp_path / "a.csv").write_bytes("\n".join(rows).encode("latin-1"))
@@ -111,6 +112,7 @@ def test_events_that_are_not_utf8_are_bad_rows_and_not_one_word_or_session(
     assert checked(spark, tmp_path, **keys).startswith("4 of 6 rows are bad (4 invalid utf8 lines), 66.7%; ")
 
 
+@pytest.mark.slow
 def test_a_line_of_20_mb_is_cut_and_not_dropped(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("before\n" + "word " * 4_000_000 + "\nafter")
     found = tallied(spark, tmp_path)

@@ -64,6 +64,7 @@ def test_a_field_of_an_array_of_structures_is_an_array_of_words(spark: "SparkSes
     assert sentences(found) == ["x y", "z"]
 
 
+@pytest.mark.slow
 def test_arrays_of_json_are_told_by_what_their_objects_have(spark: "SparkSession", tmp_path: Path) -> None:
     events = [
         '[{"item":"a"},{"item":null},{"x":1},{"item":7}]', "[]", '[{"item":["a"]}]', '[{"x":1}]', '["item"]', "3",

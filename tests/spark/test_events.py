@@ -141,6 +141,7 @@ def test_a_group_may_be_of_several_columns_and_longer_than_a_sentence(spark: "Sp
     assert vocabulary.counters(found)["cut_lines"] == 1
 
 
+@pytest.mark.slow
 def test_no_group_is_held_as_a_whole_whatever_the_longest_sentence(spark: "SparkSession") -> None:
     rows = spark.range(2 * SEGMENT_WORDS + 1).selectExpr("1 as s", "id as t", "id % 7 as item")
     segments = corpus.read_text_frame(rows, settings(**OF_EVENTS, max_sentence_words=2**31 - 1))
@@ -209,6 +210,7 @@ def test_the_weights_of_a_long_group_do_not_depend_on_the_order_of_its_rows(spar
     assert found[0] == found[1]
 
 
+@pytest.mark.slow
 def test_events_in_files_of_csv_and_json_are_ordered_as_numbers(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "csv").mkdir()
     (tmp_path / "csv" / "a.csv").write_text("s,t,item\n1,10,007\n1,9,b\n2,1,c\nbad\n,3,x\n")
