@@ -17,7 +17,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs.embeddings import read
-from spark_w2v.text.summary import warnings
+from spark_w2v.text.counters import COUNTERS
+from spark_w2v.text.summary import summary, warnings
 from tests.support.outcomes import GOOD, QUICK, Outcome, job_of
 from tests.support.training_job import submit
 
@@ -139,6 +140,16 @@ def test_json_lines_are_skipped_by_reason_and_the_rest_is_trained(run: Callable[
         "lines": 606, "words": 2400, "sentences": 600, "lines_with_words": 600, "missing_lines": 2,
         "wrong_type_lines": 2, "malformed_lines": 2, "distinct_words": 8, "vocabulary": 8, "kept_words": 2400,
     }  # fmt: skip
+
+
+def test_given_words_whose_weights_come_to_nothing_are_told_so() -> None:
+    facts = {
+        "lines": 1, "words": 2, "distinct_words": 2, "vocabulary": 1, "kept_words": 1, "first_bad_lines": {},
+        **dict.fromkeys(COUNTERS[4:], 0), "absent_words": 1, "first_absent_words": ["x"],
+    }  # fmt: skip
+    of_weights = "of weights that add up to less than a half, "
+    assert of_weights not in summary(facts)[-1]
+    assert of_weights in summary({**facts, "weighted_words": 2})[-1]
 
 
 def test_events_without_a_word_are_a_warning_where_they_are_many() -> None:

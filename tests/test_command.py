@@ -175,3 +175,4 @@ sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=Fal
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == code
     assert "Spark has not stopped within 0 s, so the command ends without it\n" in done.stderr
+    assert ("AssertionError" in done.stderr) == (code == 1)

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from spark_w2v.runs.names import is_later
-
 ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -49,25 +47,6 @@ def test_nothing_is_trained_with_a_mistake_in_what_comes_after(
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text(PAIRS)
     assert refusal(tmp_path, pairs, **{variable: value}).startswith(f"nightly: {words}")
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "is_one_later"),
-    [
-        ("20261105", "20261101", True),
-        ("20261101", "20261105", False),
-        ("20261105", "20261101b", True),  # which repairs the first
-        ("20261101b", "20261105", False),
-        ("20261105", "20261101B", True),
-        ("20261101b", "20261101", True),
-        ("20261101", "20261101b", False),
-        ("20261101", "2026-10-01", False),
-        ("v2b", "v1", True),
-        ("20261105-x", "20261101", False),
-    ],
-)
-def test_a_later_date_is_one_of_the_same_form(one: str, other: str, is_one_later: bool) -> None:
-    assert is_later(one, other) is is_one_later
 
 
 def test_a_night_is_named_in_the_log_and_takes_further_options(tmp_path: Path) -> None:

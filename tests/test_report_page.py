@@ -376,3 +376,14 @@ def test_a_page_of_an_earlier_run_opens(chromium: webdriver.Chrome, facts: dict[
     assert ("<b>never" in chromium.find_element(By.ID, "lead").text) == (facts.get("started") is not None)
     assert chromium.find_element(By.ID, "foot").text != ""
     assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]
+
+
+def test_words_without_a_vector_are_those_of_the_text(chromium: webdriver.Chrome, tmp_path: Path) -> None:
+    """Of 99 distinct words without one, and 12 with one that are not in it: a vocabulary keeps them from earlier."""
+    make_page(tmp_path / "kept.html", [f"w{i}" for i in range(20)], missing=12, vocabulary={"stop_words": "/x"})
+    chromium.get((tmp_path / "kept.html").as_uri())
+    WebDriverWait(chromium, 10).until(lambda b: b.find_elements(By.ID, "foot"))
+    said = chromium.find_element(By.ID, "corpus").text
+    assert "111 distinct: rarer than vocabulary.min_count or in vocabulary.stop_words" in said
+    assert "most frequent words are half of the text's words with a vector." in said
+    assert chromium.get_log("browser") == []  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ import pytest
 from spark_w2v import terminal
 from spark_w2v.errors import StorageError
 from spark_w2v.job import run_job
-from spark_w2v.terminal import PhaseClock, StatusLine, fitted, shown
+from spark_w2v.terminal import PhaseClock, StatusLine, fitted, screen, shown
 from spark_w2v.text.messages import columns
 from tests.support.pseudo_terminal import Recording, record
 from tests.support.training_job import FAST_JVM, ROOT, SMALL, planted_corpus
@@ -246,3 +246,17 @@ def test_a_program_that_configured_logging_gets_the_lines_once(capsys: pytest.Ca
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (61, "1 min 1 s"), (7260, "2 h 1 min")])
 def test_a_duration_is_said_as_a_person_does(seconds: float, said: str) -> None:
     assert terminal.duration(seconds) == said
+
+
+def test_a_line_that_the_terminal_cannot_show_is_not_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "terminal").touch()
+    monkeypatch.setenv("PYSPARK_GATEWAY_PORT", "1")
+    open_file = os.open
+    monkeypatch.setattr("spark_w2v.terminal.os.open", lambda path, flags: open_file(tmp_path / "terminal", flags))
+    monkeypatch.setattr("spark_w2v.terminal.os.isatty", lambda descriptor: True)
+    monkeypatch.setattr("spark_w2v.terminal.is_terminal", lambda stream: False)
+    with screen() as stream:
+        assert isinstance(stream, io.TextIOWrapper)
+        stream.reconfigure(encoding="latin-1", errors=stream.errors)
+        stream.write("\u4e16\n")
+    assert (tmp_path / "terminal").read_text() == "\\u4e16\n"

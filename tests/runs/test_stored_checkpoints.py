@@ -110,7 +110,7 @@ def test_one_of_another_run_is_refused_and_left(output: str) -> None:
     assert objects(output) == before
 
 
-def test_a_run_without_resume_removes_them_when_it_has_read_the_text(output: str) -> None:
+def test_a_run_without_resume_removes_them_before_it_trains(output: str) -> None:
     before = stop_after(output, 1)
     with start(output):
         pass

@@ -219,12 +219,13 @@ def test_a_file_that_is_replaced_while_it_is_read_is_not_read_as_two_halves(
 @pytest.mark.parametrize(
     ("code", "says"),
     [
+        ("AuthorizationHeaderMalformed", "a non-empty Access Key (AKID) must be provided in the credential."),
         ("AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong; expecting 'eu-west-1'"),
         ("AuthorizationHeaderMalformed", "the region is wrong; expecting 'us-east-1'."),  # of MinIO
         ("PermanentRedirect", "The bucket must be addressed using the specified endpoint"),
     ],
 )
-def test_the_region_of_another_bucket_is_the_users_mistake(
+def test_a_wrong_region_and_a_wrong_key_are_the_users_mistakes(
     proxied: tuple[Proxy, ObjectStore], monkeypatch: pytest.MonkeyPatch, code: str, says: str
 ) -> None:
     proxy, store = proxied
@@ -237,8 +238,9 @@ def test_the_region_of_another_bucket_is_the_users_mistake(
 
     monkeypatch.setattr(proxy, "_handle", answer)
     for step in (lambda: store.read("a"), lambda: store.write("a", b""), store.entries):
-        with pytest.raises(RefusedError, match=r"the bucket is in another region .* set AWS_REGION"):
+        with pytest.raises(RefusedError) as refused:
             step()
+        assert ("set AWS_REGION to the bucket's" in str(refused.value)) == ("Access Key" not in says)
 
 
 def test_errors_show_no_signature() -> None:

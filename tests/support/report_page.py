@@ -72,7 +72,9 @@ return [looked, found];
 """
 
 
-def make_page(target: Path, words: list[str], dimensions: int = 20, missing: int = 0) -> None:
+def make_page(
+    target: Path, words: list[str], dimensions: int = 20, missing: int = 0, vocabulary: dict[str, str] | None = None
+) -> None:
     """A run whose words are of 40 groups, with curves and an evaluation; some words do not occur in the text."""
     rng = np.random.default_rng(1)
     group = np.arange(len(words)) % 40
@@ -88,7 +90,10 @@ def make_page(target: Path, words: list[str], dimensions: int = 20, missing: int
         for e in range(1, 6)
     ]  # fmt: skip
     run = {
-        "configuration": {"training": {"dimensions": dimensions, "negatives": 5}, "corpus": {"pattern": "<b>"}},
+        "configuration": {
+            "training": {"dimensions": dimensions, "negatives": 5}, "corpus": {"pattern": "<b>"},
+            **({} if vocabulary is None else {"vocabulary": vocabulary}),
+        },
         "corpus": {
             "lines": 10_000, "words": int(counts.sum()) + 99, "kept_words": int(counts.sum()), "vocabulary": len(words),
             "distinct_words": len(words) + 99, "sentences": 9000, "blank_lines": 7, "long_words": 3,
