@@ -356,7 +356,7 @@ def build_training(
     snapshots = settings.output.checkpoint == "sweep"
     sweeps, largest = t.sweeps_per_epoch or auto_sweeps(partitions, pairs), largest_bucket(pairs, partitions, loads)
     if scheme == "blocks":
-        check_buckets(partitions, sweeps, pairs, largest)
+        check_buckets(partitions, sweeps, pairs, largest, len(vocabulary))
     need = memory.needed(
         len(vocabulary), t.dimensions, partitions, scheme, pairs, tasks, snapshots, largest, in_memory,
         most_sweeps(partitions, sweeps, pairs, largest),

@@ -178,10 +178,10 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(
             ge=0,
-            le=LARGEST_INT,
+            le=1_000_000,
             description=(
                 "Words after subsampling, in whole sentences and at most 1 % of these, kept out of training to measure "
-                "the held-out loss, which patience needs; 0 measures none."
+                "the held-out loss on at most 20,000 of their pairs, which patience needs; 0 measures none."
             ),
         ),
     ] = 20_000

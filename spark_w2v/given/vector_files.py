@@ -197,12 +197,21 @@ def _layout(path: Path) -> Layout:
             if archive := next((name for magic, name in ARCHIVES.items() if line.startswith(magic)), None):
                 _refuse(path, f"is packed by {archive} (unpack it, or pack it with gzip instead)")
             _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
+        if len(numbers) > MOST_DIMENSIONS:
+            _refuse(path, f"its first line has {len(numbers):,} numbers")
         return Layout(False, None, len(numbers), mark)
     rows, dimensions = int(header[1]), int(header[2])
     if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:
         _refuse(path, f"its first line says {rows:,} words of {dimensions:,} dimensions")
-    is_text = _numbers(second, dimensions) is not None or _numbers(second, len(second.split()) - 1) is not None
-    return Layout(not is_text, rows, dimensions, start)
+    return Layout(not _is_text(second, dimensions), rows, dimensions, start)
+
+
+def _is_text(line: bytes, dimensions: int) -> bool:
+    """Whether the first vector of a file is written as text, be it damaged."""
+    if _numbers(line, dimensions) is not None or _numbers(line, len(line.split()) - 1) is not None:
+        return True
+    _, _, numbers = line.strip().partition(b" ")
+    return line.endswith(b"\n") and dimensions > 1 and re.fullmatch(rb"[-+0-9.,;eE\s]{2,}", numbers) is not None
 
 
 def _begins_with_mark(file: IO[bytes]) -> bool:

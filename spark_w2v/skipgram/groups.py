@@ -76,7 +76,7 @@ class BlockNoise:
         edges = np.cumsum(noise / total)
         edges /= edges[-1] or 1.0
         share, frequent = (noise / total).astype(np.float32), frequent_rows(noise, dimensions)
-        return cls(share, edges, frequent, batch_size(noise.size), float(noise.sum()))
+        return cls(share, edges, frequent, batch_size(int(np.count_nonzero(noise))), float(noise.sum()))
 
 
 def frequent_rows(noise: Float64Array, dimensions: int) -> int:
@@ -265,7 +265,7 @@ def interleave(parts: list[Part], rng: np.random.Generator) -> list[tuple[Part, 
 
 
 def batch_size(rows: int) -> int:
-    """Return the pairs of a batch, given the number of context rows: BATCH, or fewer where a row would occur too often.
+    """Return the pairs of a batch, given the number of context rows that occur: BATCH, or fewer where these are few.
 
     A row moves once per batch, so a vocabulary of some hundred words learned next to nothing from batches of 2,000
     pairs.

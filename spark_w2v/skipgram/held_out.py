@@ -13,7 +13,6 @@ from spark_w2v.skipgram.sampling import SAMPLE, copy_in_pieces, draw_copies, gen
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 
 MOST_PAIRS = 20_000
-MOST_DRAWS = 100  # of a noise word that is not the context
 CHUNK = 2_000  # most pairs whose rows are gathered at a time, = 5.6 MB at K = 5 and D = 100
 CHUNK_BYTES = 32 << 20  # of these rows, where K or D is large
 DRAWN = 1 << 20  # noise words that are drawn at a time
@@ -112,17 +111,32 @@ def draw_sample(
         begin += center.size
     center, context = np.concatenate(centers), np.concatenate(contexts)
     edges = np.cumsum(noise)
-
-    def draw(shape: tuple[int, ...]) -> Int32Array:
-        place = np.searchsorted(edges, rng.random(shape) * edges[-1], side="right")
-        words: Int32Array = np.minimum(place, noise.size - 1).astype(np.int32)
-        return words
-
     drawn, step = np.empty((center.size, negatives), np.int32), max(1, DRAWN // negatives)
     for a in range(0, center.size, step):
-        drawn[a : a + step] = draw(drawn[a : a + step].shape)
-    for _ in range(MOST_DRAWS):  # where one word has nearly all of the noise, there may be no other
-        if not (same := drawn == context[:, None]).any():
-            break
-        drawn[same] = draw((int(same.sum()),))
+        some = drawn[a : a + step]
+        some[:] = _words_at(rng.random(some.shape) * edges[-1], edges)
+    for a in range(0, center.size, step):
+        some, of_context = drawn[a : a + step], context[a : a + step, None]
+        if (same := some == of_context).any():
+            some[same] = _draw_others(np.broadcast_to(of_context, some.shape)[same], edges, rng)
     return Sample(center, context, drawn)
+
+
+def _draw_others(words: Int32Array, edges: Float64Array, rng: np.random.Generator) -> Int32Array:
+    """Draw a noise word for each of some words, (n,), other than the word itself, where there is another.
+
+    Args:
+        edges: (V,) cumulative probabilities of the noise.
+    """
+    begin, end = np.where(words > 0, edges[words - 1], 0.0), edges[words]
+    others = edges[-1] - (end - begin)
+    # Places on the line of all noise without that of the word.
+    place = rng.random(words.size) * np.where(others > 0, others, edges[-1])
+    place += np.where((others > 0) & (place >= begin), end - begin, 0.0)
+    return _words_at(place, edges)
+
+
+def _words_at(places: Float64Array, edges: Float64Array) -> Int32Array:
+    last = int(np.searchsorted(edges, edges[-1]))  # rounding may lead past the last word that occurs
+    words: Int32Array = np.minimum(np.searchsorted(edges, places, side="right"), last).astype(np.int32)
+    return words

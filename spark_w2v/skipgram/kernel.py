@@ -11,6 +11,7 @@ products. The groups are shuffled, and trained in batches whose updates are appl
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from spark_w2v.skipgram.groups import (
     BATCH,
@@ -33,6 +34,9 @@ LOSS_STRIDE, LONGEST_LOSS_STRIDE, LOSSES = 4, 16, 16
 # Largest step of a row in one batch, in mean gradients. The implicit step alone allows 1 / kappa = 10. The most
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
+# Share of a bucket that is one pair, from which on the two rows, which move towards each other in every batch, step
+# less far: of a text in which every fifth word is the same one, without subsampling, the first bucket diverged.
+ONE_PAIR = 0.5
 # Pairs added to those of a center and to those expected of it, before its noise is corrected by their ratio. Measured:
 # docs/measurements.md.
 SMOOTHING = np.float32(2.0)
@@ -103,16 +107,29 @@ def loss_stride(part: Part) -> int:
     return min(max(LOSS_STRIDE, len(part.groups) // part.size // LOSSES), LONGEST_LOSS_STRIDE)
 
 
-def step_sizes(updates: Float32Array, rate: float, damping: float) -> Float32Array:
-    """Return the factor of each row's summed gradient: an implicit step, at most FARTHEST mean gradients.
+def step_sizes(updates: Float32Array, rate: float, damping: float, farthest: np.float32 = FARTHEST) -> Float32Array:
+    """Return the factor of each row's summed gradient: an implicit step.
 
     Args:
         updates: n of each row in a batch.
         rate, damping: a and kappa of a / (1 + a * kappa * n).
+        farthest: most mean gradients of a step.
     """
     implicit = np.float32(rate) / (1 + np.float32(rate * damping) * updates)
-    sizes: Float32Array = np.minimum(implicit, FARTHEST / updates)
+    sizes: Float32Array = np.minimum(implicit, farthest / updates)
     return sizes
+
+
+def farthest_step(parts: list[Part], positive_counts: npt.NDArray[np.intp], pairs: int) -> np.float32:
+    """Return the largest step in a bucket, in mean gradients.
+
+    Args:
+        positive_counts: (Ro,) pairs of each context row.
+        pairs: of the bucket.
+    """
+    of_centers = np.concatenate([part.runs.center for part in parts]), np.concatenate([p.runs.pairs for p in parts])
+    most = min(int(positive_counts.max()), int(np.bincount(*of_centers).max()))  # one pair has no more
+    return FARTHEST * np.float32(min(1.0, ONE_PAIR * pairs / most))
 
 
 def expected_center_pairs(load: Float32Array, pairs: int) -> Float32Array:
@@ -184,6 +201,7 @@ def train_pairs(
     positive_counts = np.bincount(codec.contexts(pairs[:COUNTED]), minlength=rows)
     for begin in range(COUNTED, pairs.size, COUNTED):
         positive_counts += np.bincount(codec.contexts(pairs[begin : begin + COUNTED]), minlength=rows)
+    farthest = farthest_step(parts, positive_counts, pairs.size)
     amounts, noise_pairs = np.ones(len(center_rows), np.float32), float(pairs.size)
     if center_pairs is not None:
         amounts = noise_amounts(parts, center_pairs, noise.of_all)
@@ -210,13 +228,13 @@ def train_pairs(
         of_noise = np.take(amounts, center)
         held: Float32Array = own + part.share * (of_center.astype(np.float32) - own)
         held *= 1 + np.float32(part.amount) * of_noise
-        center_rate = step_sizes(held, rate, params.damping)
+        center_rate = step_sizes(held, rate, params.damping, farthest)
         expected: Float32Array = np.float32(1) + part.share * context_updates
-        context_rate = step_sizes(expected, rate, params.damping)
+        context_rate = step_sizes(expected, rate, params.damping, farthest)
         positive_rate = np.take(context_rate, context, mode="clip")
         # A noise word is drawn for a whole set: with many negatives these are far more updates than its mean per batch.
         of_set = sharing * width * each
-        noise_rate = context_rate if rate * of_set <= FARTHEST else np.minimum(context_rate, FARTHEST / of_set)
+        noise_rate = context_rate if rate * of_set <= farthest else np.minimum(context_rate, farthest / of_set)
         half_present = np.take(HALF_PRESENT[:, :width], length, axis=0)
         # The last set may be short: it is filled with center row 0 at weight 0.
         padded = -(-center.size // sharing) * sharing

@@ -298,10 +298,11 @@ def number_pairs(
     if max_contexts:
         steps = (center[of] | context[at] for of, at in pairs_of_sentences(sentence, drawn, max_contexts))
     else:
+        # Of the chosen places alone: with one long sentence among short ones, few are chosen at most distances.
         steps = (
-            numbers
+            center[at:][places] | context[to:][places]
             for d, forth, back in pairs_by_distance(sentence, drawn, window)
-            for numbers in ((center[:-d] | context[d:])[forth], (center[d:] | context[:-d])[back])
+            for at, to, places in ((0, d, forth), (d, 0, back))
         )
     found, size = [np.empty(0, np.uint64)], 0
     for numbers in steps:

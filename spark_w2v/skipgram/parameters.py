@@ -19,6 +19,7 @@ from spark_w2v.types import Float32Array, Float64Array, Int32Array, Int64Array, 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 CHUNK = 1 << 20  # numbers drawn at a time, = 4 MB
+AVERAGED_BYTES = 4 << 20  # of rows in float64 that are averaged at a time
 TOTAL_LOAD = 2.0**52  # sum of the scaled loads; loads that differ by 2^-52 of the whole stay different
 LONG_RUN = 1000  # words of equal load that are assigned at once; fewer are as fast one by one
 LONGEST_ROW = 1000.0  # length; rows of runs that converge are mostly below 5, and at 30 sigma is 0 or 1 in float32
@@ -190,11 +191,16 @@ def average(copies: Iterable[tuple[Float32Array, Float32Array]], before: Float32
     # float64, because weight * row / weight in float32 differs from the row.
     total = np.zeros(len(before))
     mean = np.zeros(before.shape)
+    # Some rows at a time, as each product of all of them would take as much memory as the mean.
+    step = max(1, AVERAGED_BYTES // mean[:1].nbytes) if mean.size else 1
+    ranges = [slice(a, a + step) for a in range(0, len(before), step)]
     for rows, updates in copies:
         weight = updates.astype(np.float64)
-        mean += weight[:, None] * rows
+        for some in ranges:
+            mean[some] += weight[some, None] * rows[some]
         total += weight
-    touched = total > 0
     result = before.copy()
-    result[touched] = mean[touched] / total[touched, None]
+    for some in ranges:
+        touched = total[some] > 0
+        result[some][touched] = mean[some][touched] / total[some][touched, None]
     return result

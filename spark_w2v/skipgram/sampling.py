@@ -117,7 +117,7 @@ def draw_noise_sets(
 
 
 # Uses of a generator: the second of the numbers that seed it, so that no two uses share their draws.
-INITIAL, HELD_OUT, PAIRS, RING, KERNEL, SAMPLE, INDUCTION = range(7)
+INITIAL, HELD_OUT, PAIRS, RING, KERNEL, SAMPLE, INDUCTION, REPLICA = range(8)
 
 
 def generator(seed: int, use: int, *place: int) -> np.random.Generator:

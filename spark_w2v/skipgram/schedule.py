@@ -139,6 +139,7 @@ SMALLEST_BUCKET = 2_000
 # noise. Measured in docs/measurements.md, "A week of nights".
 EXTRA_OCCURRENCES = 200
 SMALLEST_REPLICA = 20_000  # words of an epoch: with fewer, a copy learns nothing that the average would keep
+PAIR_BITS = 64  # of the number of a pair
 MOST_BUCKETS = 1 << 26  # of an epoch: a task that draws pairs counts them in 540 MB
 MOST_PAIRS = 1 << 24  # approximate limit of a bucket; more sweeps keep it. = 300 MB while a task cuts them in groups
 
@@ -220,16 +221,18 @@ def stored_buckets(blocks: int, sweeps: int) -> int:
     return sweeps << 2 * (blocks - 1).bit_length()
 
 
-def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float) -> None:
-    """Refuse more buckets than a task that draws pairs can count.
+def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float, words: int) -> None:
+    """Refuse more buckets than a task that draws pairs can count, and than the number of a pair has bits for.
 
     Args:
+        words: V.
         blocks, sweeps, pairs, largest: as for most_sweeps.
 
     Raises:
         ConfigError: one sentence.
     """
     equal, most = equal_sweeps(sweeps, largest), MOST_BUCKETS // stored_buckets(blocks, 1)
+    most = min(most, 1 << max(0, PAIR_BITS - 2 * (words.bit_length() + 1)))
     if equal <= most:
         return
     why = f", as its largest bucket has about {largest:,.0f} pairs" if equal > sweeps else ""

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"}
 PARSED, LINE, NOT_JSON = f"parsed json {TOKEN}", f"line {TOKEN}", "not json"
 FILE_SCHEME = "^file:/+"
+MOST_CHARACTERS = str(2**31 - 1)  # of a string of JSON: lines have a limit of their own
+MOST_FIELDS = 1_000_000  # of a line of CSV; more end the run, so a bad line may have some
 PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column
 
@@ -106,11 +108,12 @@ def _directories(rows: "DataFrame") -> list[str]:
 
 
 def _with_groups_as_text(schema: T.StructType, corpus_config: "Corpus", directories: Iterable[str]) -> T.StructType:
-    """The same schema, in which directories that are groups are text.
+    """The same schema, in which directories that are groups or words are text.
 
     As numbers, 007 and 7 would be one group; as times, those that a time zone with summer time takes for the same.
     """
-    texts = set(directories).intersection(columns.names_in(schema, corpus_config.group_by))
+    names = [corpus_config.column, *columns.names_in(schema, corpus_config.group_by)]
+    texts = set(directories).intersection(names)
 
     def kind(field: T.StructField) -> T.DataType:
         return T.StringType() if field.name in texts else field.dataType
@@ -169,7 +172,8 @@ def _json(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
     c = corpus_config
     lines = reader.text(paths)
     directories = lines.columns[1:]  # what they stand for
-    inferred = reader.option("columnNameOfCorruptRecord", CORRUPT).json(paths).schema
+    inferring = reader.options(columnNameOfCorruptRecord=CORRUPT, maxStringLen=MOST_CHARACTERS)
+    inferred = inferring.json(paths).schema
     if (of_lines := _with_groups_as_text(lines.schema, c, directories)) != lines.schema:
         lines = reader.schema(of_lines).text(paths)
     schema = T.StructType([field for field in inferred if field.name not in (*directories, CORRUPT)])
@@ -217,7 +221,10 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     reader = reader.option("header", True)
     reader = reader.option("escape", '"')  # a quote in quotes is doubled, as everybody but Spark writes it
     typed = bool(c.where or c.order_by)  # of text, "10" would be before "9"
+    reader = reader.option("maxColumns", MOST_FIELDS)
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
+    if len(fields) == 1 and fields[0].name != c.column and (found := re.search(r"[;\t|]", fields[0].name)):
+        refuse(f"--input: the CSV files separate fields by {found[0]!r}; write them with commas, or give Parquet.")
     made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
     groups, orders = (columns.names_in(T.StructType(list(fields)), names) for names in (c.group_by, c.order_by))
@@ -306,7 +313,8 @@ def _parsed(lines: "DataFrame", fields: Sequence[T.StructField]) -> "DataFrame":
     # field may not follow, and the null is missing where the line closes the array or the object around it.
     text = F.expr("trim(LEADING '\ufeff' FROM value)")  # F.ltrim with a second argument makes Spark warn
     whole = F.concat(F.lit(f'{{"{LINE}":['), text, F.lit(",null]}"))
-    return lines.withColumn(PARSED, F.from_json(whole, schema, {"columnNameOfCorruptRecord": NOT_JSON}))
+    options = {"columnNameOfCorruptRecord": NOT_JSON, "maxStringLen": MOST_CHARACTERS}
+    return lines.withColumn(PARSED, F.from_json(whole, schema, options))
 
 
 def _parsed_line() -> Column:

@@ -36,18 +36,28 @@ def _alike(path: str) -> str:
     return re.sub("^s3[an]?:/+", "s3://", path.rstrip("/"))
 
 
-def check_text(files: Sequence[File]) -> None:
-    """Refuse files that Spark would read as text, and that are something else."""
+def check_text(files: Sequence[File], kind: str) -> None:
+    """Refuse files that Spark would read as text, and that are something else.
+
+    Args:
+        kind: corpus.format.
+    """
     paths = [path_text(file.path) for file in files]
     here = [path for file in files if (path := local_path(file.path)) is not None]
     with ThreadPoolExecutor(READERS) as readers:
         contents = dict(zip(here, readers.map(packed.not_text_by_content, here), strict=True))
+        formats = dict(zip(paths, readers.map(packed.format_of_fields, paths), strict=True)) if kind == "text" else {}
     found: dict[str, list[str]] = {}
     for path in paths:
         if reason := packed.not_text_by_name(path) or contents.get(path):
             found.setdefault(reason, []).append(path)
     for reason, bad in found.items():
         refuse(f"{some(bad)}: {reason}.")
+    for seems in dict.fromkeys(filter(None, formats.values())):
+        log.warning(
+            'corpus.format: as "text", the names of fields are words, and so is all that is in them; "%s" is for %s',
+            seems, some([path for path in paths if formats[path] == seems]),
+        )  # fmt: skip
 
 
 def check_packed(hadoop: Hadoop, files: Sequence[File]) -> None:

@@ -124,7 +124,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
     if not files:
         _refuse_nothing(given, walk.skipped)
     if kind in TEXTS:
-        check_text(files)
+        check_text(files, kind)
     files.sort()
     check_packed(hadoop, files)
     roots = readable if walk.is_plain else [escape_glob(f"file:{root}") for root in walk.roots] + elsewhere

@@ -77,6 +77,11 @@ CONDITIONS = (
         "is not what corpus.format says, or damaged; set corpus.format to what it is, or replace it.",
     ),
     (
+        "PARQUET_TYPE_",
+        "--input: the Parquet files have a column of a type that Spark does not read ({message}); write it as another, "
+        "such as UUIDs as strings.",
+    ),
+    (
         "COLUMN_ALREADY_EXISTS",
         "--input: the files have two columns {columnName}, as Spark reads names; rename one.",
     ),
@@ -138,6 +143,7 @@ OTHER_NAMES = "its first line has other names than the other files, or another o
 REASONS = (
     ("CSV header does not conform", OTHER_NAMES),
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
+    (r"Index \d+ out of bounds", "a line has too many fields"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
     ("[Pp]ermission denied", "permission denied"),
     ("(?i)native zstandard library not available|without zstd support", "this Hadoop reads no zstd"),
@@ -227,8 +233,9 @@ def _java_trace(exception: Any) -> str:
 
 def reason_of(text: str) -> str:
     """The known reason, or what the innermost exception says."""
+    said = re.sub(r"\b[a-z][a-z0-9+.-]*:/\S+", "", text)  # the words of a path are no reason
     for pattern, reason in REASONS:
-        if re.search(pattern, text):
+        if re.search(pattern, said):
             return reason
     return _innermost(text)[:200]
 

@@ -1,9 +1,11 @@
-"""Columns of CSV and JSON that order events, where Spark took numbers for text or cut their digits.
+"""Columns that order events, where numbers and times are text, or Spark cut the digits of numbers.
 
-Spark gives a column one type for all of its values: one that is not a number makes text of all numbers, of which 10
-comes before 9, and one fraction makes doubles of all, of which those beyond 2^53 may be equal.
+Of CSV and JSON Spark gives a column one type for all of its values: one that is not a number makes text of all numbers,
+of which 10 comes before 9, and one fraction makes doubles of all, of which those beyond 2^53 may be equal. Times of
+JSON are text, and others may be: of these, 10:00:00.5Z comes before 10:00:00Z, and 10:00+02:00 after 09:00+00:00.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
     from spark_w2v.config import Corpus
 
+log = logging.getLogger(__name__)
+
 MOST_SHOWN = 40  # characters of a text among numbers
+
+# A day, and what may follow it. Spark reads other texts as times, too, such as 9:30, which is one of today.
+TIME = r"^\s*\d{4}-\d\d?-\d\d?([T ].*)?\s*$"
+ZONE = r":\d\d?(?:\.\d*)?\s*(Z|[A-Z]\w+|[+-]\d\d?(?::?\d\d)?)\s*$"
 
 # Without numbers such as 1e3, because ids of letters and digits may look like these.
 NUMBER = r"^\s*[+-]?(\d*\.\d+(e[+-]?\d+)?|\d+(\.|e[+-]\d+)?)\s*$"
@@ -28,7 +36,7 @@ NUMBER = r"^\s*[+-]?(\d*\.\d+(e[+-]?\d+)?|\d+(\.|e[+-]\d+)?)\s*$"
 def count_rows(
     rows: "DataFrame", corpus_config: "Corpus", orders: Sequence[FoundColumn]
 ) -> tuple[int, list[FoundColumn]]:
-    """How many rows there are, and what orders them: of CSV and JSON, numbers where text or doubles have numbers.
+    """How many rows there are, and what orders them: times that are text and, of CSV and JSON, numbers, too.
 
     The same job looks at the values of these columns.
 
@@ -36,7 +44,8 @@ def count_rows(
         orders: the columns of corpus.order_by.
 
     Raises:
-        ConfigError: a column has numbers and other text, so that it has no order of numbers.
+        ConfigError: a column has numbers and other text, so that it has no order of numbers, or times with a zone and
+            without.
     """
     schema, c = rows.schema, corpus_config
     names = columns.names_in(schema, c.order_by)
@@ -48,8 +57,11 @@ def count_rows(
         if exact := columns.exact_values(schema, [name]):
             is_rounded = ~order.value.try_cast(columns.EXACT_TYPE).eqNullSafe(exact[0])
             asked.append(F.bool_or(is_rounded).alias(f"rounded{number}"))
-        elif columns.CORRUPT in schema.names and isinstance(order.kind, T.StringType) and name not in texts:
-            asked += _numbers_in(order.value, number)
+        elif isinstance(order.kind, T.StringType) and name not in texts:
+            # The values of lines that are not rows have made text of a column, too, and order nothing.
+            has_lines = columns.CORRUPT in schema.names
+            value = F.when(columns.column_named(columns.CORRUPT).isNull(), order.value) if has_lines else order.value
+            asked += [*(_numbers_in(value, number) if has_lines else []), *_times_in(value, number)]
     (row,) = rows.agg(*asked).collect()
     found, ordered = row.asDict(), []
     for number, (name, order) in enumerate(zip(names, orders, strict=True)):
@@ -60,16 +72,16 @@ def count_rows(
             _check_no_text(name, found[f"text{number}"])
             # Doubles first, as they have room for all numbers.
             ordered[-1:] = [FoundColumn(order.value.try_cast("double"), T.DoubleType()), _exact(order.value)]
+        elif found.get(f"varied{number}"):
+            ordered[-1:] = [*_times(name, order.value, found, number), order]
     return found["rows"], ordered
 
 
-def _numbers_in(text: "Column", number: int) -> list["Column"]:
+def _numbers_in(value: "Column", number: int) -> list["Column"]:
     """The least and the largest number of digits of the numbers in a column of text, and a text that is not one.
 
     A number with a point or a sign has -1 digits.
     """
-    # The values of lines that are not rows have made text of a column, too, and order nothing.
-    value = F.when(columns.column_named(columns.CORRUPT).isNull(), text)
     digits = F.when(value.rlike(r"^\d+$"), F.length(value)).when(value.rlike(f"(?i){NUMBER}"), -1)
     other = F.when(value.try_cast("double").isNull(), value)
     return [
@@ -83,6 +95,43 @@ def _is_misordered(found: dict[str, Any], number: int) -> bool:
     """Whether there are numbers in a column of text of which the bytes have another order."""
     least, most = found.get(f"least{number}"), found.get(f"most{number}")
     return least is not None and (least < 0 or least != most)
+
+
+def _times_in(value: "Column", number: int) -> list["Column"]:
+    """Whether texts are times, of which the bytes may have another order; with a zone, and without; and one of them."""
+    zone, is_time = (
+        F.regexp_extract(value, ZONE, 1),
+        F.when(value.rlike(TIME), value.try_cast("timestamp").isNotNull()).otherwise(value.isNull()),
+    )
+    form = F.when(value.isNotNull(), F.struct(F.length(value), zone))
+    return [
+        F.bool_and(is_time).alias(f"times{number}"),
+        (F.min(form) != F.max(form)).alias(f"varied{number}"),
+        F.bool_or(zone != "").alias(f"zoned{number}"),
+        F.bool_or(zone == "").alias(f"unzoned{number}"),
+        F.substring(F.min(value), 1, MOST_SHOWN).alias(f"first{number}"),
+    ]
+
+
+def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> list[FoundColumn]:
+    """The times in a column of text; nothing where there is other text, which is ordered by its bytes."""
+    first = found[f"first{number}"]
+    if not found[f"times{number}"]:
+        if first[:1].isdigit():
+            log.warning(
+                'corpus.order_by: "%s" is text of different lengths, such as %r, and is ordered by its bytes',
+                name,
+                first,
+            )
+        return []
+    if not found[f"zoned{number}"]:  # and as they are written: in a time zone with summer time, some would be the same
+        return [FoundColumn(value.try_cast("timestamp_ntz"), T.TimestampNTZType())]
+    if found[f"unzoned{number}"]:
+        refuse(
+            f'corpus.order_by: "{name}" has times with a time zone and times without, such as {first!r}; write all of '
+            "them alike, leave rows out with corpus.where, or give another column."
+        )
+    return [FoundColumn(value.try_cast("timestamp"), T.TimestampType())]
 
 
 def _check_no_text(name: str, text: str | None) -> None:

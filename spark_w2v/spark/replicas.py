@@ -16,7 +16,7 @@ from spark_w2v.skipgram.groups import BlockNoise
 from spark_w2v.skipgram.kernel import SgdParams, TrainStats, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import average, divergence
-from spark_w2v.skipgram.sampling import KERNEL, generator
+from spark_w2v.skipgram.sampling import KERNEL, REPLICA, generator
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.buckets import LARGEST_CHUNK, RunSpec, keep_modules
 from spark_w2v.text.encoding import segment_of
@@ -124,7 +124,9 @@ def assign_sentences(row: tuple[Any, ...], replicas: int, sampler: PairSampler) 
         and float64.
     """
     place, ids, lengths, weights = segment_of(row)
-    mine = (np.arange(lengths.size) + place[-1]) % replicas
+    # Beginning with one of each segment's own, as files of one sentence would all be of the first.
+    first = int(generator(sampler.seed, REPLICA, *place).integers(replicas))
+    mine = (np.arange(lengths.size) + first) % replicas
     mine[sampler.held_out_sentences(place, lengths.size)] = -1
     whose = np.repeat(mine, lengths)
     for replica in range(replicas):

@@ -75,6 +75,8 @@ def reading_session(spark: SparkSession) -> SparkSession:
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    # Times in nanoseconds, which pandas writes, are numbers. Spark refuses a file that has a column of them otherwise.
+    session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     # Of CSV, lines with too few fields pass for whole ones where only some are parsed.
     session.conf.set("spark.sql.csv.parser.columnPruning.enabled", "false")
     # A job for each stage, and planning in between, which took 0.6 s of a short run. What it decides is decided below.

@@ -9,6 +9,7 @@ A .lz4 or .snappy is to Hadoop a format of its own: the length of what was packe
 gigabytes from text or from files of the commands lz4 and snzip, and either gives nothing or asks for as much memory.
 """
 
+import codecs
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -38,25 +39,32 @@ ARCHIVES = (
     *(".zip", ".7z", ".rar", ".jar", ".cpio", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".tzst"),
     *(f".tar{end}" for end in (*UNPACKED, ".xz", ".z", ".lz", ".lzma", ".br")),
 )
-UNKNOWN = (".xz", ".z", ".lz", ".lzma", ".lzo", ".br")
+UNKNOWN = (".xz", ".z", ".lz", ".lzma", ".lzo")
 ARCHIVE = "is an archive, not text; unpack it, and give what was in it"
 RENAME = "is packed with {}, but Spark goes by the name; rename it to end in {}"
+UNPACK = "is packed in a way that Spark does not unpack; unpack it, or pack it with gzip"
 OTHER = "is {}, not text; convert it, or leave it out of --input"
 BEGINNINGS = {
+    **dict.fromkeys((b"BZh%d1AY&SY" % level for level in range(1, 10)), RENAME.format("bzip2", ".bz2")),
     b"PK\x03\x04": ARCHIVE,  # zip
     b"PK\x05\x06": ARCHIVE,  # an empty one
     b"7z\xbc\xaf\x27\x1c": ARCHIVE,
     b"Rar!\x1a\x07": ARCHIVE,
     b"\x1f\x8b\x08": RENAME.format("gzip", ".gz"),
     b"\x28\xb5\x2f\xfd": RENAME.format("zstd", ".zst"),
-    b"BZh91AY&SY": RENAME.format("bzip2", ".bz2"),
+    b"\x04\x22\x4d\x18": UNPACK,  # a frame of the command lz4
     b"\xfd7zXZ\x00": "is packed with xz, which Spark does not unpack; unpack it, or pack it with gzip",
     b"PAR1": "is Parquet, not text; set corpus.format to parquet, or leave it out of --input",
     b"Obj\x01": "is Avro, not text; set corpus.format to avro, or leave it out of --input",
     b"ARROW1\x00\x00": OTHER.format("an Arrow file"),
     b"%PDF-": OTHER.format("PDF"),
     b"SQLite format 3\x00": OTHER.format("a SQLite database"),
+    b"\x89PNG\r\n": OTHER.format("a picture"),
+    b"\xd0\xcf\x11\xe0\xa1\xb1": OTHER.format("a document of Office"),
 }
+JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:')
+# Formats of text with fields, by the ends of names; as plain text, their names and numbers would be words.
+FIELDS = {".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 def suffix(path: str) -> str:
@@ -70,17 +78,34 @@ def not_text_by_name(path: str) -> str | None:
     if name.endswith(ARCHIVES):
         return ARCHIVE
     if name.endswith(UNKNOWN):
-        return "is packed in a way that Spark does not unpack; unpack it, or pack it with gzip"
+        return UNPACK
     return None
+
+
+def format_of_fields(path: str) -> str | None:
+    """Return the corpus.format that a file of text seems to have; None where it may be plain text.
+
+    It goes by the name and, of a file of this machine, by how it begins.
+    """
+    name = path.lower()
+    end = suffix(name)
+    if (by_name := FIELDS.get(suffix(name.removesuffix(end)) if end in UNPACKED else end)) is not None:
+        return by_name
+    try:
+        is_json = JSON_OBJECT.match(_beginning(path)) is not None
+    except OSError:  # of another machine, or unreadable
+        return None
+    return "jsonl" if is_json else None
 
 
 def not_text_by_content(path: str) -> str | None:
     """The same by how a file of this machine begins, unpacked if its name says so."""
     try:
-        with pa.input_stream(path, compression=CODECS.get(suffix(path)), buffer_size=tarfile.BLOCKSIZE) as stream:
-            beginning = bytes(stream.read(tarfile.BLOCKSIZE))
+        beginning = _beginning(path)
     except OSError:
         return None  # unreadable or damaged: Spark says so, with the reason
+    if path.lower().endswith(".br") and not _may_be_utf8(beginning):  # the end, too, of texts in Breton
+        return UNPACK
     for magic, meaning in BEGINNINGS.items():
         if beginning.startswith(magic):
             return meaning
@@ -89,6 +114,19 @@ def not_text_by_content(path: str) -> str | None:
     except tarfile.HeaderError:
         return None
     return ARCHIVE
+
+
+def _beginning(path: str) -> bytes:
+    with pa.input_stream(path, compression=CODECS.get(suffix(path)), buffer_size=tarfile.BLOCKSIZE) as stream:
+        return bytes(stream.read(tarfile.BLOCKSIZE))
+
+
+def _may_be_utf8(beginning: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(beginning)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def damage_of_blocks(beginning: bytes) -> str | None:

@@ -104,6 +104,7 @@ def test_words_that_no_text_can_have_are_warned_of(
         (b" \n\n", "holds no word"),
         (b"a\n\xff\n", "line 2 is not UTF-8"),
         (b"\xef\xbb\xbfab\n\xff\n", "line 2 is not UTF-8"),
+        (b"a\0b\0\n\0", "holds bytes that no text has, so it is UTF-16 or no text"),
         (b"a" * 200, "is larger than"),
     ],
 )

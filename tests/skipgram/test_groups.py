@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from spark_w2v.skipgram import groups
 from spark_w2v.skipgram.groups import (
+    BATCH,
     FREQUENT,
     GROUP,
     LEAST_CUT,
@@ -133,3 +134,8 @@ def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
 def test_narrow_groups_of_small_blocks_have_more_noise_words(rows: int, narrow: int, wide: int) -> None:
     noise = BlockNoise.of(np.ones(rows), 100)
     assert (noise.words(2), noise.words(GROUP)) == (narrow, wide)
+
+
+def test_words_that_do_not_occur_make_no_batch_larger() -> None:
+    noise = np.r_[np.full(15, 1 / 15), np.zeros(20_000)]
+    assert BlockNoise.of(noise, 10).batch == BlockNoise.of(noise[:15], 10).batch < BATCH

@@ -110,6 +110,16 @@ def test_noise_of_a_pair_is_never_its_context_and_else_as_frequent_as_it_should_
     assert (np.abs(np.bincount(drawn, minlength=WORDS) - drawn.size * share) <= 4 * sigma).all()
 
 
+def test_where_one_word_has_nearly_all_noise_its_pairs_have_the_others() -> None:
+    noise = np.full(WORDS, 1e-9)
+    noise[2] = 1.0
+    sample = draw_sample(some_sentences(300), some_drawing(), noise / noise.sum(), 50)
+    assert (sample.context == 2).any()
+    assert not (sample.noise == sample.context[:, None]).any()
+    of_it = np.bincount(sample.noise[sample.context == 2].ravel(), minlength=WORDS)
+    assert (of_it[np.arange(WORDS) != 2] > 0).all()
+
+
 def test_a_vocabulary_of_one_word_has_only_itself_as_noise() -> None:
     sentences = [(np.zeros(4, np.int32), np.array([4], np.int32))]
     sample = draw_sample(sentences, some_drawing(words=1), np.ones(1), 2)

@@ -1,10 +1,11 @@
-"""The noise of a center in a bucket of some of its pairs."""
+"""The noise of a center in a bucket of some of its pairs, and how far rows step in one that is mostly one pair."""
 
 import numpy as np
 import pytest
 
 from spark_w2v.skipgram import groups, kernel
-from spark_w2v.skipgram.groups import cut_parts
+from spark_w2v.skipgram.groups import BlockNoise, cut_parts
+from spark_w2v.skipgram.kernel import farthest_step
 from tests.support.kernel import (
     DIMENSIONS,
     RATE,
@@ -55,3 +56,16 @@ def test_updates_count_the_noise_that_a_center_has() -> None:
     np.testing.assert_allclose(done.center_updates, (1 + 5 * 2) * found, rtol=1e-6)
     wanted = np.bincount(task.contexts, minlength=7) + 5 * 2 * 500 * task.noise
     np.testing.assert_allclose(done.context_updates, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("share", "farthest"), [(0.3, 4.0), (0.5, 4.0), (0.8, 2.5), (1.0, 2.0)])
+def test_rows_of_a_bucket_that_is_mostly_one_pair_step_less_far(share: float, farthest: float) -> None:
+    rows = np.where(np.arange(1000) < share * 1000, 0, 1 + np.arange(1000) % 9).astype(np.int32)
+    pairs, codec = numbered(rows, rows)
+    noise = BlockNoise.of(np.full(10, 0.1), 4)
+    parts = cut_parts(pairs, codec, 10, noise, 2, np.random.default_rng(1))
+    assert farthest_step(parts, np.bincount(rows), pairs.size) == pytest.approx(farthest)
+    # One word among all centers is no such pair where the contexts vary.
+    others, codec = numbered(rows * 0, np.arange(1000, dtype=np.int32) % 10)
+    parts = cut_parts(others, codec, 10, noise, 2, np.random.default_rng(1))
+    assert farthest_step(parts, np.full(10, 100), others.size) == 4

@@ -146,6 +146,18 @@ def test_one_copy_comes_out_bit_for_bit(weight: float, seed: int) -> None:
     assert np.array_equal(average([(rows, np.full(50, weight, np.float32))], some_rows(1)), rows)
 
 
+@pytest.mark.parametrize("size", [1, 80, 1 << 20])
+def test_the_average_is_the_same_whatever_rows_are_taken_at_a_time(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    copies = [(rng.random((7, 5), np.float32), rng.integers(0, 3, 7).astype(np.float32)) for _ in range(3)]
+    before = rng.random((7, 5), np.float32)
+    weights = np.array([updates for _, updates in copies], np.float64)
+    mean = sum(weight[:, None] * rows for weight, (rows, _) in zip(weights, copies, strict=True))
+    expected = np.where((total := weights.sum(0)[:, None]) > 0, mean / np.maximum(total, 1), before).astype(np.float32)
+    monkeypatch.setattr(parameters, "AVERAGED_BYTES", size)
+    assert (average(copies, before) == expected).all()
+
+
 def test_equal_copies_in_one_order_average_to_the_same_bits() -> None:
     copies = [(some_rows(seed), np.random.default_rng(seed).random(50, np.float32)) for seed in range(9)]
     first, again = (average(iter(copies), some_rows(99)) for _ in range(2))

@@ -6,10 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spark_w2v.errors import ConfigError
+from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import (
     LEAST_BUCKET,
     MOST_BUCKETS,
     MOST_PAIRS,
+    PAIR_BITS,
     Ring,
     auto_sweeps,
     check_buckets,
@@ -116,7 +118,7 @@ def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refus
     def refusal(blocks: int, sweeps: int) -> str:
         largest, wanted = largest_bucket(pairs, blocks, loads), sweeps or auto_sweeps(blocks, pairs)
         try:
-            check_buckets(blocks, wanted, pairs, largest)
+            check_buckets(blocks, wanted, pairs, largest, 1_000)
         except ConfigError as error:
             return str(error)
         most, equal = most_sweeps(blocks, wanted, pairs, largest), equal_sweeps(wanted, largest)
@@ -149,7 +151,16 @@ def test_too_many_buckets_are_refused_with_what_makes_fewer(
     blocks: int, sweeps: int, pairs: float, heaviest: float, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        check_buckets(blocks, sweeps, pairs, largest_bucket(pairs, blocks, loads_of(heaviest)))
+        check_buckets(blocks, sweeps, pairs, largest_bucket(pairs, blocks, loads_of(heaviest)), 1_000)
+
+
+def test_no_more_sweeps_are_taken_than_the_number_of_a_pair_has_bits_for() -> None:
+    words = 10_000_000
+    blocks = assign_blocks(np.ones(words), 2)
+    with pytest.raises(ConfigError, match="sweeps_per_epoch to at most 16,384"):
+        check_buckets(2, 100_000, 1e9, 1e4, words)
+    check_buckets(2, 16_384, 1e9, 1e4, words)
+    assert 2 * (blocks.bits + 1) + (16_384 - 1).bit_length() <= PAIR_BITS
 
 
 @examples

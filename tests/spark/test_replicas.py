@@ -1,9 +1,10 @@
-"""A replica's task changes copies of its own, as a worker keeps what is broadcast for its next task."""
+"""Which sentences a replica has, and that its task changes copies of its own: a worker keeps what is broadcast."""
 
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 
 from spark_w2v.skipgram.kernel import SgdParams
 from spark_w2v.skipgram.pairs import PairSampler
@@ -29,3 +30,17 @@ def test_what_is_broadcast_is_not_changed() -> None:
     assert (trained != center.value).any()
     assert (center.value == np.float32(0.1)).all()
     assert (context.value == np.float32(0.2)).all()
+
+
+@pytest.mark.parametrize("sentences", [1, 3, 20])
+def test_the_sentences_of_many_short_files_are_of_all_replicas_alike(sentences: int) -> None:
+    sampler = PairSampler(np.ones(5, np.float32), 3, 5, 0.0, assign_blocks(np.ones(5), 1))
+    files = np.random.default_rng(1).integers(1 << 62, size=2000).tolist()
+    ids, lengths = np.zeros(2 * sentences, np.int32).tobytes(), np.full(sentences, 2, np.int32).tobytes()
+    found = np.zeros(8, np.int64)
+    for file in files:
+        for (replica, *place), (_, own, _) in assign_sentences((file, 0, 0, ids, lengths, b""), 8, sampler):
+            assert place == [file, 0, 0]
+            found[replica] += len(own) // 4
+    assert found.sum() == 2000 * sentences
+    assert found.min() > 0.8 * found.mean()
