@@ -253,14 +253,25 @@ def train(work: Work, constants: Constants, spread: float, machine_cores: int, n
     return Training(kernel, take, parts["draw"] * work.draw_span, waiting, exchange, parts["start"], sent / work.epochs)
 
 
-def waiting(work: Work, constants: Constants, machine_cores: int) -> float:
-    """Seconds that a task waits for heavier blocks, if blocks need no time to come."""
+def waiting(work: Work, constants: Constants, machine_cores: int, spread: float) -> float:
+    """Seconds that a task waits for heavier blocks and slower buckets, if blocks need no time to come.
+
+    Args:
+        spread: of the seconds of buckets that are alike.
+    """
     ring = Ring.draw(work.blocks, work.edges[0].size - 1, np.random.default_rng(0))
     seconds = [bucket_seconds(work, share, bucket_price(constants, work.dimensions)) for share in work.shares(0)]
     machines = Machines.of(work.blocks, work.tasks, machine_cores)
     sizes = np.zeros(work.blocks)
-    found = simulate(ring, machines, seconds, work.kinds, sizes, Prices(), work.snapshots)
+    found = simulate(ring, machines, seconds, work.kinds, sizes, Prices(), work.snapshots, spread)
     return found.trained - float(found.busy.mean())
+
+
+def spread_of(work: Work, kernel: Sequence[float], spreads: Sequence[tuple[float, float]]) -> float:
+    """How much buckets that are alike differ, by the seconds of one: that of single buckets that take as long."""
+    seconds = kernel_seconds(Sample(work.buckets, work.dimensions), kernel) / work.buckets.buckets
+    measured, shares = zip(*spreads, strict=True)
+    return float(np.interp(np.log(seconds), np.log(measured), shares))
 
 
 class Model(NamedTuple):
@@ -276,9 +287,7 @@ class Model(NamedTuple):
 
     def spread(self, work: Work) -> float:
         """How much the buckets of a run differ that are alike: as single buckets do that take about as long."""
-        seconds = kernel_seconds(Sample(work.buckets, work.dimensions), self.machine["kernel"]) / work.buckets.buckets
-        measured, spreads = zip(*self.spreads, strict=True)
-        return float(np.interp(np.log(seconds), np.log(measured), spreads))
+        return spread_of(work, self.machine["kernel"], self.spreads)
 
 
 class Cluster(NamedTuple):

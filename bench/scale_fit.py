@@ -17,6 +17,7 @@ from bench.costs import (
     fit_kernel,
     kernel_seconds,
     predict,
+    spread_of,
     train,
     waiting,
 )
@@ -77,7 +78,9 @@ def work_of_case(case: Case, counts: list[list[int]] | None) -> Work:
     return work_of(known, case.dimensions, case.blocks, CORES, snapshots=case.snapshots)
 
 
-def parts_of(run: dict[str, Any], work: Work, constants: Constants | None = None) -> Parts:
+def parts_of(
+    run: dict[str, Any], work: Work, constants: Constants | None = None, spreads: Sequence[tuple[float, float]] = ()
+) -> Parts:
     """Return what a run recorded of its parts.
 
     Args:
@@ -88,7 +91,8 @@ def parts_of(run: dict[str, Any], work: Work, constants: Constants | None = None
     tasks = epoch["tasks"]
     waits = epoch["wait_seconds"] / tasks
     if constants is not None:
-        waits -= waiting(work, constants, CORES)
+        # Buckets differ in the simulation, so that what tasks wait for that is no price of the blocks' way.
+        waits -= waiting(work, constants, CORES, spread_of(work, constants["kernel"], spreads))
     return {
         "kernel": epoch["kernel_seconds"],
         "take": take,
@@ -124,15 +128,6 @@ def told(found: dict[str, Any]) -> tuple[list[Told], list[ToldSingle], Model]:
         if single.fitted
     ]
     kernel = fit_kernel(alone)
-    constants = []
-    for cluster in (False, True):
-        some = [(c, w, r) for c, w, r in zip(cases, works, mine, strict=True) if c.fitted and c.cluster is cluster]
-        # What a task waits for others follows from the other parts, so it is fitted last.
-        record = found["record_seconds"] if cluster else 0.0  # in local mode pairs do not go through the shuffle
-        first = fit([(work, median_parts(runs, work)) for _, work, runs in some], record)
-        first["kernel"] = kernel
-        again = fit([(work, median_parts(runs, work, first)) for _, work, runs in some], record)
-        constants.append(again | {"kernel": kernel})
     told_singles = [
         ToldSingle(
             single, single_work(single), float(values[:, 1].mean()),
@@ -141,15 +136,30 @@ def told(found: dict[str, Any]) -> tuple[list[Told], list[ToldSingle], Model]:
         )
         for (single, values, one), each in zip(singles, of_singles, strict=True)
     ]  # fmt: skip
-    model = Model(constants[0], constants[1], sorted((one.seconds, one.spread) for one in told_singles))
+    spreads = sorted((one.seconds, one.spread) for one in told_singles)
+    constants = []
+    for cluster in (False, True):
+        some = [(c, w, r) for c, w, r in zip(cases, works, mine, strict=True) if c.fitted and c.cluster is cluster]
+        # What a task waits for others follows from the other parts, so it is fitted last.
+        record = found["record_seconds"] if cluster else 0.0  # in local mode pairs do not go through the shuffle
+        first = fit([(work, median_parts(runs, work)) for _, work, runs in some], record)
+        first["kernel"] = kernel
+        again = fit([(work, median_parts(runs, work, first, spreads)) for _, work, runs in some], record)
+        constants.append(again | {"kernel": kernel})
+    model = Model(constants[0], constants[1], spreads)
     all_told = []
     for case, work, runs in zip(cases, works, mine, strict=True):
         own = model.cluster if case.cluster else model.machine
         trained = train(work, own, model.spread(work), CORES, 0.0)
-        all_told.append(Told(case, work, runs, median_parts(runs, work, own), predict(work, own), trained))
+        all_told.append(Told(case, work, runs, median_parts(runs, work, own, spreads), predict(work, own), trained))
     return all_told, told_singles, model
 
 
-def median_parts(runs: Sequence[dict[str, Any]], work: Work, constants: Constants | None = None) -> Parts:
-    parts = [parts_of(run, work, constants) for run in runs]
+def median_parts(
+    runs: Sequence[dict[str, Any]],
+    work: Work,
+    constants: Constants | None = None,
+    spreads: Sequence[tuple[float, float]] = (),
+) -> Parts:
+    parts = [parts_of(run, work, constants, spreads) for run in runs]
     return {part: float(median(one[part] for one in parts)) for part in parts[0]}

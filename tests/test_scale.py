@@ -259,6 +259,14 @@ def test_a_cluster_takes_what_its_disks_and_its_network_take() -> None:
     assert cached.drawing * 3600 == pytest.approx(cached.shuffled * 3 / costs.NETWORK)
 
 
+def test_what_a_task_waits_for_slower_buckets_is_that_of_a_predicted_training() -> None:
+    # Else it would be predicted twice: there, and in the price of a block's way.
+    work, constants = work_of(zipf_counts(2_000_000, 40_000), 100, 8, 8), with_buckets_of(1.0)
+    predicted = costs.train(work, constants, 0.3, 2, 0.0).waiting
+    assert costs.waiting(work, constants, 2, 0.3) == pytest.approx(predicted, rel=0.05)
+    assert costs.waiting(work, constants, 2, 0.0) < 0.5 * predicted
+
+
 def test_buckets_differ_as_single_ones_do_that_take_as_long() -> None:
     work = work_of(zipf_counts(200_000, 4_000), 100, 2, 2)
     model = costs.Model(with_buckets_of(1e-2), free(), [(1e-3, 0.2), (1e-1, 0.1)])
