@@ -102,9 +102,8 @@ class State:
 
     @classmethod
     def at(cls, position: dict[str, Any], parameters: ParameterFiles) -> "State":
-        """Return the state at a position, of a checkpoint of this version or of an earlier one."""
-        # Earlier versions did not say, as they ended with an epoch without pairs.
-        return cls(parameters, **{"has_trained": position["epoch"] > 0} | position)
+        """Return the state at a position, as `position` returns it."""
+        return cls(parameters, **position)
 
     def check_pairs(self) -> None:
         """Refuse a training that has ended without a pair in any of its epochs.

@@ -147,7 +147,7 @@ def count_words(
             _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
         if lists.stop is not None and lists.given is None:
             stopped = {name: (seen.get[name] or 0) - (seen_allowed.get[name] or 0) for name in ("distinct", "total")}
-            log.info(
+            (log.info if stopped["distinct"] else log.warning)(
                 "stop words: %s in the text, %s left out",
                 number_of(stopped["distinct"], "word"), number_of(stopped["total"], "occurrence"),
             )  # fmt: skip

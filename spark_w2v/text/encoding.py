@@ -92,14 +92,10 @@ def together(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.Recor
         distinct += string_bytes(batch.column("ends")).size // 4
         size += batch.nbytes
         if LOOKED_UP * distinct >= words or size >= TOGETHER:
-            yield _joint(waiting)
+            yield pa.concat_batches(waiting)
             waiting, distinct, size = [], 0, 0
     if waiting:
-        yield _joint(waiting)
-
-
-def _joint(batches: list[pa.RecordBatch]) -> pa.RecordBatch:
-    return batches[0] if len(batches) == 1 else pa.Table.from_batches(batches).combine_chunks().to_batches()[0]
+        yield pa.concat_batches(waiting)
 
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:

@@ -29,7 +29,7 @@ def join_rows(batches: Iterator[pa.RecordBatch], longest: int, buckets: int) -> 
     most = max(longest, SEGMENT_WORDS // longest * longest)
     waiting: pa.RecordBatch | None = None
     for batch in batches:
-        rows = batch if waiting is None else _joint(waiting, batch)
+        rows = batch if waiting is None else pa.concat_batches([waiting, batch])
         if not len(rows):
             continue
         starts = _starts(rows, most)
@@ -38,11 +38,6 @@ def join_rows(batches: Iterator[pa.RecordBatch], longest: int, buckets: int) -> 
         waiting = rows.slice(starts[-1])
     if waiting is not None:
         yield _lines(waiting, _starts(waiting, most), buckets)
-
-
-def _joint(one: pa.RecordBatch, other: pa.RecordBatch) -> pa.RecordBatch:
-    columns = [pa.concat_arrays(pair) for pair in zip(one.columns, other.columns, strict=True)]
-    return pa.RecordBatch.from_arrays(columns, schema=one.schema)
 
 
 def _starts(rows: pa.RecordBatch, most: int) -> Int64Array:

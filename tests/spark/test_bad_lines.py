@@ -220,6 +220,7 @@ def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_pat
         ("a.txt", "one two\nthree\n".encode("utf-32-le"), "looks like UTF-32"),
         ("a.jsonl", b'[\n {\n  "text": "a"\n },\n', "a.jsonl is one JSON array, not one object per line (jq -c '.[]'"),
         ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
+        ("a.jsonl", b'{"text": "nice \\ud83d"}\n', "a.jsonl has \\ud83d, half of a character"),
         ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
         ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
         (

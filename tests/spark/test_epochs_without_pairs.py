@@ -10,7 +10,6 @@ from pyspark.sql import SparkSession
 from spark_w2v.errors import NoPairsError
 from spark_w2v.spark.tables import ENCODED
 from spark_w2v.spark.training import Training
-from spark_w2v.spark.training_state import State
 from tests.support.planted import SETTINGS
 
 # Of 100 sentences of two words, of which subsampling keeps one in nine: the pairs of each epoch by the seed.
@@ -56,14 +55,3 @@ def test_a_run_without_a_pair_in_any_epoch_is_refused_at_its_end(spark: SparkSes
     assert [progress.metrics["pairs"] for progress in training.run() if progress.metrics] == [0, 0]
     with pytest.raises(NoPairsError, match=r"left none in 2 epochs\. Set vocabulary\.subsample and training"):
         training.state.check_pairs()
-
-
-def test_a_checkpoint_of_an_earlier_version_has_trained_in_each_of_its_epochs(
-    spark: SparkSession, tmp_path: Path
-) -> None:
-    state = two_words(spark, tmp_path, "blocks", 9).state
-    for epoch in (0, 1):
-        position = {name: value for name, value in state.position().items() if name != "has_trained"}
-        assert State.at(position | {"epoch": epoch}, state.parameters).has_trained == (epoch > 0)
-    position = state.position() | {"epoch": 1}
-    assert not State.at(position, state.parameters).has_trained
