@@ -78,17 +78,6 @@ def test_mllibs_example_program_runs_with_the_import_changed(spark: SparkSession
     assert "Text: [Hi, I, heard, about, Spark] => " in printed
 
 
-def test_the_block_of_the_readme_runs(
-    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    (block,) = [block for block in blocks if "SkipGram" in block]
-    assert '"my-pipeline"' in block
-    exec(compile(block.replace('"my-pipeline"', repr(str(tmp_path / "pipeline"))), "README.md", "exec"), {})
-    assert "|War and peace|" in capsys.readouterr().out
-    assert PipelineModel.load(str(tmp_path / "pipeline")).stages[1].uid.startswith("SkipGram_")
-
-
 # The same training as the job
 
 
