@@ -250,9 +250,6 @@ def test_a_pipeline_and_its_model_come_back_from_disk(spark: SparkSession, tmp_p
     fitted.write().overwrite().save(str(tmp_path / "model"))
 
 
-# What is loaded is what was saved
-
-
 # A model as any object of Python
 
 
