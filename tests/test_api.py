@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyspark.sql.functions as F
 import pytest
 from pyspark.sql import SparkSession
 
@@ -95,22 +94,6 @@ def test_the_summary_has_what_metrics_and_run_json_have(spark: SparkSession, fin
     counts = {row.word: row["count"] for row in model.getVocabulary().collect()}
     found = embeddings.read(output)
     assert counts == dict(zip(found.words.to_pylist(), found.counts.tolist(), strict=True))
-
-
-@pytest.mark.slow  # tests/ml has the same of the Estimator
-def test_a_dataframe_gives_the_same_for_any_order_of_its_rows(
-    spark: SparkSession, corpus: Path, tmp_path: Path
-) -> None:
-    lines = spark.read.text(str(corpus)).withColumnRenamed("value", "text")
-    spark_w2v.train(lines, tmp_path / "one", config=CONFIG)
-    spark_w2v.train(lines.orderBy(F.rand(1)).repartition(5), tmp_path / "two", config=CONFIG)
-    assert (vectors(tmp_path / "one") == vectors(tmp_path / "two")).all()
-    words = lines.select(F.split("text", " ").alias("basket"))
-    given = {**CONFIG, "corpus": {"column": "basket", "tokenizer": "none"}}
-    spark_w2v.train(words, tmp_path / "three", config=given)
-    assert set(embeddings.read(tmp_path / "three").words.to_pylist()) == set(
-        embeddings.read(tmp_path / "one").words.to_pylist()
-    )
 
 
 def test_text_of_a_dataframe_is_cut_into_words_as_that_of_files(spark: SparkSession, tmp_path: Path) -> None:

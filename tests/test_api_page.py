@@ -44,7 +44,9 @@ def test_every_block_of_the_api_page_runs_and_prints_what_it_says(
 ) -> None:
     names = run_blocks("api.md", home)
     printed = capsys.readouterr().out
-    for said in re.findall(r"  # (after epoch .*|\"aple\" .*)$", "\n".join(python_of("api.md")), re.MULTILINE):
+    comments = re.findall(r"  # (after epoch .*|\"aple\" .*)$", "\n".join(python_of("api.md")), re.MULTILINE)
+    assert len(comments) == 2
+    for said in comments:
         assert said in printed
     assert "(training.patience)" in printed
     assert "mistake:" in printed

@@ -106,6 +106,7 @@ def test_every_block_of_the_readme_and_the_guide_runs(belongings: Path) -> None:
             commands.append("test -d my-first-vectors || cp -r my-vectors my-first-vectors")
     printed = type_in(belongings, commands)
     assert "man is to king as woman is to" in printed
+    assert "|War and peace|" in printed, "of the block with SkipGram"
     assert (belongings / "my-report.json").exists()
     assert (belongings / "my-vectors.bin").exists()
 

@@ -47,21 +47,6 @@ def test_extreme_numbers_give_sound_vectors(run: Callable[..., Outcome], tmp_pat
     assert len(outcome.words) == keys.get("vocabulary.max_words", 8)
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "says"),
-    [
-        ("training.learning_rate", 10, "10 is out of range; it must be at most 1"),
-        ("training.negatives", 0, "0 is out of range; it must be at least 1: without noise words"),
-        ("training.dimensions", 0, "0 is out of range; it must be at least 1"),
-        ("training.learning_rate", "nan", "is not a finite number"),
-    ],
-)
-def test_numbers_that_cannot_be_right_are_refused(run: Callable[..., Outcome], key: str, value: Any, says: str) -> None:
-    outcome = run(**{key.replace(".", "__"): value})
-    assert outcome.code == 2
-    assert says in outcome.said[0]
-
-
 @pytest.mark.fast_cases(3)
 @pytest.mark.parametrize(
     ("text", "words"),

@@ -84,6 +84,13 @@ def test_importing_the_whole_algorithm_loads_no_pyspark() -> None:
     assert ran.stdout.strip() == ""
 
 
+def test_commands_on_vectors_need_no_pyspark() -> None:
+    modules = [f"spark_w2v.commands.{name}" for name in ("evaluate", "export", "neighbors", "publish", "report")]
+    program = f"import sys; sys.modules['pyspark'] = None; import {', '.join(modules)}"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
 @pytest.mark.parametrize("path", files("spark_w2v", "jobs"), ids=identify)
 def test_only_the_room_for_spark_imports_pyspark(path: Path) -> None:
     imported = imports_of(path.read_text(encoding="utf-8"), package_of(path))

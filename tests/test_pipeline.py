@@ -22,6 +22,7 @@ from spark_w2v.config import from_dict
 from spark_w2v.errors import StorageError
 from spark_w2v.run_request import Request
 from spark_w2v.runs import ids
+from spark_w2v.runs.fingerprint import differences
 from spark_w2v.runs.outputs import output_of
 from spark_w2v.runs.run import Run
 from spark_w2v.skipgram import schedule
@@ -171,6 +172,30 @@ def test_runs_without_an_id_cannot_be_kept(
 def test_a_path_in_another_spelling_is_the_same_input(path: str) -> None:
     resolved = pipeline.ResolvedConfig(from_dict({}), 1, "blocks")
     assert Request(from_dict({}), [path], "out").fingerprint(resolved, None)["input"] == ["text"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("exchange.tasks", 2, []),
+        ("exchange.plain", True, []),
+        ("exchange.timeout", 77, []),
+        ("output.table", "words", []),
+        ("output.keep_runs", 3, []),
+        ("output.report", False, ["output.report was true, is false"]),
+        ("output.checkpoint", "none", ['output.checkpoint was "epoch", is "none"']),
+        ("training.epochs", 3, ["training.epochs was 5, is 3"]),
+    ],
+)
+def test_a_resumed_run_may_have_other_values_only_where_the_output_does_not_depend_on_them(
+    key: str, value: object, told: list[str]
+) -> None:
+    section, _, name = key.partition(".")
+    before, now = (
+        Request(settings, ["text"], "out").fingerprint(pipeline.ResolvedConfig(settings, 1, "blocks"), None)
+        for settings in (from_dict({}), from_dict({section: {name: value}}))
+    )
+    assert differences(before, now) == told
 
 
 @pytest.mark.parametrize("sweep", [0, 3])

@@ -207,7 +207,9 @@ def test_no_two_labels_overlap_and_nothing_is_wider_than_the_screen(
     settle(browser)
     assert overlaps(labels(browser)) == 0
     assert run(browser, "return document.documentElement.scrollWidth <= innerWidth")
-    for chart in browser.find_elements(By.CSS_SELECTOR, ".chart svg"):
+    charts = browser.find_elements(By.CSS_SELECTOR, ".chart svg")
+    assert len(charts) >= 2
+    for chart in charts:
         texts = run(
             browser,
             "return [...arguments[0].querySelectorAll('text')].map(t => t.getBBox())"

@@ -8,6 +8,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -139,7 +140,10 @@ class Host:
 def test_a_driver_that_was_killed_on_one_host_is_resumed_on_another(
     corpus: Path, output: str, proxy: Proxy, tmp_path: Path, java_home: str
 ) -> None:
-    """Kill it in turn after a time that is drawn and at a request that is drawn: uploads, publication, CURRENT."""
+    """Kill it in turn after a time that is drawn and at a request that is drawn: uploads, publication, CURRENT.
+
+    The first time it is killed when it has uploaded a checkpoint, so that there is one to go on from.
+    """
     del java_home
     calm = Host(tmp_path / "calm", os.environ["AWS_ENDPOINT_URL"])
     begun = time.monotonic()
@@ -165,17 +169,20 @@ def test_a_driver_that_was_killed_on_one_host_is_resumed_on_another(
                 assert process.wait(300) == 0, first.said()
                 counted = proxy.requests - before
         else:
-            moment = before + chance.randrange(counted // 3, counted)
+            moment, uploaded = before + chance.randrange(counted // 3, counted), threading.Event()
 
             def fault(request: int, method: str, path: str) -> None:
-                if request == moment:  # noqa: B023
+                if uploaded.is_set() if number == 1 else request == moment:  # noqa: B023
                     kill()
+                elif method == "PUT" and path.endswith("/manifest.json"):  # the last file of a checkpoint
+                    uploaded.set()  # noqa: B023
 
             proxy.fault = fault
         process.wait(300)
         proxy.fault = lambda *_: None
         second = Host(tmp_path / f"b{number}", os.environ["AWS_ENDPOINT_URL"])
         assert second.start(corpus, place, "--resume").wait(300) == 0, second.said()
+        assert number != 1 or "resumed after epoch" in second.said(), "it was trained from the start"
         for found, right in zip(bits(place), expected, strict=True):
             assert found.tobytes() == right.tobytes()
         assert left_of_runs(place) == []

@@ -236,11 +236,17 @@ def test_lines_are_shown_until_the_last_run_ends(capsys: pytest.CaptureFixture[s
 
 def test_a_program_that_configured_logging_gets_the_lines_once(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger(terminal.LOGGER)
-    with terminal.shown(True):
-        assert len(logger.handlers) == int(not logging.getLogger().handlers)
-    assert logger.handlers == []
-    with terminal.shown(False):
-        assert logger.handlers == []
+    own = logging.StreamHandler(io.StringIO())
+    logging.getLogger().addHandler(own)
+    try:
+        for is_shown in (True, False):
+            with terminal.shown(is_shown):
+                logger.warning("epoch %d", 1 + is_shown)
+            assert logger.handlers == []
+    finally:
+        logging.getLogger().removeHandler(own)
+    assert own.stream.getvalue() == "epoch 2\nepoch 1\n"
+    assert "epoch" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(0.4, "0 s"), (61, "1 min 1 s"), (7260, "2 h 1 min")])

@@ -1,5 +1,6 @@
 """The training job with real files: started by spark-submit, and, for what that changes nothing of, in a session."""
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs.embeddings import read
+from tests.support.outcomes import GOOD
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, submit, train_here
 
 
@@ -109,13 +111,18 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
 
 
 def test_spark_submit_ends_with_the_same_code_and_no_stack_trace(java_home: str, tmp_path: Path) -> None:
-    done = submit(["--input", "no/such/file.txt", "--output", tmp_path / "out"])
+    half = tmp_path / "half.gz"  # the error comes from a task, with traces of Java and of Python
+    half.write_bytes(gzip.compress(GOOD)[:-20])
+    done = submit(["--input", half, "--output", tmp_path / "out"])
     assert done.returncode == 2, done.stdout
     complaints = [line for line in done.stdout.splitlines() if line.startswith("train.py: ")]
-    assert complaints == ["train.py: no/such/file.txt: no such file; give --input paths that exist."]
+    assert complaints == [
+        f"train.py: {half}: cannot be read to its end (it ends too early: truncated?); replace it, or leave it out of "
+        "--input."
+    ]
     for trace in ("Exception", "Traceback", "\n\tat "):
         assert trace not in done.stdout
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [half]
 
 
 def test_a_finished_output_is_refused_and_left_as_it_was(

@@ -1,9 +1,11 @@
 """The driver's part, message by message."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from spark_w2v.exchange.driver import DriverPart
+from spark_w2v.exchange.driver import DIVERGED, DriverPart
 from spark_w2v.exchange.plan import (
     BEAT,
     CENTER,
@@ -11,6 +13,7 @@ from spark_w2v.exchange.plan import (
     FAIL,
     JOIN,
     LARGEST_TEXT,
+    STOP,
     SWEEP,
     TOOK,
     ExchangePlan,
@@ -122,3 +125,59 @@ def test_a_text_that_is_too_long_is_refused(part: DriverPart, kind: bytes) -> No
     for size in (LARGEST_TEXT + 1, (1 << 64) - 1):
         with pytest.raises(ProtocolError, match=f"{kind!r} of {size} bytes"):
             part.room_for(0, Message(kind), size)
+
+
+# What tasks say that they trained
+
+
+@pytest.mark.parametrize(
+    ("sweep", "blocks", "says"),
+    [
+        (2, [], "of no sweep"),
+        (0, None, "of no sweep"),
+        (0, [[2, 1.0, 1, 1]], "of another task's block"),
+        (0, [[0, 1.0, 1]], "of another task's block"),
+        (0, [0], "of another task's block"),
+        (0, [[0, 1, 1, 1]], "without its numbers"),
+        (0, [[0, 1.0, None, 1]], "without its numbers"),
+        (0, [[0, 1.0, 1, 1.0]], "without its numbers"),
+    ],
+)
+def test_what_was_trained_is_refused_unless_it_is_of_the_tasks_own_blocks(
+    part: DriverPart, sweep: int, blocks: Any, says: str
+) -> None:
+    with part.changed, pytest.raises(ProtocolError, match=f"^what was trained, {says}$"):
+        part.receive(0, Message.of(SWEEP, sweep, blocks=blocks, stats={}))
+
+
+def test_what_was_trained_is_said_once_in_a_sweep(part: DriverPart) -> None:
+    said = Message.of(SWEEP, 0, blocks=[[0, 1.0, 1, 1], [1, 1.0, 1, 1]], stats={})
+    with part.changed:
+        part.receive(0, said)
+        with pytest.raises(ProtocolError, match=r"^what was trained, said twice$"):
+            part.receive(0, said)
+    assert part.failure is None
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_ends_the_attempt(part: DriverPart, loss: float) -> None:
+    with part.changed:
+        part.receive(0, Message.of(SWEEP, 0, blocks=[[0, loss, 1, 1]], stats={}))
+    assert part.failure == DIVERGED
+
+
+# Tasks that do not come
+
+
+def test_a_task_that_does_not_connect_ends_the_attempt_for_the_others(part: DriverPart) -> None:
+    with part.changed:
+        assert part.identify(Message.of(JOIN, task=0, host="host", port=1)) == 0
+        part.connected(0, "host", 100.0)
+        part.heard(0, 129.0)
+        part.tick(130.0)
+        assert part.failure is None
+        assert {message.kind for _, message in part.outbox} == {BEAT}
+        part.tick(130.1)
+    assert part.failure == "1 of 2 tasks did not connect to the driver within 30 s"
+    (stop,) = [(task, message.fields()) for task, message in part.outbox if message.kind == STOP]
+    assert stop == (0, {"reason": part.failure})

@@ -13,6 +13,7 @@ from spark_w2v.exchange.plan import (
     DRIVER,
     LARGEST_TEXT,
     MEET,
+    STOP,
     TOOK,
     ExchangePlan,
     Message,
@@ -132,3 +133,13 @@ def test_a_text_is_as_long_as_the_addresses_of_all_tasks_and_not_much_longer(par
         for kind in (MEET, BEAT):
             with pytest.raises(ProtocolError, match=f"{kind!r} of {size} bytes"):
                 part.room_for(DRIVER, Message(kind), size)
+
+
+def test_the_driver_ends_a_task_and_says_why(part: TaskPart) -> None:
+    with part.changed:
+        with pytest.raises(ProtocolError, match="is not expected from task 1"):
+            part.receive(1, Message.of(STOP, reason="of another task"))
+        assert not part.has_ended
+        part.receive(DRIVER, Message.of(STOP, reason="task 1 stopped: no room"))
+    assert part.has_ended
+    assert part.failure == "task 1 stopped: no room"

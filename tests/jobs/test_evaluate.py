@@ -350,12 +350,6 @@ def test_it_runs_from_anywhere_and_prints_nothing_that_a_terminal_obeys(
     assert not {c for c in told.stdout + told.stderr if not c.isprintable()} - {"\n"}
 
 
-def test_no_spark_is_needed() -> None:
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
-    program += "import spark_w2v.commands.evaluate"
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [

@@ -223,12 +223,6 @@ def test_it_runs_from_anywhere(output: Path, tmp_path: Path) -> None:
     assert (tmp_path / "\x1b[31mmodel").stat().st_mode & 0o777 == (tmp_path / "out").stat().st_mode & 0o777
 
 
-def test_no_spark_is_needed(tmp_path: Path) -> None:
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
-    program += "import spark_w2v.commands.export"
-    subprocess.run([sys.executable, "-c", program], check=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("form", [form for form in FILES if form not in LIBRARIES])
 def test_export_holds_a_piece_and_not_the_matrix(tmp_path: Path, form: str, monkeypatch: pytest.MonkeyPatch) -> None:

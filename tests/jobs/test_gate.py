@@ -90,7 +90,7 @@ def test_a_score_of_the_other_that_is_not_above_0_demands_nothing(files: tuple[s
 
 
 def test_files_that_are_pipes_are_read_once_for_both_runs(
-    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    output: Path, files: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ends = []
     for file in files:

@@ -148,13 +148,10 @@ def test_a_mistake_costs_one_sentence_and_exit_code_2(
     assert sentence in refused_in_one_sentence(neighbors.main, given, capsys)
 
 
-def test_it_runs_from_any_directory_without_spark(output: Path, tmp_path: Path) -> None:
+def test_it_runs_from_any_directory(output: Path, tmp_path: Path) -> None:
     told = run(output, "king", cwd=tmp_path)
     assert told.returncode == 0, told.stderr
     assert told.stdout.startswith("king (8,000 times)\n")
-    program = f"import sys; sys.modules['pyspark'] = None; sys.path.insert(0, {str(ROOT)!r}); "
-    program += "import spark_w2v.commands.neighbors"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path)
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(output: Path) -> None:

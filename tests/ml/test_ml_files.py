@@ -20,9 +20,8 @@ from pyspark.ml.param import Param
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_w2v import SkipGram, SkipGramModel
+from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.errors import OutputError
-from spark_w2v.runs import embeddings
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.spark import model_files
 from tests.support.estimator import OPTIONS
@@ -361,22 +360,25 @@ def test_a_model_of_cross_validation_is_pickled(spark: SparkSession, sentences: 
     gc.collect()
 
 
+@pytest.mark.parametrize("params_first", [False, True])
 def test_an_output_that_is_replaced_while_it_is_read_gives_all_of_one_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, params_first: bool
 ) -> None:
     for name, rows in (("out", 3), ("next", 5)):
         words, vectors = pa.array([f"{name}{row}" for row in range(rows)]), np.eye(rows, 4, dtype=np.float32)
         write(tmp_path / name, words, np.ones(rows, np.int64), vectors, vectors, {}, None)
+        (tmp_path / name / "run.json").write_text(json.dumps({"configuration": {"training": {"epochs": rows}}}))
         (tmp_path / name / "_SUCCESS").touch()
-    read = embeddings.read
+    params_of_output = ml.params_of_output
 
     def replaced(output: Path) -> Any:
-        found = read(output)
+        before = params_of_output(output)
         if (tmp_path / "next").exists():
             (tmp_path / "out").rename(tmp_path / "before")
             (tmp_path / "next").rename(tmp_path / "out")
-        return found
+        return before if params_first else params_of_output(output)
 
-    monkeypatch.setattr(embeddings, "read", replaced)
+    monkeypatch.setattr(ml, "params_of_output", replaced)
     model = SkipGramModel.of_output(tmp_path / "out")
     assert model._words.to_pylist() == [f"next{row}" for row in range(5)]
+    assert model.getMaxIter() == 5

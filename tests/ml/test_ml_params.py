@@ -1,6 +1,7 @@
 """Params as users of a stage meet them, and what the stages that follow know of its vectors."""
 
 import re
+from typing import Any
 
 import pytest
 from pyspark.ml.feature import VectorAssembler
@@ -8,6 +9,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel
 from spark_w2v.config import KEYS
+from spark_w2v.spark.stage_params import KEY_OF
 from tests.support.estimator import OPTIONS, speaks_of_the_job
 
 
@@ -17,6 +19,19 @@ def test_params_are_described_as_a_user_of_the_stage_knows_them() -> None:
     bare = {path.partition(".")[2] for path in KEYS} - {"mlflow", "text"}
     assert not [name for name in bare if "_" in name and re.search(rf"\b{name}\b", said)]
     assert ">= 0" not in said  # as Spark says of maxIter and stepSize, which may not be 0
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"patience": 2, "heldOutWords": 0}, {"minImprovement": 0.1}, {"maxContexts": 7, "windowSize": 3}],
+    ids=str,
+)
+def test_a_param_that_does_nothing_without_another_is_accepted_as_a_grid_may_have_it(options: dict[str, Any]) -> None:
+    """The job refuses the same keys."""
+    settings: Any = SkipGram(**options).settings()
+    for name, value in options.items():
+        section, _, key = KEY_OF[name].partition(".")
+        assert getattr(getattr(settings, section), key) == value
 
 
 @pytest.mark.parametrize("handle", ["error", "keep"])

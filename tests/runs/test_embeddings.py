@@ -184,9 +184,6 @@ print((written - before) / size, (peak() - written) / size)
     assert reading < 0.5
 
 
-# Readers of others
-
-
 # What is refused
 
 

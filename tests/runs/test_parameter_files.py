@@ -80,7 +80,7 @@ def test_files_have_all_of_their_room_from_the_start(tmp_path: Path) -> None:
         assert found.st_blocks * 512 >= 1_200_000
 
 
-def test_rows_are_read_by_word_id(tmp_path: Path) -> None:
+def test_rows_are_read_by_word_id() -> None:
     rng = np.random.default_rng(1)
     matrix = rng.random((50, 4), np.float32)
     places = rng.permutation(50).astype(np.int32)

@@ -7,9 +7,11 @@ prints the seed.
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -85,7 +87,10 @@ def value_of(output: str) -> float:
 
 
 def kill_and_go_on(bucket: str, tmp_path: Path, proxy: Proxy, kills: int, chance: random.Random) -> None:
-    """Replace an earlier output by runs that are killed at requests that are drawn, of all kinds."""
+    """Replace an earlier output by runs that are killed at requests that are drawn, of all kinds.
+
+    One more is killed at the request that follows the upload of its first checkpoint.
+    """
     url = os.environ["AWS_ENDPOINT_URL"]
     before = proxy.requests
     measured = Host(tmp_path / "measured", proxy.url)
@@ -93,15 +98,17 @@ def kill_and_go_on(bucket: str, tmp_path: Path, proxy: Proxy, kills: int, chance
     assert measured.run(output) == (0, "")
     requests = proxy.requests - before
     moments = sorted(chance.sample(range(3, requests), min(kills, requests - 3)))
-    for moment in moments:
+    for moment in (0, *moments):
         host = Host(tmp_path / f"a{moment}", proxy.url)
         begin = proxy.requests
-        process = host.start(output, "--overwrite", "--resume")
+        process, uploaded = host.start(output, "--overwrite", "--resume"), threading.Event()
 
         def kill(number: int, method: str, path: str) -> None:
-            if number == begin + moment:  # noqa: B023
+            if number == begin + moment if moment else uploaded.is_set():  # noqa: B023
                 process.send_signal(signal.SIGKILL)  # noqa: B023
                 time.sleep(0.05)
+            elif method == "PUT" and path.endswith("/manifest.json"):  # the last file of a checkpoint
+                uploaded.set()  # noqa: B023
 
         proxy.fault = kill
         process.communicate(timeout=120)
@@ -109,7 +116,10 @@ def kill_and_go_on(bucket: str, tmp_path: Path, proxy: Proxy, kills: int, chance
         assert process.returncode in (0, -signal.SIGKILL)
         assert value_of(output) == expected(EPOCHS)
         other = Host(tmp_path / f"b{moment}", url)
-        assert other.run(output, "--overwrite", "--resume")[0] == 0
+        again = other.start(output, "--overwrite", "--resume")
+        printed, _ = again.communicate(timeout=120)
+        assert again.returncode == 0
+        assert moment or re.search("^resumed [12]$", printed, re.MULTILINE), "it is not trained from the start"
         assert value_of(output) == expected(EPOCHS)
         assert left_of_runs(output) == []
         assert list((other.directory / "tmp").iterdir()) == []

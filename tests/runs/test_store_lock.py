@@ -167,9 +167,7 @@ def test_a_lock_that_was_half_taken_does_not_keep_its_own_process_out(
     assert store.entries() == {}
 
 
-def test_a_lock_that_could_not_be_given_back_does_not_keep_its_own_process_out(
-    store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lock_that_could_not_be_given_back_does_not_keep_its_own_process_out(store: ObjectStore) -> None:
     lock = StoreLock(store)
     lock.stop()  # as where the store does not answer at the end
     StoreLock(store).release()

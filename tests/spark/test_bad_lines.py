@@ -112,27 +112,10 @@ def test_events_that_are_not_utf8_are_bad_rows_and_not_one_word_or_session(
     assert checked(spark, tmp_path, **keys).startswith("4 of 6 rows are bad (4 invalid utf8 lines), 66.7%; ")
 
 
-@pytest.mark.slow
-def test_a_line_of_20_mb_is_cut_and_not_dropped(spark: "SparkSession", tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("before\n" + "word " * 4_000_000 + "\nafter")
-    found = tallied(spark, tmp_path)
-    assert found == {
-        "lines": 3, "words": 4_000_002, "sentences": 4002, "lines_with_words": 3, "cut_lines": 1,
-    }  # fmt: skip
-
-
 def test_a_word_of_a_million_characters_is_skipped_and_counted(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a " + "b" * 1_000_000 + " c " + "é" * 10_000)
     found = tallied(spark, tmp_path)
     assert (found["words"], found["long_words"]) == (2, 2)
-
-
-@pytest.mark.slow
-def test_a_million_lines_of_one_word_are_all_read(spark: "SparkSession", tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("word\n" * 1_000_000)
-    assert tallied(spark, tmp_path) == {
-        "lines": 1_000_000, "words": 1_000_000, "sentences": 1_000_000, "lines_with_words": 1_000_000,
-    }  # fmt: skip
 
 
 def test_json_lines_are_skipped_by_reason(spark: "SparkSession", tmp_path: Path) -> None:

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 
-# Pieces
-
-
 # Through Spark
 
 

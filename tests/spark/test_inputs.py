@@ -288,9 +288,6 @@ def test_an_output_is_compared_with_patterns_as_hadoop_reads_them(
         check()
 
 
-# Archives
-
-
 # Other file systems
 
 

@@ -54,9 +54,11 @@ def test_a_local_session_starts_a_python_worker(spark: SparkSession, monkeypatch
     builder = SimpleNamespace(getOrCreate=lambda: spark)
     builder.config = lambda *setting: builder
     monkeypatch.setattr(session, "SparkSession", SimpleNamespace(builder=builder))
+    tracker = spark.sparkContext.statusTracker()
+    before = set(tracker.getJobIdsForGroup("workers"))
     session.start_session()
     deadline = time.monotonic() + 60
-    while not spark.sparkContext.statusTracker().getJobIdsForGroup("workers"):
+    while not set(tracker.getJobIdsForGroup("workers")) - before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
 

@@ -128,24 +128,25 @@ def test_a_training_leaves_one_directory_of_parameters_and_none_when_it_is_broke
     assert [training.state.parameters.directory] == list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("sweep", [0, 1])
+@pytest.mark.parametrize("sweep", [0, 1, 2])  # files of two sweeps are there before the first begins
 def test_a_disk_without_room_for_the_parameters_ends_the_run_at_once(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sweep: int
 ) -> None:
-    create, made_so_far = ParameterFiles.create, []
+    create, made_so_far, saved = ParameterFiles.create, list[Path](), list[Any]()
 
     def fill_up(directory: Path, *shape: int) -> ParameterFiles:
         made_so_far.append(directory)
-        if len(made_so_far) > 1 + sweep:  # those that the run begins with come first
+        if len(made_so_far) > sweep:
             raise StorageError(f"{directory}: the disk is full")
         return create(directory, *shape)
 
-    training = made(spark, tmp_path, replace(SETTINGS, slices=2), snapshots=True)
+    training = made(spark, tmp_path, replace(SETTINGS, slices=4), snapshots=True)
     monkeypatch.setattr(ParameterFiles, "create", fill_up)
-    made_so_far.append(tmp_path)
     with pytest.raises(StorageError, match="the disk is full"):
-        list(training.run())
-    assert len(made_so_far) == 2 + sweep, "no attempt is repeated"
+        saved.extend(progress for progress in training.run() if progress.is_saved)
+    assert len(made_so_far) == 1 + sweep, "no attempt is repeated"
+    assert len(saved) == training.state.sweep == max(0, sweep - 1)
+    assert training.state.context.any() == bool(saved), "what came back can still be read"
 
 
 def test_bytes_through_the_driver_are_two_models_an_epoch_however_many_blocks(

@@ -30,6 +30,19 @@ OPERATIONS: dict[str, Callable[[ObjectStore, Path], object]] = {
 }
 
 
+# Whether an operation that returned `result` has done what it was to do.
+DONE: dict[str, Callable[[ObjectStore, Path, Any], bool]] = {
+    "read": lambda store, _, result: result == b"1",
+    "write": lambda store, _, result: store.read("a") == b"2",
+    "create": lambda store, _, result: result is True and store.read("b") == b"2",
+    "replace": lambda store, _, result: result is True and store.read("a") == b"2",
+    "entries": lambda store, _, result: set(result) == {"a", "b"},
+    "upload": lambda store, directory, result: store.read("a") == (directory / "from").read_bytes(),
+    "download": lambda store, directory, result: (directory / "to").read_bytes() == b"1",
+    "delete": lambda store, _, result: set(store.entries()) == {"a"},
+}
+
+
 @pytest.fixture(params=["s3", "az", "hadoop"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """A directory that does not exist yet."""
@@ -167,13 +180,19 @@ def test_any_fault_of_a_request_is_one_of_our_errors(
     proxy, store = proxied
     (tmp_path / "from").write_bytes(b"1" * 1000)
     for doomed in range(2):  # `replace` has two requests
+        if operation == "create":
+            store.delete(["b"])
+        else:
+            store.write("b", b"1")
         begin = proxy.requests
         proxy.fault = lambda number, *_, at=begin + doomed: fault if number == at else None
         try:
-            OPERATIONS[operation](store, tmp_path)
+            result = OPERATIONS[operation](store, tmp_path)
         except (StorageError, RefusedError) as error:
             assert isinstance(error, RefusedError) == (fault == "403")  # noqa: PT017
+            result = error
         proxy.fault = lambda *_: None
+        assert isinstance(result, Exception) or DONE[operation](store, tmp_path, result)
         store.write("a", b"1")
 
 

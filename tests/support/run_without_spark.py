@@ -1,4 +1,7 @@
-"""A run in a process of its own, whose training is arithmetic. Prints "begun" when it holds the output."""
+"""A run in a process of its own, whose training is arithmetic.
+
+Prints "begun" when it holds the output, and "resumed N" where it goes on after epoch N.
+"""
 
 import argparse
 import contextlib
@@ -84,6 +87,8 @@ def train(place: object, options: argparse.Namespace) -> int:
             position, parameters = checkpoint
             epoch, value = position["epoch"], float(parameters.center[-1, -1])
             assert (parameters.context == -value).all()
+            with contextlib.suppress(OSError):
+                print(f"resumed {epoch}", flush=True)
         while options.until is not None and not options.until.exists():
             time.sleep(0.05)
         for number in range(epoch, options.epochs):

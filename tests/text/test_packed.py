@@ -1,7 +1,6 @@
 """Packed files that Hadoop would read as less than they are."""
 
 import bz2
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,7 +56,7 @@ def test_one_bit_of_any_blocks_marker_or_checksum_is_noticed(block: int, bit: in
     assert damage(pieces(flipped(WHOLE, starts[block] + bit))) == MISSING
 
 
-def test_what_is_cut_or_no_bzip2_is_told(tmp_path: Path) -> None:
+def test_what_is_cut_or_no_bzip2_is_told() -> None:
     assert damage(pieces(WHOLE[: len(WHOLE) // 2])) == "it ends too early: truncated?"
     assert damage(pieces(WHOLE[:-4])) == "it ends too early: truncated?"
     for content in (b"just text\n", b"BZ", b"BZh0", b"\x1f\x8b\x08\x00"):
