@@ -23,7 +23,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.errors import OutputError
 from spark_w2v.runs.embedding_writer import write
-from spark_w2v.spark import model_files
+from spark_w2v.spark import model_files, stage_params
 from tests.support.estimator import OPTIONS
 
 
@@ -369,7 +369,7 @@ def test_an_output_that_is_replaced_while_it_is_read_gives_all_of_one_run(
         write(tmp_path / name, words, np.ones(rows, np.int64), vectors, vectors, {}, None)
         (tmp_path / name / "run.json").write_text(json.dumps({"configuration": {"training": {"epochs": rows}}}))
         (tmp_path / name / "_SUCCESS").touch()
-    params_of_output = ml.params_of_output
+    params_of_output = stage_params.params_of_output
 
     def replaced(output: Path) -> Any:
         before = params_of_output(output)
