@@ -198,7 +198,7 @@ def _layout(path: Path) -> Layout:
                 _refuse(path, f"is packed by {archive} (unpack it, or pack it with gzip instead)")
             _refuse(path, "its first line says neither how many words and dimensions it has, nor is a word's vector")
         if len(numbers) > MOST_DIMENSIONS:
-            _refuse(path, f"its first line has {len(numbers):,} numbers")
+            _refuse(path, f"its first line has {len(numbers):,} numbers, more than {MOST_DIMENSIONS:,}")
         return Layout(False, None, len(numbers), mark)
     rows, dimensions = int(header[1]), int(header[2])
     if not 0 < dimensions <= MOST_DIMENSIONS or not 0 < rows <= MOST_WORDS:

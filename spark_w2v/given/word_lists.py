@@ -18,7 +18,7 @@ from spark_w2v.text.tokenizer import Tokenizer, are_made
 
 log = logging.getLogger("spark_w2v")
 
-LARGEST_FILE = 1 << 30  # bytes; some 100 million words, which take five times as much memory while they are read
+LARGEST_FILE = 256 << 20  # bytes; some 25 million words, which take 15 times as much memory while they are read
 WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
 
 
@@ -43,11 +43,10 @@ def read_words(path: str, what: str, is_composed: bool = False) -> pa.StringArra
         raise_if_passing(place, error)
         raise UserError(f"{place}: cannot be read ({reason(error)}); give a file with one word a line.") from None
     if len(content) > LARGEST_FILE:
-        raise UserError(f"{place}: is larger than 1 GiB; give a file with one word a line.")
+        raise UserError(f"{place}: is larger than 256 MiB; give a file with one word a line.")
     content = content.removeprefix(codecs.BOM_UTF8)  # which editors on Windows put first
     if b"\0" in content:
         raise UserError(f"{place}: holds bytes that no text has, so it is UTF-16 or no text; save it as UTF-8 text.")
-    # By Arrow, as Python's strings of so many words take ten times as much memory as the file.
     text = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, len(content)])), pa.py_buffer(content)]
     )

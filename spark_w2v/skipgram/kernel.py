@@ -34,8 +34,8 @@ LOSS_STRIDE, LONGEST_LOSS_STRIDE, LOSSES = 4, 16, 16
 # Largest step of a row in one batch, in mean gradients. The implicit step alone allows 1 / kappa = 10. The most
 # frequent word of a small block gets most of its batch, and with 32 blocks training diverged.
 FARTHEST = np.float32(4.0)
-# Share of a bucket that is one pair, from which on the two rows, which move towards each other in every batch, step
-# less far: of a text in which every fifth word is the same one, without subsampling, the first bucket diverged.
+# Share of a bucket that is one pair, above which its rows step less far, as two of them move towards each other in each
+# batch: of a text in which every fifth word is the same one, without subsampling, the first bucket diverged.
 ONE_PAIR = 0.5
 # Pairs added to those of a center and to those expected of it, before its noise is corrected by their ratio. Measured:
 # docs/measurements.md.
@@ -120,16 +120,19 @@ def step_sizes(updates: Float32Array, rate: float, damping: float, farthest: np.
     return sizes
 
 
-def farthest_step(parts: list[Part], positive_counts: npt.NDArray[np.intp], pairs: int) -> np.float32:
+def farthest_step(pairs: PairArray, positive_counts: npt.NDArray[np.intp]) -> np.float32:
     """Return the largest step in a bucket, in mean gradients.
 
     Args:
+        pairs: (P,) numbers of the pairs, sorted.
         positive_counts: (Ro,) pairs of each context row.
-        pairs: of the bucket.
     """
-    of_centers = np.concatenate([part.runs.center for part in parts]), np.concatenate([p.runs.pairs for p in parts])
-    most = min(int(positive_counts.max()), int(np.bincount(*of_centers).max()))  # one pair has no more
-    return FARTHEST * np.float32(min(1.0, ONE_PAIR * pairs / most))
+    limit = ONE_PAIR * pairs.size
+    if positive_counts.max() <= limit:  # no pair has more
+        return FARTHEST
+    begins = np.flatnonzero(np.diff(pairs))
+    most = int(np.diff(begins, prepend=-1, append=pairs.size - 1).max())
+    return FARTHEST * np.float32(min(1.0, limit / most))
 
 
 def expected_center_pairs(load: Float32Array, pairs: int) -> Float32Array:
@@ -201,7 +204,7 @@ def train_pairs(
     positive_counts = np.bincount(codec.contexts(pairs[:COUNTED]), minlength=rows)
     for begin in range(COUNTED, pairs.size, COUNTED):
         positive_counts += np.bincount(codec.contexts(pairs[begin : begin + COUNTED]), minlength=rows)
-    farthest = farthest_step(parts, positive_counts, pairs.size)
+    farthest = farthest_step(pairs, positive_counts)
     amounts, noise_pairs = np.ones(len(center_rows), np.float32), float(pairs.size)
     if center_pairs is not None:
         amounts = noise_amounts(parts, center_pairs, noise.of_all)

@@ -232,7 +232,15 @@ def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float, words:
         ConfigError: one sentence.
     """
     equal, most = equal_sweeps(sweeps, largest), MOST_BUCKETS // stored_buckets(blocks, 1)
-    most = min(most, 1 << max(0, PAIR_BITS - 2 * (words.bit_length() + 1)))
+    rows = -(-words // blocks)
+    bits = 2 * ((rows - 1).bit_length() + (blocks - 1).bit_length())
+    slices = most_sweeps(blocks, sweeps, pairs, largest) if equal <= most else 0
+    if bits + (slices - 1).bit_length() > PAIR_BITS:
+        remedy = "raise training.partitions" if equal > sweeps else "lower training.sweeps_per_epoch"
+        raise ConfigError(
+            f"an epoch has {slices:,} sweeps, and blocks of {rows:,} words leave {PAIR_BITS - bits} bits for their "
+            f"number; {remedy}."
+        )
     if equal <= most:
         return
     why = f", as its largest bucket has about {largest:,.0f} pairs" if equal > sweeps else ""

@@ -37,7 +37,7 @@ def _alike(path: str) -> str:
 
 
 def check_text(files: Sequence[File], kind: str) -> None:
-    """Refuse files that Spark would read as text, and that are something else.
+    """Refuse files that Spark would read as text, and that are something else; warn of fields where text is read.
 
     Args:
         kind: corpus.format.
@@ -45,18 +45,21 @@ def check_text(files: Sequence[File], kind: str) -> None:
     paths = [path_text(file.path) for file in files]
     here = [path for file in files if (path := local_path(file.path)) is not None]
     with ThreadPoolExecutor(READERS) as readers:
-        contents = dict(zip(here, readers.map(packed.not_text_by_content, here), strict=True))
-        formats = dict(zip(paths, readers.map(packed.format_of_fields, paths), strict=True)) if kind == "text" else {}
+        beginnings = dict(zip(here, readers.map(packed.beginning_of, here), strict=True))
     found: dict[str, list[str]] = {}
+    formats: dict[str, list[str]] = {}
     for path in paths:
-        if reason := packed.not_text_by_name(path) or contents.get(path):
+        beginning = beginnings.get(path, b"")
+        if reason := packed.not_text_by_name(path) or packed.not_text_by_content(path, beginning):
             found.setdefault(reason, []).append(path)
+        elif kind == "text" and (seems := packed.format_of_fields(path, beginning)):
+            formats.setdefault(seems, []).append(path)
     for reason, bad in found.items():
         refuse(f"{some(bad)}: {reason}.")
-    for seems in dict.fromkeys(filter(None, formats.values())):
+    for seems, odd in formats.items():
         log.warning(
             'corpus.format: as "text", the names of fields are words, and so is all that is in them; "%s" is for %s',
-            seems, some([path for path in paths if formats[path] == seems]),
+            seems, some(odd),
         )  # fmt: skip
 
 

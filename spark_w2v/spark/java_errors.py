@@ -233,7 +233,7 @@ def _java_trace(exception: Any) -> str:
 
 def reason_of(text: str) -> str:
     """The known reason, or what the innermost exception says."""
-    said = re.sub(r"\b[a-z][a-z0-9+.-]*:/\S+", "", text)  # the words of a path are no reason
+    said = re.sub(r"\b[a-z][a-z0-9+.-]*:/[^\n]*?(?=: |$)", "", text, flags=re.MULTILINE)  # a path's words are no reason
     for pattern, reason in REASONS:
         if re.search(pattern, said):
             return reason

@@ -2,7 +2,7 @@
 
 Of CSV and JSON Spark gives a column one type for all of its values: one that is not a number makes text of all numbers,
 of which 10 comes before 9, and one fraction makes doubles of all, of which those beyond 2^53 may be equal. Times of
-JSON are text, and others may be: of these, 10:00:00.5Z comes before 10:00:00Z, and 10:00+02:00 after 09:00+00:00.
+JSON are text, and others may be: of these, 10:00:00.5Z comes before 10:00:00Z, and 10:00+02:00 after 09:00Z.
 """
 
 import logging
@@ -27,7 +27,8 @@ MOST_SHOWN = 40  # characters of a text among numbers
 
 # A day, and what may follow it. Spark reads other texts as times, too, such as 9:30, which is one of today.
 TIME = r"^\s*\d{4}-\d\d?-\d\d?([T ].*)?\s*$"
-ZONE = r":\d\d?(?:\.\d*)?\s*(Z|[A-Z]\w+|[+-]\d\d?(?::?\d\d)?)\s*$"
+NO_SECONDS = r"^(\s*\S+[T ]\d\d?:\d\d?)\s*(Z|[+-]\d.*)$"  # before a zone, where Spark asks for them
+ZONE = r"[T ]\d\d?:\d\d?:\d\d?(?:\.\d*)?(?![\d.])\s*(\S.*?)\s*$"
 
 # Without numbers such as 1e3, because ids of letters and digits may look like these.
 NUMBER = r"^\s*[+-]?(\d*\.\d+(e[+-]?\d+)?|\d+(\.|e[+-]\d+)?)\s*$"
@@ -44,8 +45,7 @@ def count_rows(
         orders: the columns of corpus.order_by.
 
     Raises:
-        ConfigError: a column has numbers and other text, so that it has no order of numbers, or times with a zone and
-            without.
+        ConfigError: a column has numbers or times and other text, or times with a zone and without.
     """
     schema, c = rows.schema, corpus_config
     names = columns.names_in(schema, c.order_by)
@@ -57,7 +57,7 @@ def count_rows(
         if exact := columns.exact_values(schema, [name]):
             is_rounded = ~order.value.try_cast(columns.EXACT_TYPE).eqNullSafe(exact[0])
             asked.append(F.bool_or(is_rounded).alias(f"rounded{number}"))
-        elif isinstance(order.kind, T.StringType) and name not in texts:
+        elif order.kind == T.StringType() and name not in texts:  # whose order is that of the bytes
             # The values of lines that are not rows have made text of a column, too, and order nothing.
             has_lines = columns.CORRUPT in schema.names
             value = F.when(columns.column_named(columns.CORRUPT).isNull(), order.value) if has_lines else order.value
@@ -98,40 +98,45 @@ def _is_misordered(found: dict[str, Any], number: int) -> bool:
 
 
 def _times_in(value: "Column", number: int) -> list["Column"]:
-    """Whether texts are times, of which the bytes may have another order; with a zone, and without; and one of them."""
-    zone, is_time = (
-        F.regexp_extract(value, ZONE, 1),
-        F.when(value.rlike(TIME), value.try_cast("timestamp").isNotNull()).otherwise(value.isNull()),
-    )
-    form = F.when(value.isNotNull(), F.struct(F.length(value), zone))
+    """What is in texts that may be times, of which the bytes may have another order: one of each kind of them."""
+    value = F.when(F.trim(value) != "", value)
+    time = _with_seconds(value)
+    zone, is_time = F.regexp_extract(time, ZONE, 1), F.when(value.rlike(TIME), time.try_cast("timestamp")).isNotNull()
+    # Texts with digits in the same places and one zone are in the order of their times.
+    form = F.when(value.isNotNull(), F.struct(F.translate(time, "123456789", "000000000"), zone))
     return [
-        F.bool_and(is_time).alias(f"times{number}"),
         (F.min(form) != F.max(form)).alias(f"varied{number}"),
-        F.bool_or(zone != "").alias(f"zoned{number}"),
-        F.bool_or(zone == "").alias(f"unzoned{number}"),
-        F.substring(F.min(value), 1, MOST_SHOWN).alias(f"first{number}"),
-    ]
+        *(
+            F.substring(F.min(F.when(kind, value)), 1, MOST_SHOWN).alias(f"{name}{number}")
+            for name, kind in {
+                "zoned": is_time & (zone != ""), "unzoned": is_time & (zone == ""), "other": ~is_time,
+                "digit": ~is_time & value.rlike(r"^\s*\d"),
+            }.items()
+        ),
+    ]  # fmt: skip
+
+
+def _with_seconds(value: "Column") -> "Column":
+    return F.regexp_replace(value, NO_SECONDS, "$1:00$2")
 
 
 def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> list[FoundColumn]:
-    """The times in a column of text; nothing where there is other text, which is ordered by its bytes."""
-    first = found[f"first{number}"]
-    if not found[f"times{number}"]:
-        if first[:1].isdigit():
-            log.warning(
-                'corpus.order_by: "%s" is text of different lengths, such as %r, and is ordered by its bytes',
-                name,
-                first,
-            )
+    """The times in a column of text; nothing where there are none: it is ordered by its bytes."""
+    zoned, unzoned, other, digit = (found[f"{kind}{number}"] for kind in ("zoned", "unzoned", "other", "digit"))
+    if zoned is None and unzoned is None:
+        if digit is not None:
+            log.warning('corpus.order_by: "%s" is text, such as %r, and is ordered by its bytes', name, digit)
         return []
-    if not found[f"zoned{number}"]:  # and as they are written: in a time zone with summer time, some would be the same
-        return [FoundColumn(value.try_cast("timestamp_ntz"), T.TimestampNTZType())]
-    if found[f"unzoned{number}"]:
+    what = "times" if other is not None else "times with a time zone"
+    odd = f"also {other!r}" if other is not None else f"times without, such as {unzoned!r}"
+    if other is not None or None not in (zoned, unzoned):
         refuse(
-            f'corpus.order_by: "{name}" has times with a time zone and times without, such as {first!r}; write all of '
-            "them alike, leave rows out with corpus.where, or give another column."
+            f'corpus.order_by: "{name}" has {what} and {odd}; write all of them alike, leave rows out with '
+            "corpus.where, or give another column."
         )
-    return [FoundColumn(value.try_cast("timestamp"), T.TimestampType())]
+    if zoned is None:  # as they are written: in a time zone with summer time, some would be the same
+        return [FoundColumn(_with_seconds(value).try_cast("timestamp_ntz"), T.TimestampNTZType())]
+    return [FoundColumn(_with_seconds(value).try_cast("timestamp"), T.TimestampType())]
 
 
 def _check_no_text(name: str, text: str | None) -> None:

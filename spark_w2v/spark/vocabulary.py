@@ -147,10 +147,12 @@ def count_words(
             _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
         if lists.stop is not None and lists.given is None:
             stopped = {name: (seen.get[name] or 0) - (seen_allowed.get[name] or 0) for name in ("distinct", "total")}
-            (log.info if stopped["distinct"] else log.warning)(
+            log.info(
                 "stop words: %s in the text, %s left out",
                 number_of(stopped["distinct"], "word"), number_of(stopped["total"], "occurrence"),
             )  # fmt: skip
+            if not stopped["distinct"]:
+                log.warning("vocabulary.stop_words: none is in the text; check how they are written")
         if known is not None:
             spellings = create_frame(segments.sparkSession, pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()

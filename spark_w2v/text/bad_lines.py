@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from spark_w2v.config import Corpus
 
 
-# In JSON, the first half of a character beyond 16 bits without the other one.
-HALF_PAIR = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])")
+# In JSON, one half of a character beyond 16 bits without the other one; not the end of an excerpt, nor a \ and a u.
+FIRST_HALF, SECOND_HALF = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+HALF = re.compile(
+    rb"(?<!\\)(?:\\\\)*(?:(?P<first>%b)(?!%b|\\?(?:u[dD]?[c-fC-F]?[0-9a-fA-F]?)?$)|(?<!%b)(?P<second>%b))"
+    % (FIRST_HALF, SECOND_HALF, FIRST_HALF, SECOND_HALF)
+)
 
 
 class BadLine(NamedTuple):
@@ -116,8 +120,9 @@ def _hints(name: str, bad_lines: Sequence[BadLine], corpus_config: "Corpus") -> 
                     yield f"{file} is one JSON array, not one object per line (jq -c '.[]' makes it so)"
                 elif start == b"{":
                     yield f"{file} has objects of several lines, not one per line (jq -c . makes it so)"
-                elif half := HALF_PAIR.search(start):
-                    yield f"{file} has {half[0].decode()}, half of a character, which other programs cut in two"
+                elif half := HALF.search(start):
+                    cut = (half["first"] or half["second"]).decode()
+                    yield f"{file} has {cut}, half of a character, which another program cut in two"
             case "wrong_type_lines" if corpus_config.tokenizer == "none":
                 yield f'the field "{column}" is not always an array of strings or numbers'
             case "wrong_type_lines":

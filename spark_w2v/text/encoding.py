@@ -92,10 +92,10 @@ def together(batches: Iterable[pa.RecordBatch], words: int) -> Iterator[pa.Recor
         distinct += string_bytes(batch.column("ends")).size // 4
         size += batch.nbytes
         if LOOKED_UP * distinct >= words or size >= TOGETHER:
-            yield pa.concat_batches(waiting)
+            yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
             waiting, distinct, size = [], 0, 0
     if waiting:
-        yield pa.concat_batches(waiting)
+        yield waiting[0] if len(waiting) == 1 else pa.concat_batches(waiting)
 
 
 def encode_batch(batch: pa.RecordBatch, words: pa.Array) -> pa.RecordBatch:

@@ -64,7 +64,7 @@ BEGINNINGS = {
 }
 JSON_OBJECT = re.compile(rb'(?:\xef\xbb\xbf)?\s*\{\s*"(?:[^"\\]|\\.)*"\s*:')
 # Formats of text with fields, by the ends of names; as plain text, their names and numbers would be words.
-FIELDS = {".json": "jsonl", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+FIELDS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 
 
 def suffix(path: str) -> str:
@@ -82,29 +82,37 @@ def not_text_by_name(path: str) -> str | None:
     return None
 
 
-def format_of_fields(path: str) -> str | None:
-    """Return the corpus.format that a file of text seems to have; None where it may be plain text.
-
-    It goes by the name and, of a file of this machine, by how it begins.
-    """
+def format_of_fields(path: str, beginning: bytes) -> str | None:
+    """Return the corpus.format that a file of text seems to have, by its name and beginning; None of plain text."""
     name = path.lower()
     end = suffix(name)
     if (by_name := FIELDS.get(suffix(name.removesuffix(end)) if end in UNPACKED else end)) is not None:
         return by_name
-    try:
-        is_json = JSON_OBJECT.match(_beginning(path)) is not None
-    except OSError:  # of another machine, or unreadable
-        return None
-    return "jsonl" if is_json else None
+    line, line_end, _ = beginning.partition(b"\n")
+    is_object = JSON_OBJECT.match(line) is not None and (not line_end or line.rstrip().endswith(b"}"))
+    return "jsonl" if is_object else None
 
 
-def not_text_by_content(path: str) -> str | None:
-    """The same by how a file of this machine begins, unpacked if its name says so."""
+def beginning_of(path: str) -> bytes:
+    """Return how a file of this machine begins, unpacked if its name says so; nothing if it cannot be read.
+
+    Spark says why then.
+    """
     try:
-        beginning = _beginning(path)
+        with pa.input_stream(path, compression=CODECS.get(suffix(path)), buffer_size=tarfile.BLOCKSIZE) as stream:
+            return bytes(stream.read(tarfile.BLOCKSIZE))
     except OSError:
-        return None  # unreadable or damaged: Spark says so, with the reason
-    if path.lower().endswith(".br") and not _may_be_utf8(beginning):  # the end, too, of texts in Breton
+        return b""
+
+
+def not_text_by_content(path: str, beginning: bytes) -> str | None:
+    """Return why a file cannot be text by how it begins, as the end of a sentence; None where it may be.
+
+    Args:
+        beginning: as beginning_of returns it.
+    """
+    # Which is the end of texts in Breton, too. Of a file of another machine nothing is known.
+    if path.lower().endswith(".br") and not (beginning and _may_be_utf8(beginning)):
         return UNPACK
     for magic, meaning in BEGINNINGS.items():
         if beginning.startswith(magic):
@@ -114,11 +122,6 @@ def not_text_by_content(path: str) -> str | None:
     except tarfile.HeaderError:
         return None
     return ARCHIVE
-
-
-def _beginning(path: str) -> bytes:
-    with pa.input_stream(path, compression=CODECS.get(suffix(path)), buffer_size=tarfile.BLOCKSIZE) as stream:
-        return bytes(stream.read(tarfile.BLOCKSIZE))
 
 
 def _may_be_utf8(beginning: bytes) -> bool:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spark_w2v.skipgram import groups, kernel
-from spark_w2v.skipgram.groups import BlockNoise, cut_parts
+from spark_w2v.skipgram.groups import cut_parts
 from spark_w2v.skipgram.kernel import farthest_step
 from tests.support.kernel import (
     DIMENSIONS,
@@ -61,11 +61,9 @@ def test_updates_count_the_noise_that_a_center_has() -> None:
 @pytest.mark.parametrize(("share", "farthest"), [(0.3, 4.0), (0.5, 4.0), (0.8, 2.5), (1.0, 2.0)])
 def test_rows_of_a_bucket_that_is_mostly_one_pair_step_less_far(share: float, farthest: float) -> None:
     rows = np.where(np.arange(1000) < share * 1000, 0, 1 + np.arange(1000) % 9).astype(np.int32)
-    pairs, codec = numbered(rows, rows)
-    noise = BlockNoise.of(np.full(10, 0.1), 4)
-    parts = cut_parts(pairs, codec, 10, noise, 2, np.random.default_rng(1))
-    assert farthest_step(parts, np.bincount(rows), pairs.size) == pytest.approx(farthest)
-    # One word among all centers is no such pair where the contexts vary.
-    others, codec = numbered(rows * 0, np.arange(1000, dtype=np.int32) % 10)
-    parts = cut_parts(others, codec, 10, noise, 2, np.random.default_rng(1))
-    assert farthest_step(parts, np.full(10, 100), others.size) == 4
+    pairs, _ = numbered(rows, rows)
+    assert farthest_step(pairs, np.bincount(rows)) == pytest.approx(farthest)
+    # One word among all centers, and another among all contexts, make no such pair where the others vary.
+    varied, same = np.arange(1000, dtype=np.int32) % 10, rows * 0
+    for centers, contexts in ((same, varied), (varied, same)):
+        assert farthest_step(numbered(centers, contexts)[0], np.bincount(contexts)) == 4

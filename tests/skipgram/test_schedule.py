@@ -156,11 +156,15 @@ def test_too_many_buckets_are_refused_with_what_makes_fewer(
 
 def test_no_more_sweeps_are_taken_than_the_number_of_a_pair_has_bits_for() -> None:
     words = 10_000_000
-    blocks = assign_blocks(np.ones(words), 2)
-    with pytest.raises(ConfigError, match="sweeps_per_epoch to at most 16,384"):
-        check_buckets(2, 100_000, 1e9, 1e4, words)
-    check_buckets(2, 16_384, 1e9, 1e4, words)
-    assert 2 * (blocks.bits + 1) + (16_384 - 1).bit_length() <= PAIR_BITS
+    bits = PAIR_BITS - 2 * (assign_blocks(np.ones(words), 2).bits + 1)
+    says = rf"an epoch has 100,002 sweeps, and blocks of 5,000,000 words leave {bits} bits for their number; lower"
+    with pytest.raises(ConfigError, match=says):
+        check_buckets(2, 100_000, 1e12, 1e4, words)
+    check_buckets(2, 1 << bits, 1e12, 1e4, words)
+    with pytest.raises(ConfigError, match=rf"leave {bits} bits"):
+        check_buckets(2, (1 << bits) + 1, 1e12, 1e4, words)
+    with pytest.raises(ConfigError, match=r"words leave 2 bits for their number; raise training\.partitions"):
+        check_buckets(1, 1, 1e15, 1e15, 2_000_000_000)
 
 
 @examples

@@ -83,6 +83,7 @@ def test_a_text_in_breton_is_read(spark: "SparkSession", folder: Path) -> None:
         ("a.txt.gz", gzip.compress(b'{"text": 1}', mtime=0), "jsonl"),
         ("a.CSV", b"a,b\n", "csv"),
         ("a.txt", b"{a: b}\n", None),
+        ("package.json", b'{"name": "a",\n "version": 1}', None),
         ("a.json.txt", b"a b\n", None),
     ],
 )
@@ -107,4 +108,4 @@ def test_text_is_not_taken_for_an_archive(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     for content in (b"", b"short", b"PK is not a zip\n" * 100, b"BZh is how bzip2 begins\n" * 50, b"\0" * 600):
         path.write_bytes(content)
-        assert packed.not_text_by_content(str(path)) is None
+        assert packed.not_text_by_content(str(path), packed.beginning_of(str(path))) is None

@@ -204,6 +204,7 @@ def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_pat
         ("a.jsonl", b'[\n {\n  "text": "a"\n },\n', "a.jsonl is one JSON array, not one object per line (jq -c '.[]'"),
         ("a.jsonl", b'[{"text": "a"}, {"text": "b"}]', "a.jsonl is one JSON array"),
         ("a.jsonl", b'{"text": "nice \\ud83d"}\n', "a.jsonl has \\ud83d, half of a character"),
+        ("a.jsonl", b'{"text": "\\ud83d\\ude00 \\ude00"}\n', "a.jsonl has \\ude00, half of a character"),
         ("a.jsonl", b'{\n  "text": "a"\n}\n', "a.jsonl has objects of several lines, not one per line (jq -c ."),
         ("a.jsonl", b'{"text": "a"}\n{"Text": "b"}', 'without the field "text", did you mean Text'),
         (

@@ -37,6 +37,10 @@ def write_events(path: Path, kind: str, times: list[Any]) -> None:
     [
         (["2026-01-31T10:00:00.5Z", "2026-01-31T10:00:00Z", "2026-01-31T10:00:00.51Z"], "b a c"),
         (["2026-01-31T10:00:00+02:00", "2026-01-31T09:00:00+00:00", "2026-01-31T08:00:00.5Z"], "a c b"),
+        # Without seconds, which Java leaves out where they are 0; and by the names of zones.
+        (["2026-01-31T10:00:30Z", "2026-01-31T10:00Z", "2026-01-31T10:00+01:00"], "c b a"),
+        (["2026-01-31 10:00:00 America/New_York", "2026-01-31 10:00:00 Europe/Berlin", ""], "c b a"),
+        (["2026-01-31 11:00:00", "2026-01-31T10:00:00", "2026-2-15", "2026-10-5"], "b a c d"),
         (["2026-01-31 9:30", "2026-01-31 10:15:00", None, "2026-01-31"], "c d a b"),
         # As they are written, though 02:30 does not exist there.
         (["2024-03-31T03:00:00", "2024-03-31T02:30:00.5", "2024-03-31T02:30:00"], "c b a"),
@@ -51,11 +55,23 @@ def test_times_that_are_text_are_ordered_as_times(
     assert sentences(read(spark, tmp_path, format=kind, **EVENTS)) == [expected]
 
 
-def test_times_with_a_zone_and_without_are_refused(spark: "SparkSession", tmp_path: Path) -> None:
-    write_events(tmp_path, "jsonl", ["2026-01-31T10:00:00Z", "2026-01-31T10:00:00"])
+@pytest.mark.parametrize(
+    ("times", "says"),
+    [
+        (
+            ["2026-01-30T10:00:00Z", "2026-01-31T10:00:00"],
+            "times with a time zone and times without, such as '2026-01-31T10:00:00'",
+        ),
+        (["2026-01-30T10:00:00Z", "-", "2026-01-31T10:00:00.5Z"], "times and also '-'"),
+    ],
+)
+def test_times_among_other_text_and_with_and_without_a_zone_are_refused(
+    spark: "SparkSession", tmp_path: Path, times: list[str], says: str
+) -> None:
+    write_events(tmp_path, "jsonl", times)
     assert refused(spark, tmp_path, format="jsonl", **EVENTS) == (
-        "corpus.order_by: \"t\" has times with a time zone and times without, such as '2026-01-31T10:00:00'; write all "
-        "of them alike, leave rows out with corpus.where, or give another column."
+        f'corpus.order_by: "t" has {says}; write all of them alike, leave rows out with corpus.where, or give another '
+        "column."
     )
 
 
@@ -67,7 +83,7 @@ def test_other_text_of_different_lengths_that_begins_with_digits_is_warned_of(
 ) -> None:
     write_events(tmp_path, "parquet", times)
     read(spark, tmp_path, format="parquet", **EVENTS)
-    says = "corpus.order_by: \"t\" is text of different lengths, such as '10:15', and is ordered by its bytes"
+    says = "corpus.order_by: \"t\" is text, such as '10:15', and is ordered by its bytes"
     assert (says in caplog.messages) == warned
 
 
@@ -117,6 +133,7 @@ def test_a_string_of_json_may_be_as_long_as_a_line(spark: "SparkSession", tmp_pa
 
 
 def test_the_words_of_a_path_are_no_reason() -> None:
+    assert reason_of("Caused by: E: file:/my magic/a.csv: not there") == "file:/my magic/a.csv: not there"
     assert (
         reason_of("Caused by: java.io.IOException: file:/data/magic/a.csv: not there")
         == "file:/data/magic/a.csv: not there"
