@@ -2,6 +2,7 @@
 
 import codecs
 import logging
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,7 @@ from spark_w2v.text.tokenizer import Tokenizer, are_made
 
 log = logging.getLogger("spark_w2v")
 
-LARGEST_FILE = 256 << 20  # bytes; some 25 million words, which take 15 times as much memory while they are read
-WHITE_SPACE = "".join(filter(str.isspace, map(chr, range(0x3001))))
+LARGEST_FILE = 256 << 20  # bytes; some 25 million words, which take gigabytes as strings of Python
 
 
 def read_words(path: str, what: str, is_composed: bool = False) -> pa.StringArray:
@@ -47,29 +47,17 @@ def read_words(path: str, what: str, is_composed: bool = False) -> pa.StringArra
     content = content.removeprefix(codecs.BOM_UTF8)  # which editors on Windows put first
     if b"\0" in content:
         raise UserError(f"{place}: holds bytes that no text has, so it is UTF-16 or no text; save it as UTF-8 text.")
-    text = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), 1, [None, pa.py_buffer(np.array([0, len(content)])), pa.py_buffer(content)]
-    )
     try:
-        lines = pc.split_pattern(text.cast(pa.large_string()), "\n").values
-    except pa.ArrowInvalid:
-        line = next(number for number, line in enumerate(content.split(b"\n"), 1) if not _is_utf8(line))
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
         raise UserError(f"{place}: line {line} is not UTF-8; save the file as UTF-8 text.") from None
     if is_composed:
-        lines = pc.utf8_normalize(lines, form="NFC")
-    words = pc.utf8_trim(lines, characters=WHITE_SPACE).unique()
-    words = words.filter(pc.not_equal(words, ""))
-    if not len(words):
+        text = unicodedata.normalize("NFC", text)
+    words = list(dict.fromkeys(filter(None, (line.strip() for line in text.split("\n")))))
+    if not words:
         raise UserError(f"{place}: holds no word; give a file with one word a line.")
-    return words.cast(pa.string())
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+    return pa.array(words, pa.string())
 
 
 def warn_of_impossible(words: pa.StringArray, what: str, corpus: Corpus, delimiter: str = "") -> None:

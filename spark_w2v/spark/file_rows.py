@@ -27,8 +27,8 @@ FORMAT_NAMES = {"parquet": "Parquet", "orc": "ORC", "csv": "CSV", "avro": "Avro"
 PARSED, LINE, NOT_JSON = f"parsed json {TOKEN}", f"line {TOKEN}", "not json"
 FILE_SCHEME = "^file:/+"
 MOST_CHARACTERS = str(2**31 - 1)  # of a string of JSON: lines have a limit of their own
-# Of a line of CSV; more end the run, so a bad line may have some. A parser, of which each file has one, takes 1 ms of
-# processor time for them, and 15 for ten times as many.
+# Of a line of CSV; more end the run, so a bad line may have some. Spark's parser makes room for all of them
+# for each file.
 MOST_FIELDS = 100_000
 PATH_STEP = re.compile(r"""[^\[]+|[^'?]+|[^"?]+""")  # what the path of a variant can name: .a, ['a'] or ["a"]
 PARTITION = re.compile("/[^/=]+=[^/]+(?=/)")  # in the path of a file: a directory that is a value of a column

@@ -228,6 +228,10 @@ def test_it_is_said_how_often_stop_words_occur(spark: "SparkSession", caplog: py
     caplog.set_level("INFO")
     vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=WordLists(stop=pa.array(["c", "x", "f"])))
     assert f"stop words: 2 words in the text, {COUNTS['c'] + COUNTS['f']} occurrences left out" in caplog.messages
+    says = "vocabulary.stop_words: none is in the text; check how they are written"
+    assert says not in caplog.messages
+    vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=WordLists(stop=pa.array(["x", "A"])))
+    assert says in caplog.messages
 
 
 @pytest.mark.parametrize(
