@@ -121,9 +121,7 @@ def test_huge_lines_and_many_lines_are_read_and_counted(java_home: str, tmp_path
     (tmp_path / "in" / "a line of 210 MB.txt").write_bytes(b" ".join([words] * 10_000) + b"\n")
     (tmp_path / "in" / "a word of 200 MB.txt").write_bytes(b"a" * 200_000_000 + b"\n")
     (tmp_path / "in" / "10 million lines of one word.txt").write_bytes(b"apple\n" * 10_000_000)
-    # Each word of the long line has two contexts, both frequent or both rare, and no noise of the other kind, which
-    # the held-out loss has (docs/decisions.md, 4).
-    keys = QUICK | {"training.window": 1, "training.held_out_words": 0}
+    keys = QUICK | {"training.window": 1}
     sets = [part for key, value in keys.items() for part in ("--set", f"{key}={value}")]
     done = submit(["--input", tmp_path / "in", "--output", tmp_path / "out", *sets], master="local[1]")
     assert done.returncode == 0, done.stdout

@@ -31,6 +31,9 @@ CHUNK = 64  # batches prepared at a time, with one learning rate
 FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache
 LEAST_FREQUENT = 64  # rows: with fewer, the groups are too short to gain time
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
+# Pairs of a center that are not all in one part by chance. Largest share that centers with so many pairs, all in one
+# part, have of the pairs of a bucket that is cut.
+MANY_PAIRS, MOST_APART = 16, 0.05
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
 NOISE_BATCHES = 512  # batches for which a part has noise words; a longer part uses them again, with other pairs
 MOST_NOISE = 4  # largest noise per pair, of a part or of a center with few pairs and much noise, in multiples of K
@@ -208,7 +211,8 @@ def cut_parts(
 
     Each row gets as much noise as if all pairs were one part: where a part has a larger share of the pairs than of the
     noise, each of its pairs gets less noise. With noise of the whole block for the pairs of one part, rows of the other
-    part would be pushed away for a whole chunk, without any positive pair to attract them.
+    part would be pushed away for a whole chunk, without any positive pair to attract them. But a center whose contexts
+    are all in one part would never learn which words of the other are not, so where many are so, pairs are not cut.
 
     Args:
         pairs: (P,) numbers, sorted, P > 0.
@@ -224,7 +228,10 @@ def cut_parts(
         both = codec.runs(pairs, centers, edge)
         noise_shares = float(noise.edges[edge - 1]), 1 - float(noise.edges[edge - 1])
         pair_shares = [int(runs.pairs.sum()) / pairs.size for runs in both]
-        if all(of_noise <= MOST_NOISE * share for of_noise, share in zip(noise_shares, pair_shares, strict=True)):
+        has_noise = all(
+            of_noise <= MOST_NOISE * share for of_noise, share in zip(noise_shares, pair_shares, strict=True)
+        )
+        if has_noise and _pairs_apart(*both) + _pairs_apart(*both[::-1]) <= MOST_APART * pairs.size:
             return [
                 _part(pairs, codec, runs, noise, ends, negatives * of_noise / share, rng)
                 for runs, ends, of_noise, share in zip(
@@ -234,6 +241,14 @@ def cut_parts(
             ]
     every = codec.runs(pairs, centers, 1 << codec.row)[0]
     return [_part(pairs, codec, every, noise, (0, rows), float(negatives), rng)]
+
+
+def _pairs_apart(runs: Runs, others: Runs) -> int:
+    """Return how many pairs are those of centers that have many of them, and none among the others."""
+    have_many = runs.pairs >= MANY_PAIRS
+    center = runs.center[have_many]
+    are_apart = np.searchsorted(others.center, center) == np.searchsorted(others.center, center, "right")
+    return int(runs.pairs[have_many][are_apart].sum())
 
 
 def _part(

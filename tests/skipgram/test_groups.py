@@ -14,6 +14,8 @@ from spark_w2v.skipgram.groups import (
     GROUP,
     LEAST_CUT,
     LEAST_FREQUENT,
+    MANY_PAIRS,
+    MOST_APART,
     MOST_NOISE,
     WIDTHS,
     BlockNoise,
@@ -126,6 +128,23 @@ def test_a_bucket_of_few_pairs_is_not_cut_and_one_of_many_is() -> None:
         task = some_task(pairs, context_rows=rows)
         numbers = numbered(task.centers, task.contexts)
         assert len(cut_parts(*numbers, len(task.center_rows), noise_of(task), 5, np.random.default_rng(1))) == parts
+
+
+@pytest.mark.parametrize(
+    ("apart", "of_each", "parts"),
+    [(MOST_APART, MANY_PAIRS, 2), (MOST_APART + 0.01, MANY_PAIRS, 1), (0.9, MANY_PAIRS - 1, 2), (0.9, MANY_PAIRS, 1)],
+)
+def test_a_bucket_of_many_centers_whose_contexts_are_all_of_one_kind_is_not_cut(
+    apart: float, of_each: int, parts: int
+) -> None:
+    block = BlockNoise.of(np.full(4 * LEAST_FREQUENT, 0.25 / LEAST_FREQUENT), DIMENSIONS)
+    pair = np.arange(2 * LEAST_CUT)
+    one_sided = int(apart * pair.size) // of_each  # centers; the other 50 have contexts of both kinds
+    center = np.where(pair < one_sided * of_each, pair // of_each, one_sided + pair % 50)
+    kind = np.where(center < one_sided, center, pair // 50) % 2
+    context = kind * block.frequent + pair % block.frequent
+    numbers = numbered(center.astype(np.int32), np.minimum(context, block.share.size - 1).astype(np.int32))
+    assert len(cut_parts(*numbers, one_sided + 50, block, 5, np.random.default_rng(1))) == parts
 
 
 @pytest.mark.parametrize(
