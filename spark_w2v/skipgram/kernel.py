@@ -73,8 +73,8 @@ class TrainStats:
     Args:
         pairs: pairs trained, each once.
         loss: sum of the negative-sampling loss over `loss_pairs` pairs: those that are measured, each before its own
-            update, as often as it stands for others. It is scaled to K noise words where a part has more or fewer, so
-            that an untrained model has (1 + K) ln 2 per pair.
+            update, as often as it stands for others. It is scaled to K noise words per pair where parts and centers
+            have more or fewer, so that an untrained model has (1 + K) ln 2.
         center_updates, context_updates: (Rc,), (Ro,) updates of each row: a positive counts 1, a noise word the
             weight of the pairs that it is drawn for. 0 for a row that was not touched. Empty unless count_updates.
     """
@@ -221,7 +221,6 @@ def train_pairs(
     for part, begin in interleave(parts, rng):
         center, context, length, of_center = part.groups.chunk(begin)
         size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
-        twice = 2 * (1 + params.negatives) / (1 + part.amount)
         stride = loss_stride(part)
         rate = params.first_rate + (params.last_rate - params.first_rate) * done / total
         done += center.size
@@ -270,11 +269,13 @@ def train_pairs(
                 some = slice(a, min(a + sharing, b))
                 noise_loss = softplus(2 * half_negative[0, :, : b - a]).sum(0, dtype=np.float64)
                 positive_loss = np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64)
-                # It stands for those of this batch, and of the batches that follow.
-                of_batch, measured = int(length[a:b].sum()), int(length[some].sum())
-                pair_loss = float(positive_loss + HALF * each * (noise_loss @ own[some])) / measured
-                loss += stride * of_batch * float(twice) * pair_loss
-                loss_pairs += stride * of_batch
+                with_noise = own[some] * of_noise[some]
+                terms = float(own[some].sum() + part.amount * with_noise.sum())
+                mean = float(2 * positive_loss + each * (noise_loss @ with_noise)) / terms
+                # It stands for the pairs of this batch, and of the batches that follow.
+                stands_for = stride * int(length[a:b].sum())
+                loss += stands_for * (1 + params.negatives) * mean
+                loss_pairs += stands_for
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
             np.tanh(positive, out=positive)

@@ -354,8 +354,10 @@ def test_the_loss_of_an_untrained_model_is_that_of_one_pair_however_the_pairs_ar
     rows = np.zeros((2, words, dimensions), np.float32)
     numbers, codec = numbered(centers, contexts)
     assert len(cut_parts(numbers, codec, words, noise, 5, np.random.default_rng(1))) == 1 + (words == 3000)
-    done = train_pairs(rows[0], rows[1], numbers, codec, noise, constant(1e-30, 5), np.random.default_rng(1))
-    assert done.loss / done.loss_pairs == pytest.approx(6 * np.log(2), rel=1e-5)
+    for expected in (None, rng.integers(0, 20, words).astype(np.float32)):
+        random = np.random.default_rng(1)
+        done = train_pairs(rows[0], rows[1], numbers, codec, noise, constant(1e-30, 5), random, center_pairs=expected)
+        assert done.loss / done.loss_pairs == pytest.approx(6 * np.log(2), rel=1e-5)
 
 
 def test_the_loss_is_the_mean_over_the_pairs_where_parts_have_groups_of_different_widths() -> None:

@@ -118,6 +118,7 @@ def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float3
             number, last = (begin + first) // part.size, min(first + part.size, groups.center.size)
             sets = part.noise_of(begin + first, begin + last)
             center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
+            measured, of_untrained = 0.0, 0.0
             for place in range(first, last):
                 noise_words = sets[(place - first) // part.sharing]
                 center = groups.center[place]
@@ -129,13 +130,13 @@ def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float3
                     weight = part.each * multiples[center]
                     center_sum[center] += alone[1] + weight * (with_noise[1] - alone[1])
                     context_sum += alone[2] + weight * (with_noise[2] - alone[2])
-                    stride = kernel.loss_stride(part)
-                    if number % stride == 0 and place - first < part.sharing:
-                        each_loss = alone[0] + part.each * (with_noise[0] - alone[0])
-                        some = groups.length[first : min(first + part.sharing, last)].sum()
-                        stands_for = stride * groups.length[first:last].sum() / some
-                        loss += stands_for * float(each_loss) * (1 + params.negatives) / (1 + part.amount)
-                        loss_pairs += stands_for
+                    if place - first < part.sharing:
+                        measured += float(alone[0] + weight * (with_noise[0] - alone[0]))
+                        of_untrained += (1 + part.amount * multiples[center]) / (1 + params.negatives)
+            if number % (stride := kernel.loss_stride(part)) == 0:
+                stands_for = stride * int(groups.length[first:last].sum())
+                loss += stands_for * measured / of_untrained
+                loss_pairs += stands_for
             center_rows -= params.first_rate * center_sum
             context_rows -= params.first_rate * context_sum
     return Plain(center_rows, context_rows, loss, loss_pairs)
