@@ -155,7 +155,7 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
     parser.add_argument(
         "--init",
         metavar="OUTPUT",
-        help="begin with the vectors of an earlier run's output, or of a file in word2vec's text or binary format",
+        help="begin with the vectors of an earlier run's output, or of a file of word2vec, fastText (.vec) or GloVe",
     )
     parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     parser.add_argument(

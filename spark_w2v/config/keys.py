@@ -66,7 +66,7 @@ def reference() -> str:
         "A run is configured by one TOML file; `conf/local.toml` and `conf/cluster.toml` are examples.",
         "`--set section.key=value`, any number of times, wins over the file; strings need no quotes there.",
         "What neither gives keeps its default. Spark's own settings (memory, cores, master) are not here:",
-        "they stay in `conf/spark-defaults.conf` and on the command line of `spark-submit`.",
+        "they are on the command line of `spark-submit`, or in `conf/spark-defaults.conf`, which is for one machine.",
     ]
     for section, keys in SECTIONS.items():
         lines += [

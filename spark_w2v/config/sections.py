@@ -25,8 +25,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Annotated[int, Meta(ge=1, le=4096)] | Literal["auto"],
         Meta(
             description=(
-                "Tasks that train at the same time: blocks of the vocabulary, or replicas. auto: as many as Spark has "
-                "slots once its executors are there; with a number the result does not depend on them."
+                "Blocks that the vocabulary is divided into, or replicas; it may be more than the cores. auto: as many "
+                "as Spark has slots once its executors are there; with a number the result does not depend on them."
             ),
         ),
     ] = "auto"

@@ -229,8 +229,8 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
     numPartitions = _param(
         "numPartitions",
         int,
-        "Tasks that train at the same time: blocks of the vocabulary, or replicas. 0: as many as Spark has slots; "
-        "with a number the result does not depend on them.",
+        "Blocks that the vocabulary is divided into, or replicas; it may be more than the cores. 0: as many as Spark "
+        "has slots; with a number the result does not depend on them.",
     )
     maxSentenceLength = _param("maxSentenceLength", int, _description("maxSentenceLength").replace(" line ", " row "))
     maxWords = _param("maxWords", int)
