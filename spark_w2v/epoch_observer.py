@@ -42,7 +42,6 @@ class EpochObserver:
     ) -> None:
         self._run, self._line = run, line
         self._epochs, self._checkpoint = settings.training.epochs, settings.output.checkpoint
-        self._writes_table = bool(settings.output.table)
         self._tensorboard = tensorboard
         self._curves: TensorBoardWriter | None = None
         self._mlflow = None if mlflow is None else MlflowWriter(mlflow)
@@ -79,8 +78,7 @@ class EpochObserver:
             self._said = time.monotonic()
             log.info("%.0f %% of the training: %s", 100 * progress.done, progress_text(progress, self._epochs))
         wanted = self._checkpoint == "sweep" or (self._checkpoint == "epoch" and progress.metrics is not None)
-        # Of the last epoch too where a table is written before the output, as that may fail.
-        if progress.is_saved and (progress.done < 1 or self._writes_table) and wanted:
+        if progress.is_saved and wanted:  # of the last epoch, too, as the output may not be written
             self._run.save_checkpoint(training.state.position(), training.state.parameters)
         # After the checkpoint, as a callback is the user's code and may fail.
         return progress.metrics is not None and self._on_epoch(progress, progress.metrics)

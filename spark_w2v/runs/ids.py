@@ -101,7 +101,7 @@ def move_current(directory: str, run_id: str, keep_runs: int = 0, if_later: bool
             _forget_pending(local_path(output))
         if keep_runs:
             with best_effort(left):
-                oldest = move_away(root / RUNS, keep_runs, str(now))
+                oldest = move_away(root / RUNS, keep_runs, str(now), before)
     if keep_runs:  # which may take minutes
         with best_effort(left):
             remove(root / RUNS, oldest)

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint, numbered
 from spark_w2v.runs.local_lock import LocalLock
-from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, WORKING
+from spark_w2v.runs.names import ANY_CHECKPOINT, FINISHED, OUTPUT, STILL_OPEN, WORKING
 from spark_w2v.storage.files import MISTAKES, exists, fsync, kind_of, open_file, reason, remove_written, strangers
 from spark_w2v.text.messages import some
 
@@ -169,6 +169,7 @@ class LocalOutput(NamedTuple):
                 raise UserError(f"{working}: is {kind}, and runs work in a directory of that name; move it away.")
             # What was being replaced is moved back, with all that is in it.
             found = [name for name in strangers(working, WORKING) if not name.startswith("replaced/")]
+            found = [name for name in found if not STILL_OPEN.fullmatch(name)]
             if resume:
                 found = [name for name in found if not (ANY_CHECKPOINT.fullmatch(name) and (working / name).is_file())]
             if found:

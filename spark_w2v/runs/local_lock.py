@@ -19,6 +19,8 @@ from spark_w2v.storage.files import open_file, reason
 
 log = logging.getLogger(__name__)
 
+LONGEST_HOLD = 60.0  # seconds; a run holds a directory for as long as it takes to read and to write a small file
+
 
 class LocalLock(HeartbeatLock):
     """The lock of one process on a working directory, from the call until release."""
@@ -83,14 +85,39 @@ def held(directory: Path) -> Iterator[None]:
     """Hold a directory, so that no other process moves its link or moves its runs away meanwhile.
 
     A file system without flock does without.
+
+    Raises:
+        BusyError: another program holds it.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _hold(descriptor, directory)
         yield
     finally:
         os.close(descriptor)
+
+
+def _hold(descriptor: int, directory: Path) -> bool:
+    """Hold a directory; return whether its file system can do that.
+
+    Raises:
+        BusyError: another program holds it for longer than a run does.
+    """
+    until = time.monotonic() + LONGEST_HOLD
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise BusyError(
+                    f"{directory}: another program has locked this directory (flock); wait for it, or have it lock a "
+                    "file of its own."
+                ) from None
+            time.sleep(0.02)
+        except OSError:
+            return False
+        else:
+            return True
 
 
 def is_taken(working: Path) -> bool:
@@ -122,11 +149,7 @@ def _guarded(working: Path) -> Iterator[bool]:
         except FileNotFoundError:  # a run that ends removes it
             continue
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                alone = True
-            except OSError:
-                alone = False
+            alone = _hold(descriptor, working)
             try:
                 is_there = os.path.samestat(os.fstat(descriptor), os.stat(working))
             except FileNotFoundError:

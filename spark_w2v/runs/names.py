@@ -16,6 +16,8 @@ WORKING = re.compile(
     rf"|checkpoints/(?:(?:[0-9]{{8}}|\.[^/]+\.unfinished)/(?:{parameter_files.WRITTEN.pattern})?)?"
     rf"|(?:staged(?:\.[0-9a-f]{{32}})?|replaced)/(?:{OUTPUT.pattern})?"
 )
+# Files that were removed while somebody had them open, as NFS and FUSE name them until they are closed.
+STILL_OPEN = re.compile(r"(?:.*/)?\.(?:nfs|fuse_hidden)[0-9a-f]+")
 ANY_CHECKPOINT = re.compile(r"checkpoints/[0-9]{8}/[^/]+")  # another version's may have other files
 # Names that every file system, shell and reader accepts: Spark accepts no colon in a path, and Hadoop hides files whose
 # names begin with a dot or an underscore.

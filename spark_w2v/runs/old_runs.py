@@ -22,13 +22,15 @@ LEFT = re.compile(rf"\.({RUN_ID.pattern})\.working")
 BUT_THE_LOCK = re.compile(rf"(?!lock$)(?:{WORKING.pattern})")
 
 
-def move_away(runs: Path, keep: int, current: str) -> float | None:
-    """Give finished runs, except the newest and the current one, names that no reader finds; `remove` removes them.
+def move_away(runs: Path, keep: int, current: str, before: str | None) -> float | None:
+    """Give finished runs, except the newest and those in use, names that no reader finds; `remove` removes them.
 
     A run with a file that no run wrote stays, with a warning, and one that a run is about to replace.
 
     Args:
         keep: how many stay, the current one among them if it is one of the newest.
+        before: run that readers had until now, which may be older than runs that were not good enough; it stays, too,
+            unless `keep` is 1.
 
     Returns:
         When the oldest of the newest runs was finished; None where there are fewer than `keep`.
@@ -37,7 +39,7 @@ def move_away(runs: Path, keep: int, current: str) -> float | None:
     finished = [path for path in found if all(files.exists(path / name) for name in FINISHED)]
     ended = sorted(((path / "_SUCCESS").stat().st_mtime, path.name) for path in finished)
     for _, name in ended[:-keep]:
-        if name == current or is_taken(_working(runs / name)):
+        if name == current or (name == before and keep > 1) or is_taken(_working(runs / name)):
             continue
         if strange := files.strangers(runs / name, OUTPUT):
             log.warning("%s: is kept, as no run wrote %s", runs / name, some(strange, 3))
@@ -77,6 +79,19 @@ def remove_stored(store: Store, folder: str, written: re.Pattern[str], before: f
         if "_SUCCESS" not in found and max(found.values()) < before and all(map(written.fullmatch, found)):
             store.delete([f"{folder}{run}/{file}" for file in found])
             log.info("%s/%s%s: is removed, as it is older than the runs that stay", store.uri, folder, run)
+
+
+def remove_stored_run(store: Store, folder: str) -> None:
+    """Remove a finished run from a store; one that holds anything that no run wrote is kept, with a warning.
+
+    Args:
+        folder: of the run; ends with a slash.
+    """
+    names = sorted(store.entries(folder), key=lambda name: not name.endswith("/_SUCCESS"))
+    if found := [name for name in names if not OUTPUT.fullmatch(name.removeprefix(folder))]:
+        log.warning("%s/%s: is kept, as no run wrote %s", store.uri, folder, some(found, 3))
+        return
+    store.delete(names)
 
 
 def _remove_unfinished(place: LocalOutput) -> None:

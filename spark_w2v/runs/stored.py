@@ -17,7 +17,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import Checkpoint
 from spark_w2v.runs.local import run_name
 from spark_w2v.runs.names import FINISHED, OUTPUT, is_later
-from spark_w2v.runs.old_runs import remove_stored
+from spark_w2v.runs.old_runs import remove_stored, remove_stored_run
 from spark_w2v.runs.processes import scratch_directory, temporary_files
 from spark_w2v.runs.store_lock import FOLDER, LostError, StoreLock
 from spark_w2v.runs.stored_checkpoints import NAME as CHECKPOINT
@@ -29,6 +29,7 @@ from spark_w2v.text.messages import some
 log = logging.getLogger(__name__)
 
 CURRENT, RUNS, CHECKPOINTS = "CURRENT", "runs/", f"{FOLDER}checkpoints/"
+TAGGED = re.compile(r"-[0-9a-f]{16}\.parquet$")
 POINTER = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\n?")
 RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # of runs without an id, which the next but one removes
 
@@ -79,8 +80,8 @@ class StoredOutput:
                 "--overwrite; give another directory, or empty this one."
             )
         self.check_finished(overwrite=overwrite, resume=resume)
-        name = f"{FOLDER}probe-{uuid.uuid4().hex}"
-        self._store.write(name, b"")
+        self.current()  # which is moved at the end
+        self._store.write(name := f"{FOLDER}probe-{uuid.uuid4().hex}", b"")
         self._store.delete([name])
 
     def check_finished(self, *, overwrite: bool, resume: bool) -> None:
@@ -136,9 +137,13 @@ class StoredOutput:
             undone.callback(self.leave)
             lock = StoreLock(self._store)
             undone.callback(lock.release)
-            if lock.publishes is not None:
-                log.warning("%s: run %s is published, as it ended while it did so", self.output, lock.publishes)
-                self._finish(lock.publishes, lock, self._store.read(CURRENT))
+            if (run := lock.publishes) is not None:
+                if f"{RUNS}{run}/run.json" in self._store.entries(f"{RUNS}{run}/"):
+                    log.warning("%s: run %s is published, as it ended while it did so", self.output, run)
+                    self._finish(run, lock, self._store.read(CURRENT))
+                else:
+                    log.warning("%s: run %s is not published, as its files were removed", self.output, run)
+                    lock.published()
             undone.pop_all()
         self._checkpoints = StoredCheckpoints(self._store, f"{CHECKPOINTS}{self._run_id or 'run'}/", lock)
         return lock
@@ -192,8 +197,11 @@ class StoredOutput:
         prefix = f"{RUNS}{run}/"
         self._store.delete([n for n in self._store.entries(prefix) if OUTPUT.fullmatch(n.removeprefix(prefix))])
         for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
+            name = prefix + file.relative_to(staged).as_posix()
+            self._store.upload(name, file)
+            if TAGGED.search(name) and not lock.is_held():  # nobody else has a file of this name
+                self._store.delete([name])
             lock.assert_held()
-            self._store.upload(f"{RUNS}{run}/{file.relative_to(staged).as_posix()}", file)
         if self._moves:
             lock.claim(run)
             self._finish(run, lock, pointer)
@@ -218,15 +226,6 @@ class StoredOutput:
         ids = {name.removeprefix(RUNS).partition("/")[0] for name in files}
         whole = [run for run in ids if {f"{RUNS}{run}/{name}" for name in FINISHED} <= files.keys()]
         return sorted(whole, key=lambda run: (files[f"{RUNS}{run}/_SUCCESS"].modified, run))
-
-    def remove(self, run: str) -> None:
-        """Remove a run; one that holds anything that no run wrote is kept, with a warning."""
-        prefix = f"{RUNS}{run}/"
-        names = sorted(self._store.entries(prefix), key=lambda name: not name.endswith("/_SUCCESS"))
-        if found := [name for name in names if not OUTPUT.fullmatch(name.removeprefix(prefix))]:
-            log.warning("%s/%s: is kept, as no run wrote %s", self.output, prefix, some(found, 3))
-            return
-        self._store.delete(names)
 
     def move_pointer(self, run: str, if_later: bool = False) -> str | None:
         """Make a finished run the one that readers get; return the id of the one before.
@@ -288,12 +287,13 @@ class StoredOutput:
         with best_effort(f"{self.output}: earlier runs were not removed"):
             files, finished = self._store.entries(RUNS), self.runs()
             if keep:
-                kept: set[str | None] = {run, *finished[-keep:]}
+                # With the one that readers had until now, which may be older than runs that were not good enough.
+                kept: set[str | None] = {run, before if keep > 1 else run, *finished[-keep:]}
             else:
                 kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}
             names = {name.removeprefix(RUNS).partition("/")[0] for name in files}
             for name in sorted(name for name in names - kept if name in finished or RUN.fullmatch(name)):
-                self.remove(name)
+                remove_stored_run(self._store, f"{RUNS}{name}/")
             if keep and len(finished) >= keep:
                 oldest = files[f"{RUNS}{finished[-keep]}/_SUCCESS"].modified
                 for folder, written in ((RUNS, OUTPUT), (CHECKPOINTS, CHECKPOINT)):

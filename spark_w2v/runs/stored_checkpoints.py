@@ -6,6 +6,7 @@ N counts the checkpoints, TOKEN is that of the lock of the run that wrote them, 
 overwrite files of its successor. ID is "run" where the run has none.
 """
 
+import contextlib
 import logging
 import re
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.checkpoints import Checkpoint, newest_checkpoint
-from spark_w2v.runs.store_lock import StoreLock
+from spark_w2v.runs.store_lock import LostError, StoreLock
 from spark_w2v.storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -35,16 +36,27 @@ class StoredCheckpoints:
         self._token = lock.token
         self._thread = ThreadPoolExecutor(1, "checkpoint upload")
         self._upload: Future[None] | None = None
+        self._newest: tuple[Path, bytes] | None = None  # of which the upload was begun
+        self._failed = 0  # uploads, one after the other
 
     def wait(self) -> None:
-        """Return when the upload that was begun has ended.
+        """Return when the upload that was begun has ended. One that failed is a warning, as the next one replaces it.
 
         Raises:
-            StorageError: it failed.
+            StorageError, UserError: the one before failed, too, or another run has taken over.
         """
         upload, self._upload = self._upload, None
-        if upload is not None:
+        if upload is None:
+            return
+        try:
             upload.result()
+        except (StorageError, UserError) as error:
+            self._failed += 1
+            if self._failed > 1 or isinstance(error, LostError):
+                raise
+            log.warning("a checkpoint was not uploaded; the next one is tried: %s", error)
+        else:
+            self._failed = 0
 
     def begin(self, directory: Path, metrics: bytes) -> None:
         """Upload a checkpoint in the background; the ones before are deleted when it is complete.
@@ -53,6 +65,7 @@ class StoredCheckpoints:
             directory: named by its number; stays as it is until `wait`.
         """
         self.wait()
+        self._newest = directory, metrics
         self._upload = self._thread.submit(self._put, directory, metrics)
 
     def _put(self, directory: Path, metrics: bytes) -> None:
@@ -93,18 +106,23 @@ class StoredCheckpoints:
     def delete(self) -> None:
         """Delete all checkpoints, after the upload that was begun."""
         self._finish()
+        self._newest = None
         self._store.delete(self._names())
 
     def close(self) -> None:
-        """Wait for the upload that was begun."""
+        """Wait for the upload that was begun; one that failed is tried once more, as its files are here still."""
         self._finish()
+        if self._failed and self._newest is not None:
+            try:
+                self._lock.assert_held()
+                self._put(*self._newest)
+            except (StorageError, UserError) as error:
+                log.warning("the last checkpoint was not uploaded: %s", error)
         self._thread.shutdown()
 
     def _finish(self) -> None:
-        try:
+        with contextlib.suppress(StorageError, UserError):  # a warning says so, or `close` does
             self.wait()
-        except (StorageError, UserError) as error:
-            log.warning("the last checkpoint was not uploaded: %s", error)
 
     def _names(self) -> list[str]:
         names = self._store.entries(self._folder)

@@ -28,6 +28,8 @@ MISTAKES = ABSENT | {
     errno.EXDEV, errno.ENOSYS, errno.ENOTSUP,
 }  # fmt: skip
 
+NO_FSYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP}  # of file systems that cannot sync a directory
+
 
 def reason(error: BaseException) -> str:
     """Return why a system call failed, without the path that Python adds."""
@@ -178,10 +180,13 @@ def _remove_empty(directory: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Return when the disk has a file, or a directory's names."""
+    """Return when the disk has a file, or a directory's names where the file system can say so."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in NO_FSYNC or not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise
     finally:
         os.close(descriptor)
 

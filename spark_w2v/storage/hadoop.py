@@ -184,10 +184,15 @@ class HadoopStore:
                     break
 
     def _remove_abandoned(self, status: Any) -> bool:
-        """Whether a file was not complete and is removed now, as nobody writes it any more."""
+        """Whether a file, or all files of a directory, were not complete and are removed now, as nobody writes them."""
         path = status.getPath()
-        is_abandoned = path.getName().startswith(TEMPORARY) and _is_abandoned(status)
-        return is_abandoned and bool(self._files.delete(path, False))
+        if not status.isDirectory():
+            is_abandoned = path.getName().startswith(TEMPORARY) and _is_abandoned(status)
+            return is_abandoned and bool(self._files.delete(path, False))
+        inside = self._files.listStatus(path)
+        if not inside or any(one.isDirectory() for one in inside):
+            return False
+        return all(map(self._remove_abandoned, inside)) and bool(self._files.delete(path, False))
 
     def _path(self, name: str) -> Any:
         path_class = self._jvm.org.apache.hadoop.fs.Path

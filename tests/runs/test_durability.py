@@ -1,10 +1,13 @@
 """An output is on the disk before it is in its place."""
 
+import errno
 import os
+import stat
 from pathlib import Path
 
 import pytest
 
+from spark_w2v.errors import StorageError
 from spark_w2v.runs.local import LocalOutput
 from spark_w2v.runs.local_lock import LocalLock
 from tests.support.runs import publish, save, start, writing
@@ -69,3 +72,33 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monk
             assert run.parameters_folder.stat().st_ino in synced
     assert renamed == ["00000000", "00000001"]
     publish(tmp_path / "out")
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.EBADF, errno.ENOTSUP])
+def test_a_file_system_that_cannot_sync_directories_does_without(
+    code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, refused = os.fsync, list[int]()
+
+    def of_files(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refused.append(descriptor)
+            raise OSError(code, os.strerror(code))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files)
+    with start(tmp_path / "out") as run:
+        save(run, 1)
+        run.publish(writing("1"), {})
+    assert refused
+
+
+def test_a_file_that_cannot_be_synced_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def of_directories(descriptor: int) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+
+    with start(tmp_path / "out") as run:
+        monkeypatch.setattr(os, "fsync", of_directories)
+        with pytest.raises(StorageError, match="could not be written"):
+            run.publish(writing("1"), {})

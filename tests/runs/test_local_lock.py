@@ -1,6 +1,7 @@
 """One run at a time works in a working directory of this host."""
 
 import errno
+import fcntl
 import json
 import os
 import socket
@@ -12,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import heartbeat_lock, processes
+from spark_w2v.errors import BusyError, StorageError, UserError
+from spark_w2v.runs import heartbeat_lock, ids, local_lock, processes
 from tests.support.runs import CODES, child, end, faults, parameters, publish, save, start, tree, writing
 
 HOLD = """
@@ -181,6 +182,22 @@ def test_a_working_directory_that_another_run_removes_just_now_is_made_again(
     monkeypatch.setattr(os, "open", removed)
     with start(tmp_path / "out") as run:
         assert run.working.is_dir()
+
+
+@pytest.mark.parametrize("is_of_the_run", [True, False])
+def test_a_directory_that_another_program_has_locked_is_not_waited_for_without_end(
+    is_of_the_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_lock, "LONGEST_HOLD", 0.1)
+    directory = tmp_path / ".out.working" if is_of_the_run else tmp_path
+    directory.mkdir(exist_ok=True)
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(BusyError, match=r"another program has locked this directory \(flock\)"):
+            start(tmp_path / "out") if is_of_the_run else ids.move_current(str(tmp_path), "1")
+    finally:
+        os.close(descriptor)
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -50,6 +50,16 @@ def test_a_finished_run_stays_only_as_long_as_another_is_about_to_replace_it(is_
     assert names(tmp_path) == ([".1.working", "1", "3"] if is_alive else ["3"])
 
 
+@pytest.mark.parametrize(("keep", "left"), [(1, ["4"]), (2, ["1", "3", "4"]), (3, ["1", "2", "3", "4"])])
+def test_the_run_that_readers_had_stays_though_newer_ones_were_not_published(
+    keep: int, left: list[str], tmp_path: Path
+) -> None:
+    finish_in_turn(tmp_path, "1", "2", "3", "4")
+    ids.move_current(str(tmp_path), "1")
+    ids.move_current(str(tmp_path), "4", keep)
+    assert names(tmp_path) == left
+
+
 def test_what_dead_runs_left_goes_with_the_runs_of_their_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     finish_in_turn(tmp_path, "1", "2", "3")

@@ -238,6 +238,7 @@ def test_a_publication_that_cannot_be_finished_now_leaves_its_lock_to_the_next(
     output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dead = StoreLock(ObjectStore(output))
+    ObjectStore(output).write("runs/1/run.json", b"{}")
     dead.claim("1")
     dead.stop()
     monkeypatch.setattr(store_lock, "is_alive", lambda holder: False)

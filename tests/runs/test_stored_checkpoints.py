@@ -139,8 +139,8 @@ def test_an_upload_that_still_runs_when_the_run_ends_finds_its_files(
     assert objects(output) == {}
 
 
-def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_the_run(
-    output: str, monkeypatch: pytest.MonkeyPatch
+def test_training_goes_on_while_one_is_uploaded_and_two_uploads_that_fail_end_the_run(
+    output: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     goes_on = threading.Event()
     put = StoredCheckpoints._put
@@ -151,12 +151,35 @@ def test_training_goes_on_while_one_is_uploaded_and_an_upload_that_fails_ends_th
 
     with start(output) as run:
         monkeypatch.setattr(StoredCheckpoints, "_put", slow)
+        run.append_metrics({"epoch": 1})
         save(run, 1)
         goes_on.set()
+        run.append_metrics({"epoch": 2})
+        save(run, 2)
+        assert "a checkpoint was not uploaded; the next one is tried: the store could not write" in caplog.text
         with pytest.raises(StorageError, match="could not write"):
-            save(run, 2)
+            save(run, 3)
+        # The last one that was begun is here still, and the store may be well again.
         monkeypatch.setattr(StoredCheckpoints, "_put", put)
-    assert resumed(output) is None
+    assert resumed(output) == 2
+
+
+def test_an_upload_that_fails_is_made_good_by_the_next_one(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put = StoredCheckpoints._put
+
+    def fail(self: StoredCheckpoints, *arguments: object) -> None:
+        raise StorageError("the store could not write")
+
+    with start(output) as run:
+        for number in (1, 3, 5):  # each second one, so that never two in a row
+            monkeypatch.setattr(StoredCheckpoints, "_put", fail)
+            run.append_metrics({"epoch": number})
+            save(run, number)
+            run._place.wait()
+            monkeypatch.setattr(StoredCheckpoints, "_put", put)
+            run.append_metrics({"epoch": number + 1})
+            save(run, number + 1)
+    assert resumed(output) == 6
 
 
 def take_over(store: ObjectStore, token: str) -> None:

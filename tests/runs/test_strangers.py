@@ -154,3 +154,17 @@ def test_a_finished_output_that_appears_while_a_run_trains_is_not_replaced(tmp_p
         with pytest.raises(UserError, match="holds a finished output; give --overwrite"):
             run.publish(writing("1"), {"content": "1"})
     assert contents(tmp_path / "out") == {"2"}
+
+
+@pytest.mark.parametrize("name", [".nfs0000000012345678", ".fuse_hidden0000001200000003"])
+@pytest.mark.parametrize("resume", [True, False])
+def test_a_file_that_readers_of_a_replaced_output_have_open_is_in_nobodys_way(
+    tmp_path: Path, name: str, resume: bool
+) -> None:
+    publish(tmp_path / "out", "1")
+    folder = tmp_path / ".out.working" / f"staged.{'a' * 32}" / "embeddings"
+    folder.mkdir(parents=True)
+    (folder / name).write_text("as NFS calls a file that was removed while it is read")
+    with start(tmp_path / "out", overwrite=True, resume=resume) as run:
+        run.publish(writing("2"), {"content": "2"})
+    assert contents(tmp_path / "out") == {"2"}

@@ -326,6 +326,10 @@ def test_what_a_process_left_half_written_in_hadoop_goes_with_the_files_next_to_
 ) -> None:
     store = HadoopStore((tmp_path / "store").as_uri())
     store.write("run/metrics.jsonl", b"1")
+    for folder, age in (("before", 4000), ("young", 0)):  # of runs that were killed while they wrote their first file
+        (tmp_path / "store" / folder).mkdir(parents=True)
+        (tmp_path / "store" / folder / ".writing-dead-center.f32").touch()
+        os.utime(tmp_path / "store" / folder / ".writing-dead-center.f32", (0, time.time() - age))
     for name in (".writing-dead-center.f32", ".writing-alive-center.f32"):
         (tmp_path / "store" / "run" / name).write_bytes(b"half")
     os.utime(tmp_path / "store" / "run" / ".writing-dead-center.f32", (0, time.time() - 4000))
@@ -333,7 +337,7 @@ def test_what_a_process_left_half_written_in_hadoop_goes_with_the_files_next_to_
     assert os.listdir(tmp_path / "store" / "run") == [".writing-alive-center.f32"]
     os.utime(tmp_path / "store" / "run" / ".writing-alive-center.f32", (0, time.time() - 4000))
     store.delete(["run/metrics.jsonl"])
-    assert not (tmp_path / "store" / "run").exists()
+    assert os.listdir(tmp_path / "store") == ["young"]
 
 
 def test_where_a_file_is_seen_when_it_is_closed_it_is_written_to_its_own_name(

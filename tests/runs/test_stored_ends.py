@@ -1,0 +1,94 @@
+"""How a run in a store ends: what a run that was taken over leaves, and what the next one does about it."""
+
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from spark_w2v.errors import StorageError, UserError
+from spark_w2v.runs import ids, store_lock
+from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.run import Run
+from spark_w2v.runs.store_lock import FOLDER, StoreLock
+from spark_w2v.storage.objects import ObjectStore
+
+
+@pytest.fixture
+def output(bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return f"{bucket}/{tmp_path.name}"
+
+
+def begin(output: str, run_id: str, keep_runs: int = 0) -> Run:
+    return Run(output_of(output, run_id, keep_runs=keep_runs), overwrite=False, resume=False, fingerprint={})
+
+
+def tagged(tag: str) -> str:
+    return f"embeddings/part-00000-{tag * 16}.parquet"
+
+
+def finish(output: str, run_id: str, tag: str = "a", keep_runs: int = 0) -> None:
+    def write(staged: Path) -> None:
+        (staged / "embeddings").mkdir()
+        (staged / tagged(tag)).write_text(tag)
+
+    with begin(output, run_id, keep_runs) as run:
+        run.publish(write, {})
+
+
+def test_a_run_that_is_taken_over_within_an_upload_adds_no_rows_to_its_successor(
+    output: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, upload = ObjectStore(output), ObjectStore.upload
+
+    def stands_still(self: ObjectStore, name: str, path: Path) -> None:
+        monkeypatch.setattr(ObjectStore, "upload", upload)
+        lock = json.loads(store.read(f"{FOLDER}lock") or b"")
+        assert store.create(f"{FOLDER}next-{lock['token']}", b'{"token": "other", "pid": 1, "host": "other"}')
+        store.write(f"runs/1/{tagged('b')}", b"b")
+        upload(self, name, path)
+
+    monkeypatch.setattr(ObjectStore, "upload", stands_still)
+    with pytest.raises(StorageError, match="another run has taken over"):
+        finish(output, "1", "a")
+    assert list(store.entries("runs/")) == [f"runs/1/{tagged('b')}"]
+
+
+def test_a_run_whose_files_were_removed_before_it_was_published_is_not_published(
+    output: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    finish(output, "good")
+    dead = StoreLock(ObjectStore(output))
+    dead.claim("half")
+    dead.stop()
+    monkeypatch.setattr(store_lock, "is_alive", lambda holder: False)
+    with begin(output, "new"):
+        assert "run half is not published, as its files were removed" in caplog.text
+        assert ids.current(output) == "good"
+    caplog.clear()
+    finish(output, "new")
+    assert ids.current(output) == "new"
+    assert "half" not in caplog.text
+
+
+def test_a_pointer_that_names_no_run_is_refused_before_a_run_of_an_id_is_trained(output: str) -> None:
+    ObjectStore(output).write("CURRENT", b"runs/0\r\n")
+    with pytest.raises(UserError, match="its file CURRENT names no run"):
+        output_of(output, "1").check(overwrite=False, resume=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("keep", "left"), [(1, {"4"}), (2, {"1", "3", "4"})])
+def test_the_run_that_readers_had_stays_though_newer_ones_were_not_published(
+    output: str, keep: int, left: set[str]
+) -> None:
+    finish(output, "1")
+    for run_id in "23":
+        time.sleep(1.1)  # the resolution of the store's clock
+        with Run(output_of(output, run_id, move_pointer=False), overwrite=False, resume=False, fingerprint={}) as run:
+            run.publish(lambda staged: None, {})
+    time.sleep(1.1)
+    finish(output, "4", keep_runs=keep)
+    assert {name.split("/")[1] for name in ObjectStore(output).entries("runs/")} == left
