@@ -219,8 +219,8 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
             description=(
                 "Finished runs that stay in a directory of --run-id, or of a store, the newest ones and the published "
                 "one, and the one published before it unless this is 1; the others are removed once this run is "
-                "published. 0 keeps all runs with an id, and of those without one, which only a store has, this one and "
-                "the one before. --keep-runs wins over it."
+                "published. 0 keeps all runs with an id, and of those without one, which only a store has, this one "
+                "and the one before. --keep-runs wins over it."
             ),
         ),
     ] = 0
