@@ -12,7 +12,7 @@ from pyspark.sql import DataFrame, SparkSession
 from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback, check_callbacks
 from spark_w2v.config.paths import with_home
-from spark_w2v.errors import UserError
+from spark_w2v.errors import UserError, is_passed_on
 from spark_w2v.ml import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
@@ -100,6 +100,8 @@ def train(
         except UserError:
             raise
         except Exception as error:
+            if is_passed_on(error):
+                raise
             if (gone := lost_error(error)) is not None:
                 raise gone from error
             if (explained := translate_error(error)) is None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spark_w2v.config import Config
-from spark_w2v.errors import UserError
+from spark_w2v.errors import UserError, passed_on
 
 log = logging.getLogger("spark_w2v")
 
@@ -84,6 +84,8 @@ class EpochCallbacks:
         self._stop_early(metrics)
         for callback in self._callbacks:
             # A copy: the metrics go to run.json and to the summary, whatever a callback does to its own.
-            if callback(dict(metrics)) and self.reason is None:
+            with passed_on():
+                stops = callback(dict(metrics))
+            if stops and self.reason is None:
                 self.reason = f"{where}: a callback asked for it"
         return self.reason is not None

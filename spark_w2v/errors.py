@@ -1,9 +1,28 @@
 """The errors that a command turns into one sentence and an exit code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
 
 def printable(text: str) -> str:
     """Return a text without anything that a terminal would obey."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def passed_on() -> Iterator[None]:
+    """Mark what code of the user's raises, which is no mistake in the input, whatever it says."""
+    try:
+        yield
+    except Exception as error:
+        with suppress(AttributeError):  # an exception that takes no more than its class says
+            error.is_passed_on = True  # type: ignore[attr-defined]
+        raise
+
+
+def is_passed_on(error: BaseException) -> bool:
+    """Whether code of the user's raised it."""
+    return bool(getattr(error, "is_passed_on", False))
 
 
 class UserError(ValueError):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from pyspark.ml import Estimator, Model
 from pyspark.ml.functions import array_to_vector
 from pyspark.ml.linalg import _convert_to_vector
-from pyspark.ml.util import DefaultParamsReader, DefaultParamsWritable, MLReadable, MLReader, MLWritable, MLWriter
+from pyspark.ml.util import DefaultParamsReader, DefaultParamsWritable, MLReadable, MLReader, MLWritable
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql.pandas.functions import arrow_udf
 
@@ -40,8 +40,8 @@ from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, 
 from spark_w2v.spark.derived import Derived
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.memory import check_task, given_by
-from spark_w2v.spark.model_files import StageReadable, chunks, read_model, refused, write_model
-from spark_w2v.spark.session import check_batch, frame_of, restored_caller
+from spark_w2v.spark.model_files import ModelWriter, StageReadable, chunks, read_model, refused, write_model
+from spark_w2v.spark.session import check_batch, check_frame, frame_of, restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import (
     ModelOptions,
@@ -106,6 +106,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
+        check_frame(dataset, f"{self.uid}.fit")
         check_batch(dataset, f"{self.uid}: the DataFrame")
         words_column = self.words_column(dataset)
         weight = self.weight_column(dataset.schema)
@@ -272,20 +273,19 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
     def findSynonymsArray(self, word: Any, num: int) -> list[tuple[str, float]]:
         """Return what findSynonyms returns, as a list, without Spark."""
-        if num < 1:
-            raise ConfigError(f"num is {num}; it must be at least 1.")
+        num = neighbors.whole(num)
         excluded: list[int] = []
         direction: NDArray[Any]
         word = self._text_of(word)
         if isinstance(word, str):
             index = neighbors.word_id(self._words, word)
             if index is None:
-                near = neighbors.closest_spellings(self._words, word)
-                hint = f"; near are {', '.join(near)}." if near else "."
-                raise UnknownWordError(f'"{word[:60]}" is not in vocabulary: it has no vector{hint}')
+                message = f'"{word[:60]}" is not in vocabulary: it has no vector'
+                raise UnknownWordError(message, lambda: neighbors.hint(self._words, word))
             direction, excluded = self._vectors[index], [index]
         else:
-            direction = neighbors.direction_of(_convert_to_vector(word).toArray(), self._vectors.shape[1])
+            given = word if isinstance(word, np.ndarray) else _convert_to_vector(word).toArray()
+            direction = neighbors.direction_of(given, self._vectors.shape[1])
         if self._derived.units is None:
             self._derived.units = neighbors.unit_vectors(self._vectors)
         found = neighbors.nearest(self._derived.units, direction, excluded, num)
@@ -312,8 +312,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             ConfigError: num is below 1.
             TypeError: words is not a list of words.
         """
-        if num < 1:
-            raise ConfigError(f"num is {num}; it must be at least 1.")
+        num = neighbors.whole(num)
         (count, dimensions), session = self._vectors.shape, SparkSession.active()
         rows = range(count) if words is None else self._rows_of(words)
         top, asked = min(int(num), count - 1), 0 if words is None else len(rows)
@@ -335,6 +334,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         return known_rows(self._words, pa.array(texts, pa.string()))
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
+        check_frame(dataset, f"{self.uid}.transform")
         words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
         context = dataset.sparkSession.sparkContext
         if not self._derived.is_in(context):  # or workers that have it already would count as memory that is taken
@@ -360,7 +360,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         return SkipGramModelReader(cls)
 
 
-class SkipGramModelWriter(MLWriter):
+class SkipGramModelWriter(ModelWriter):
     """Writes a model as `model_files` describes it."""
 
     def __init__(self, model: SkipGramModel) -> None:

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_w2v import config
-from spark_w2v.config import Config
+from spark_w2v.config import KEYS, Config
+from spark_w2v.config.checking import OF_OTHERS
 from spark_w2v.errors import ConfigError
 from spark_w2v.skipgram.schedule import LEAST_RATE
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
@@ -330,3 +331,8 @@ def keys_read(source: str) -> set[str]:
 def test_every_key_is_read_somewhere() -> None:
     read = set().union(*(keys_read(path.read_text("utf-8")) for path in SOURCES))
     assert set(config.KEYS) - read == set()
+
+
+def test_names_of_other_programs_lead_to_keys_that_there_are() -> None:
+    assert set(OF_OTHERS.values()) <= KEYS.keys()
+    assert not OF_OTHERS.keys() & {key.name for key in KEYS.values()}

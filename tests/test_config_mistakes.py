@@ -39,6 +39,8 @@ def write(tmp_path: Path) -> Write:
             "unknown section [spark]; "
             "the sections are [corpus], [phrases], [vocabulary], [training], [output], [exchange].",
         ),
+        ("vector_size = 3\n", "vector_size = 3 is outside of every section; did you mean training.dimensions?"),
+        ("[training]\nalpha = 0.1\n", "unknown key training.alpha; did you mean training.learning_rate?"),
         ("epochs = 3\n", "epochs = 3 is outside of every section; did you mean training.epochs?"),
         ("training = 3\n", "training = 3 is a whole number; it must be a section, [training]."),
         ("[[training]]\n", "training = [...] is a list; it must be a section, [training]."),

@@ -41,6 +41,24 @@ def unit_vectors(vectors: Float32Array) -> Float32Array:
     return units
 
 
+def whole(num: Any) -> int:
+    """Return how many neighbors are asked for.
+
+    Raises:
+        ConfigError: it is no whole number of at least 1.
+    """
+    is_number = isinstance(num, int | float | np.integer | np.floating)
+    if not is_number or not float(num).is_integer() or num < 1:
+        raise ConfigError(f"num is {num!r}; it must be a whole number of at least 1.")
+    return int(num)
+
+
+def hint(words: pa.StringArray, word: str) -> str:
+    """Return the end of the sentence that a word has no vector: the words that are spelled much like it."""
+    near = closest_spellings(words, word)
+    return f"; near are {', '.join(near)}." if near else "."
+
+
 def direction_of(vector: NDArray[Any], dimensions: int) -> NDArray[Any]:
     """Return a vector that a user gave, at a length of which float32 has the square.
 
@@ -48,7 +66,8 @@ def direction_of(vector: NDArray[Any], dimensions: int) -> NDArray[Any]:
         ConfigError: it has not D numbers, all finite.
     """
     if vector.shape != (dimensions,):
-        raise ConfigError(f"the vector has {vector.size} numbers; it must have {dimensions}.")
+        found = f"{vector.size} numbers" if vector.ndim == 1 else f"the shape {vector.shape}"
+        raise ConfigError(f"the vector has {found}; it must have {dimensions} numbers, in one dimension.")
     if not np.isfinite(vector).all():
         raise ConfigError("the vector has numbers that are not finite; all must be.")
     # By a power of two, which changes no digit: float32 has no room for the squares of 1e20.

@@ -227,6 +227,19 @@ def _without_effect(config: Config) -> Iterator[tuple[str, str]]:
         )
 
 
+# Names of gensim, of MLlib and of word2vec.c.
+OF_OTHERS = {
+    "alpha": "training.learning_rate", "starting_alpha": "training.learning_rate", "stepSize": "training.learning_rate",
+    "min_alpha": "training.last_learning_rate",
+    "size": "training.dimensions", "vector_size": "training.dimensions", "vectorSize": "training.dimensions",
+    "windowSize": "training.window", "negative": "training.negatives", "ns_exponent": "training.noise_exponent",
+    "iter": "training.epochs", "maxIter": "training.epochs",
+    "workers": "training.partitions", "numPartitions": "training.partitions",
+    "sample": "vocabulary.subsample", "minCount": "vocabulary.min_count", "max_final_vocab": "vocabulary.max_words",
+    "maxSentenceLength": "corpus.max_sentence_words",
+}  # fmt: skip
+
+
 def nearest(name: str, names: Iterable[str], least: float = 60) -> str | None:
     """Return the name that is most like another one; None where none is alike to `least` of 100."""
     found = process.extractOne(name, list(names), scorer=fuzz.ratio, score_cutoff=least)
@@ -234,8 +247,11 @@ def nearest(name: str, names: Iterable[str], least: float = 60) -> str | None:
 
 
 def keys_named(name: str) -> str | None:
-    """Return the keys of this name, of any section, as a sentence says them; None where there is none."""
-    return " or ".join(key.path for key in KEYS.values() if key.name == name) or None
+    """Return the keys of this name, of any section, as a sentence says them; None where there is none.
+
+    That of another program is the name of the key that means the same.
+    """
+    return " or ".join(key.path for key in KEYS.values() if key.name == name) or OF_OTHERS.get(name)
 
 
 def refuse_section(section: str, table: Any, place: str) -> NoReturn:

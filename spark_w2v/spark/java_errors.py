@@ -2,7 +2,7 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
@@ -17,12 +17,24 @@ from spark_w2v.text.messages import path_text
 class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[misc]  # py4j has no types
     """A word has no vector; a Py4JJavaError, as MLlib raises, and a KeyError, as gensim raises."""
 
-    def __init__(self, message: str) -> None:
+    java_exception = None
+
+    def __init__(self, message: str, hint: Callable[[], str] | None = None) -> None:
         ConfigError.__init__(self, message)
-        self.errmsg, self.java_exception = str(self.args[0]), None
+        self._hint = hint  # the end of the sentence, which takes half a second among a million words
+
+    @property
+    def errmsg(self) -> str:
+        return str(self)
 
     def __str__(self) -> str:
+        if self._hint is not None:
+            ConfigError.__init__(self, f"{self.args[0]}{self._hint()}")
+            self._hint = None
         return str(self.args[0])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return UnknownWordError, (str(self),)
 
 
 MOST_CAUSES = 20  # of an exception

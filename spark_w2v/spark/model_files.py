@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 from pyspark.ml.param import Param, Params
-from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultParamsWriter, MLReadable
+from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultParamsWriter, MLReadable, MLWriter
 from pyspark.sql import SparkSession
 
 from spark_w2v.errors import OutputError
+from spark_w2v.runs.places import OF_A_RUN
 from spark_w2v.spark.hadoop_files import escape_glob
 from spark_w2v.spark.session import create_frame, own_session
 from spark_w2v.types import Float32Array, Int64Array
@@ -45,6 +46,7 @@ class StageReader(DefaultParamsReader[Stage]):
         Raises:
             OutputError: it cannot be read, or is of another class.
         """
+        path = os.fspath(path)
         with refused(path, self.cls.__name__):
             stage: Any = super().load(_as_pattern(path, self.sparkSession))
             if not isinstance(stage, self.cls):
@@ -58,6 +60,21 @@ class StageReadable(DefaultParamsReadable[Stage]):
     @classmethod
     def read(cls) -> StageReader[Stage]:
         return StageReader(cls)
+
+
+class ModelWriter(MLWriter):
+    """Saves a model, and removes none that training has made."""
+
+    def save(self, path: str) -> None:
+        """Save the model.
+
+        Raises:
+            OutputError: there is something already; with overwrite(), vectors that were trained.
+        """
+        path = os.fspath(path)
+        if self.shouldOverwrite:
+            _check_overwritten(path, self.sparkSession)
+        super().save(path)
 
 
 def write_model(
@@ -81,10 +98,10 @@ def write_model(
     Raises:
         OutputError: there is something already; nothing is written.
     """
-    if found := [name for name in ("metadata", "data") if _exists(os.path.join(path, name), session)]:
+    if (name := _content(path, session)) is not None:
         raise OutputError(
-            f"{path}: has {found[0]} in it already; give another path, or save with write().overwrite(), which removes "
-            "all that is there."
+            f"{path}: {'is a file' if not name else f'has {name} in it already'}; give another path, or save with "
+            "write().overwrite(), which removes all that is there."
         )
     metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
     digest = digest_of(metadata, words, counts, vectors)
@@ -97,9 +114,43 @@ def write_model(
         create_frame(own, table).write.mode(mode).parquet(os.path.join(path, "data"))
 
 
-def _exists(path: str, session: SparkSession) -> bool:
+def _check_overwritten(path: str, session: SparkSession) -> None:
+    """Refuse to remove what training has made.
+
+    Raises:
+        OutputError: it is a run, or a directory of runs, or inside of a run.
+    """
+    parents = [path]
+    while (above := os.path.dirname(parents[-1].rstrip("/"))) not in ("", parents[-1]):
+        parents.append(above)
+    runs = [parent for parent in parents if all(_exists(os.path.join(parent, name), session) for name in OF_A_RUN)]
+    if not runs and any(_exists(os.path.join(path, name), session) for name in ("current", "CURRENT")):
+        runs = [path]
+    if runs:
+        raise OutputError(
+            f"{path}: {runs[0]} has vectors that were trained, which overwrite() removes; give another path."
+        )
+
+
+def _there(path: str, session: SparkSession) -> tuple[Any, Any]:
     there: Any = session._jvm.org.apache.hadoop.fs.Path(path)  # type: ignore[union-attr]
-    return bool(there.getFileSystem(session._jsparkSession.sessionState().newHadoopConf()).exists(there))
+    return there, there.getFileSystem(session._jsparkSession.sessionState().newHadoopConf())
+
+
+def _exists(path: str, session: SparkSession) -> bool:
+    there, files = _there(path, session)
+    return bool(files.exists(there))
+
+
+def _content(path: str, session: SparkSession) -> str | None:
+    """Return a name in a directory; an empty one of a file, None where there is nothing."""
+    there, files = _there(path, session)
+    if not files.exists(there):
+        return None
+    found = files.listStatus(there)
+    if len(found) == 1 and found[0].getPath().equals(files.makeQualified(there)):
+        return ""
+    return str(found[0].getPath().getName()) if found else None
 
 
 def _as_pattern(path: str, session: SparkSession) -> str:
@@ -122,6 +173,7 @@ def read_model(
     Raises:
         OutputError: it cannot be read, or is not what was saved.
     """
+    path = os.fspath(path)
     with refused(path, expected.__name__):
         pattern = _as_pattern(path, session)
         metadata = _metadata(path, pattern, session, expected)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEXT = T.StringType()
 MOST_SHOWN = 40  # characters of a text among numbers
 
 # A day, and what may follow it. Spark reads other texts as times, too, such as 9:30, which is one of today.
@@ -53,11 +54,13 @@ def count_rows(
     asked = [F.count("*").alias("rows")]
     if c.format == "csv":  # of which Spark refuses a query with a column of bad lines and of directories alone
         asked.append(F.count(columns.column_named(schema.names[0])))
+    # A collation decides nothing here.
+    orders = [FoundColumn(o.value.cast(TEXT), TEXT) if isinstance(o.kind, T.StringType) else o for o in orders]
     for number, (name, order) in enumerate(zip(names, orders, strict=True)):
         if exact := columns.exact_values(schema, [name]):
             is_rounded = ~order.value.try_cast(columns.EXACT_TYPE).eqNullSafe(exact[0])
             asked.append(F.bool_or(is_rounded).alias(f"rounded{number}"))
-        elif order.kind == T.StringType() and name not in texts:  # whose order is that of the bytes
+        elif order.kind == TEXT and name not in texts:  # whose order is that of the bytes
             # The values of lines that are not rows have made text of a column, too, and order nothing.
             has_lines = columns.CORRUPT in schema.names
             value = F.when(columns.column_named(columns.CORRUPT).isNull(), order.value) if has_lines else order.value

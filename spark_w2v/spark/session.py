@@ -75,6 +75,13 @@ def reading_session(spark: SparkSession) -> SparkSession:
     session.conf.set("spark.sql.parser.quotedRegexColumnNames", "false")
     session.conf.set("spark.sql.files.archive.reader.enabled", "false")
     session.conf.set("spark.sql.parquet.mergeSchema", "false")
+    session.conf.set("spark.sql.orc.mergeSchema", "false")
+    session.conf.set("spark.sql.variant.allowDuplicateKeys", "false")
+    session.conf.set("spark.sql.sources.partitionColumnTypeInference.enabled", "true")  # or hour=10 is before hour=9
+    session.conf.set("spark.sql.legacy.timeParserPolicy", "CORRECTED")  # or .5 of a second in CSV is 5 ms
+    session.conf.unset(
+        "spark.sql.sources.useV1SourceList"
+    )  # version 2 of the readers does not say what file a row is of
     # Times in nanoseconds, which pandas writes, are numbers. Spark refuses a file that has a column of them otherwise.
     session.conf.set("spark.sql.legacy.parquet.nanosAsLong", "true")
     # Of CSV, lines with too few fields pass for whole ones where only some are parsed.
@@ -90,6 +97,7 @@ def reading_session(spark: SparkSession) -> SparkSession:
 
 def _rely_on(session: SparkSession) -> None:
     """Set what decides in which form, and how many at a time, rows reach Python."""
+    session.conf.set("spark.sql.retainGroupColumns", "true")
     session.conf.set("spark.sql.execution.arrow.useLargeVarTypes", "false")
     session.conf.set("spark.sql.execution.arrow.compression.codec", "none")
     # Memory of the JVM: with a thousand times as many rows at a time, none is enough.
@@ -122,15 +130,16 @@ def _in_session(rows: DataFrame, session: SparkSession) -> DataFrame:
     return DataFrame(session._jvm.org.apache.spark.sql.classic.Dataset.ofRows(session._jsparkSession, plan), session)
 
 
+def check_frame(rows: Any, what: str) -> None:
+    """Raise a UserError of what is no DataFrame of Spark, or one of a session that was stopped."""
+    if not isinstance(rows, DataFrame):
+        kind = f"{type(rows).__module__}.{type(rows).__qualname__}"
+        raise UserError(f"{what}: takes a DataFrame of Spark, not {kind}; spark.createDataFrame makes one of pandas.")
+    check_running(rows.sparkSession, f"{what}: the DataFrame is of a session")
+
+
 def check_batch(rows: DataFrame, what: str) -> None:
-    """Refuse a DataFrame that cannot be read to its end.
-
-    Args:
-        what: it is, for messages.
-
-    Raises:
-        UserError: it is a stream, or of a session that was stopped.
-    """
+    """Raise a UserError of a DataFrame without an end: a stream, or one of a session that was stopped."""
     check_running(rows.sparkSession, f"{what}: is a DataFrame of a session")
     if rows.isStreaming:
         raise UserError(
@@ -209,7 +218,14 @@ def _run_shuffles(rows: DataFrame, given: dict[str, str]) -> Any:
         for key, value in settings.items():
             session.sparkContext.setLocalProperty(key, value)
         execution = rows._jdf.queryExecution()
-        shuffled = execution.toRdd()
+        # The readers of files look at the settings of the active session, which a query makes its own.
+        sessions: Any = SparkSession._get_j_spark_session_class(session._jvm)
+        before = sessions.getActiveSession()
+        sessions.setActiveSession(session._jsparkSession)
+        try:
+            shuffled = execution.toRdd()
+        finally:
+            sessions.setActiveSession(before.get()) if before.isDefined() else sessions.clearActiveSession()
         if execution.executedPlan().getClass().getSimpleName() != "AdaptiveSparkPlanExec":  # has shuffled to get there
             _write_shuffles(session.sparkContext, shuffled)
     return shuffled

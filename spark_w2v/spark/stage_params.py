@@ -120,7 +120,7 @@ def _description(name: str) -> str:
     for param, key in KEY_OF.items():
         if "_" in (bare := key.partition(".")[2]):  # and is no English word
             text = re.sub(rf"\b{bare}\b", param, text)
-    return text
+    return re.sub(r'\bwindow(?= words| = ")', "windowSize", text)
 
 
 def named_as_params(sentence: str) -> str:
@@ -324,7 +324,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
                 "array of whole numbers; put a tokenizer before this stage, or give another column."
             )
         # A column with a name that Spark takes for the same would be replaced.
-        is_exact = dataset.sparkSession.conf.get("spark.sql.caseSensitive") == "true"
+        is_exact = str(dataset.sparkSession.conf.get("spark.sql.caseSensitive")).strip().lower() == "true"
         for name in schema.names:
             if name == output or (not is_exact and name.lower() == output.lower()):
                 raise ConfigError(f'{self.uid}: the DataFrame has a column "{name}" already; give another outputCol.')

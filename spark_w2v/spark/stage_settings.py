@@ -19,6 +19,7 @@ from spark_w2v.errors import (
     NoWordsError,
     SparkLostError,
     StorageError,
+    is_passed_on,
 )
 from spark_w2v.spark import columns
 from spark_w2v.spark.java_errors import WHERE_COMPUTED, lost_error, translate_error
@@ -181,9 +182,12 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             error.args = (named_as_params(str(error)),)
             raise
         except Exception as error:
+            if is_passed_on(error):
+                raise
             if (gone := lost_error(error)) is not None:
                 raise gone from error
             if (explained := translate_error(error)) is None:
                 raise
-            explained = explained.replace(WHERE_COMPUTED, "in the DataFrame")
+            explained = explained.replace(WHERE_COMPUTED, "in the DataFrame").removeprefix("--input: ")
+            explained = explained.replace("give --input paths", "read paths").replace("--input", "the DataFrame")
             raise ConfigError(f"{self.uid}: {explained}") from error

@@ -31,8 +31,13 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
         (n,) lists of D float64: zeros for a document without known words, null for a null document.
     """
     lengths = pc.fill_null(pc.list_value_length(documents), 0).to_numpy().astype(np.int64)
-    ids = pc.index_in(documents.flatten().cast(words.type), value_set=words)
-    id_of = pc.fill_null(ids, -1).to_numpy()
+    found = documents.flatten().cast(words.type).dictionary_encode()
+    # The distinct words of the documents are looked for, as a hash table of all words takes a quarter of a second of a
+    # million of them, again for each batch.
+    place = pc.index_in(words, value_set=found.dictionary)
+    id_of_distinct = np.full(len(found.dictionary) + 1, -1)  # the last one of nulls
+    id_of_distinct[place.drop_null().to_numpy()] = pc.indices_nonzero(place.is_valid()).to_numpy()
+    id_of = id_of_distinct[pc.fill_null(found.indices, -1).to_numpy()]
     known = id_of >= 0
     ends = offsets_of(known)[offsets_of(lengths)]
     # Only the vectors that occur: all of them in float64 would take twice the memory of the model, in each worker.

@@ -209,15 +209,28 @@ def test_a_stage_of_a_user_comes_back_as_one_of_its_bases_too(spark: SparkSessio
         Regional.load(str(tmp_path / "base"))
 
 
-@pytest.mark.parametrize("name", ["data", "metadata"])
+@pytest.mark.parametrize("name", ["data", "metadata", "notes"])
 def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "mine.txt").write_text("mine")
     with pytest.raises(OutputError, match=rf": has {name} in it already; give another path, or save with write\("):
         model.save(str(tmp_path))
     assert [path.name for path in tmp_path.rglob("*")] == [name, "mine.txt"]
-    model.write().overwrite().save(str(tmp_path))
+    model.write().overwrite().save(tmp_path)  # type: ignore[arg-type]
     assert SkipGramModel.load(str(tmp_path))._words.equals(model._words)
+
+
+@pytest.mark.parametrize(("place", "named"), [("run", "run"), ("run/model", "run"), ("runs", "runs")])
+def test_a_model_is_not_saved_over_vectors_that_were_trained(
+    model: SkipGramModel, tmp_path: Path, place: str, named: str
+) -> None:
+    for name in ("run/_SUCCESS", "run/run.json", "run/embeddings/part-00000.parquet", "runs/current/run.json"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(OutputError, match=f"{tmp_path / named} has vectors that were trained"):
+        model.write().overwrite().save(str(tmp_path / place))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.parametrize("name", ["model[1]", "model{1}*?", r"model\1"])

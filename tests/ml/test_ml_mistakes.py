@@ -1,17 +1,21 @@
 """Mistakes are said in the names of the Params."""
 
+import pickle
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
+from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel, ml, pipeline, train
+from spark_w2v.analysis import neighbors
 from spark_w2v.errors import (
     ConfigError,
     DivergedError,
@@ -250,3 +254,100 @@ def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypa
         with pytest.raises(kind) as refused:
             SkipGram(**OPTIONS, minCount=1).fit(frame)
         assert str(refused.value) == "; ".join(KEY_OF)
+
+
+class StopError(Exception):
+    """As those by which a tuner prunes a trial."""
+
+
+@pytest.mark.parametrize("train_it", [True, False])
+def test_what_a_callback_raises_arrives_as_it_is(spark: SparkSession, tmp_path: Path, train_it: bool) -> None:
+    frame = spark.createDataFrame(planted_sentences(50), "words array<string>")
+    config: dict[str, dict[str, Any]] = {
+        "corpus": {"column": "words", "tokenizer": "none"},
+        "training": {"dimensions": 4, "epochs": 1},
+    }
+    raised: Exception
+
+    def fail(metrics: Mapping[str, Any]) -> None:
+        raise raised
+
+    def run() -> None:
+        if train_it:
+            train(frame, tmp_path / "out", config=config, callbacks=[fail])
+        else:
+            SkipGram(**{**OPTIONS, "maxIter": 1}).setCallbacks([fail]).fit(frame)
+
+    raised = StopError("AccessControlException: quota")  # which of Spark would be a file that cannot be read
+    with pytest.raises(StopError) as caught:
+        run()
+    assert caught.value is raised
+
+    def read(metrics: Mapping[str, Any]) -> None:
+        spark.read.parquet(str(tmp_path / "nothing"))
+
+    with pytest.raises(AnalysisException, match="PATH_NOT_FOUND"):
+        SkipGram(**{**OPTIONS, "maxIter": 1}).setCallbacks([read]).fit(frame)
+
+
+def test_what_is_no_dataframe_of_spark_is_named(model: SkipGramModel) -> None:
+    says = r"takes a DataFrame of Spark, not pandas\.\S*DataFrame; spark\.createDataFrame makes one"
+    with pytest.raises(UserError, match=rf"\.fit: {says}"):
+        SkipGram(**OPTIONS).fit(pd.DataFrame({"words": [["a"]]}))
+    with pytest.raises(UserError, match=rf"\.transform: {says}"):
+        model.transform(pd.DataFrame({"words": [["a"]]}))
+
+
+@pytest.mark.parametrize("num", [0, 2.5, "3", None, float("nan"), np.float32(1.5)])
+def test_a_number_of_synonyms_is_a_whole_one(model: SkipGramModel, num: Any) -> None:
+    for find in (model.findSynonymsArray, lambda word, num: model.findAllSynonyms(num)):
+        with pytest.raises(ConfigError, match=r"num is .*; it must be a whole number of at least 1"):
+            find(model._words[0].as_py(), num)
+    assert len(model.findSynonymsArray(model._words[0].as_py(), 2.0)) == 2  # type: ignore[arg-type]
+
+
+def test_a_vector_of_two_dimensions_is_named_by_its_shape(model: SkipGramModel) -> None:
+    size = model._vectors.shape[1]
+    with pytest.raises(
+        ConfigError, match=rf"the vector has the shape \(1, {size}\); it must have {size} numbers, in one"
+    ):
+        model.findSynonymsArray(np.ones((1, size)), 2)
+
+
+def test_words_like_an_unknown_one_are_looked_for_when_somebody_asks(
+    model: SkipGramModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def closest(words: pa.StringArray, word: str) -> list[str]:
+        asked.append(word)
+        return ["near"]
+
+    monkeypatch.setattr(neighbors, "closest_spellings", closest)
+    with pytest.raises(KeyError) as caught:
+        model.findSynonymsArray("nowhere", 1)
+    assert not asked
+    message = '"nowhere" is not in vocabulary: it has no vector; near are near.'
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value) == message
+    assert asked == ["nowhere"]
+
+
+def test_a_file_that_cannot_be_read_is_one_of_the_dataframe(spark: SparkSession, tmp_path: Path) -> None:
+    spark.createDataFrame(planted_sentences(50), "words array<string>").coalesce(1).write.parquet(str(tmp_path / "in"))
+    frame = spark.read.parquet(str(tmp_path / "in"))
+    (part,) = (tmp_path / "in").glob("*.parquet")
+    part.write_bytes(part.read_bytes()[:200])
+    (tmp_path / "in" / f".{part.name}.crc").unlink()
+    with pytest.raises(UserError) as refused:
+        SkipGram(**OPTIONS).fit(frame)
+    assert "leave it out of the DataFrame" in str(refused.value)
+    assert not speaks_of_the_job(str(refused.value))
+
+
+def test_a_path_may_be_a_path(model: SkipGramModel, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    model.save(tmp_path / "model")  # type: ignore[arg-type]
+    model.write().overwrite().save(tmp_path / "model")  # type: ignore[arg-type]
+    assert SkipGramModel.load(tmp_path / "model")._words.equals(model._words)  # type: ignore[arg-type]
+    SkipGram(**OPTIONS).save(str(tmp_path / "stage"))
+    assert SkipGram.load(tmp_path / "stage").getMaxIter() == OPTIONS["maxIter"]  # type: ignore[arg-type]

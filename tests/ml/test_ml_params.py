@@ -18,6 +18,7 @@ def test_params_are_described_as_a_user_of_the_stage_knows_them() -> None:
     assert not speaks_of_the_job(said)
     bare = {path.partition(".")[2] for path in KEYS} - {"mlflow", "text"}
     assert not [name for name in bare if "_" in name and re.search(rf"\b{name}\b", said)]
+    assert not re.findall(r"\bwindow(?= words| = )", said)
     assert ">= 0" not in said  # as Spark says of maxIter and stepSize, which may not be 0
 
 

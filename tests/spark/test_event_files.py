@@ -141,3 +141,24 @@ def test_columns_of_the_user_may_be_called_as_those_that_are_added(
         sentence = refused(spark, tmp_path, **{**keys, "where": "`not a rwo` = 'x'"})
         assert sentence.count("`not a row") == 1, "a column that is added is suggested, too"
     assert sentences_and_counters(found) == (["a b"], {})
+
+
+def test_how_the_callers_session_parses_times_orders_nothing(spark: "SparkSession", tmp_path: Path) -> None:
+    times = {"third": "03.5", "first": "00.999999", "second": "03.060", "fourth": "03.600"}
+    rows = [f"1,2026-01-31T10:00:{second}Z,{item}" for item, second in times.items()]
+    (tmp_path / "a.csv").write_text("\n".join(["s,t,item", *rows]))
+    spark.conf.set("spark.sql.legacy.timeParserPolicy", "LEGACY")
+    try:
+        keys = {**OF_EVENTS, "format": "csv"}
+        assert sentences(corpus.read(spark, [str(tmp_path)], settings(**keys))) == ["first second third fourth"]
+    finally:
+        spark.conf.unset("spark.sql.legacy.timeParserPolicy")
+
+
+def test_times_of_a_column_with_a_collation_are_ordered_as_times(spark: "SparkSession") -> None:
+    rows: Any = spark.createDataFrame(
+        [(1, "10:00:00Z", "first"), (1, "10:00:00.5Z", "second"), (1, "12:30:00+02:00", "third")],
+        "s int, clock string, item string",
+    )
+    rows = rows.selectExpr("s", "concat('2026-01-31T', clock) collate utf8_lcase as t", "item")
+    assert sentences(corpus.read_text_frame(rows, settings(format="table", **OF_EVENTS))) == ["first second third"]

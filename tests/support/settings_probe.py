@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.orc as orc
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
@@ -39,6 +40,16 @@ RUNS = {
     "jsonl none": ["corpus.format=jsonl", "corpus.tokenizer=none", "corpus.column=words", "training.partitions=1"],
     "parquet words": ["corpus.format=parquet", "training.partitions=1"],
     "parquet none": ["corpus.format=parquet", "corpus.tokenizer=none", "corpus.column=words", "training.partitions=1"],
+    "csv events": [
+        "corpus.format=csv",
+        "corpus.tokenizer=none",
+        "corpus.column=item",
+        "corpus.group_by=session",
+        "corpus.order_by=hour,at",
+        "training.partitions=1",
+    ],
+    "csv words": ["corpus.format=csv", "training.partitions=1", "vocabulary.max_words=8"],
+    "orc words": ["corpus.format=orc", "training.partitions=1"],
     "parquet numbers": ["corpus.format=parquet", "corpus.tokenizer=none", "corpus.column=ids", "training.partitions=1"],
 }
 COMMON = [
@@ -51,7 +62,7 @@ def write_inputs(directory: Path) -> None:
     """Text of several scripts with all that may be wrong with a line, in several files of each format."""
     rng = np.random.default_rng(3)
     known = ["alpha", "Beta", "don't", "café", "हिन्दी", "東京都", "a\u200bb", "x1", "-", "MiXed"]
-    for format_name in ("text", "jsonl", "parquet"):
+    for format_name in ("text", "jsonl", "parquet", "orc"):
         (directory / format_name).mkdir(parents=True)
     for number in range(3):
         lines = [" ".join(rng.choice(known, rng.integers(1, 9))) for _ in range(150)]
@@ -73,6 +84,17 @@ def write_inputs(directory: Path) -> None:
         ids = [rng.integers(0, 30, len(found)).tolist() for found in words]
         table = {"text": [*lines, None, ""], "words": [*words, None, [None, ""]], "ids": [*ids, None, [None]]}
         pq.write_table(pa.table(table), directory / "parquet" / f"{number}.parquet", row_group_size=40)
+        orc.write_table(
+            pa.table({"text": lines, "x": [str(number) if number else 0] * 150}), directory / "orc" / f"{number}.orc"
+        )
+        # Of each second, fractions whose digits alone have another order.
+        hour = directory / "csv" / f"hour={number + 8}"
+        hour.mkdir(parents=True)
+        rows = [
+            f"{n % 7},{known[n * 7 % 10]},2026-01-31T10:00:{n // 3:02}{('.5', '.060', '.4999')[n % 3]}Z,{lines[n]}"
+            for n in range(150)
+        ]
+        (hour / "a.csv").write_text("session,item,at,text\n" + "\n".join(rows) + "\n")
 
 
 def train(inputs: Path, output: Path, settings: list[str]) -> dict[str, Any]:
