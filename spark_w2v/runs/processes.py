@@ -1,6 +1,7 @@
 """The process that holds a lock, or a directory for its files."""
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -10,7 +11,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.files import MISTAKES, open_file, reason
@@ -20,6 +21,7 @@ LARGEST_HOLDER = 1 << 16  # bytes
 SCRATCH = "spark_w2v-run-"  # begins the names of directories for files of one process
 # Tokens of what this process holds. What else has its number is of a run of it that failed, and could not remove it.
 _held: set[str] = set()
+_locked: dict[Path, int] = {}  # scratch directories of this process, and the files that are open and locked there
 
 
 def describe_holder() -> dict[str, Any]:
@@ -116,19 +118,43 @@ def scratch_directory() -> Path:
     """
     with temporary_files():
         root = Path(tempfile.gettempdir()).resolve()
+        for made, descriptor in list(_locked.items()):
+            if not made.exists():
+                os.close(descriptor)
+                del _locked[made]
         for left in root.glob(f"{SCRATCH}*"):
             with contextlib.suppress(OSError, ValueError, RecursionError):
                 with open_file(left / "holder") as file:  # which may be another user's, and anything
                     holder = json.loads(file.read(LARGEST_HOLDER))
-                if isinstance(holder, dict) and is_alive(holder) is False:
+                    is_left = isinstance(holder, dict) and (is_alive(holder) is False or _is_let_go(holder, file))
+                if is_left:
                     shutil.rmtree(left)
         made = Path(tempfile.mkdtemp(prefix=SCRATCH, dir=root))
         try:
-            (made / "holder").write_text(json.dumps(describe_holder()))
+            _hold(made)
         except BaseException:
             shutil.rmtree(made, ignore_errors=True)
             raise
     return made
+
+
+def _hold(directory: Path) -> None:
+    """Say whose a scratch directory is, in a file that is locked: a host or a container that restarts lets go of it."""
+    descriptor = os.open(directory / "holder", os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+    _locked[directory] = descriptor
+    is_locked = False
+    with contextlib.suppress(OSError):  # a file system without flock
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_locked = True
+    (directory / "holder").write_text(json.dumps({**describe_holder(), "is_locked": is_locked}))
+
+
+def _is_let_go(holder: Mapping[str, Any], file: BinaryIO) -> bool:
+    """Whether a file that its holder had locked is locked no longer."""
+    if holder.get("is_locked") is not True:
+        return False
+    fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)  # raises OSError where somebody holds it
+    return True
 
 
 @contextlib.contextmanager

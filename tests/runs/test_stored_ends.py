@@ -1,6 +1,8 @@
 """How a run in a store ends: what a run that was taken over leaves, and what the next one does about it."""
 
 import json
+import os
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -8,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from spark_w2v.errors import StorageError, UserError
-from spark_w2v.runs import ids, store_lock
+from spark_w2v.runs import ids, processes, store_lock
 from spark_w2v.runs.outputs import output_of
+from spark_w2v.runs.processes import scratch_directory
 from spark_w2v.runs.run import Run
 from spark_w2v.runs.store_lock import FOLDER, StoreLock
 from spark_w2v.storage.objects import ObjectStore
@@ -77,6 +80,30 @@ def test_a_pointer_that_names_no_run_is_refused_before_a_run_of_an_id_is_trained
     ObjectStore(output).write("CURRENT", b"runs/0\r\n")
     with pytest.raises(UserError, match="its file CURRENT names no run"):
         output_of(output, "1").check(overwrite=False, resume=False)
+
+
+def test_what_a_host_or_a_container_left_that_restarted_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    alive, dead, older = (scratch_directory() for _ in range(3))
+    for directory in (alive, dead, older):  # as of another boot, or another container, of which no process can be seen
+        holder = json.loads((directory / "holder").read_text()) | {"system": "host boot-before pid:[1]"}
+        (directory / "holder").write_text(json.dumps(holder))
+    (older / "holder").write_text(json.dumps(holder | {"is_locked": False}))  # as an earlier version wrote it
+    for directory in (dead, older):
+        os.close(processes._locked.pop(directory))
+    scratch_directory()
+    assert (alive.exists(), dead.exists(), older.exists()) == (True, False, True)
+
+
+def test_files_of_scratch_directories_are_not_held_open_for_longer_than_these_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for _ in range(3):
+        shutil.rmtree(scratch_directory())
+    assert len([directory for directory in processes._locked if directory.parent == tmp_path]) == 1
 
 
 @pytest.mark.slow
