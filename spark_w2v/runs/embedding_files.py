@@ -63,6 +63,11 @@ def open_table(output: Path, name: str, columns: Mapping[str, pa.DataType]) -> T
         if not output.is_dir():
             raise OutputError(f"{output}: no such directory; give the OUTPUT of a finished run of jobs/train.py.")
         if not exists(output / "_SUCCESS"):
+            if exists(output / "metadata") and exists(output / "data"):
+                raise OutputError(
+                    f"{output}: is a saved model, not the output of a run; SkipGramModel.load takes it, and "
+                    "spark_w2v.train or jobs/train.py make an output of the same text."
+                )
             raise OutputError(f"{output}: has no _SUCCESS, so it is not the output of a finished run.")
     paths = _parts(output / name)
     if not paths:

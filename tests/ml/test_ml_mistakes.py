@@ -21,6 +21,7 @@ from spark_w2v.errors import (
     DivergedError,
     NoPairsError,
     NotEnoughMemoryError,
+    OutputError,
     SparkLostError,
     StorageError,
     UserError,
@@ -342,6 +343,14 @@ def test_a_file_that_cannot_be_read_is_one_of_the_dataframe(spark: SparkSession,
         SkipGram(**OPTIONS).fit(frame)
     assert "leave it out of the DataFrame" in str(refused.value)
     assert not speaks_of_the_job(str(refused.value))
+
+
+def test_a_saved_model_is_no_output_of_a_run(model: SkipGramModel, tmp_path: Path) -> None:
+    model.save(str(tmp_path / "model"))
+    with pytest.raises(
+        OutputError, match="model: is a saved model, not the output of a run; SkipGramModel.load takes it"
+    ):
+        SkipGramModel.of_output(tmp_path / "model")
 
 
 def test_a_path_may_be_a_path(model: SkipGramModel, tmp_path: Path) -> None:
