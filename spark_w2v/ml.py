@@ -284,8 +284,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
                 raise UnknownWordError(message, lambda: neighbors.hint(self._words, word))
             direction, excluded = self._vectors[index], [index]
         else:
-            given = word if isinstance(word, np.ndarray) else _convert_to_vector(word).toArray()
-            direction = neighbors.direction_of(given, self._vectors.shape[1])
+            if not isinstance(word, np.ndarray):
+                word = _convert_to_vector(word).toArray()
+            direction = neighbors.direction_of(word, self._vectors.shape[1])
         if self._derived.units is None:
             self._derived.units = neighbors.unit_vectors(self._vectors)
         found = neighbors.nearest(self._derived.units, direction, excluded, num)

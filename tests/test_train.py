@@ -1,9 +1,12 @@
 """The training job with real files: started by spark-submit, and, for what that changes nothing of, in a session."""
 
+import errno
 import gzip
 import json
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import numpy as np
@@ -13,6 +16,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs.embeddings import read
+from spark_w2v.runs.local import LocalOutput
 from tests.support.outcomes import GOOD
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, submit, train_here
 
@@ -207,3 +211,33 @@ def test_a_mistake_about_the_earlier_run_is_one_sentence(
     assert complaint.startswith("train.py: ")
     assert says in complaint
     assert (today / "run.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("checkpoint", ["epoch", "sweep", "none"])
+def test_an_output_that_cannot_be_written_costs_no_epoch(
+    spark: SparkSession, corpus: Path, tmp_path: Path, checkpoint: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    caplog.set_level(logging.INFO, "spark_w2v")
+    settings = ["training.epochs=1", f"output.checkpoint={checkpoint}", "output.report=false"]
+    arguments: list[str | Path] = [
+        "--input",
+        corpus,
+        "--output",
+        tmp_path / "out",
+        *ONE,
+        *SMALL,
+        *(f"--set={one}" for one in settings),
+    ]
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LocalOutput, "publish", full)
+        assert train_here(spark, arguments) == 75
+    caplog.clear()
+    assert train_here(spark, [*arguments, "--resume"]) == 0
+    is_trained_again = checkpoint == "none"
+    assert ("resumed after epoch 1, sweep 0" in caplog.text) != is_trained_again
+    assert ("epoch 1/1" in caplog.text) == is_trained_again
+    assert len(read(tmp_path / "out").words) > 10

@@ -47,8 +47,8 @@ def whole(num: Any) -> int:
     Raises:
         ConfigError: it is no whole number of at least 1.
     """
-    is_number = isinstance(num, int | float | np.integer | np.floating)
-    if not is_number or not float(num).is_integer() or num < 1:
+    is_whole = isinstance(num, int | np.integer) or (isinstance(num, float | np.floating) and float(num).is_integer())
+    if not is_whole or num < 1:
         raise ConfigError(f"num is {num!r}; it must be a whole number of at least 1.")
     return int(num)
 
@@ -65,6 +65,10 @@ def direction_of(vector: NDArray[Any], dimensions: int) -> NDArray[Any]:
     Raises:
         ConfigError: it has not D numbers, all finite.
     """
+    try:
+        vector = vector.astype(np.float64)
+    except (TypeError, ValueError):
+        raise ConfigError(f"the vector has values of type {vector.dtype}; it must have numbers.") from None
     if vector.shape != (dimensions,):
         found = f"{vector.size} numbers" if vector.ndim == 1 else f"the shape {vector.shape}"
         raise ConfigError(f"the vector has {found}; it must have {dimensions} numbers, in one dimension.")

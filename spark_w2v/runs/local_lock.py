@@ -72,7 +72,7 @@ class LocalLock(HeartbeatLock):
 
     def _give_back(self) -> None:
         """Remove the lock, and the working directory where nothing else is in it."""
-        with contextlib.suppress(OSError, StorageError):
+        with contextlib.suppress(OSError, StorageError, BusyError):
             if self.is_held():
                 with _guarded(self.path.parent):
                     if self.is_held():

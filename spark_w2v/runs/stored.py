@@ -29,7 +29,6 @@ from spark_w2v.text.messages import some
 log = logging.getLogger(__name__)
 
 CURRENT, RUNS, CHECKPOINTS = "CURRENT", "runs/", f"{FOLDER}checkpoints/"
-TAGGED = re.compile(r"-[0-9a-f]{16}\.parquet$")
 POINTER = re.compile(rb"runs/[A-Za-z0-9][A-Za-z0-9._+-]{0,127}\n?")
 RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")  # of runs without an id, which the next but one removes
 
@@ -193,15 +192,14 @@ class StoredOutput:
         """
         run = self._run_id or run_name()
         pointer, before = self._store.read(CURRENT), self.current()
-        # Half of it may be there, of a run that died.
-        prefix = f"{RUNS}{run}/"
-        self._store.delete([n for n in self._store.entries(prefix) if OUTPUT.fullmatch(n.removeprefix(prefix))])
+        prefix, uploaded = f"{RUNS}{run}/", set[str]()
+        self._store.delete(self._written(prefix))  # half of a run that died
         for file in sorted(path for path in staged.rglob("*") if path.is_file() and path.name != "_SUCCESS"):
             name = prefix + file.relative_to(staged).as_posix()
             self._store.upload(name, file)
-            if TAGGED.search(name) and not lock.is_held():  # nobody else has a file of this name
-                self._store.delete([name])
+            uploaded.add(name)
             lock.assert_held()
+        self._store.delete(self._written(prefix) - uploaded)  # what a run that was taken over uploaded late
         if self._moves:
             lock.claim(run)
             self._finish(run, lock, pointer)
@@ -210,6 +208,9 @@ class StoredOutput:
             lock.assert_held()
             self._store.write(f"{RUNS}{run}/_SUCCESS", b"")
         shutil.rmtree(staged)
+
+    def _written(self, prefix: str) -> set[str]:
+        return {name for name in self._store.entries(prefix) if OUTPUT.fullmatch(name.removeprefix(prefix))}
 
     def _may_stay(self, name: str, entry: Entry) -> bool:
         """Whether a file may stay where a run is written: other runs are not touched, whatever they hold."""
@@ -287,7 +288,6 @@ class StoredOutput:
         with best_effort(f"{self.output}: earlier runs were not removed"):
             files, finished = self._store.entries(RUNS), self.runs()
             if keep:
-                # With the one that readers had until now, which may be older than runs that were not good enough.
                 kept: set[str | None] = {run, before if keep > 1 else run, *finished[-keep:]}
             else:
                 kept = {run, before} | {name for name in finished if not RUN.fullmatch(name)}

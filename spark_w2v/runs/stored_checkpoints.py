@@ -9,6 +9,7 @@ overwrite files of its successor. ID is "run" where the run has none.
 import contextlib
 import logging
 import re
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,41 +38,49 @@ class StoredCheckpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint upload")
         self._upload: Future[None] | None = None
         self._newest: tuple[Path, bytes] | None = None  # of which the upload was begun
-        self._failed = 0  # uploads, one after the other
+        self._is_over = threading.Event()  # set when no more of them is needed
+        self._errors: list[StorageError | UserError] = []  # of the last uploads, since one that did not fail
 
     def wait(self) -> None:
         """Return when the upload that was begun has ended. One that failed is a warning, as the next one replaces it.
 
         Raises:
-            StorageError, UserError: the one before failed, too, or another run has taken over.
+            LostError: another run has taken over.
         """
         upload, self._upload = self._upload, None
         if upload is None:
             return
         try:
             upload.result()
+        except LostError:
+            raise
         except (StorageError, UserError) as error:
-            self._failed += 1
-            if self._failed > 1 or isinstance(error, LostError):
-                raise
-            log.warning("a checkpoint was not uploaded; the next one is tried: %s", error)
+            self._errors.append(error)
+            log.warning("a checkpoint was not uploaded: %s", error)
         else:
-            self._failed = 0
+            self._errors.clear()
 
     def begin(self, directory: Path, metrics: bytes) -> None:
         """Upload a checkpoint in the background; the ones before are deleted when it is complete.
 
         Args:
             directory: named by its number; stays as it is until `wait`.
+
+        Raises:
+            StorageError, UserError: the two before failed; `close` tries this one.
         """
         self.wait()
         self._newest = directory, metrics
+        if len(self._errors) > 1:
+            raise self._errors[-1]
         self._upload = self._thread.submit(self._put, directory, metrics)
 
     def _put(self, directory: Path, metrics: bytes) -> None:
         place = f"{self._folder}{directory.name}-{self._token}/"
         self._store.write(f"{place}metrics.jsonl", metrics)
         for name in FILES:
+            if self._is_over.is_set():
+                return
             self._store.upload(place + name, directory / name)
         self._lock.assert_held()
         self._store.delete([name for name in self._names() if not name.startswith(place)])
@@ -104,15 +113,17 @@ class StoredCheckpoints:
         return bool(self._names())
 
     def delete(self) -> None:
-        """Delete all checkpoints, after the upload that was begun."""
+        """Delete all checkpoints; of an upload that was begun, the file that is on its way is waited for."""
+        self._is_over.set()
         self._finish()
+        self._is_over.clear()
         self._newest = None
         self._store.delete(self._names())
 
     def close(self) -> None:
         """Wait for the upload that was begun; one that failed is tried once more, as its files are here still."""
         self._finish()
-        if self._failed and self._newest is not None:
+        if self._errors and self._newest is not None:
             try:
                 self._lock.assert_held()
                 self._put(*self._newest)

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
+from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 from pyspark.ml.param import Param, Params
 from pyspark.ml.util import DefaultParamsReadable, DefaultParamsReader, DefaultParamsWriter, MLReadable, MLWriter
 from pyspark.sql import SparkSession
@@ -118,18 +119,22 @@ def _check_overwritten(path: str, session: SparkSession) -> None:
     """Refuse to remove what training has made.
 
     Raises:
-        OutputError: it is a run, or a directory of runs, or inside of a run.
+        OutputError: it is a run, or in one, or has one in it.
     """
-    parents = [path]
-    while (above := os.path.dirname(parents[-1].rstrip("/"))) not in ("", parents[-1]):
-        parents.append(above)
-    runs = [parent for parent in parents if all(_exists(os.path.join(parent, name), session) for name in OF_A_RUN)]
-    if not runs and any(_exists(os.path.join(path, name), session) for name in ("current", "CURRENT")):
-        runs = [path]
-    if runs:
-        raise OutputError(
-            f"{path}: {runs[0]} has vectors that were trained, which overwrite() removes; give another path."
-        )
+    there, files = _there(path, session)
+    there = files.makeQualified(there)
+    path_class: Any = session._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
+    near = [there]
+    with contextlib.suppress(Py4JJavaError):  # nothing there, or nothing that may be read
+        near += [status.getPath() for status in files.listStatus(there)]
+    while (there := there.getParent()) is not None:
+        near.append(there)
+    for directory in near:
+        with contextlib.suppress(Py4JJavaError):
+            if all(files.exists(path_class(directory, name)) for name in OF_A_RUN):
+                raise OutputError(
+                    f"{path}: overwrite() would remove vectors that were trained, of {directory}; give another path."
+                )
 
 
 def _there(path: str, session: SparkSession) -> tuple[Any, Any]:

@@ -153,6 +153,16 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """Name a user's mistake in terms of Params and of the DataFrame, not of keys, files and lines."""
         try:
             yield
+        except Exception as error:
+            if is_passed_on(error):
+                raise
+            with self._reworded():
+                raise
+
+    @contextlib.contextmanager
+    def _reworded(self) -> Iterator[None]:
+        try:
+            yield
         except NoWordsError as error:
             if "corpus.weight" in str(error):
                 raise ConfigError(
@@ -182,8 +192,6 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             error.args = (named_as_params(str(error)),)
             raise
         except Exception as error:
-            if is_passed_on(error):
-                raise
             if (gone := lost_error(error)) is not None:
                 raise gone from error
             if (explained := translate_error(error)) is None:

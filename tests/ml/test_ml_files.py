@@ -220,16 +220,19 @@ def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tm
     assert SkipGramModel.load(str(tmp_path))._words.equals(model._words)
 
 
-@pytest.mark.parametrize(("place", "named"), [("run", "run"), ("run/model", "run"), ("runs", "runs")])
+@pytest.mark.parametrize("place", ["1", "1/model/deep", "1/embeddings", ""])
 def test_a_model_is_not_saved_over_vectors_that_were_trained(
-    model: SkipGramModel, tmp_path: Path, place: str, named: str
+    model: SkipGramModel, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("run/_SUCCESS", "run/run.json", "run/embeddings/part-00000.parquet", "runs/current/run.json"):
+    for name in ("1/_SUCCESS", "1/run.json", "1/embeddings/part-00000.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(OutputError, match=f"{tmp_path / named} has vectors that were trained"):
-        model.write().overwrite().save(str(tmp_path / place))
+    for path in (tmp_path / place, f"file:{tmp_path / place}"):
+        with pytest.raises(
+            OutputError, match=f"overwrite.. would remove vectors that were trained, of .*{tmp_path / '1'};"
+        ):
+            model.write().overwrite().save(str(path))
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -279,10 +279,14 @@ def test_what_a_callback_raises_arrives_as_it_is(spark: SparkSession, tmp_path: 
         else:
             SkipGram(**{**OPTIONS, "maxIter": 1}).setCallbacks([fail]).fit(frame)
 
-    raised = StopError("AccessControlException: quota")  # which of Spark would be a file that cannot be read
-    with pytest.raises(StopError) as caught:
-        run()
-    assert caught.value is raised
+    # Which of Spark would be a file that cannot be read; and those of a training within the callback.
+    errors = (StopError("AccessControlException: quota"), ConfigError("training.epochs = 0"), NoPairsError(7))
+    for raised in errors:
+        message = str(raised)
+        with pytest.raises(type(raised)) as caught:
+            run()
+        assert caught.value is raised
+        assert str(raised) == message
 
     def read(metrics: Mapping[str, Any]) -> None:
         spark.read.parquet(str(tmp_path / "nothing"))
@@ -299,12 +303,13 @@ def test_what_is_no_dataframe_of_spark_is_named(model: SkipGramModel) -> None:
         model.transform(pd.DataFrame({"words": [["a"]]}))
 
 
-@pytest.mark.parametrize("num", [0, 2.5, "3", None, float("nan"), np.float32(1.5)])
+@pytest.mark.parametrize("num", [0, -(10**400), 2.5, "3", None, float("nan"), np.float32(1.5)])
 def test_a_number_of_synonyms_is_a_whole_one(model: SkipGramModel, num: Any) -> None:
     for find in (model.findSynonymsArray, lambda word, num: model.findAllSynonyms(num)):
         with pytest.raises(ConfigError, match=r"num is .*; it must be a whole number of at least 1"):
             find(model._words[0].as_py(), num)
     assert len(model.findSynonymsArray(model._words[0].as_py(), 2.0)) == 2  # type: ignore[arg-type]
+    assert len(model.findSynonymsArray(model._words[0].as_py(), 10**400)) == len(model._words) - 1
 
 
 def test_a_vector_of_two_dimensions_is_named_by_its_shape(model: SkipGramModel) -> None:
@@ -313,6 +318,11 @@ def test_a_vector_of_two_dimensions_is_named_by_its_shape(model: SkipGramModel) 
         ConfigError, match=rf"the vector has the shape \(1, {size}\); it must have {size} numbers, in one"
     ):
         model.findSynonymsArray(np.ones((1, size)), 2)
+    with pytest.raises(ConfigError, match=r"the vector has values of type <U1; it must have numbers\."):
+        model.findSynonymsArray(np.array(["x"] * size), 2)
+    vector = np.arange(size) - 0.5
+    for kind in (object, np.float16, str):  # of which pandas may make one
+        assert model.findSynonymsArray(vector.astype(kind), 3) == model.findSynonymsArray(vector, 3)
 
 
 def test_words_like_an_unknown_one_are_looked_for_when_somebody_asks(
@@ -348,7 +358,7 @@ def test_a_file_that_cannot_be_read_is_one_of_the_dataframe(spark: SparkSession,
 def test_a_saved_model_is_no_output_of_a_run(model: SkipGramModel, tmp_path: Path) -> None:
     model.save(str(tmp_path / "model"))
     with pytest.raises(
-        OutputError, match="model: is a saved model, not the output of a run; SkipGramModel.load takes it"
+        OutputError, match=r"model: is a saved model, not the output of a run; SkipGramModel\.load takes it"
     ):
         SkipGramModel.of_output(tmp_path / "model")
 
