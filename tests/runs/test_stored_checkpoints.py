@@ -207,3 +207,21 @@ def test_a_run_that_was_taken_over_while_it_uploads_deletes_nothing_of_the_other
         with pytest.raises(StorageError, match="another run has taken over"):
             save(run, 2)
     assert store.read(others) == b"of the other"
+
+
+def test_an_upload_goes_no_further_once_the_output_is_published(output: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload, uploaded = ObjectStore.upload, list[str]()
+
+    def slow(store: ObjectStore, name: str, path: Path) -> None:
+        if name.startswith(FOLDER):
+            uploaded.append(name.rpartition("/")[2])
+            assert checkpoints._is_over.wait(20), "the run ended without a word to the upload"
+        upload(store, name, path)
+
+    monkeypatch.setattr(ObjectStore, "upload", slow)
+    with start(output) as run:
+        checkpoints = run._place._checkpoints  # type: ignore[union-attr]
+        save(run, 1)
+        run.publish(writing("1"), {})
+    assert uploaded == ["center.f32"]
+    assert objects(output) == {}
