@@ -5,6 +5,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,7 +221,7 @@ def test_an_upload_goes_no_further_once_the_output_is_published(output: str, mon
 
     monkeypatch.setattr(ObjectStore, "upload", slow)
     with start(output) as run:
-        checkpoints = run._place._checkpoints  # type: ignore[union-attr]
+        checkpoints: Any = run._place._checkpoints  # type: ignore[union-attr]
         save(run, 1)
         run.publish(writing("1"), {})
     assert uploaded == ["center.f32"]
