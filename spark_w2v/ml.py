@@ -106,7 +106,6 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         return self
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
-        check_frame(dataset, f"{self.uid}.fit")
         check_batch(dataset, f"{self.uid}: the DataFrame")
         words_column = self.words_column(dataset)
         weight = self.weight_column(dataset.schema)
@@ -335,7 +334,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         return known_rows(self._words, pa.array(texts, pa.string()))
 
     def _transform(self, dataset: DataFrame) -> DataFrame:
-        check_frame(dataset, f"{self.uid}.transform")
+        check_frame(dataset, f"{self.uid}: the DataFrame")
         words = self.words_column(dataset).value.cast(T.ArrayType(T.StringType()))
         context = dataset.sparkSession.sparkContext
         if not self._derived.is_in(context):  # or workers that have it already would count as memory that is taken

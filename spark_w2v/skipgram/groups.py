@@ -31,8 +31,8 @@ CHUNK = 64  # batches prepared at a time, with one learning rate
 FREQUENT = 1 << 20  # largest size of the rows of frequent contexts, in bytes: about a core's second-level cache
 LEAST_FREQUENT = 64  # rows: with fewer, the groups are too short to gain time
 LEAST_CUT = 8192  # pairs of a bucket that is cut in frequent contexts and others: with fewer, batches are too short
-# Pairs of a center that are not all in one part by chance. Largest share that centers with so many pairs, all in one
-# part, have of the pairs of a bucket that is cut.
+# Pairs of a center that are hardly ever all in one part by chance; largest share of the pairs of a bucket that is cut
+# which belongs to centers with at least MANY_PAIRS, all in one part.
 MANY_PAIRS, MOST_APART = 16, 0.05
 COUNTED = 1 << 18  # pairs whose contexts are counted at a time, so that the arrays stay in the cache
 NOISE_BATCHES = 512  # batches for which a part has noise words; a longer part uses them again, with other pairs

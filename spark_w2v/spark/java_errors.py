@@ -21,7 +21,7 @@ class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[mi
 
     def __init__(self, message: str, hint: Callable[[], str] | None = None) -> None:
         ConfigError.__init__(self, message)
-        self._hint = hint  # the end of the sentence, which takes half a second among a million words
+        self._hint = hint  # the end of the sentence, for which all words are compared
 
     @property
     def errmsg(self) -> str:

@@ -126,7 +126,7 @@ def _check_overwritten(path: str, session: SparkSession) -> None:
     path_class: Any = session._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
     near = [there]
     with contextlib.suppress(Py4JJavaError):  # nothing there, or nothing that may be read
-        near += [status.getPath() for status in files.listStatus(there)]
+        near += [status.getPath() for status in files.listStatus(there) if status.isDirectory()]
     while (there := there.getParent()) is not None:
         near.append(there)
     for directory in near:

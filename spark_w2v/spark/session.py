@@ -131,16 +131,16 @@ def _in_session(rows: DataFrame, session: SparkSession) -> DataFrame:
 
 
 def check_frame(rows: Any, what: str) -> None:
-    """Raise a UserError of what is no DataFrame of Spark, or one of a session that was stopped."""
+    """Raise a UserError for anything but a DataFrame of Spark, and for one of a session that was stopped."""
     if not isinstance(rows, DataFrame):
         kind = f"{type(rows).__module__}.{type(rows).__qualname__}"
-        raise UserError(f"{what}: takes a DataFrame of Spark, not {kind}; spark.createDataFrame makes one of pandas.")
-    check_running(rows.sparkSession, f"{what}: the DataFrame is of a session")
-
-
-def check_batch(rows: DataFrame, what: str) -> None:
-    """Raise a UserError of a DataFrame without an end: a stream, or one of a session that was stopped."""
+        raise UserError(f"{what}: is a {kind}, not a DataFrame of Spark; spark.createDataFrame makes one of pandas.")
     check_running(rows.sparkSession, f"{what}: is a DataFrame of a session")
+
+
+def check_batch(rows: Any, what: str) -> None:
+    """Do what check_frame does, and raise a UserError for a stream, too."""
+    check_frame(rows, what)
     if rows.isStreaming:
         raise UserError(
             f"{what}: is a stream, which has no end; give a DataFrame of spark.read, or write it to a table."

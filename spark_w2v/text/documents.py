@@ -32,8 +32,7 @@ def mean_vectors(documents: pa.Array, words: pa.Array, vectors: Float32Array, sk
     """
     lengths = pc.fill_null(pc.list_value_length(documents), 0).to_numpy().astype(np.int64)
     found = documents.flatten().cast(words.type).dictionary_encode()
-    # The distinct words of the documents are looked for, as a hash table of all words takes a quarter of a second of a
-    # million of them, again for each batch.
+    # The words of the documents are hashed, which are few, and not all words, again for each batch.
     place = pc.index_in(words, value_set=found.dictionary)
     id_of_distinct = np.full(len(found.dictionary) + 1, -1)  # the last one of nulls
     id_of_distinct[place.drop_null().to_numpy()] = pc.indices_nonzero(place.is_valid()).to_numpy()

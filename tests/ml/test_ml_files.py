@@ -221,9 +221,7 @@ def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tm
 
 
 @pytest.mark.parametrize("place", ["1", "1/model/deep", "1/embeddings", ""])
-def test_a_model_is_not_saved_over_vectors_that_were_trained(
-    model: SkipGramModel, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_is_not_saved_over_vectors_that_were_trained(model: SkipGramModel, tmp_path: Path, place: str) -> None:
     for name in ("1/_SUCCESS", "1/run.json", "1/embeddings/part-00000.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

@@ -296,11 +296,10 @@ def test_what_a_callback_raises_arrives_as_it_is(spark: SparkSession, tmp_path: 
 
 
 def test_what_is_no_dataframe_of_spark_is_named(model: SkipGramModel) -> None:
-    says = r"takes a DataFrame of Spark, not pandas\.\S*DataFrame; spark\.createDataFrame makes one"
-    with pytest.raises(UserError, match=rf"\.fit: {says}"):
-        SkipGram(**OPTIONS).fit(pd.DataFrame({"words": [["a"]]}))
-    with pytest.raises(UserError, match=rf"\.transform: {says}"):
-        model.transform(pd.DataFrame({"words": [["a"]]}))
+    says = r": the DataFrame: is a pandas\.\S*DataFrame, not a DataFrame of Spark; spark\.createDataFrame makes one"
+    for use in (SkipGram(**OPTIONS).fit, model.transform):
+        with pytest.raises(UserError, match=says):
+            use(pd.DataFrame({"words": [["a"]]}))
 
 
 @pytest.mark.parametrize("num", [0, -(10**400), 2.5, "3", None, float("nan"), np.float32(1.5)])
@@ -370,3 +369,15 @@ def test_a_path_may_be_a_path(model: SkipGramModel, tmp_path: Path) -> None:
     assert SkipGramModel.load(tmp_path / "model")._words.equals(model._words)  # type: ignore[arg-type]
     SkipGram(**OPTIONS).save(str(tmp_path / "stage"))
     assert SkipGram.load(tmp_path / "stage").getMaxIter() == OPTIONS["maxIter"]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", ["true", "True", " TRUE "])
+def test_a_column_in_other_letters_may_be_added_where_spark_tells_them_apart(
+    spark: SparkSession, model: SkipGramModel, value: str
+) -> None:
+    frame = spark.createDataFrame([(["a"], 1)], "words array<string>, VECTOR int")
+    spark.conf.set("spark.sql.caseSensitive", value)
+    try:
+        assert model.copy({model.outputCol: "vector"}).transform(frame).columns == ["words", "VECTOR", "vector"]
+    finally:
+        spark.conf.unset("spark.sql.caseSensitive")

@@ -200,6 +200,21 @@ def test_a_directory_that_another_program_has_locked_is_not_waited_for_without_e
         os.close(descriptor)
 
 
+def test_a_run_ends_well_though_another_program_has_locked_its_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local_lock, "LONGEST_HOLD", 0.1)
+    with start(tmp_path / "out") as run:
+        descriptor = os.open(run.working, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            run.publish(writing("1"), {})
+        finally:
+            os.close(descriptor)
+    assert run.is_published
+    publish(tmp_path / "out", "2", overwrite=True)  # as the lock that was left is of nobody
+
+
 @pytest.mark.parametrize("code", CODES)
 @pytest.mark.parametrize("when", ["open", "read"])
 def test_a_lock_that_cannot_be_read_now_is_not_taken_over(
