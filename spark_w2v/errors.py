@@ -11,7 +11,7 @@ def printable(text: str) -> str:
 
 @contextmanager
 def passed_on() -> Iterator[None]:
-    """Mark what code of the user's raises, which is no mistake in the input, whatever it says."""
+    """Mark what code of the user's raises, which is not a mistake in the input, whatever it says."""
     try:
         yield
     except Exception as error:

@@ -45,7 +45,7 @@ def whole(num: Any) -> int:
     """Return how many neighbors are asked for.
 
     Raises:
-        ConfigError: it is no whole number of at least 1.
+        ConfigError: it is not a whole number of at least 1.
     """
     is_whole = isinstance(num, int | np.integer) or (isinstance(num, float | np.floating) and float(num).is_integer())
     if not is_whole or num < 1:
