@@ -20,7 +20,8 @@ A module imports from its own layer and from those above it in this table, never
     run_request     what a run is asked for
     versions        versions of what a run is computed with
     training_run    a run, from what is asked for to a published output
-    job, ml         the training job; the training as a stage of a Spark ML pipeline
+    job             the training job
+    model, ml       trained vectors, and the training, as stages of a Spark ML pipeline
     api             the job as a function
     commands        the commands but for the training
     __main__        the command spark-w2v
@@ -42,13 +43,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from spark_w2v.api import train
     from spark_w2v.callbacks import EarlyStopping
-    from spark_w2v.ml import SkipGram, SkipGramModel
+    from spark_w2v.ml import SkipGram
+    from spark_w2v.model import SkipGramModel
 
 __all__ = ["EarlyStopping", "SkipGram", "SkipGramModel", "__version__", "train"]
 
 __version__ = "0.2.0.dev0"
 
-_MODULES = {"EarlyStopping": "callbacks", "SkipGram": "ml", "SkipGramModel": "ml", "train": "api"}
+_MODULES = {"EarlyStopping": "callbacks", "SkipGram": "ml", "SkipGramModel": "model", "train": "api"}
 
 
 def __getattr__(name: str) -> Any:

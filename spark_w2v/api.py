@@ -13,7 +13,7 @@ from spark_w2v import config as configuration
 from spark_w2v.callbacks import EpochCallback, check_callbacks
 from spark_w2v.config.paths import with_home
 from spark_w2v.errors import UserError, is_passed_on
-from spark_w2v.ml import SkipGramModel
+from spark_w2v.model import SkipGramModel
 from spark_w2v.run_request import Request
 from spark_w2v.spark.java_errors import lost_error, translate_error
 from spark_w2v.spark.session import check_batch, check_running, restored_caller

@@ -14,10 +14,16 @@ PACKAGE = ROOT / "spark_w2v"
 LAYERS = (
     "errors", "types", "config", "callbacks", "skipgram", "text", "exchange", "storage", "given", "runs", "terminal",
     "spark", "analysis", "progress_text", "pipeline", "command_line", "epoch_observer", "run_request", "versions",
-    "training_run", "job", "ml", "api", "commands", "__main__", "jobs",
+    "training_run", "job", "model", "ml", "api", "commands", "__main__", "jobs",
 )  # fmt: skip
 # Only these may import pyspark. hadoop.py reaches Hadoop's file systems through the JVM, which PySpark starts.
-ON_SPARK = ("spark_w2v/spark/", "spark_w2v/ml.py", "spark_w2v/api.py", "spark_w2v/storage/hadoop.py")
+ON_SPARK = (
+    "spark_w2v/spark/",
+    "spark_w2v/model.py",
+    "spark_w2v/ml.py",
+    "spark_w2v/api.py",
+    "spark_w2v/storage/hadoop.py",
+)
 WITHOUT_SPARK = ("spark_w2v/skipgram", "spark_w2v/text", "spark_w2v/exchange")
 LONGEST = {"spark_w2v/storage": 300, "spark_w2v/runs": 300}  # lines of a file; elsewhere 400
 

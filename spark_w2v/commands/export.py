@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
-from spark_w2v.errors import UserError, printable
-from spark_w2v.runs.export import VECTORS, export
+from spark_w2v.errors import printable
+from spark_w2v.runs.export import VECTORS, export, target_of
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.ids import directory_of
-from spark_w2v.runs.places import is_local, local_path
 
 
 @with_exit_codes
@@ -34,19 +33,16 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
     )
     parser.add_argument("--overwrite", action="store_true", help="replace what an earlier export wrote there")
     options = parser.parse_args(arguments)
-    for option, path in (("--to", options.to), ("--counts", options.counts)):
-        if path is not None and not is_local(path):
-            raise UserError(f"{path}: is not on this host; export to a path of this host, and copy it from there.")
-        if path == "":
-            raise UserError(f"{option} '': is not a path; give one that does not exist yet.")
+    target = target_of(options.to)
+    counts = None if options.counts is None else target_of(options.counts)
     done = export(
         directory_of(options.output),
-        local_path(options.to),
+        target,
         options.format,
         vectors=options.vectors,
         overwrite=options.overwrite,
         replace=options.white_space == "replace",
-        counts=None if options.counts is None else local_path(options.counts),
+        counts=counts,
         tell=lambda line: print(f"{printable(options.to)}: {line}", flush=True),
     )
     print(f"{printable(options.to)}: {done.words:,} words of {done.dimensions} dimensions, {options.format}")

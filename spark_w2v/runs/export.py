@@ -1,4 +1,7 @@
-"""A finished output → the files of other tools, whole or not at all. Needs no Spark."""
+"""Vectors of a finished output, or of a model in memory → the files of other tools, whole or not at all.
+
+Needs no Spark.
+"""
 
 import contextlib
 import os
@@ -19,7 +22,7 @@ from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
 from spark_w2v.runs.index_formats import LIBRARIES, check_library
 from spark_w2v.runs.local import LocalOutput
-from spark_w2v.runs.places import run_above
+from spark_w2v.runs.places import is_local, local_path, run_above
 from spark_w2v.storage.files import kind_of, open_file, refused, remove_written, strangers
 
 VECTORS = ("center", "context", "sum")
@@ -64,13 +67,41 @@ def export(
         UserError, OutputError: the user's mistake; nothing is written.
         StorageError: what the storage refused.
     """
+    return export_vectors(
+        lambda: embeddings.iter_vectors(output, vectors),
+        output,
+        target,
+        form,
+        overwrite=overwrite,
+        replace=replace,
+        counts=counts,
+        tell=tell,
+    )
+
+
+def export_vectors(
+    read: Callable[[], embeddings.VectorChunks],
+    output: Path | None,
+    target: Path,
+    form: str,
+    *,
+    overwrite: bool,
+    replace: bool,
+    counts: Path | None,
+    tell: Callable[[str], object] = lambda _: None,
+) -> Exported:
+    """Do what export does, with vectors that are read once the target is known to be one.
+
+    Args:
+        output: where they are read from; None for those in memory.
+    """
     check_library(form)
     _check(output, target, form, overwrite)
     if counts is not None:
         _check_counts(output, target, form, counts, overwrite)
-    found = embeddings.iter_vectors(output, vectors)
+    found = read()
     words, replaced = writable_words(found.words, form, replace)
-    ids = _ids(output, found) if form in LIBRARIES else None
+    ids = _ids(output or "the model", found) if form in LIBRARIES else None
     try:
         working = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as error:
@@ -101,7 +132,18 @@ def export(
     return Exported(len(words), found.dimensions, replaced)
 
 
-def _ids(output: Path, found: embeddings.VectorChunks) -> NDArray[Any] | None:
+def target_of(path: str) -> Path:
+    """Return the place of an export.
+
+    Raises:
+        UserError: it is not a path of this host.
+    """
+    if not is_local(path):
+        raise UserError(f"{path}: is not on this host; export to a path of this host, and copy it from there.")
+    return local_path(path)
+
+
+def _ids(output: Path | str, found: embeddings.VectorChunks) -> NDArray[Any] | None:
     """The words as numbers of the column `id`, (V,); None where there is no such column."""
     if found.id_type is None:
         return None
@@ -114,7 +156,7 @@ def _ids(output: Path, found: embeddings.VectorChunks) -> NDArray[Any] | None:
         ) from None
 
 
-def _check_counts(output: Path, target: Path, form: str, counts: Path, overwrite: bool) -> None:
+def _check_counts(output: Path | None, target: Path, form: str, counts: Path, overwrite: bool) -> None:
     """Refuse a place for the counts, as _check does for the vectors."""
     if FILES[form]:
         raise UserError(f"--counts: is for the formats of word2vec, and {form} has the words in a file of its own.")
@@ -168,7 +210,7 @@ def _is_counts(file: BufferedReader) -> bool:
 
 
 def _check(
-    output: Path,
+    output: Path | None,
     target: Path,
     form: str,
     overwrite: bool,
@@ -179,7 +221,7 @@ def _check(
     Args:
         is_ours: whether a file that is not empty may be replaced.
     """
-    run = output if target == output or output in target.parents else run_above(target)
+    run = output if output is not None and output in (target, *target.parents) else run_above(target)
     if run is not None:
         raise UserError(f"{target}: is inside of {run}, which holds a run and nothing else; give another path.")
     if not FILES[form] and target.suffix.lower() in PACKED:

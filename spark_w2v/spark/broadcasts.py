@@ -28,6 +28,12 @@ def values(broadcasts: Iterable["Broadcast[Value]"]) -> Iterator[Value]:
             vars(sent).pop("_value", None)
 
 
+def destroy(sent: "Broadcast[Any]") -> None:
+    """Remove a value from the executors and the driver's disk; a stopped Spark has done so itself."""
+    if sent._sc is not None and sent._sc._jsc is not None:
+        sent.destroy()
+
+
 class _InBytes:
     """A value that is pickled as bytes, and unpickled as the value.
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 from pyspark import Broadcast, SparkContext
 
 from spark_w2v.spark.all_neighbors import SentUnits, send_units
-from spark_w2v.spark.broadcasts import send
+from spark_w2v.spark.broadcasts import destroy, send
 from spark_w2v.types import Float32Array
 
 
@@ -53,3 +53,14 @@ class Derived:
         if self.sent_units is None or self.sent_units.words._sc is not context:
             self.sent_units = send_units(context, words, units, dimensions)
         return self.sent_units
+
+    def unpersist(self) -> None:
+        """Let go of all values, on the executors and on the driver's disk, too."""
+        sent, sent_units = self.sent, self.sent_units
+        self.units = self.sent = self.sent_units = None
+        if sent is not None:
+            destroy(sent)
+        if sent_units is not None:
+            destroy(sent_units.words)
+            for chunk in sent_units.chunks:
+                destroy(chunk)

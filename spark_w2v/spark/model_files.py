@@ -64,7 +64,27 @@ class StageReadable(DefaultParamsReadable[Stage]):
 
 
 class ModelWriter(MLWriter):
-    """Saves a model, and removes none that training has made."""
+    """Saves a model, and removes none that training has made.
+
+    Args:
+        model: whose uid, class and Params are written.
+        words: (V,).
+        counts: (V,).
+        vectors: (V, D).
+        about_training: further values for the metadata, JSON-able; those that are None are left out.
+    """
+
+    def __init__(
+        self,
+        model: Params,
+        words: pa.StringArray,
+        counts: Int64Array,
+        vectors: Float32Array,
+        about_training: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self._model, self._rows = model, (words, counts, vectors)
+        self._about = {name: value for name, value in about_training.items() if value is not None}
 
     def save(self, path: str) -> None:
         """Save the model.
@@ -77,42 +97,21 @@ class ModelWriter(MLWriter):
             _check_overwritten(path, self.sparkSession)
         super().save(path)
 
-
-def write_model(
-    path: str,
-    session: SparkSession,
-    model: Params,
-    words: pa.StringArray,
-    counts: Int64Array,
-    vectors: Float32Array,
-    about_training: dict[str, Any],
-) -> None:
-    """Write a model.
-
-    Args:
-        model: whose uid, class and Params are written.
-        words: (V,).
-        counts: (V,).
-        vectors: (V, D).
-        about_training: further values for the metadata, JSON-able; those that are None are left out.
-
-    Raises:
-        OutputError: there is something already; nothing is written.
-    """
-    if (name := _content(path, session)) is not None:
-        raise OutputError(
-            f"{path}: {'is a file' if not name else f'has {name} in it already'}; give another path, or save with "
-            "write().overwrite(), which removes all that is there."
-        )
-    metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(model, session))
-    digest = digest_of(metadata, words, counts, vectors)
-    about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
-    about |= {name: value for name, value in about_training.items() if value is not None}
-    DefaultParamsWriter.saveMetadata(model, path, session, about)
-    own = own_session(session)
-    for number, table in enumerate(chunks(words, counts, vectors)):
-        mode = "append" if number else "error"
-        create_frame(own, table).write.mode(mode).parquet(os.path.join(path, "data"))
+    def saveImpl(self, path: str) -> None:
+        session, (_, _, vectors) = self.sparkSession, self._rows
+        if (name := _content(path, session)) is not None:
+            raise OutputError(
+                f"{path}: {'is a file' if not name else f'has {name} in it already'}; give another path, or save with "
+                "write().overwrite(), which removes all that is there."
+            )
+        metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(self._model, session))
+        digest = digest_of(metadata, *self._rows)
+        about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
+        DefaultParamsWriter.saveMetadata(self._model, path, session, about | self._about)
+        own = own_session(session)
+        for number, table in enumerate(chunks(*self._rows)):
+            mode = "append" if number else "error"
+            create_frame(own, table).write.mode(mode).parquet(os.path.join(path, "data"))
 
 
 def _check_overwritten(path: str, session: SparkSession) -> None:

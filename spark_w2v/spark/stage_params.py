@@ -8,9 +8,10 @@ import inspect
 import json
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from types import MappingProxyType
+from typing import Any, TypedDict, TypeVar, get_type_hints
 
 from pyspark.ml.param import Param, Params, TypeConverters
 from pyspark.ml.param.shared import HasInputCol, HasMaxIter, HasOutputCol, HasSeed, HasStepSize
@@ -93,6 +94,13 @@ class Options(ModelOptions, total=False):
     exchangePlain: bool
 
 
+# numPartitions = 0: as many as Spark has slots.
+DEFAULTS: dict[str, Any] = {name: KEYS[key].default for name, key in KEY_OF.items()} | {
+    "numPartitions": 0,
+    "unknownWords": "count",
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
 V = TypeVar("V", bool, int, float, str, object)
 S = TypeVar("S", bound=Params)
 CONVERTERS: dict[type, Callable[[Any], Any]] = {
@@ -178,6 +186,25 @@ def setter(param: "Param[V]") -> Callable[[S, V], S]:
     _describe(set, f"set{_capitalized(param)}", inspect.Signature([own, given]))
     set.__doc__ = f"Sets the value of {param.name}."
     return set
+
+
+def showing(options: type, defaults: Mapping[str, Any] = MappingProxyType({})) -> Callable[[F], F]:
+    """Have help(), and completion in a notebook, list the options of a method that takes any of them by name.
+
+    Args:
+        options: ModelOptions or Options.
+        defaults: None for an option that has none.
+    """
+
+    def shown(method: F) -> F:
+        given = [*inspect.signature(method).parameters.values()][:-1]
+        for name, kind in get_type_hints(options).items():
+            default = defaults.get(name)
+            given.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind))
+        method.__signature__ = inspect.signature(method).replace(parameters=given)  # type: ignore[attr-defined]
+        return method
+
+    return shown
 
 
 def set_checked(stage: S, given: dict[str, Any]) -> S:
@@ -288,8 +315,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
 
     def __init__(self) -> None:
         super().__init__()
-        defaults = {name: KEYS[key].default for name, key in KEY_OF.items()}
-        self._setDefault(**defaults | {"numPartitions": 0, "unknownWords": "count"})
+        self._setDefault(**DEFAULTS)
 
     def check_param(self, name: str) -> None:
         """Refuse a value of a Param that the stage cannot take; a model takes any of those of training.

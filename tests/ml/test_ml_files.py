@@ -20,7 +20,8 @@ from pyspark.ml.param import Param
 from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
 from pyspark.sql import DataFrame, SparkSession
 
-from spark_w2v import SkipGram, SkipGramModel, ml
+from spark_w2v import SkipGram, SkipGramModel
+from spark_w2v import model as of_model
 from spark_w2v.errors import OutputError
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.spark import model_files, stage_params
@@ -392,7 +393,7 @@ def test_an_output_that_is_replaced_while_it_is_read_gives_all_of_one_run(
             (tmp_path / "next").rename(tmp_path / "out")
         return before if params_first else params_of_output(output)
 
-    monkeypatch.setattr(ml, "params_of_output", replaced)
+    monkeypatch.setattr(of_model, "params_of_output", replaced)
     model = SkipGramModel.of_output(tmp_path / "out")
     assert model._words.to_pylist() == [f"next{row}" for row in range(5)]
     assert model.getMaxIter() == 5

@@ -14,7 +14,8 @@ from py4j.protocol import Py4JNetworkError  # type: ignore[import-untyped]
 from pyspark.errors import AnalysisException
 from pyspark.sql import SparkSession
 
-from spark_w2v import SkipGram, SkipGramModel, ml, pipeline, train
+from spark_w2v import SkipGram, SkipGramModel, pipeline, train
+from spark_w2v import model as of_model
 from spark_w2v.analysis import neighbors
 from spark_w2v.errors import (
     ConfigError,
@@ -202,7 +203,7 @@ def test_a_model_that_does_not_fit_a_task_is_refused_before_it_is_sent(
     frame = spark.createDataFrame(planted_sentences(20), "words array<string>")
     model = SkipGram(**OPTIONS).fit(frame)
     given = memory.Given(10**12, None, 0, 1000, "spark.executor.memoryOverhead", 2)
-    monkeypatch.setattr(ml, "given_by", lambda context: given)
+    monkeypatch.setattr(of_model, "given_by", lambda context: given)
     with pytest.raises(NotEnoughMemoryError, match=r"2 run on an executor at a time, .* take fewer tasks") as refused:
         model.transform(frame)
     # Of two workers with Python and a segment, and what is outside of the JVM's heap.
