@@ -9,6 +9,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def cut(text: str, length: int = 60) -> str:
+    """Return the beginning of a long text."""
+    return text if len(text) <= length else text[: length - 3] + "..."
+
+
 @contextmanager
 def passed_on() -> Iterator[None]:
     """Mark what code of the user's raises, which is not a mistake in the input, whatever it says."""

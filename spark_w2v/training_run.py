@@ -84,8 +84,9 @@ class TrainingRun:
         self._earlier = None if request.init is None or needs_jvm(request.init) else self._read_init()
 
     def _read_init(self) -> PreviousModel:
-        request = self._request
-        return warm_start.read(str(request.init), request.settings.training.dimensions, with_windows=True)
+        settings = self._request.settings
+        dimensions, is_composed = settings.training.dimensions, settings.corpus.tokenizer != "none"
+        return warm_start.read(str(self._request.init), dimensions, with_windows=True, is_composed=is_composed)
 
     def _check_place(self) -> Output:
         """Where the run writes to, checked before any work is done."""
@@ -133,9 +134,7 @@ class TrainingRun:
     def _train(self, session: "SparkSession", place: Output) -> bool:
         """Train, publish and move current; return False where that was done before."""
         request, settings = self._request, self._request.settings
-        earlier = self._earlier
-        if request.init is not None and earlier is None:
-            earlier = self._read_init()
+        earlier = self._read_init() if request.init is not None and self._earlier is None else self._earlier
         resolved = pipeline.resolve(session, settings)
         if (unused := resolved.unused_key()) is not None:
             log.warning('%s is not used, as training.scheme is "%s"', unused, resolved.scheme)
@@ -267,10 +266,10 @@ class TrainingRun:
     def _write_table(self, session: "SparkSession", vocabulary: Vocabulary, training: Training) -> None:
         """Write the table before the output is published: a run that fails here can be resumed."""
         self.clock.begin("writing the table")
-        name, run = self._request.settings.output.table, self._request.run_id
+        run = self._request.run_id or self._start.strftime("%Y%m%dT%H%M%SZ")
         change = "--resume goes on from the last checkpoint, and writes it before the output"
         with vector_rows(session, vocabulary, training.vectors()[0]) as rows:
-            write_table(rows, name, run or self._start.strftime("%Y%m%dT%H%M%SZ"), change)
+            write_table(rows, self._request.settings.output.table, run, change)
 
     def _list_files(self, session: "SparkSession") -> inputs.Inputs | None:
         """The files of the input; None of a DataFrame or of tables."""

@@ -25,6 +25,7 @@ from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
 from spark_w2v.storage.files import ABSENT, exists, raise_if_passing
 from spark_w2v.storage.store import scheme_of
+from spark_w2v.text.arrow_arrays import once
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.rare_windows import digest_windows
@@ -109,7 +110,9 @@ def check_place(place: str) -> None:
         raise OutputError(f"{place}: is not read from the web; download it, and give the file.")
 
 
-def read(place: str, dimensions: int | None = None, with_windows: bool = False) -> PreviousModel:
+def read(
+    place: str, dimensions: int | None = None, with_windows: bool = False, is_composed: bool = False
+) -> PreviousModel:
     """Read a finished run or a file of vectors: all its words, and its vectors once, a batch at a time.
 
     The context vectors of a file, which has none, are zeros, as those of an untrained model.
@@ -118,6 +121,7 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
         place: of the output, or of a file of this host.
         dimensions: D of the new run; None where any will do.
         with_windows: whether the windows of rare words are read, too.
+        is_composed: the new text is brought to Unicode's NFC, as all tokenizers do it, so the words are, too.
 
     Raises:
         OutputError: it is neither, or its vectors have other dimensions, or are too long to be trained.
@@ -126,9 +130,10 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
     if path.exists() and not path.is_dir():
         file = open_vectors(path, math.inf if dimensions is None else LONGEST_ROW)
         _check_dimensions(place, file.dimensions, dimensions)
-        if left_out := file.words.null_count:
+        words = _composed(file.words) if is_composed else file.words
+        if left_out := words.null_count:
             log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
-        return PreviousModel(file.words, file.dimensions, file.chunks, file.digest)
+        return PreviousModel(words, file.dimensions, file.chunks, file.digest)
     found = embeddings.open_embeddings(path)
     _check_dimensions(place, found.dimensions, dimensions)
     digest, diverged = hashlib.sha256(), None
@@ -148,13 +153,17 @@ def read(place: str, dimensions: int | None = None, with_windows: bool = False) 
     if windows is not None:
         digest.update(digest_windows(windows))
     return PreviousModel(
-        found.words,
+        _composed(found.words) if is_composed else found.words,
         found.dimensions,
         lambda: found.chunks("center", "context"),
         digest.hexdigest()[:16],
         found.trained,
         windows,
     )
+
+
+def _composed(words: pa.StringArray) -> pa.StringArray:
+    return once(pc.utf8_normalize(words, "NFC"))
 
 
 def _windows(path: Path, place: str) -> pa.Table | None:

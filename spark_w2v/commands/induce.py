@@ -34,7 +34,7 @@ from spark_w2v.spark.vocabulary import WordLists
 from spark_w2v.storage.files import ABSENT, raise_if_passing
 from spark_w2v.terminal import PhaseClock, StatusLine
 from spark_w2v.text.encoding import Vocabulary
-from spark_w2v.text.messages import counted, some
+from spark_w2v.text.messages import counted, some_words
 from spark_w2v.text.summary import skipped, warnings
 from spark_w2v.text.tokenizer import check_tokenizer
 from spark_w2v.types import Float32Array
@@ -70,19 +70,25 @@ def main(arguments: Sequence[str] | None = None, program: str = "induce.py") -> 
 
 def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.ExitStack) -> None:
     output = warm_start.locate(options.output)
-    settings = _settings(output, options.set)
-    asked = read_words(options.words, "--words", is_composed=settings.corpus.tokenizer != "none")
-    model = warm_start.read(str(output))
+    settings, is_joined = _settings(output, options.set)
+    is_composed = settings.corpus.tokenizer != "none"
+    asked = read_words(options.words, "--words", is_composed)
+    model = warm_start.read(str(output), is_composed=is_composed)
     new = asked.filter(pc.invert(pc.is_in(asked, value_set=model.known)))
     if not len(new):
         raise UserError(
-            f"{options.words}: {options.output} has vectors of all its words, such as {some(asked[:3].to_pylist())}; "
-            "give words that it has none of."
+            f"{options.words}: {options.output} has vectors of all its words, such as "
+            f"{some_words(asked[:3].to_pylist())}; give words that it has none of."
         )
     if len(new) < len(asked):
         log.info("%s of %s left out, as they have vectors", f"{len(asked) - len(new):,}", counted(len(asked), "word"))
     check_tokenizer(settings.corpus)
     listed = settings.phrases.list or (str(output) if (output / FOLDER).is_dir() else "")
+    if is_joined and not listed:
+        raise OutputError(
+            f"{output}: its run joined phrases, and its {FOLDER}/ is not there; copy the output again, or give the "
+            "list with --set phrases.list=PATH."
+        )
     phrases = read_phrases(listed) if listed else None
 
     session = session_of_job(line, cleanup)
@@ -103,12 +109,12 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     if not len(found):
         raise UserError(
             f"{options.words}: none of {counted(len(new), 'word')} occurs in the text next to a word with a vector, "
-            f"such as {some(new[:3].to_pylist())}; check --words, and corpus.lower_case."
+            f"such as {some_words(new[:3].to_pylist())}; check --words, and corpus.lower_case."
         )
     if len(absent := new.filter(pc.invert(pc.is_in(new, value_set=spellings)))):
         log.warning(
             "%s without a vector, as the text has them nowhere, or next to no word with one: %s",
-            counted(len(absent), "word"), some(absent.to_pylist()),
+            counted(len(absent), "word"), some_words(absent.to_pylist()),
         )  # fmt: skip
     clock.begin("writing the vectors")
     with vector_rows(session, found, vectors) as rows:
@@ -121,20 +127,22 @@ def _induce(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.E
     )  # fmt: skip
 
 
-def _settings(output: Path, overrides: Sequence[str]) -> Config:
-    """The configuration that cut the text of a run, without what decides on its words.
+def _settings(output: Path, overrides: Sequence[str]) -> tuple[Config, bool]:
+    """The configuration that cut the text of a run, without what decides on its words; and whether it joined phrases.
 
     Raises:
         OutputError: there is none.
         StorageError: it could not be read, and may be later.
         ConfigError: it does not go with the overrides.
     """
-    sections = {}
+    sections, is_joined = {}, False
     if output.is_dir():
         place = f"{output}/run.json"
         try:
             found = json.loads(Path(place).read_text(encoding="utf-8"))["configuration"]
             sections = {name: dict(found[name]) for name in ("corpus", "vocabulary", "training")}
+            of_phrases = dict(found.get("phrases", {}))  # which earlier versions did not have
+            is_joined = bool(of_phrases.get("passes") or of_phrases.get("list"))
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise_if_passing(place, error, ABSENT)
             raise OutputError(f"{place}: does not say how the text was cut; give the output of a run.") from None
@@ -156,7 +164,7 @@ def _settings(output: Path, overrides: Sequence[str]) -> Config:
             raise UserError(f"--set vocabulary.{key}: the words are those of --words; leave it out.")
     if settings.phrases.passes:
         raise UserError("--set phrases.passes: phrases are those of the run, or of phrases.list; leave it out.")
-    return settings
+    return settings, is_joined
 
 
 def _vectors(

@@ -12,8 +12,8 @@ from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.paths import KEYS_OF_PATHS, with_home
 from spark_w2v.config.sections import Config, Training
 from spark_w2v.config.text_sections import Corpus, Phrases
-from spark_w2v.config.wording import as_toml, cut, is_kind, kind_of, kind_required, limit_of
-from spark_w2v.errors import ConfigError
+from spark_w2v.config.wording import as_toml, is_kind, kind_of, kind_required, limit_of
+from spark_w2v.errors import ConfigError, cut
 
 # Values that earlier versions had, and what to write now.
 REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}

@@ -13,8 +13,8 @@ from spark_w2v.config.checking import Given, check, keys_named, refuse_key, refu
 from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.paths import with_home
 from spark_w2v.config.sections import Config
-from spark_w2v.config.wording import as_toml, cut, kind_of
-from spark_w2v.errors import ConfigError
+from spark_w2v.config.wording import as_toml, kind_of
+from spark_w2v.errors import ConfigError, cut
 
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
 LARGEST_FILE = 1 << 20  # bytes

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from spark_w2v.config.text_sections import LARGEST_INT
+from spark_w2v.errors import cut
 
 
 def is_kind(value: Any, kind: msgspec.inspect.Type) -> bool:
@@ -110,7 +111,3 @@ def as_toml(value: Any) -> str:
             return "null"
         case _:
             return cut(repr(value))
-
-
-def cut(text: str, length: int = 60) -> str:
-    return text if len(text) <= length else text[: length - 3] + "..."

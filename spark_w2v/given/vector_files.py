@@ -24,7 +24,8 @@ import pyarrow.compute as pc
 
 from spark_w2v.errors import OutputError
 from spark_w2v.storage.files import open_file, raise_if_passing, reason
-from spark_w2v.text.messages import some
+from spark_w2v.text.arrow_arrays import once
+from spark_w2v.text.messages import some_words
 from spark_w2v.types import BoolArray, Float32Array
 
 CHUNK_BYTES = 16 << 20  # of vectors that are in memory at a time
@@ -110,10 +111,7 @@ def open_vectors(path: Path, longest: float = math.inf) -> VectorFile:
             _refuse(path, "has words of more than 2 GiB")
     digest.update(b"\0".join(words))
     spellings = pa.array(list(map(_decoded, words)), pa.string())
-    first = np.zeros(len(words), np.bool_)
-    first[pc.index_in(spellings.unique(), value_set=spellings).to_numpy()] = True
-    spellings = pc.if_else(pa.array(first), spellings, pa.scalar(None, pa.string()))
-    return VectorFile(path, layout, state, spellings, digest.hexdigest()[:16])
+    return VectorFile(path, layout, state, once(spellings), digest.hexdigest()[:16])
 
 
 def _check_lengths(path: Path, words: list[bytes], center: Float32Array, before: int, longest: float) -> None:
@@ -121,7 +119,7 @@ def _check_lengths(path: Path, words: list[bytes], center: Float32Array, before:
         lengths = np.sqrt(np.vecdot(center, center))
     if lengths.max() > longest:
         row = int(np.argmax(lengths > longest))
-        number, word = before + row + 1, some([words[row].decode(errors="replace")])
+        number, word = before + row + 1, some_words([words[row].decode(errors="replace")])
         raise OutputError(
             f"{path}: the vector of word {number:,}, {word}, has the length {lengths[row]:,.6g}, and a training takes "
             f"at most {longest:,.0f}; divide all vectors by the same number."
@@ -380,8 +378,8 @@ def _check_spaces(
         follows = not content[end:].strip() if is_last else _is_word(content, end)
         if word and follows and _are_usual(np.frombuffer(content, "<f4", dimensions, place)):
             raise OutputError(
-                f"{path}: word {number:,}, {some([word])}, has a space in it, and the binary format has no such words; "
-                "save the vectors as text."
+                f"{path}: word {number:,}, {some_words([word])}, has a space in it, and the binary format has no such "
+                "words; save the vectors as text."
             )
 
 

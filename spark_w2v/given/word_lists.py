@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from spark_w2v.config import Corpus
-from spark_w2v.config.wording import cut
 from spark_w2v.errors import UserError
 from spark_w2v.storage.files import open_file, raise_if_passing, reason
 from spark_w2v.text.arrow_arrays import flatten_lists, offsets_of
-from spark_w2v.text.messages import MOST_SHOWN, counted, some
+from spark_w2v.text.messages import MOST_SHOWN, counted, some_words
 from spark_w2v.text.tokenizer import Tokenizer, are_made
 
 log = logging.getLogger("spark_w2v")
@@ -82,5 +81,5 @@ def warn_of_impossible(words: pa.StringArray, what: str, corpus: Corpus, delimit
             counted(len(words), "word"),
             corpus.tokenizer,
             " with corpus.lower_case" if corpus.lower_case else "",
-            some(list(map(cut, words[:MOST_SHOWN].to_pylist()))),
+            some_words(words[:MOST_SHOWN].to_pylist()),
         )

@@ -22,7 +22,7 @@ from spark_w2v.spark.broadcasts import send, values
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.spark.slots import settled_slots
-from spark_w2v.text.messages import counted, some
+from spark_w2v.text.messages import counted, some_words
 from spark_w2v.types import Float32Array, Int64Array
 
 if TYPE_CHECKING:
@@ -120,10 +120,11 @@ def known_rows(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
     unknown = asked.filter(found.is_null()).to_pylist()
     if unknown and len(unknown) == len(asked):
         raise UnknownWordError(
-            f"none of {counted(len(asked), 'word')} has a vector, such as {some(unknown, 3)}; check the list of words."
+            f"none of {counted(len(asked), 'word')} has a vector, such as {some_words(unknown, 3)}; check the list of "
+            "words."
         )
     if unknown:
-        log.warning("%s without a vector: %s", counted(len(unknown), "word"), some(unknown))
+        log.warning("%s without a vector: %s", counted(len(unknown), "word"), some_words(unknown))
     return np.unique(found.drop_null().to_numpy()).astype(np.int64)
 
 

@@ -112,13 +112,17 @@ def induce(
     """
     dimensions = vectors[0].shape[1]
     new = np.flatnonzero(~known & (counts > 0))
-    if (reason := why_none(counts, known, dimensions, rare)) is not None:
+    reason = why_none(counts, known, dimensions, rare)
+    # Before anything is trained, for what is turned after the training, too: it has tasks of the same size, and a run
+    # must not end there because workers that it has itself started have taken memory.
+    if not rare and None in (reason, why_none(counts, known, dimensions, rare=True)):
+        given = given_by(encoded.sparkSession.sparkContext)
+        check_task(task_bytes(len(counts), dimensions), given, f"{fewer}, or take fewer tasks at a time")
+    if reason is not None:
         if not rare:
             too_few(reason)
         return
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
-    given = given_by(encoded.sparkSession.sparkContext)
-    check_task(task_bytes(len(counts), dimensions), given, f"{fewer}, or take fewer tasks at a time")
     columns = dimensions + 1
     encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))

@@ -21,6 +21,7 @@ MOST_HELD_OUT_LOSS = 2.0
 # The same for given vectors that are worse for this text than untrained ones, in multiples of the held-out loss that
 # they begin with, or of the loss of an untrained model where nothing is held out.
 MOST_GIVEN_LOSS, MOST_UNKNOWN_LOSS = 2.0, 10.0
+ROUNDING = 1e-6  # of a loss: that of vectors whose contexts are zeros is that of an untrained model, up to this share
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,8 @@ class LossLimit:
         if held_out is None:
             self._given = MOST_UNKNOWN_LOSS * self._untrained
         else:
-            self._given = MOST_GIVEN_LOSS * held_out if held_out > self._untrained else 0.0
+            is_worse = held_out > self._untrained * (1 + ROUNDING)
+            self._given = MOST_GIVEN_LOSS * held_out if is_worse else 0.0
 
     def check(self, loss: float | None, held_out: float | None) -> None:
         """Refuse the losses of an epoch, and warn once of a held-out loss above that of an untrained model.

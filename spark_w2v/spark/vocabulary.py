@@ -24,7 +24,7 @@ from spark_w2v.spark.tables import ENCODED
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.encoding import Vocabulary, encode_batch, segment_of, segments_of, together
 from spark_w2v.text.messages import counted as number_of
-from spark_w2v.text.messages import some
+from spark_w2v.text.messages import some_words
 from spark_w2v.text.word_counts import (
     WORD_BYTES,
     add_records,
@@ -141,7 +141,7 @@ def count_words(
             rows = rows.unionAll(ties.orderBy("word").limit(room))
         kept = rows.toArrow()
         total, distinct = max(0, (seen.get["total"] or 0) - in_windows), seen.get["distinct"]
-        if not total or (not len(kept) and known is None):
+        if not total or (not len(kept) and (known is None or not len(known))):
             if total and not seen_allowed.get["distinct"]:
                 _refuse_lists(lists)
             _refuse_empty(total, distinct if size else 0, seen_allowed.get["most"] or 0, min_count)
@@ -156,6 +156,13 @@ def count_words(
         if known is not None:
             spellings = create_frame(segments.sparkSession, pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
+            if not len(kept) and not pc.sum(occurring["count"]).as_py():
+                raise ConfigError(
+                    f"no word is left: none of the {len(known):,} words that are kept occurs in the text, such as "
+                    f"{some_words(known.slice(0, 3).to_pylist())}, and no other {min_count:,} times "
+                    "(vocabulary.min_count); check that they are spelled as in the text, so in lower case with "
+                    "corpus.lower_case."
+                )
     finally:
         counted.unpersist()
     kept = _ranked(kept)
@@ -190,7 +197,8 @@ def _refuse_lists(lists: WordLists) -> NoReturn:
     allowed = "" if lists.stop is None else " without being one of vocabulary.stop_words"
     raise ConfigError(
         f"no word is left: none of the {len(lists.given):,} words of {lists.given_by} occurs in the text{allowed}, "
-        f"such as {some(lists.given.slice(0, 3).to_pylist())}; check the text, these words, and corpus.lower_case."
+        f"such as {some_words(lists.given.slice(0, 3).to_pylist())}; check the text, these words, and "
+        "corpus.lower_case."
     )
 
 

@@ -25,6 +25,13 @@ def booleans(array: pa.Array) -> BoolArray:
     return found
 
 
+def once(array: pa.Array) -> pa.Array:
+    """Each value the first time that it is there, and null in place of the others."""
+    first = np.zeros(len(array), np.bool_)
+    first[pc.index_in(array.unique(), value_set=array).to_numpy()] = True
+    return pc.if_else(pa.array(first), array, pa.scalar(None, array.type))
+
+
 def offsets_of(lengths: Int64Array | BoolArray) -> Int64Array:
     """(n + 1,) where each of n runs starts, and the end of the last."""
     offsets = np.zeros(len(lengths) + 1, np.int64)

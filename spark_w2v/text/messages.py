@@ -3,11 +3,11 @@
 import difflib
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 from urllib.parse import unquote
 
-from spark_w2v.errors import ConfigError, printable
+from spark_w2v.errors import ConfigError, cut, printable
 
 MOST_SHOWN = 5  # names in a message, and of each reason in run.json
 
@@ -35,10 +35,15 @@ def columns(text: str) -> int:
     )  # fmt: skip
 
 
-def some(names: Sequence[str], most: int = MOST_SHOWN) -> str:
+def some(names: Sequence[str], most: int = MOST_SHOWN, shown: Callable[[str], str] = str) -> str:
     """The first few of many names, without control characters."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return printable(", ".join(names[:most])) + more
+    return printable(", ".join(map(shown, names[:most]))) + more
+
+
+def some_words(words: Sequence[str], most: int = MOST_SHOWN) -> str:
+    """The first few of many words, which may be of any length."""
+    return some(words, most, cut)
 
 
 def refuse(message: str) -> NoReturn:

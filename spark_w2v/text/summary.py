@@ -4,7 +4,7 @@ from typing import Any
 
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES
-from spark_w2v.text.messages import counted, some
+from spark_w2v.text.messages import counted, some_words
 
 MANY_EMPTY = 0.1  # share of events without a word of which a user is warned
 
@@ -27,7 +27,7 @@ def summary(facts: dict[str, Any]) -> list[str]:
     if facts.get("absent_words"):
         lines.append(
             f"{counted(facts['absent_words'], 'word')} of vocabulary.words without a vector, such as "
-            f"{some(facts['first_absent_words'])}: not in the text, stop words, "
+            f"{some_words(facts['first_absent_words'])}: not in the text, stop words, "
             f"{'of weights that add up to less than a half, ' if weighted else ''}or beyond vocabulary.max_words"
         )
     if "earlier_windows" in facts:

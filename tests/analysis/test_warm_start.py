@@ -270,3 +270,25 @@ def test_a_file_of_vectors_gives_known_words_their_vectors_and_contexts_of_zeros
     assert begun.change == {"known": 2, "new": 1, "vanished": 1, "vanished_but_kept": 0}
     with pytest.raises(OutputError, match=r"have 3 dimensions and training\.dimensions is 4"):
         warm_start.read(str(tmp_path / "v.txt"), 4)
+
+
+@pytest.mark.parametrize("is_output", [False, True])
+def test_words_are_known_in_the_unicode_form_of_the_text(tmp_path: Path, is_output: bool) -> None:
+    decomposed, composed = "cafe\u0301", "caf\u00e9"
+    words = [decomposed, "tea", composed]
+    place = tmp_path / "v"
+    if is_output:
+        finished(place, words)
+    else:
+        place.write_text("\n".join(f"{word} {row}.5 1 2" for row, word in enumerate(words)) + "\n", encoding="utf-8")
+    new = counted({"tea": 9, composed: 3})
+    as_text = warm_start.read(str(place), 3, is_composed=True)
+    assert as_text.known.to_pylist() == [composed, "tea"]
+    begun = warm_start.begin(as_text, new)
+    ((ids, _, _),) = begun.rows
+    assert ids.tolist() == [1, 0]  # of what comes to the same word, the first, which is the most frequent
+    assert begun.change == {"known": 2, "new": 0, "vanished": 0, "vanished_but_kept": 0}
+    as_they_are = warm_start.read(str(place), 3)
+    assert as_they_are.known.to_pylist() == words
+    ((ids, _, _),) = warm_start.begin(as_they_are, new).rows
+    assert ids.tolist() == [0, 1]

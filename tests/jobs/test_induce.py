@@ -155,6 +155,20 @@ def test_phrases_of_the_run_are_joined(run: Run, spark: SparkSession, text: Path
     assert groups_of(tmp_path / "to", tmp_path / "out") == {"red_quince": 0}
 
 
+def test_phrases_that_are_not_there_are_asked_for(
+    run: Run, output: Path, text: Path, words: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(output, tmp_path / "copy")
+    about = json.loads((tmp_path / "copy" / "run.json").read_text())
+    given = [tmp_path / "copy", "--input", text, "--words", words, "--to", tmp_path / "to"]
+    for key, value in (("passes", 1), ("list", "some.parquet")):
+        about["configuration"]["phrases"] = {"passes": 0, "list": ""} | {key: value}
+        (tmp_path / "copy" / "run.json").write_text(json.dumps(about))
+        assert run(*given) == 2
+        assert "its run joined phrases, and its phrases/ is not there" in capsys.readouterr().err
+    assert not (tmp_path / "to").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -249,6 +249,24 @@ def test_tasks_that_do_not_fit_are_refused_before_anything_is_summed(
         induced(encoded, model)
 
 
+def test_what_is_turned_after_the_training_is_checked_before_it(
+    encoded: "tuple[DataFrame, Vocabulary]", model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then, workers that the run has itself started take memory."""
+    reasons = {False: "too few", True: None}
+    monkeypatch.setattr(induction, "given_by", lambda context: Given(1 << 40, executor=1 << 20, key="some.memory"))
+    monkeypatch.setattr(induction, "why_none", lambda *given, rare=False: reasons[rare])
+    with pytest.raises(NotEnoughMemoryError):
+        induced(encoded, model)
+    reasons[True] = "too few"
+    assert not induced(encoded, model)
+    reasons[True] = None
+    monkeypatch.setattr(induction, "check_task", lambda *given: pytest.fail("checked again"))
+    rows, found = encoded
+    known, center, context, keep = model
+    list(induction.induce(rows, found.counts, known, (center, context), keep, WINDOW, True, 1, rare=True))
+
+
 def test_what_a_task_holds_is_bounded_for_any_number_of_words() -> None:
     # What YARN and Kubernetes give a small executor beside its heap is 384 MB.
     assert induction.task_bytes(10**6, 100) < 384 << 20

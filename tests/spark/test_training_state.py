@@ -11,6 +11,7 @@ import pytest
 
 from spark_w2v.errors import DivergedError
 from spark_w2v.exchange.driver import Snapshot
+from spark_w2v.skipgram.held_out import Sample
 from spark_w2v.spark.block_epochs import BlockEpoch, SweepEnded
 from spark_w2v.spark.training import Training
 from spark_w2v.spark.training_state import LossLimit, Progress, State, about_tasks
@@ -57,6 +58,20 @@ def test_the_vectors_that_a_run_begins_with_in_the_end_count() -> None:
     limit.begin_with(0.9 * UNTRAINED)
     with pytest.raises(DivergedError):
         limit.check(1.1 * UNTRAINED, UNTRAINED)
+
+
+@pytest.mark.parametrize("negatives", [1, 5, 10, 15])
+@pytest.mark.parametrize("pairs", [1, 777, 20_000])
+def test_vectors_whose_contexts_are_zeros_are_no_worse_than_untrained_ones(negatives: int, pairs: int) -> None:
+    """The loss of such vectors, which files of other programs give, is the same but for its rounding."""
+    rng = np.random.default_rng(pairs)
+    ids = rng.integers(0, 9, (pairs, negatives + 2)).astype(np.int32)
+    center = rng.normal(size=(9, 4)).astype(np.float32)
+    held_out = Sample(ids[:, 0], ids[:, 1], ids[:, 2:]).loss(center, np.zeros_like(center))
+    limit, untrained = LossLimit(negatives), (1 + negatives) * float(np.log(2))
+    limit.begin_with(held_out)
+    with pytest.raises(DivergedError):
+        limit.check(1.1 * untrained, untrained)
 
 
 def test_a_held_out_loss_above_an_untrained_models_is_warned_of_once(caplog: pytest.LogCaptureFixture) -> None:

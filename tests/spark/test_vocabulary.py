@@ -103,6 +103,22 @@ def test_an_empty_vocabulary_is_refused_with_the_numbers(spark: "SparkSession") 
     assert "of 5 words, 2 distinct, the most frequent occurs 4 times" in str(refused.value)
 
 
+def test_kept_words_of_which_none_occurs_are_no_vocabulary(spark: "SparkSession") -> None:
+    kept = vocabulary.WordLists(known=pa.array(["Apple", "Pear"]))
+    with pytest.raises(ConfigError, match="none of the 2 words that are kept occurs in the text, such as Apple, Pear"):
+        vocabulary.count_words(segments_of(spark, {"apple": 2, "pear": 1}), min_count=3, lists=kept)
+    for counts, words in (({"Apple": 1, "pear": 1}, ["Apple", "Pear"]), ({"apple": 3}, ["apple", "Apple", "Pear"])):
+        found = vocabulary.count_words(segments_of(spark, counts), min_count=3, lists=kept)
+        assert found.words.to_pylist() == words
+
+
+def test_words_of_any_length_are_shown_in_one_short_sentence(spark: "SparkSession") -> None:
+    given = vocabulary.WordLists(given=pa.array(["w " * 10_000]), given_by="vocabulary.words")
+    with pytest.raises(ConfigError, match="none of the 1 words of vocabulary") as refused:
+        vocabulary.count_words(segments_of(spark, {"a": 4}), min_count=1, lists=given)
+    assert len(str(refused.value)) < 300
+
+
 def test_tallies_are_summed_over_pieces(spark: "SparkSession") -> None:
     found = vocabulary.counters(segments_of(spark, {"a": 1}, {"b": 1}, {}))
     assert list(found) == list(COUNTERS)
