@@ -232,8 +232,8 @@ def prepare(
     v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
     phrases_key = "phrases.list" if listed is not None else "phrases.passes" if settings.phrases.passes else ""
     check_ids(segments, phrases_key, lists.kept, windows)
-    describe = segments.sparkSession.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
-    describe("corpus", "corpus: reading the text and cutting it in words")
+    describe = segments.sparkSession.sparkContext.setJobDescription  # for Spark's pages
+    describe("corpus: reading the text and cutting it in words")
     on_phase("reading the text")
     segments = segments.persist(SEGMENTS_LEVEL)
     with contextlib.ExitStack() as held, contextlib.ExitStack() as cleanup:
@@ -244,7 +244,7 @@ def prepare(
             on_phase("finding phrases" if listed is None else "joining phrases")
             joined = with_phrases(segments, settings.phrases, listed, held, cleanup, is_weighted)
             segments = joined.segments
-        describe("vocabulary", "vocabulary: counting the words")
+        describe("vocabulary: counting the words")
         on_phase("counting the words")
         of_words = size if joined is None else None  # phrases that are joined are more words, and longer ones
         earlier = None if windows is None else window_counts(windows, is_weighted)
@@ -280,12 +280,12 @@ def prepare(
             facts["kept_words"] -= about["trained_occurrences"]  # which are not of the text
         encoded = encoded.persist(ENCODED_LEVEL)
         held.callback(encoded.unpersist)
-        describe("vocabulary", "vocabulary: turning words into ids")
+        describe("vocabulary: turning words into ids")
         on_phase("turning words into ids")
         encoded.count()
         kept = None
         if v.rare_windows:
-            describe("vocabulary", "vocabulary: finding the windows of rare words")
+            describe("vocabulary: finding the windows of rare words")
             on_phase("finding rare words")
             kept, about = rare_windows.collect_windows(
                 segments, encoded, vocabulary, lists.stop, settings.training.window, v.rare_windows, still_rare

@@ -276,8 +276,7 @@ class TrainingRun:
         request = self._request
         if not isinstance(request.input, Sequence) or request.settings.corpus.format == "table":
             return None
-        describe = session.sparkContext.setJobGroup  # what Spark's interface shows of the jobs to come
-        describe("corpus", "corpus: listing the input")
+        session.sparkContext.setJobDescription("corpus: listing the input")
         self.clock.begin("listing the input")
         written = [request.output] if request.tensorboard is None else [request.output, request.tensorboard]
         return corpus.list_files(session, request.paths, request.settings.corpus.format, list(map(absolute, written)))
@@ -285,7 +284,7 @@ class TrainingRun:
     def _segments(self, session: "SparkSession", found: inputs.Inputs | None) -> "DataFrame":
         request = self._request
         self.clock.begin("reading the text")
-        session.sparkContext.setJobGroup("corpus", "corpus: reading the text and cutting it in words")
+        session.sparkContext.setJobDescription("corpus: reading the text and cutting it in words")
         if not isinstance(request.input, Sequence):
             log.info("reading a DataFrame")
             return corpus.read_text_frame(request.input, request.settings.corpus)

@@ -59,7 +59,7 @@ def _find(options: argparse.Namespace, line: StatusLine, cleanup: contextlib.Exi
         session, found.words, map(unit_vectors, found.chunks), found.dimensions, options.top, rows
     )
     neighbors = with_ids(neighbors, id_type_name(found.id_type))
-    session.sparkContext.setJobGroup("neighbors", "neighbors: finding the nearest words of every word")
+    session.sparkContext.setJobDescription("neighbors: finding the nearest words of every word")
     clock.begin("finding the neighbors")
     if options.to is not None:
         write_directory(neighbors, options.to, options.overwrite, COLUMNS)

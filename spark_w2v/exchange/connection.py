@@ -56,3 +56,9 @@ class Connection:
     def expect(self, room: Any, then: Callable[[], None]) -> None:
         """Receive into a buffer next, and call a function when it is full."""
         self.room, self.filled, self.then = memoryview(room).cast("B"), 0, then
+
+    def close(self) -> None:
+        """Close the socket, and let go of all buffers, which may be parts of files that are removed."""
+        self.sock.close()
+        self.out.clear()
+        self.expect(b"", lambda: None)

@@ -8,6 +8,10 @@ import socket
 from spark_w2v.exchange.plan import ExchangeError
 
 
+class NoPortError(ExchangeError):
+    """All ports of a range are taken, perhaps for a moment."""
+
+
 def listen(host: str, ports: tuple[int, int]) -> socket.socket:
     """Return a listener on one address of this machine.
 
@@ -16,7 +20,8 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
         ports: first and last of a range, of which a free one is taken; (0, 0) leaves the choice to the system.
 
     Raises:
-        ExchangeError: no port of the range is free, or the address is not one of this machine.
+        NoPortError: no port of the range is free.
+        ExchangeError: the address is not one of this machine, or this user may not listen there.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0]
@@ -53,4 +58,4 @@ def listen(host: str, ports: tuple[int, int]) -> socket.socket:
                     f"{host}: cannot listen there on port {port} ({reason}); set SPARK_LOCAL_IP on that machine, or on "
                     "the driver spark.driver.host and spark.driver.bindAddress, to an address of it."
                 ) from None
-    raise ExchangeError(f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port.")
+    raise NoPortError(f"{host}: no port from {ports[0]} to {ports[1]} is free; raise exchange.last_port.")

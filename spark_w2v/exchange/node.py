@@ -7,6 +7,7 @@ that arrives is unpickled, and the size that a message announces is checked befo
 import contextlib
 import errno
 import hmac
+import math
 import os
 import random
 import selectors
@@ -15,6 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Connection, Dial, proof
@@ -36,6 +38,14 @@ NO_SIGNAL = getattr(socket, "MSG_NOSIGNAL", 0)
 SO_NOSIGPIPE = 0x1022  # of macOS, in whose place it has no MSG_NOSIGNAL
 UNREACHABLE = "cannot be reached at"
 LINGER = 2.0  # seconds that closing waits for what is still to be sent
+
+
+def _cpu_clock() -> Callable[[], float]:
+    """Return a function that returns the CPU seconds of this thread, to any thread; NaN where they are not known."""
+    if not hasattr(time, "pthread_getcpuclockid"):  # macOS
+        return lambda: math.nan
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    return lambda: time.clock_gettime(clock)
 
 
 class Node:
@@ -67,9 +77,9 @@ class Node:
         self._thread = threading.Thread(target=self._run, name="exchange", daemon=True)
 
     def start(self, part: Part) -> None:
-        """Begin to drive a part."""
+        """Begin to drive a part; called by the thread that works for it."""
         self._part = part
-        part.wake = self._wake
+        part.wake, part.spent = self._wake, _cpu_clock()
         self._thread.start()
 
     def dial(self, source: int, host: str, port: int) -> None:
@@ -114,7 +124,9 @@ class Node:
 
     def _close_all(self) -> None:
         for connection in [*self._pending, *self._open.values()]:
-            connection.sock.close()
+            connection.close()
+        if hasattr(self, "_part"):
+            self._part.outbox.clear()
         for end in (self._listener, self._waker, self._woken):
             end.close()
         self._selector.close()
@@ -241,7 +253,7 @@ class Node:
         if connection.events:
             self._selector.unregister(connection.sock)
             connection.events = 0
-        connection.sock.close()
+        connection.close()
 
     # Bytes
 

@@ -1,5 +1,6 @@
 """Base of the driver's and a task's part: an outbox, heartbeats and the end of an attempt."""
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
@@ -37,6 +38,7 @@ class Part(ABC):
         self._addresses: dict[int, str] = {}  # for messages to people
         self._next_beat = 0.0
         self.wake: Callable[[], None] = lambda: None  # called when the outbox has something new
+        self.spent: Callable[[], float] = lambda: math.nan  # CPU seconds of the thread that works for the part
 
     @property
     def peers(self) -> int:

@@ -5,8 +5,10 @@ trained in all rounds before. The parameters that a bucket starts from follow fr
 the same whichever task is faster.
 """
 
+import contextlib
 import heapq
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -83,6 +85,8 @@ class TaskPart(Part):
         self._stats = {sweep: SweepStats(left=len(self._next) * plan.ring.blocks) for sweep in plan.sweeps}
         self._ready: list[tuple[int, bool, int, int]] = []  # round, whether its block stays, center, context; a heap
         self._training: Bucket | None = None
+        self._is_working = False
+        self._spent, self._since = math.nan, 0.0  # CPU seconds of the thread that trains, and the time since when
         self._join = Message.of(JOIN, task=task, host=host, port=port)
 
     # Messages
@@ -170,6 +174,24 @@ class TaskPart(Part):
             if neighbour > self.task:
                 host, port = tasks[neighbour]
                 self._dial(neighbour, host, port)
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Say that the thread that trains is to be busy in here: it waits for no other process. Without the lock."""
+        self._is_working = True
+        try:
+            yield
+        finally:
+            self._is_working = False
+
+    def tick(self, now: float) -> None:
+        """As a part's; notice a thread that hangs, as this one goes on to send heartbeats."""
+        spent = self.spent() if self._is_working else math.nan
+        if spent != self._spent:  # as NaN is of itself
+            self._spent, self._since = spent, now
+        elif now - self._since > self.plan.timeout:
+            self.fail(f"it has not used its CPU for {self.plan.timeout:g} s; a disk of its host may hang")
+        super().tick(now)
 
     def fail(self, reason: str) -> None:
         if not self.has_ended:

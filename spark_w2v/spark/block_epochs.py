@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import shutil
+import socket
 import tempfile
 import time
 import uuid
@@ -21,7 +22,7 @@ from pyspark import Broadcast, SparkContext
 
 from spark_w2v.errors import DivergedError, SparkLostError
 from spark_w2v.exchange.driver import DIVERGED, JOINING, DriverPart
-from spark_w2v.exchange.listener import listen
+from spark_w2v.exchange.listener import NoPortError, listen
 from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import CENTER, ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.runs.parameter_files import ParameterFiles
@@ -31,8 +32,9 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_task import RESULT, TaskSpec, train_with
 from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, keep_modules
 from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.java_errors import CANCELLED
 from spark_w2v.spark.session import settings_of_epochs
-from spark_w2v.spark.slots import ExchangeSettings, driver_host, is_local, running_tasks, slots, tasks_left
+from spark_w2v.spark.slots import PAUSE, ExchangeSettings, driver_host, is_local, running_tasks, slots, tasks_left
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
 from spark_w2v.types import Float32Array, Float64Array
@@ -129,9 +131,11 @@ class FileStore:
         return self._after.pop(sweep)
 
     def close(self) -> None:
-        """Remove the parameters of incomplete sweeps."""
+        """Remove the parameters of incomplete sweeps, and let go of all files, whoever still has the store."""
         for files in self._after.values():
             files.remove()
+        self._after.clear()
+        self._before = None
 
 
 @dataclass
@@ -161,7 +165,7 @@ class BlockEpoch:
     exchange: ExchangeSettings
     make: Callable[[int], ParameterFiles]
     _slots: int = field(init=False, default=0)  # most slots that an attempt has found
-    _groups: list[str] = field(init=False, default_factory=list)  # job groups of the attempts
+    _tags: list[str] = field(init=False, default_factory=list)  # of the jobs of the attempts
 
     @property
     def _context(self) -> SparkContext:
@@ -226,7 +230,7 @@ class BlockEpoch:
                 # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
                 folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir)
                 at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
-            listener = at_the_end.enter_context(listen(bind, self.exchange.ports))
+            listener = at_the_end.enter_context(self._listen(bind))
             store = FileStore(blocks, parameters, self.make, filter(exchange.is_kept, exchange.sweeps))
             at_the_end.callback(store.close)
             node, part = Node(secret, listener), DriverPart(exchange, store)
@@ -241,14 +245,24 @@ class BlockEpoch:
                 f"epoch {self.epoch + 1} of {self.epochs}: {counted(blocks.count, 'block')}, {counted(tasks, 'task')}, "
                 f"{counted(sweeps - sweep, 'sweep')}"
             )
-            # Of this attempt alone: cancelling it must not end that of another training of the session.
-            group = f"epoch {self.epoch + 1}, attempt {number + 1}, {uuid.uuid4().hex}"
-            self._groups.append(group)
-            job = EpochJob(self._context, self._frame(spec, sweep, folder), group, what, exchange.timeout)
+            tag = f"epoch {self.epoch + 1} attempt {number + 1} {uuid.uuid4().hex}"
+            self._tags.append(tag)
+            job = EpochJob(self._context, self._frame(spec, sweep, folder), tag, what, exchange.timeout)
             at_the_end.callback(job.end)
             node.start(part)
             job.start()
             yield from self._watch(part, job, store, float(self.edges[sweep]))
+
+    def _listen(self, bind: str) -> socket.socket:
+        """Listen as `listen` does, once a port is free: another training of this host may have all for a moment."""
+        until = time.monotonic() + self.exchange.timeout
+        while True:
+            try:
+                return listen(bind, self.exchange.ports)
+            except NoPortError:
+                if time.monotonic() > until:
+                    raise
+            time.sleep(PAUSE)
 
     def _slots_again(self, wanted: int) -> tuple[int, int]:
         """Return the slots after a failed attempt, as slots() does, without those that earlier attempts still take.
@@ -263,11 +277,11 @@ class BlockEpoch:
         begun = time.monotonic()
         while True:
             count, executors = slots(self._context)
-            free, waited = count - tasks_left(self._context, self._groups), time.monotonic() - begun
+            free, waited = count - tasks_left(self._context, self._tags), time.monotonic() - begun
             enough = free > 0 and free >= min(wanted, self._slots)
             if enough or waited > (SETTLE if free > 0 else max(SETTLE, self.exchange.timeout)):
                 return max(free, 0), executors
-            time.sleep(0.2)
+            time.sleep(PAUSE)
 
     def _frame(self, spec: TaskSpec, sweep: int, folder: str | None) -> "DataFrame":
         """Return the job of an attempt.
@@ -304,6 +318,7 @@ class BlockEpoch:
         running: float | None = None  # since when it was seen to have tasks of the exchange
         before: dict[str, float] = {}
         while True:
+            has_job_ended = job.ended  # before what has come is looked at: it ends after the last of it
             with part.changed:
                 if not part.snapshots and not part.has_ended:
                     part.changed.wait(REPORT_EVERY)
@@ -331,19 +346,17 @@ class BlockEpoch:
             if is_over:
                 job.wait(part.plan.timeout)
                 return
-            if failure is not None or job.ended:
+            if failure is not None or has_job_ended:
                 reason = job.reason() if failure is None else job.reason_behind(failure)
                 if job.was_cancelled:  # who cancels it does not want it again
-                    raise SparkLostError(
-                        "the training was cancelled: its job, or a stage of it, by a program or on Spark's page"
-                    )
+                    raise SparkLostError(CANCELLED)
                 raise ExchangeError(reason)
             now = time.monotonic()
             if not joined and now > next_look:
                 next_look = now + CHECK_SLOTS_EVERY
                 if (count := slots(self._context)[0]) < part.plan.tasks:
                     raise ExchangeError(f"Spark has {count} slots left of the {part.plan.tasks} that there were")
-                if job.has_shuffled and tasks_left(self._context, self._groups[-1:]):
+                if job.has_shuffled and tasks_left(self._context, self._tags[-1:]):
                     running = now if running is None else running
                     if now - running > (most := part.plan.timeout + JOINING):
                         raise ExchangeError(

@@ -165,9 +165,11 @@ class _Worker:
             for batch in batches:
                 if part.failure is not None:
                     return
-                for record in read_records(batch, self._codec.stored):
-                    spool.add(record)
-            spool.flush()
+                with part.working():
+                    for record in read_records(batch, self._codec.stored):
+                        spool.add(record)
+            with part.working():
+                spool.flush()
             self._stats |= {
                 "words": spool.words,
                 "pairs": spool.pairs,
@@ -178,7 +180,8 @@ class _Worker:
                 part.total, part.stats = spool.pairs, self._stats
             with threadpool_limits(1, "blas"):
                 while (bucket := self._next()) is not None:
-                    self._train(bucket, spool, centers)
+                    with part.working():
+                        self._train(bucket, spool, centers)
         finally:
             spool.close()
 

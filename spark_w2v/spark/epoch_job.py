@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread, SparkContext
 
-from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark.session import run_shuffles_watched
 
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
 # Killed, or with what faulthandler says of a crash; and without Spark's advice to switch that on.
 WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
+OURS = re.compile(r"^spark_w2v\.exchange\.\w+\.\w+: ")  # the name of an error of the exchange
 CANCELLED, SHUT_DOWN = "SPARK_JOB_CANCELLED", "SparkContext was shut down"
 CANCELS = 30  # times that a job is cancelled, once a second
 REASON = 3.0  # seconds that Spark is given to say why a task was lost
@@ -27,12 +27,14 @@ class EpochJob:
 
     Args:
         frame: its shuffle draws pairs, what follows trains on them.
+        tag: of no other job of the session, so that ending this one ends no other training. The group is that of the
+            caller, who can cancel it.
         timeout: seconds after which a worker that draws pairs and stands still is ended.
     """
 
-    def __init__(self, context: SparkContext, frame: "DataFrame", group: str, description: str, timeout: float) -> None:
+    def __init__(self, context: SparkContext, frame: "DataFrame", tag: str, description: str, timeout: float) -> None:
         self._context, self._frame, self._timeout = context, frame, timeout
-        self._group, self._description = group, description
+        self._tag, self._description = tag, description
         self._error: BaseException | None = None
         self._failures: list[str] = []
         self.has_shuffled = False  # what comes next are the tasks of the exchange
@@ -43,7 +45,8 @@ class EpochJob:
 
     def _run(self) -> None:
         try:
-            self._context.setJobGroup(self._group, self._description)
+            self._context.addJobTag(self._tag)
+            self._context.setJobDescription(self._description)
             # A worker that trains gives nothing before its end, and the exchange watches it.
             run_shuffles_watched(self._frame, self._timeout)
             self.has_shuffled = True
@@ -99,7 +102,7 @@ class EpochJob:
         if self._thread.is_alive():
             for _ in range(CANCELS):  # Spark starts a shuffle that comes after it was cancelled
                 with contextlib.suppress(Exception):  # the JVM may be gone
-                    self._context._jsc.sc().cancelJobGroupAndFutureJobs(self._group)
+                    self._context.cancelJobsWithTag(self._tag)
                 self._thread.join(1.0)
                 if self.ended:
                     break
@@ -118,4 +121,4 @@ def _reason(error: BaseException) -> str:
                 return line[:500]
     named = [line for line in lines if ("Error" in line or "Exception" in line) and not line.startswith("at ")]
     said = named[-1] if named else lines[0] if lines else type(error).__name__
-    return said.removeprefix(f"{ExchangeError.__module__}.{ExchangeError.__name__}: ")[:500]
+    return OURS.sub("", said)[:500]

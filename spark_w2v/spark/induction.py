@@ -124,7 +124,7 @@ def induce(
         return
     window, shrinks = (window, shrinks) if window else (WIDE_WINDOW, False)
     columns = dimensions + 1
-    encoded.sparkSession.sparkContext.setJobGroup("new words", "new words: summing the contexts in which they occur")
+    encoded.sparkSession.sparkContext.setJobDescription("new words: summing the contexts in which they occur")
     frequent = slice(0, min(len(counts), CONTEXT_BYTES // (4 * columns)))
     # Vectors that another program wrote come without those of contexts.
     of_contexts = vectors[1][frequent]

@@ -263,10 +263,12 @@ def _innermost(text: str) -> str:
     return str(causes[-1]) if causes else "no reason given"
 
 
+CANCELLED = "a job was cancelled, or a stage of it, by a program or on Spark's page"
 # What Spark says when it was not the job that failed.
 LOST = (
     (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
     (r"SparkEnv\$?\.get\(\)\"? is null", "Spark was shut down"),  # giving back a broadcast or a cached table then
+    ("SPARK_JOB_CANCELLED", CANCELLED),
     ("Python worker exited unexpectedly", "a Python worker was killed or crashed, mostly for want of memory"),
     (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
     (

@@ -102,7 +102,7 @@ def with_phrases(
     if listed is not None:
         log.info("joining %s of a list", counted(len(listed), "phrase"))
     for number in range(1, passes + 1):
-        context.setJobGroup("phrases", f"phrases: pass {number} of {passes}")
+        context.setJobDescription(f"phrases: pass {number} of {passes}")
         if listed is None:
             phrases, about = find_phrases(segments, settings, number, weighted)
             log.info(summary(about, settings))

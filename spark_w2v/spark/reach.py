@@ -84,8 +84,9 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         frame = session.range(tasks, numPartitions=tasks).mapInArrow(
             meet_in(Attempt(plan, (host, node.port), exchange.ports, secret)), RESULT, barrier=True
         )
-        group = f"connections, {uuid.uuid4().hex}"
-        job = EpochJob(context, frame, group, f"connections of {tasks} tasks", exchange.timeout)
+        job = EpochJob(
+            context, frame, f"connections {uuid.uuid4().hex}", f"connections of {tasks} tasks", exchange.timeout
+        )
         at_the_end.callback(job.end)
         node.start(part)
         job.start()

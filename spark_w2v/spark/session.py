@@ -393,6 +393,6 @@ def settings_of_epochs(session: SparkSession) -> Iterator[None]:
 
 @contextlib.contextmanager
 def restored_caller(context: SparkContext) -> Iterator[None]:
-    """Restore what training changes in the thread of its caller: the job group."""
-    with restored_properties(context, ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel")):
+    """Restore what training changes in the thread of its caller: what Spark's pages say of its jobs."""
+    with restored_properties(context, ["spark.job.description"]):
         yield

@@ -210,10 +210,11 @@ def running_tasks(context: SparkContext) -> int:
     return found
 
 
-def tasks_left(context: SparkContext, groups: Iterable[str]) -> int:
-    """How many tasks of these job groups have not ended, though their jobs may have: of a lost executor, too."""
+def tasks_left(context: SparkContext, tags: Iterable[str]) -> int:
+    """How many tasks of jobs with these tags have not ended, though their jobs may have: of a lost executor, too."""
     tracker = context.statusTracker()
-    jobs = [tracker.getJobInfo(job) for group in groups for job in tracker.getJobIdsForGroup(group)]
+    of_tag = context._jsc.sc().statusTracker().getJobIdsForTag
+    jobs = [tracker.getJobInfo(job) for tag in tags for job in of_tag(tag)]
     stages = [tracker.getStageInfo(stage) for job in jobs if job is not None for stage in job.stageIds]
     return sum(stage.numActiveTasks for stage in stages if stage is not None)
 

@@ -124,7 +124,7 @@ class Training:
                         {name: [value] for name, value in zip(ENCODED.names, values, strict=True)}, ENCODED_ARROW
                     )
 
-        self._context.setJobGroup("held out", "training: drawing the held-out sentences")
+        self._context.setJobDescription("training: drawing the held-out sentences")
         try:
             rows = self.encoded.mapInArrow(held_out, ENCODED).collect() if sampler.held_out else []
         finally:
@@ -245,7 +245,7 @@ class Training:
                     yield from self._block_epoch(epoch, run_spec)
             else:
                 count = self.settings.partitions
-                self._context.setJobGroup("replicas", f"training: assigning the sentences to {count} replicas")
+                self._context.setJobDescription(f"training: assigning the sentences to {count} replicas")
                 replicas = Replicas(self.encoded, run_spec, count)
                 try:
                     for epoch in range(self.state.epoch, self.settings.epochs):
@@ -359,8 +359,7 @@ class Training:
             begun = time.monotonic()
             first, last = (learning_rate(*s.rates, (epoch + edges[number + k]) / s.epochs) for k in (0, 1))
             params = SgdParams(s.negatives, s.damping, first, last)
-            name = f"epoch {epoch + 1}"
-            self._context.setJobGroup(name, f"{name} of {s.epochs}: sync {number + 1} of {syncs}")
+            self._context.setJobDescription(f"epoch {epoch + 1} of {s.epochs}: sync {number + 1} of {syncs}")
             results, parts = replicas.sync(self.state.center, self.state.context, params, (epoch, number), edges)
             if not all(math.isfinite(result.loss) for result in results):
                 raise DivergedError(DIVERGED)

@@ -11,8 +11,9 @@ from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import BEAT, CENTER, CONTEXT, HELLO, JOIN, LARGEST_TEXT
 from spark_w2v.exchange.task import TaskPart
-from tests.exchange.test_node import HOST, SECRET, begin, is_closed, let_in, plan_of
+from tests.exchange.test_node import begin, is_closed, let_in
 from tests.support import simulation
+from tests.support.running_exchange import HOST, SECRET, plan_of
 
 
 @pytest.mark.parametrize("size", [LARGEST_TEXT + 1, 1 << 40, (1 << 64) - 1])

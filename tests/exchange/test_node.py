@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,74 +18,10 @@ from spark_w2v.exchange.connection import HEADER, NONCE, PROOF, Dial, proof
 from spark_w2v.exchange.driver import DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import PENDING, REFUSED, RETRY, UNREACHABLE, Node
-from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, ExchangePlan, Message, share_blocks
+from spark_w2v.exchange.plan import CONTEXT, DRIVER, HELLO, JOIN, Message
 from spark_w2v.exchange.task import TaskPart
-from spark_w2v.skipgram.schedule import Ring
-from tests.support import simulation
+from tests.support.running_exchange import HOST, SECRET, Running, plan_of
 from tests.support.training_job import ROOT
-
-HOST = "127.0.0.1"
-SECRET = os.urandom(32)
-
-
-def plan_of(tasks: int = 2, blocks: int = 4, sweeps: int = 2, rows: int = 50, timeout: float = 10.0) -> ExchangePlan:
-    ring = Ring.draw(blocks, sweeps, np.random.default_rng(1))
-    ranges = share_blocks(blocks, tasks)
-    return ExchangePlan(ring, 0, (rows,) * blocks, simulation.DIMENSIONS, ranges, False, timeout)
-
-
-class Running:
-    """An epoch on threads of this process; each task has its own node.
-
-    Args:
-        pause: called before each bucket of each task.
-    """
-
-    def __init__(self, plan: ExchangePlan, pause: Callable[[TaskPart], None] = lambda part: None) -> None:
-        self.plan, tasks = plan, plan.tasks
-        self.store = simulation.MemoryStore(simulation.initial(plan.rows))
-        self.part = DriverPart(plan, self.store)
-        self.node = Node(SECRET, listen(HOST, (0, 0)))
-        self.nodes = [Node(SECRET, listen(HOST, (0, 0))) for _ in range(tasks)]
-        self.parts = [TaskPart(plan, task, HOST, node.port, node.dial) for task, node in enumerate(self.nodes)]
-        self._pause = pause
-        self._threads = [threading.Thread(target=self._train, args=(task,)) for task in range(tasks)]
-
-    def start(self) -> "Running":
-        self.node.start(self.part)
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def _train(self, task: int) -> None:
-        node, part = self.nodes[task], self.parts[task]
-        node.start(part)
-        node.dial(DRIVER, HOST, self.node.port)
-        while True:
-            with part.changed:
-                while (bucket := part.next_bucket()) is None and not part.has_ended:
-                    part.changed.wait()
-            if bucket is None:
-                break
-            self._pause(part)
-            loss = simulation.train(bucket.center, bucket.context, bucket.number)
-            with part.changed:
-                part.trained(bucket, loss, 1, 1)
-        node.close()
-
-    def wait(self) -> str | None:
-        """Wait for the end; return the reason of a failure, or None."""
-        with self.part.changed:
-            assert self.part.changed.wait_for(lambda: self.part.has_ended, 60)
-        self.node.close()
-        for thread in self._threads:
-            thread.join(30)
-        assert not any(thread.is_alive() for thread in self._threads)
-        return self.part.failure
-
-    def assert_right(self) -> None:
-        found = self.store.after[self.plan.sweeps[-1]]
-        assert simulation.same(found, simulation.one_after_the_other(self.plan.ring, self.plan.rows))
 
 
 def connect(port: int) -> socket.socket:
@@ -320,31 +256,6 @@ def test_a_listener_without_the_secret_gets_no_parameters() -> None:
     sock.close()
     trap.close()
     node.close()
-
-
-def test_a_task_that_stands_still_is_noticed_within_the_timeout() -> None:
-    running = Running(plan_of(timeout=2.0))
-    stopped = threading.Event()
-
-    def stand_still(timeout: float | None = None) -> list[Any]:
-        time.sleep(8)
-        return []
-
-    def pause(part: TaskPart) -> None:
-        if part.task == 1 and not stopped.is_set():
-            stopped.set()
-            running.nodes[1]._selector.select = stand_still  # type: ignore[method-assign]
-
-    running._pause = pause
-    begun = time.monotonic()
-    running.start()
-    with running.part.changed:
-        assert running.part.changed.wait_for(lambda: running.part.has_ended, 20)
-    assert running.part.failure is not None
-    assert "task 1" in running.part.failure
-    assert "2 s" in running.part.failure
-    assert time.monotonic() - begun < 6
-    running.node.close()
 
 
 def test_a_driver_that_cannot_be_reached_is_named_with_what_to_change() -> None:

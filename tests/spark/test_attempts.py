@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -48,34 +47,6 @@ def test_tasks_that_spark_never_starts_end_the_run_in_bounded_time(
     with pytest.raises(SparkLostError, match=said):
         list(training.run())
     cancelled.set()
-
-
-def free_ports(count: int) -> int:
-    """The first of some neighbouring ports that nobody listens on."""
-    for first in range(20_000, 30_000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as sock:
-                    sock.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    raise AssertionError("no free ports")
-
-
-@pytest.mark.slow
-def test_a_task_without_a_port_says_so_at_once(spark: SparkSession, tmp_path: Path) -> None:
-    """The driver and one of two tasks have the two ports; the other task never comes."""
-    first = free_ports(2)
-    training = made(spark, tmp_path, SETTINGS, exchange=ExchangeSettings(ports=(first, first + 1), timeout=60))
-    begun = time.monotonic()
-    said = (
-        rf"epoch 1 failed 4 times \(spark\.task\.maxFailures\); the first time: 127\.0\.0\.1: no port from {first} to "
-        rf"{first + 1} is free; raise exchange\.last_port$"
-    )
-    with pytest.raises(SparkLostError, match=said):
-        list(training.run())
-    assert time.monotonic() - begun < 60
 
 
 @pytest.mark.parametrize(
@@ -159,13 +130,13 @@ def test_tasks_that_run_and_never_connect_end_the_attempt(monkeypatch: pytest.Mo
     monkeypatch.setattr(block_epochs, "CHECK_SLOTS_EVERY", 0.05)
     monkeypatch.setattr(block_epochs, "slots", lambda context: (2, 1))
     monkeypatch.setattr(block_epochs, "running_tasks", lambda context: 2)
-    monkeypatch.setattr(block_epochs, "tasks_left", lambda context, groups: {"one": 2}[groups[0]])
+    monkeypatch.setattr(block_epochs, "tasks_left", lambda context, tags: {"one": 2}[tags[0]])
     part: Any = SimpleNamespace(
         changed=threading.Condition(), snapshots=deque(), has_ended=True, stats={}, tasks_joined=False, failure=None,
         plan=SimpleNamespace(tasks=2, timeout=0.1), progress={}, is_over=False,
     )  # fmt: skip
     job: Any = SimpleNamespace(ended=False, has_shuffled=False)
-    epoch: Any = SimpleNamespace(_context=None, _groups=["earlier", "one"])
+    epoch: Any = SimpleNamespace(_context=None, _tags=["earlier", "one"])
     begun = time.monotonic()
 
     def watch() -> None:
@@ -200,7 +171,7 @@ def test_tasks_that_run_and_never_connect_end_the_attempt(monkeypatch: pytest.Mo
 def test_the_cause_of_a_lost_task_is_told_where_it_is_known(
     failure: str, failures: list[str], error: BaseException | None, told: str
 ) -> None:
-    job = EpochJob(None, None, "group", "what", 1.0)  # type: ignore[arg-type]
+    job = EpochJob(None, None, "tag", "what", 1.0)  # type: ignore[arg-type]
     job._failures, job._error = failures, error
     job._thread = threading.Thread(target=int)
     job.start()
@@ -317,12 +288,12 @@ def test_another_attempt_waits_for_the_tasks_of_those_before_and_not_for_other_w
         yield from batches
 
     def work() -> None:
-        spark.sparkContext.setJobGroup("working", "other work")
+        spark.sparkContext.addJobTag("working")
         spark.range(0, 2, 1, 2).mapInArrow(wait, "id bigint").collect()
 
     monkeypatch.setattr(block_epochs, "SETTLE", 0.1)
     epoch = SimpleNamespace(
-        _context=spark.sparkContext, _groups=["earlier"], _slots=2, exchange=ExchangeSettings(timeout=0.3)
+        _context=spark.sparkContext, _tags=["earlier"], _slots=2, exchange=ExchangeSettings(timeout=0.3)
     )
     thread = InheritableThread(target=work)
     thread.start()
@@ -330,7 +301,7 @@ def test_another_attempt_waits_for_the_tasks_of_those_before_and_not_for_other_w
         while tasks_left(spark.sparkContext, ["working"]) < 2:
             time.sleep(0.05)
         assert BlockEpoch._slots_again(epoch, 2)[0] == 2  # type: ignore[arg-type]
-        epoch._groups.append("working")
+        epoch._tags.append("working")
         assert BlockEpoch._slots_again(epoch, 2)[0] == 0  # type: ignore[arg-type]
     finally:
         (tmp_path / "wait").unlink()
@@ -345,17 +316,3 @@ def test_the_documented_time_until_an_epoch_is_repeated_is_that_of_the_program()
     assert f"at most twice `exchange.timeout` and {reason + end:g} s pass" in text
     assert f"(with a timeout of {slots:g} s or more)" in text
     assert f"or {JOINING:g} s more for a task that stops before it has connected" in text
-
-
-def test_a_training_that_is_cancelled_ends_and_is_not_repeated(
-    spark: SparkSession, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As by Ctrl-C in a notebook, or on Spark's page."""
-
-    def cancel(_: object) -> None:
-        spark.sparkContext.cancelAllJobs()
-
-    run = made(spark, tmp_path, SETTINGS).run()
-    with pytest.raises(SparkLostError, match=r"^the training was cancelled"):
-        deque(map(cancel, run), maxlen=0)
-    assert not [record for record in caplog.records if "attempt" in record.getMessage()]

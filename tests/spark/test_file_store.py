@@ -51,6 +51,8 @@ def test_files_are_there_before_rows_come_and_go_when_they_are_not_needed(tmp_pa
     assert make.made == [0, 1, 2]
     store.close()
     assert sorted(path.name for path in tmp_path.iterdir()) == [".0.unfinished"]
+    del ended
+    assert str(tmp_path) not in mapped(), "the exchange may have the store for as long as it likes"
 
 
 def test_a_full_disk_leaves_no_files(tmp_path: Path) -> None:
