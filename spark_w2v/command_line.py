@@ -4,6 +4,7 @@ import argparse
 import functools
 import inspect
 import io
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,15 +23,18 @@ from spark_w2v.errors import (
     printable,
 )
 from spark_w2v.runs.places import check_password, hide_passwords
+from spark_w2v.storage.files import reason
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+STDERR = 2
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
-INTERRUPTED, TERMINATED = 130, 143  # as shells say it: 128 + the number of the signal
+INTERRUPTED = 130  # as shells say it: 128 + the number of the signal
+STOPS = (signal.SIGTERM, signal.SIGHUP)  # signals that ask a process to end, beside Ctrl-C
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 a mistake that you can fix; 75 try again later: another run is at work on the "
-    "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM."
+    "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."
 )
 OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
 LARGEST_TOP = 10_000  # neighbors of a word
@@ -156,13 +160,27 @@ def without_passwords(main: Callable[[Sequence[str] | None, str], int]) -> Calla
 
 
 class _Output(io.FileIO):
-    """A stream whose reader may go: `| head` has seen enough, and the work goes on, with its exit code."""
+    """A stream whose reader may go: `| head` has seen enough, and the work goes on, with its exit code.
+
+    What the storage refuses of stderr, lines of a log, is dropped, too: work does not end for it. Of stdout it is an
+    error, once.
+    """
+
+    is_broken = False
 
     def write(self, data: "Buffer", /) -> int:
+        size = memoryview(data).nbytes
+        if self.is_broken:
+            return size
         try:
             return super().write(data)
         except BrokenPipeError:
-            return memoryview(data).nbytes
+            return size
+        except OSError as error:
+            if self.fileno() == STDERR:
+                return size
+            self.is_broken = True
+            raise StorageError(f"the output of the command cannot be written ({reason(error)}).") from None
 
 
 def _whose_reader_may_go(stream: Any) -> Any:
@@ -178,6 +196,13 @@ def _whose_reader_may_go(stream: Any) -> Any:
     return io.TextIOWrapper(below, stream.encoding, "backslashreplace", **buffering)
 
 
+def handle_stops(stop: Callable[[int, Any], NoReturn]) -> None:
+    """Have a function called for each of STOPS, but for SIGHUP where it is ignored, as under nohup."""
+    for number in STOPS:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
 def leave(main: Callable[[], int]) -> NoReturn:
     """End the process with what main returns, whatever happens to its streams or is asked of it by a signal."""
     sys.stdout, sys.stderr = map(_whose_reader_may_go, (sys.stdout, sys.stderr))
@@ -187,11 +212,14 @@ def leave(main: Callable[[], int]) -> NoReturn:
         stopped.append(number)
         raise KeyboardInterrupt  # so that what was begun is cleared away
 
-    signal.signal(signal.SIGTERM, stop)
+    handle_stops(stop)
     try:
         status = main()
         if sys.stdout is not None:
             sys.stdout.flush()
+    except StorageError as error:  # of the last lines
+        print_error(os.path.basename(sys.argv[0]), str(error))
+        status = TRY_AGAIN
     except KeyboardInterrupt:
-        status = TERMINATED if stopped else INTERRUPTED
+        status = 128 + stopped[0] if stopped else INTERRUPTED
     sys.exit(status)

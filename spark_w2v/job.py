@@ -14,12 +14,13 @@ from spark_w2v import config as configuration
 from spark_w2v.command_line import (
     EXIT_CODES,
     INTERRUPTED,
-    TERMINATED,
+    STOPS,
     TRY_AGAIN,
     USERS_MISTAKE,
     Parser,
     check_argument,
     exit_code_of,
+    handle_stops,
     whole_number,
 )
 from spark_w2v.config import LARGEST_INT
@@ -76,7 +77,7 @@ def run_job(
     """
     stream = screen()
     _log_to(stream, options.log_format, options.quiet)
-    signal.signal(signal.SIGTERM, _stop)
+    handle_stops(_stop)
     has_line = width_of(stream) is not None and options.log_format != "json" and not options.quiet
     with StatusLine(stream, has_line) as line, _ending() as end, contextlib.ExitStack() as cleanup:
         status = 1
@@ -122,9 +123,20 @@ def add_set_option(parser: argparse.ArgumentParser, file: str) -> None:
     )
 
 
+def add_input_option(parser: argparse.ArgumentParser) -> None:
+    """Add --input."""
+    parser.add_argument("--input", required=True, nargs="+", action="extend", metavar="PATH", help=INPUT_HELP)
+
+
+def check_order(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse a configuration after --input, which takes all paths that follow it."""
+    if options.config is None and (late := [path for path in options.input if _is_configuration(path)]):
+        parser.error(f"{late[0]} is after --input, so it would be read as text; give the configuration before --input")
+
+
 def add_text_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that read a text and write a directory of Parquet files."""
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=INPUT_HELP)
+    add_input_option(parser)
     parser.add_argument(
         "--to", required=True, metavar="DIR", help="a directory for Parquet files, in any file system of Hadoop's"
     )
@@ -149,7 +161,7 @@ def _started(cleanup: contextlib.ExitStack) -> SparkSession:
 def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespace:
     parser = Parser(prog=program, description="Train word embeddings on text, with Spark.", epilog=EXIT_CODES)
     parser.add_argument("config", metavar="CONFIG", nargs="?", help="a TOML file, such as conf/local.toml (defaults)")
-    parser.add_argument("--input", required=True, nargs="+", metavar="PATH", help=INPUT_HELP)
+    add_input_option(parser)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the embeddings go")
     add_set_option(parser, "the file")
     parser.add_argument(
@@ -187,8 +199,7 @@ def _options(arguments: Sequence[str] | None, program: str) -> argparse.Namespac
         parser.error("--no-publish is for runs with --run-id")
     if options.tolerate_changes and not options.resume and options.run_id is None:
         parser.error("--tolerate-changes is for runs with --resume or --run-id")
-    if options.config is None and (late := [path for path in options.input if _is_configuration(path)]):
-        parser.error(f"{late[0]} is after --input, so it would be read as text; give the configuration before --input")
+    check_order(parser, options)
     return options
 
 
@@ -288,7 +299,7 @@ def _ending() -> Iterator[Callable[[int], None]]:
                 sys.stdout.flush()
                 os._exit(status)
 
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in (signal.SIGINT, *STOPS):
                 restored.callback(signal.signal, number, signal.signal(number, signal.SIG_IGN))
             timer = threading.Timer(ENDING, leave)
             timer.daemon = True
@@ -300,5 +311,5 @@ def _ending() -> Iterator[Callable[[int], None]]:
 
 def _stop(number: int, frame: object) -> NoReturn:
     global _stopped_by
-    _stopped_by = TERMINATED
+    _stopped_by = 128 + number
     raise KeyboardInterrupt

@@ -86,6 +86,27 @@ def dags_test(java_home: str, place: Path) -> Callable[..., "subprocess.Complete
     return dags_test
 
 
+def test_a_run_without_a_logical_date_is_named_by_when_it_may_start(
+    dags_test: Callable[..., "subprocess.CompletedProcess[str]"], place: Path
+) -> None:
+    """As `airflow dags trigger` makes it."""
+    program = """
+import sys, datetime, types
+sys.path.insert(0, sys.argv[1])
+import spark_w2v_dag as module
+(dag,) = (found for found in vars(module).values() if type(found).__name__ == "DAG")
+name = dag.get_template_env().from_string(module.RUN_ID)
+day = datetime.datetime(2026, 11, 2, tzinfo=datetime.UTC)
+for logical, after in ((None, day), (day, None)):
+    print(name.render(params={"run_id": ""}, dag_run=types.SimpleNamespace(logical_date=logical, run_after=after)))
+"""
+    done = subprocess.run(
+        [ROOT / "build" / "airflow-venv" / "bin" / "python", "-c", program, ROOT / "conf" / "airflow"],
+        env={**os.environ, "AIRFLOW_HOME": str(place / "home")}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["20261102", "20261102"], done.stderr
+
+
 def test_the_dag_publishes_does_nothing_twice_and_is_stopped_by_its_gate(
     dags_test: Callable[..., "subprocess.CompletedProcess[str]"], place: Path
 ) -> None:

@@ -145,11 +145,44 @@ def test_a_command_without_a_stdout_ends_as_others_do() -> None:
     assert ended.returncode == 3
 
 
-def test_a_second_signal_while_spark_is_stopped_changes_no_exit_code() -> None:
-    program = """
+@pytest.mark.parametrize("is_long", [False, True])
+def test_a_full_disk_below_stdout_is_one_sentence(is_long: bool) -> None:
+    program = f"from spark_w2v.command_line import leave\nleave(lambda: print('x' * {10**6 * is_long}))"
+    command = ["sh", "-c", '"$0" -c "$1" >/dev/full', sys.executable, program]
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True, text=True
+    )
+    assert ended.returncode == 75
+    assert ended.stderr == "-c: the output of the command cannot be written (the disk is full).\n"
+
+
+@pytest.mark.parametrize(
+    ("last", "code"),
+    [("logging.getLogger('spark_w2v').warning('a line')", 0), ("raise UserError('wrong')", 2)],
+)
+def test_work_goes_on_whatever_becomes_of_its_log(last: str, code: int) -> None:
+    program = f"""
+import argparse, logging, sys
+from spark_w2v import job
+from spark_w2v.command_line import leave
+from spark_w2v.errors import UserError
+def work(line, cleanup):
+    line.show("going on")
+    print("done")
+    {last}
+leave(lambda: job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
+"""
+    command = ["sh", "-c", '"$0" -c "$1" 2>/dev/full', sys.executable, program]
+    ended = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False, capture_output=True)
+    assert (ended.returncode, ended.stdout) == (code, b"done\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_second_signal_while_spark_is_stopped_changes_no_exit_code(number: str, code: int) -> None:
+    program = f"""
 import argparse, os, signal, sys, threading, time
 from spark_w2v import job
-def kill(): os.kill(os.getpid(), signal.SIGTERM)
+def kill(): os.kill(os.getpid(), signal.{number})
 def work(line, cleanup):
     cleanup.callback(time.sleep, 0.5)  # as Spark takes its time
     cleanup.callback(threading.Timer(0.2, kill).start)
@@ -157,7 +190,19 @@ def work(line, cleanup):
 sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (143, "train.py: stopped.\n")
+    assert (done.returncode, done.stderr) == (code, "train.py: stopped.\n")
+
+
+def test_a_command_under_nohup_outlives_its_terminal() -> None:
+    program = """
+import argparse, os, signal, sys
+from spark_w2v import job
+def work(line, cleanup):
+    os.kill(os.getpid(), signal.SIGHUP)
+sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
+"""
+    done = subprocess.run(["nohup", sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.parametrize(("mistake", "code"), [("", 0), ("raise UserError('wrong')", 2), ("assert 0", 1)])

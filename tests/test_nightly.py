@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -49,12 +51,13 @@ def test_nothing_is_trained_with_a_mistake_in_what_comes_after(
     assert refusal(tmp_path, pairs, **{variable: value}).startswith(f"nightly: {words}")
 
 
-def test_a_night_is_named_in_the_log_and_takes_further_options(tmp_path: Path) -> None:
+def checkout(tmp_path: Path, training: str) -> None:
+    """Make a checkout whose spark-submit is a command of the shell."""
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "nightly").write_bytes((ROOT / "scripts" / "nightly").read_bytes())
     programs = {
         "scripts/java_home": "echo /java",
-        ".venv/bin/spark-submit": 'printf "[%s]" "$@"',
+        ".venv/bin/spark-submit": training,
         ".venv/bin/python": ":",
     }
     for name, command in programs.items():
@@ -62,6 +65,29 @@ def test_a_night_is_named_in_the_log_and_takes_further_options(tmp_path: Path) -
         (tmp_path / name).write_text(f"#!/bin/sh\n{command}\n")
         (tmp_path / name).chmod(0o755)
     (tmp_path / "pairs.tsv").write_text(PAIRS)
+
+
+@pytest.mark.parametrize(("number", "code"), [("TERM", 143), ("HUP", 129), ("INT", 130)])
+def test_a_night_that_is_stopped_stops_its_training(tmp_path: Path, number: str, code: int) -> None:
+    checkout(tmp_path, "trap 'echo stopped >out; exit 143' TERM; echo >begun; while :; do sleep 0.1; done")
+    command = ["sh", "scripts/nightly", "a.toml", "text", "vectors", "pairs.tsv", "20261101"]
+    with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, start_new_session=True) as process:
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        process.send_signal(getattr(signal, f"SIG{number}"))
+        assert process.wait(20) == code
+    assert (tmp_path / "out").read_text() == "stopped\n"
+
+
+@pytest.mark.parametrize("code", [2, 75])
+def test_a_night_has_the_exit_code_of_its_training(tmp_path: Path, code: int) -> None:
+    checkout(tmp_path, f"exit {code}")
+    command = ["sh", "scripts/nightly", "a.toml", "text", "vectors", "pairs.tsv", "20261101"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode == code
+
+
+def test_a_night_is_named_in_the_log_and_takes_further_options(tmp_path: Path) -> None:
+    checkout(tmp_path, 'printf "[%s]" "$@"')
     variables = {"SUBMIT_ARGS": "--driver-memory 8g", "TRAIN_ARGS": "--log-format json --set a.b=*"}
     ran = subprocess.run(
         ["sh", "scripts/nightly", "a.toml", "text", "vectors", "pairs.tsv", "20261101"],

@@ -17,7 +17,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import job, pipeline
-from spark_w2v.commands import publish
+from spark_w2v.commands import phrases, publish
 from spark_w2v.config import from_dict
 from spark_w2v.errors import StorageError
 from spark_w2v.run_request import Request
@@ -282,6 +282,13 @@ def test_a_configuration_after_the_input_is_not_read_as_text(
     given = ["--input", "x", LOCAL, "--output", str(tmp_path / "kept")]
     sentence = "is after --input, so it would be read as text; give the configuration before --input"
     assert sentence in refused_in_one_sentence(job.train, given, capsys)
+    given = ["--input", "x", LOCAL, "--to", str(tmp_path / "kept")]
+    assert sentence in refused_in_one_sentence(phrases.main, given, capsys)
+
+
+def test_an_input_that_is_given_again_is_read_too() -> None:
+    found = job._options(["--input", "a", "b", "--output", "out", "--input", "c"], "train.py")
+    assert found.input == ["a", "b", "c"]
 
 
 @pytest.mark.slow

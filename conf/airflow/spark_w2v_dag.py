@@ -16,7 +16,8 @@ from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOpe
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, Param
 
-RUN_ID = "{{ params.run_id or ds_nodash }}"
+# A run that is triggered by hand may have no logical date.
+RUN_ID = "{{ params.run_id or ((dag_run.logical_date or dag_run.run_after) | ds_nodash) }}"
 # A shell gets what comes from outside as variables, never as part of its program.
 SHELL = {
     "CHECKOUT": "{{ params.checkout }}",

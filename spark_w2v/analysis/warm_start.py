@@ -25,7 +25,7 @@ from spark_w2v.runs.places import is_local, local_path
 from spark_w2v.skipgram.parameters import LONGEST_ROW, divergence
 from spark_w2v.storage.files import ABSENT, exists, raise_if_passing
 from spark_w2v.storage.store import scheme_of
-from spark_w2v.text.arrow_arrays import once
+from spark_w2v.text.arrow_arrays import composed, once
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
 from spark_w2v.text.rare_windows import digest_windows
@@ -130,7 +130,7 @@ def read(
     if path.exists() and not path.is_dir():
         file = open_vectors(path, math.inf if dimensions is None else LONGEST_ROW)
         _check_dimensions(place, file.dimensions, dimensions)
-        words = _composed(file.words) if is_composed else file.words
+        words = once(composed(file.words)) if is_composed else file.words
         if left_out := words.null_count:
             log.warning("%s: %s left out, not UTF-8, empty or there before", place, counted(left_out, "word"))
         return PreviousModel(words, file.dimensions, file.chunks, file.digest)
@@ -153,17 +153,13 @@ def read(
     if windows is not None:
         digest.update(digest_windows(windows))
     return PreviousModel(
-        _composed(found.words) if is_composed else found.words,
+        once(composed(found.words)) if is_composed else found.words,
         found.dimensions,
         lambda: found.chunks("center", "context"),
         digest.hexdigest()[:16],
         found.trained,
         windows,
     )
-
-
-def _composed(words: pa.StringArray) -> pa.StringArray:
-    return once(pc.utf8_normalize(words, "NFC"))
 
 
 def _windows(path: Path, place: str) -> pa.Table | None:

@@ -12,7 +12,7 @@ from spark_w2v import pipeline
 from spark_w2v.command_line import EXIT_CODES, Parser
 from spark_w2v.config import KEYS, Config
 from spark_w2v.errors import UserError
-from spark_w2v.job import add_log_options, add_set_option, add_text_options, run_job, session_of_job
+from spark_w2v.job import add_log_options, add_set_option, add_text_options, check_order, run_job, session_of_job
 from spark_w2v.spark import corpus
 from spark_w2v.spark.id_checks import check_ids
 from spark_w2v.spark.phrases import with_phrases
@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "phrases.py") ->
     add_set_option(parser, "the file")
     add_log_options(parser)
     options = parser.parse_args(arguments)
+    check_order(parser, options)
     return run_job(program, options, lambda line, cleanup: _find(options, line, cleanup))
 
 

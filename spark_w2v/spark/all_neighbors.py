@@ -22,6 +22,7 @@ from spark_w2v.spark.broadcasts import send, values
 from spark_w2v.spark.java_errors import UnknownWordError
 from spark_w2v.spark.memory import PYTHON, check_task, given_by
 from spark_w2v.spark.slots import settled_slots
+from spark_w2v.text.arrow_arrays import composed
 from spark_w2v.text.messages import counted, some_words
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -116,7 +117,7 @@ def known_rows(words: pa.StringArray, asked: pa.StringArray) -> Int64Array:
     Raises:
         UnknownWordError: none has one.
     """
-    found = pc.coalesce(pc.index_in(asked, value_set=words), pc.index_in(pc.utf8_normalize(asked, "NFC"), words))
+    found = pc.coalesce(pc.index_in(asked, value_set=words), pc.index_in(composed(asked), words))
     unknown = asked.filter(found.is_null()).to_pylist()
     if unknown and len(unknown) == len(asked):
         raise UnknownWordError(

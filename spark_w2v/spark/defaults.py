@@ -10,10 +10,14 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+from collections.abc import Iterator
 from importlib import resources, util
 from pathlib import Path
+from typing import Any
 
 from pyspark import SparkConf, SparkContext
 from pyspark.errors import PySparkRuntimeError
@@ -109,6 +113,9 @@ def launch() -> dict[str, str]:
     Raises:
         UserError: there is no Java, or it does not start.
     """
+    for name in ("SPARK_REMOTE", "SPARK_CONNECT_MODE"):
+        if os.environ.get(name, "") not in ("", "0"):
+            raise UserError(f"{name} is set, and training does not run on Spark Connect, which has no RDDs; unset it.")
     if "PYSPARK_GATEWAY_PORT" not in os.environ and SparkContext._gateway is None:
         given = users_settings()
         find_java()
@@ -121,7 +128,8 @@ def launch() -> dict[str, str]:
         if is_local(given.get("spark.master")):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a laptop's name may resolve to none that answers
         try:
-            SparkContext._ensure_initialized(conf=conf)
+            with _stops_held_back():
+                SparkContext._ensure_initialized(conf=conf)
         except PySparkRuntimeError as error:
             if error.getCondition() != "JAVA_GATEWAY_EXITED":
                 raise
@@ -132,6 +140,40 @@ def launch() -> dict[str, str]:
             ) from None
     SparkContext._ensure_initialized()
     return dict(SparkConf().getAll())
+
+
+@contextlib.contextmanager
+def _stops_held_back() -> Iterator[None]:
+    """Answer a signal that asks to stop only after this, or a second one at once.
+
+    A JVM whose start PySpark has broken off stays for good, with our stdout and stderr open.
+    """
+    if threading.current_thread() is not threading.main_thread():  # where no signal arrives
+        yield
+        return
+    came: list[int] = []
+    before: dict[int, Any] = {}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        before.clear()
+
+    def hold_back(number: int, frame: object) -> None:
+        came.append(number)
+        if len(came) > 1:
+            restore()
+            signal.raise_signal(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) not in (None, signal.SIG_IGN):
+            before[number] = signal.signal(number, hold_back)
+    try:
+        yield
+    finally:
+        restore()
+    if came:
+        signal.raise_signal(came[0])
 
 
 def for_master(settings: dict[str, str], master: str | None) -> dict[str, str]:

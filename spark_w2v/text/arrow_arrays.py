@@ -1,5 +1,7 @@
 """Buffers and offsets of Arrow's arrays of strings and lists."""
 
+import unicodedata
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -23,6 +25,18 @@ def booleans(array: pa.Array) -> BoolArray:
     """(n,) with null as False."""
     found: BoolArray = pc.fill_null(array, False).to_numpy(zero_copy_only=False)
     return found
+
+
+# In the wheels of pyarrow 19 to 25 it decomposes what it is to compose.
+_COMPOSES = pc.utf8_normalize(pa.array(["e\u0301"]), "NFC").to_pylist() == ["\u00e9"]
+
+
+def composed(text: pa.Array) -> pa.Array:
+    """Strings in Unicode's NFC."""
+    if _COMPOSES:
+        return pc.utf8_normalize(text, "NFC")
+    words = [None if word is None else unicodedata.normalize("NFC", word) for word in text.to_pylist()]
+    return pa.array(words, text.type)
 
 
 def once(array: pa.Array) -> pa.Array:

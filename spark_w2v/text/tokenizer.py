@@ -12,7 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import booleans, cast, flatten_lists, offsets_of, string_bytes, string_offsets
+from spark_w2v.text.arrow_arrays import (
+    booleans,
+    cast,
+    composed,
+    flatten_lists,
+    offsets_of,
+    string_bytes,
+    string_offsets,
+)
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.messages import refuse
 from spark_w2v.text.unspaced import CLAUSES_OF_A_LINE, are_clauses, split_unspaced
@@ -260,7 +268,7 @@ def _composed(text: pa.Array, lower_case: bool) -> pa.Array:
     if lower_case:
         text = pc.utf8_lower(_with_one_dotted_i(text))
     # Last, as ẖ is one character and its upper case is two.
-    return text if is_ascii else pc.utf8_normalize(text, "NFC")
+    return text if is_ascii else composed(text)
 
 
 def _with_one_dotted_i(text: pa.Array) -> pa.Array:

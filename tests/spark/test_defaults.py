@@ -1,13 +1,17 @@
 """The settings that a run gets where the user gives none, without a Spark."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
+from pyspark import SparkContext
 
 from spark_w2v.errors import UserError
 from spark_w2v.spark import defaults
@@ -182,3 +186,53 @@ def test_make_starts_that_java_by_the_same_script() -> None:
     script = (ROOT / "scripts" / "java_home").read_text()
     copy = script.partition("<<END\n")[2].partition("END\n")[0].replace("\\$", "$")
     assert copy == defaults.JAVA_WRAPPER.replace("{java}", '"$real"')
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_java_starts_is_answered_once_it_runs(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """A JVM whose start is broken off stays for good."""
+    done: list[str] = []
+
+    def stop(*given: object) -> None:
+        done.append("stopped")
+
+    before = signal.signal(number, stop)
+    try:
+        with defaults._stops_held_back():
+            signal.raise_signal(number)
+            done.append("started")
+        assert done == ["started", "stopped"]
+        done.clear()
+        with defaults._stops_held_back():
+            signal.raise_signal(number)
+            signal.raise_signal(number)  # by somebody who waits for it
+            done.append("started")
+        assert done == ["stopped", "started", "stopped"]
+        assert signal.getsignal(number) is stop
+    finally:
+        signal.signal(number, before)
+
+
+@pytest.mark.slow
+def test_no_java_is_left_where_its_start_is_interrupted(tmp_path: Path) -> None:
+    program = "from spark_w2v.command_line import leave\nfrom spark_w2v.spark.session import start_session\n"
+    program += "leave(lambda: start_session().stop())"
+    for pause in (0.3, 0.6):
+        with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+            found: list[psutil.Process] = []
+            while not found:
+                time.sleep(0.02)
+                assert process.poll() is None
+                found = [one for one in psutil.Process(process.pid).children(True) if "java" in one.name()]
+            time.sleep(pause)
+            process.terminate()
+            assert process.wait(60) == 143
+        assert not psutil.wait_procs(found, 20)[1]
+
+
+@pytest.mark.parametrize("name", ["SPARK_REMOTE", "SPARK_CONNECT_MODE"])
+def test_spark_connect_is_refused_before_java_starts(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "1")
+    monkeypatch.setattr(SparkContext, "_ensure_initialized", lambda **given: pytest.fail("Java was started"))
+    with pytest.raises(UserError, match=f"^{name} is set, and training does not run on Spark Connect"):
+        defaults.launch()

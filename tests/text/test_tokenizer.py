@@ -4,10 +4,12 @@ import re
 from itertools import pairwise
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_w2v.text import arrow_arrays
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.tokenizer import tokenize
 from tests.support.lines import REASONS, WORDS, slow_words, tallied, words_of
@@ -245,3 +247,14 @@ def test_long_lines_are_cut_and_lose_nothing() -> None:
 def test_a_slice_of_an_array_is_read_like_a_copy_of_it() -> None:
     array = pa.array(["zero", "one two", None, "three\x00", "four"])
     assert tallied(array.slice(1, 3)) == tallied(pa.array(["one two", None, "three\x00"]))
+
+
+@pytest.mark.parametrize("composes", [True, False])
+def test_text_is_composed_whatever_arrow_makes_of_it(monkeypatch: pytest.MonkeyPatch, composes: bool) -> None:
+    """Wheels of pyarrow from 19 to 25 decompose it."""
+    monkeypatch.setattr(arrow_arrays, "_COMPOSES", composes)
+    if not composes:
+        monkeypatch.setattr(pc, "utf8_normalize", lambda *given: pytest.fail("Arrow was asked"))
+    decomposed = pa.array(["cafe\u0301", None, "", "\u0958"])
+    assert arrow_arrays.composed(decomposed).to_pylist() == ["caf\u00e9", None, "", "\u0915\u093c"]
+    assert arrow_arrays.composed(decomposed.cast(pa.large_string())).type == pa.large_string()
