@@ -14,7 +14,10 @@ import spark_w2v
 from spark_w2v.errors import UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.spark import corpus
-from tests.support.training_job import train_here
+from spark_w2v.spark import session as of_spark
+from spark_w2v.spark.catalog_tables import check_table
+from spark_w2v.spark.session import OF_COMMAND, start_session
+from tests.support.training_job import submit, train_here
 
 EVENTS: dict[str, dict[str, Any]] = {
     "corpus": {"format": "table", "column": "item", "tokenizer": "none", "group_by": "session", "order_by": "at"},
@@ -114,6 +117,28 @@ def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any,
     assert bits(tmp_path / "out") == bits(tmp_path / "api")
     assert train_here(spark, [*arguments, "--overwrite", "--set=corpus.where=session < 10"]) == 0
     assert train_here(spark, [*arguments, "--overwrite", "--set=corpus.where=sesion < 10"]) == 2
+
+
+def test_a_table_that_would_be_gone_with_the_command_is_refused(
+    spark: SparkSession, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_table(spark, f"{database}.vectors")  # of a session that goes on
+    start_session()
+    check_table(spark, f"{database}.vectors")
+    monkeypatch.setattr(spark.sparkContext, OF_COMMAND, True, raising=False)
+    with pytest.raises(UserError, match=r"\.vectors: this Spark has its catalog in memory, and the table"):
+        check_table(spark, f"{database}.vectors")
+    monkeypatch.setattr(of_spark, "is_running", lambda: False)
+    start_session()
+    assert getattr(spark.sparkContext, OF_COMMAND)
+
+
+@pytest.mark.slow
+def test_the_command_refuses_a_table_in_memory_before_it_trains(tmp_path: Path, java_home: str) -> None:
+    (tmp_path / "text.txt").write_text("a b\n")
+    done = submit(["--input", tmp_path / "text.txt", "--output", tmp_path / "out", "--set=output.table=vectors"])
+    assert done.returncode == 2, done.stdout
+    assert "train.py: vectors: this Spark has its catalog in memory" in done.stdout
 
 
 @pytest.mark.slow

@@ -71,6 +71,7 @@ class Scores(msgspec.Struct):
     dimensions: int
     pairs: list[Similarity]
     analogies: list[Analogies]
+    digest: str = ""  # of the vectors; empty where their run is of an earlier version
 
 
 class Evaluation(msgspec.Struct, omit_defaults=True):

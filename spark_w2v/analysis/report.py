@@ -125,8 +125,8 @@ def _parsed(content: bytes) -> Any:
     return json.loads(content, parse_float=finite, parse_constant=finite)
 
 
-def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
-    """What jobs/evaluate.py --json wrote of a run with these numbers of words and dimensions.
+def evaluation(path: Path, words: int, dimensions: int, digest: str) -> Evaluation:
+    """What jobs/evaluate.py --json wrote of a run with these numbers of words and dimensions, and these vectors.
 
     Raises:
         UserError: it is not such a file, or of another run; one sentence.
@@ -146,6 +146,8 @@ def evaluation(path: Path, words: int, dimensions: int) -> Evaluation:
             f"{path}: is the evaluation of {found.this.words:,} words of {found.this.dimensions} dimensions, and this "
             f"run has {words:,} of {dimensions}; evaluate this run."
         )
+    if found.this.digest not in ("", digest):
+        raise UserError(f"{path}: is the evaluation of other vectors, those of {found.this.output}; evaluate this run.")
     return found
 
 

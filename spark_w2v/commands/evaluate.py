@@ -26,7 +26,7 @@ from spark_w2v.command_line import (
 )
 from spark_w2v.commands.evaluation_tables import print_analogies, print_drift, print_missing, print_pairs
 from spark_w2v.errors import printable
-from spark_w2v.runs.embeddings import read
+from spark_w2v.runs.embeddings import center_digest, read
 from spark_w2v.runs.ids import add_file, directory_of, holds_runs
 from spark_w2v.runs.places import is_local, version_of
 
@@ -82,7 +82,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "evaluate.py") -
                 result.missing = []
     if moves:
         print_drift(moves)
-    found = _results(runs, spaces, pairs, analogies, moves, options.restrict)
+    digests = [center_digest(output) for output in outputs]
+    found = _results(runs, spaces, digests, pairs, analogies, moves, options.restrict)
     if target:
         text = json.dumps(msgspec.to_builtins(found), indent=1, allow_nan=False) + "\n"
         report.write(target, text, report.EVALUATION)
@@ -192,6 +193,7 @@ def _named(result: Result) -> Result:
 def _results(
     runs: Sequence[str],
     spaces: Sequence[AnalogyIndex],
+    digests: Sequence[str],
     pairs: Sequence[Sequence[Similarity]],
     analogies: Sequence[Sequence[Analogies]],
     moves: NeighbourhoodDrift | None,
@@ -200,7 +202,7 @@ def _results(
     scores = [
         Scores(
             path, len(space.words), space.units.shape[1], [_named(found[number]) for found in pairs],
-            [_named(found[number]) for found in analogies],
+            [_named(found[number]) for found in analogies], digests[number],
         )
         for number, (path, space) in enumerate(zip(runs, spaces, strict=True))
     ]  # fmt: skip

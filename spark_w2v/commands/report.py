@@ -6,6 +6,7 @@ from pathlib import Path
 from spark_w2v.analysis import report
 from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
 from spark_w2v.errors import printable
+from spark_w2v.runs.embeddings import center_digest
 from spark_w2v.runs.ids import add_file, directory_of
 from spark_w2v.runs.places import is_local, local_path, version_of
 
@@ -29,7 +30,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "report.py") -> 
     run = report.finished(output)
     evaluation = None
     if options.evaluation is not None:
-        evaluation = report.evaluation(Path(options.evaluation), len(run.words), run.vectors.shape[1])
+        size = len(run.words), run.vectors.shape[1]
+        evaluation = report.evaluation(Path(options.evaluation), *size, center_digest(output))
     text, place = report.page(run, evaluation), str(target)
     if target.parent != output:
         report.write(target, text)

@@ -152,6 +152,11 @@ def facts(output: str | Path) -> dict[str, str | int | float]:
     return of_one_run(output, attempt)
 
 
+def center_digest(output: Path) -> str:
+    """Return a digest of the words' vectors; empty for an output of an earlier version."""
+    return str(of_one_run(output, lambda: open_table(output, "embeddings", {})).seal.get("center", ""))
+
+
 def id_type(output: Path) -> pa.DataType | None:
     """Return the type of the column `id`, which words that are whole numbers have next to them; None without one."""
     return _id_type(of_one_run(output, lambda: open_table(output, "embeddings", {})))

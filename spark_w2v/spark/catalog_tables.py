@@ -16,6 +16,7 @@ from pyspark.errors.exceptions.captured import CapturedException, PythonExceptio
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of
 from spark_w2v.spark.result_directories import hadoop_path
+from spark_w2v.spark.session import OF_COMMAND
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -36,13 +37,20 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
     """
     try:
         exists = session.catalog.tableExists(name)
-        if _is_builtin(session, name):
+        is_builtin = _is_builtin(session, name)
+        if is_builtin:
             _directory_of_tables(session, name)
     except Exception as error:
         reason = (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
         raise UserError(
             f"{name}: is not the name of a table that can be made ({reason}); give a name such as db.vectors."
         ) from None
+    kept = session.conf.get("spark.sql.catalogImplementation", "in-memory")
+    if is_builtin and kept == "in-memory" and getattr(session.sparkContext, OF_COMMAND, False):
+        raise UserError(
+            f"{name}: this Spark has its catalog in memory, and the table would be gone with the command; set "
+            "spark.sql.catalogImplementation=hive, or give a table of a catalog (spark.sql.catalog.NAME)."
+        )
     if not exists:
         return
     if MARK not in _properties(session, name):

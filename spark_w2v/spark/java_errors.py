@@ -264,6 +264,7 @@ def _innermost(text: str) -> str:
 
 
 CANCELLED = "a job was cancelled, or a stage of it, by a program or on Spark's page"
+DISK_FULL = "a disk of Spark's is full (spark.local.dir, or what the cluster has in its place)"
 # What Spark says when it was not the job that failed.
 LOST = (
     (r"SparkContext was shut down|stopped SparkContext|SparkContext has been shutdown", "Spark was shut down"),
@@ -271,10 +272,7 @@ LOST = (
     ("SPARK_JOB_CANCELLED", CANCELLED),
     ("Python worker exited unexpectedly", "a Python worker was killed or crashed, mostly for want of memory"),
     (r"ExecutorLostFailure", "executors were lost as often as spark.task.maxFailures allows"),
-    (
-        r"No space left on device|Disk quota exceeded",
-        "a disk of Spark's is full (spark.local.dir, or what the cluster has in its place)",
-    ),
+    (r"No space left on device|Disk quota exceeded", DISK_FULL),
     (r"Answer from Java side is empty|An error occurred while trying to connect to the Java server", "Spark is gone"),
 )
 

@@ -124,8 +124,9 @@ def _check_overwritten(path: str, session: SparkSession) -> None:
     there = files.makeQualified(there)
     path_class: Any = session._jvm.org.apache.hadoop.fs.Path  # type: ignore[union-attr]
     near = [there]
-    with contextlib.suppress(Py4JJavaError):  # nothing there, or nothing that may be read
-        near += [status.getPath() for status in files.listStatus(there) if status.isDirectory()]
+    for directory in (there, path_class(there, "runs")):  # that of a directory of runs
+        with contextlib.suppress(Py4JJavaError):  # nothing there, or nothing that may be read
+            near += [status.getPath() for status in files.listStatus(directory) if status.isDirectory()]
     while (there := there.getParent()) is not None:
         near.append(there)
     for directory in near:

@@ -4,6 +4,7 @@ It replaces what an earlier run of the command left there, and nothing else.
 """
 
 import contextlib
+import os
 import re
 import uuid
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ from pyspark.errors.exceptions.captured import CapturedException, PythonExceptio
 from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs.places import OF_A_RUN, check_password, local_path
 from spark_w2v.spark.hadoop_files import escape_glob
-from spark_w2v.spark.java_errors import cause_of, is_interruption, lost, message_of, text_of, translate_error
+from spark_w2v.spark.java_errors import DISK_FULL, cause_of, is_interruption, lost, message_of, text_of, translate_error
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -65,8 +66,10 @@ def _check_content(session: "SparkSession", target: str, overwrite: bool, column
     """Refuse what check_directory refuses of what is there."""
     path, files = _directory(session, target)
     is_there = files.exists(path)
-    if (run := _run_above(session, files, path)) is not None:
-        raise UserError(f"{target}: is inside of {run}, which holds a run and nothing else; give another directory.")
+    if (above := _above(session, files, path)) is not None:
+        raise UserError(f"{target}: is inside of {above} and nothing else; give another directory.")
+    if path.toUri().getScheme() == "file" and os.path.ismount(path.toUri().getPath()):
+        raise UserError(f"{target}: is a mount point, which cannot be replaced as a whole; give a directory in it.")
     if not is_there:
         return
     if not files.getFileStatus(path).isDirectory():
@@ -80,12 +83,19 @@ def _check_content(session: "SparkSession", target: str, overwrite: bool, column
         raise UserError(f"{target}: holds {what}, so it is not touched, even with --overwrite; give another directory.")
 
 
-def _run_above(session: "SparkSession", files: Any, path: Any) -> Any | None:
-    """The directory of a run that a path is inside of; None where there is none that may be looked at."""
+def _above(session: "SparkSession", files: Any, path: Any) -> str | None:
+    """The directory of a run, or of runs, that a path is inside of, and what it holds; None where none is seen.
+
+    A directory of runs in a store has a CURRENT, and only runs. On a disk, it is `runs` in it that has only runs.
+    """
     while (path := path.getParent()) is not None:
         with contextlib.suppress(Py4JJavaError, CapturedException):
             if all(files.exists(_below(session, path, name)) for name in OF_A_RUN):
-                return path
+                return f"{path}, which holds a run"
+            if all(files.exists(_below(session, path, name)) for name in ("CURRENT", "runs")):
+                return f"{path}, which holds runs"
+            if path.getName() == "runs" and files.exists(_below(session, path.getParent(), "current")):
+                return f"{path}, which holds runs"
     return None
 
 
@@ -116,6 +126,8 @@ def write_directory(rows: "DataFrame", target: str, overwrite: bool, columns: Se
     except BaseException as error:
         with contextlib.suppress(Exception):  # which would hide the cause
             files.delete(made, True)
+        if isinstance(error, Exception) and lost(error) == DISK_FULL:
+            raise StorageError(f"{target}: could not be written: its disk is full, or {DISK_FULL}.") from None
         if _is_of_storage(error):
             raise StorageError(f"{target}: could not be written ({cause_of(error)}); run the command again.") from None
         raise
@@ -125,7 +137,10 @@ def write_directory(rows: "DataFrame", target: str, overwrite: bool, columns: Se
         raise UserError(f"{str(error).rstrip('.')}; the new rows are complete in {made}.") from None
     was_there = files.exists(path)
     if was_there and (reason := _move(files, path, former)):
-        raise StorageError(f"{target}: could not be moved away ({reason}); the new rows are complete in {made}.")
+        left = ""
+        if files.exists(former):  # Hadoop copies where it cannot rename, and may fail in the middle
+            left = f", and those before, or a part of them, in {former}"
+        raise StorageError(f"{target}: could not be moved away ({reason}); the new rows are complete in {made}{left}.")
     if reason := _move(files, made, path):
         left = f", and those before in {former}" if was_there and _move(files, former, path) else ""
         raise StorageError(f"{target}: could not be made ({reason}); the new rows are complete in {made}{left}.")

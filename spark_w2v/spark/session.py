@@ -253,6 +253,7 @@ OURS = {
 }
 
 
+OF_COMMAND = "_is_of_spark_w2v"  # attribute of a context: it ends with the command or the call that started it
 # Loggers that print each error of a query a second time, as a page of JSON.
 LOGGERS_OF_QUERIES = ("SQLQueryContextLogger", "DataFrameQueryContextLogger")
 
@@ -301,14 +302,14 @@ def start_session() -> SparkSession:
         # conf/spark-defaults.conf, which is for one machine.
         builder = builder.config(f"{SOCKETS}.enabled", "false")
     # In a session that is there already, settings like this one stay as they are.
-    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true" and not is_running():
+    is_new = not is_running()
+    if given.get("spark.dynamicAllocation.enabled", "").strip().lower() == "true" and is_new:
         builder = builder.config("spark.dynamicAllocation.enabled", "false")
-        count = given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default"))
         log.info(
             "spark.dynamicAllocation.enabled is switched off, as Spark refuses it together with the barrier stages of "
             "training: spark.executor.instances now decides the number of executors, on a standalone cluster "
             "spark.cores.max (%s)",
-            count,
+            given.get("spark.executor.instances", given.get("spark.cores.max", "the cluster's default")),
         )
     for key, value in OURS.items():
         if key not in given:
@@ -317,6 +318,7 @@ def start_session() -> SparkSession:
         session = builder.getOrCreate()
     except Py4JJavaError as error:
         raise start_error(error) from None
+    setattr(session.sparkContext, OF_COMMAND, is_new)
     defaults.set_log_file(given)
     for name in LOGGERS_OF_QUERIES:  # by PySpark's own function, as they are loggers of its own class
         PySparkLogger.getLogger(name).setLevel(logging.CRITICAL)

@@ -245,17 +245,21 @@ def test_principal_axes_are_those_of_a_singular_value_decomposition() -> None:
 def test_an_evaluation_of_another_run_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "e.json"
     path.write_text(json.dumps({"restrict": 300_000, "this": SCORES}))
-    found = report.evaluation(path, 3, 2)
+    found = report.evaluation(path, 3, 2, "")
     assert isinstance(found, Evaluation)
     assert found.this.pairs[0].spearman == 0.5
     with pytest.raises(UserError, match=r"3 words of 2 dimensions, and this run has 4 of 2"):
-        report.evaluation(path, 4, 2)
+        report.evaluation(path, 4, 2, "")
+    path.write_text(json.dumps({"restrict": 300_000, "this": SCORES | {"digest": "aa"}}))
+    assert report.evaluation(path, 3, 2, "aa").this.digest == "aa"
+    with pytest.raises(UserError, match=r"is the evaluation of other vectors, those of .*; evaluate this run"):
+        report.evaluation(path, 3, 2, "bb")
     for content in ("", "[]", '{"restrict": 1}', '{"restrict": 1, "this": {"output": 3}}', "\xff", "[" * 100_000):
         path.write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match="not a report that"):
-            report.evaluation(path, 3, 2)
+            report.evaluation(path, 3, 2, "")
     with pytest.raises(UserError, match="not a report that"):
-        report.evaluation(tmp_path / "none", 3, 2)
+        report.evaluation(tmp_path / "none", 3, 2, "")
 
 
 def test_a_report_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ def failing(code: int) -> Callable[..., NoReturn]:
         (pq, "ParquetFile", lambda folder: phrase_lists.read_phrases(str(folder))),
         (evaluation, "open", lambda folder: evaluation.check_file(folder / "file")),
         (evaluation, "open", lambda folder: evaluation.read_lines(folder / "file")),
-        (report, "open", lambda folder: report.evaluation(folder / "file", 1, 2)),
+        (report, "open", lambda folder: report.evaluation(folder / "file", 1, 2, "")),
     ],
     ids=["words", "vectors", "windows", "phrases", "pairs are there", "pairs", "evaluation"],
 )

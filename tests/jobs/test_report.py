@@ -14,7 +14,7 @@ import pytest
 from spark_w2v.analysis import report
 from spark_w2v.commands import evaluate
 from spark_w2v.commands import report as job
-from spark_w2v.runs import embedding_writer
+from spark_w2v.runs import embedding_writer, embeddings
 from tests.support.runs import make_run
 
 
@@ -99,6 +99,23 @@ def test_what_evaluate_finds_goes_into_the_page(output: Path, tmp_path: Path) ->
     assert '"sections":[{"section":"letters","questions":1,"used":1,' in page
     assert job.main([str(output), "--evaluation", str(found)]) == 0
     assert (output / "report.html").read_text(encoding="utf-8") == page
+
+
+def test_what_evaluate_found_of_other_vectors_is_refused(
+    output: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.tsv").write_text("w1\tw2\t3\nw3\tw4\t5\n")
+    found = ["--pairs", str(tmp_path / "pairs.tsv"), "--json", str(tmp_path / "found.json")]
+    assert evaluate.main([str(output), *found]) == 0
+    assert job.main([str(output), "--evaluation", str(tmp_path / "found.json")]) == 0
+    other = tmp_path / "other"
+    words, counts, vectors = embeddings.read(output)
+    embedding_writer.write(other, words, counts, vectors[::-1], vectors, {})
+    for name in ("run.json", "metrics.jsonl", "_SUCCESS"):
+        shutil.copy(output / name, other / name)
+    assert job.main([str(other), "--evaluation", str(tmp_path / "found.json")]) == 2
+    assert f"is the evaluation of other vectors, those of {output}; evaluate this run." in capsys.readouterr().err
+    assert not (other / "report.html").exists()
 
 
 @pytest.mark.parametrize("command", ["report", "evaluate"])

@@ -221,15 +221,16 @@ def test_a_model_is_not_saved_among_the_files_of_others(model: SkipGramModel, tm
     assert SkipGramModel.load(str(tmp_path))._words.equals(model._words)
 
 
-@pytest.mark.parametrize("place", ["1", "1/model/deep", "1/embeddings", ""])
-def test_a_model_is_not_saved_over_vectors_that_were_trained(model: SkipGramModel, tmp_path: Path, place: str) -> None:
-    for name in ("1/_SUCCESS", "1/run.json", "1/embeddings/part-00000.parquet"):
+@pytest.mark.parametrize("places", ["1 1", "1 1/model/deep", "1 1/embeddings", "1 .", "runs/1 .", "runs/1 runs"])
+def test_a_model_is_not_saved_over_vectors_that_were_trained(model: SkipGramModel, tmp_path: Path, places: str) -> None:
+    run, place = places.split()
+    for name in (f"{run}/_SUCCESS", f"{run}/run.json", f"{run}/embeddings/part-00000.parquet"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     before = sorted(tmp_path.rglob("*"))
     for path in (tmp_path / place, f"file:{tmp_path / place}"):
         with pytest.raises(
-            OutputError, match=f"overwrite.. would remove vectors that were trained, of .*{tmp_path / '1'};"
+            OutputError, match=f"overwrite.. would remove vectors that were trained, of .*{tmp_path / run};"
         ):
             model.write().overwrite().save(str(path))
     assert sorted(tmp_path.rglob("*")) == before

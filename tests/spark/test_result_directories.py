@@ -1,5 +1,6 @@
 """Directories of results: what is there is replaced by a whole one, or stays."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,37 @@ def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        (["CURRENT", "runs/1/run.json"], "near"),  # of a store, where a run finds what it did not write
+        (["CURRENT", "runs/1/run.json"], "runs/near"),
+        (["current/run.json", "runs/1/run.json"], "runs/2"),
+    ],
+)
+def test_a_directory_that_holds_runs_alone_is_refused(
+    spark: SparkSession, tmp_path: Path, layout: list[str], name: str
+) -> None:
+    for path in layout:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    with pytest.raises(UserError, match=r"is inside of .*, which holds runs and nothing else"):
+        check_directory(spark, f"{tmp_path}/{name}", False, ["id"])
+
+
+def test_a_result_may_be_next_to_runs_on_a_disk(spark: SparkSession, tmp_path: Path) -> None:
+    for name in ("current", "runs"):
+        (tmp_path / name).mkdir()
+    check_directory(spark, f"{tmp_path}/near", False, ["id"])
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_mount_point_is_refused(spark: SparkSession, overwrite: bool) -> None:
+    """It can neither be renamed nor replaced, and Hadoop would copy what is in it."""
+    with pytest.raises(UserError, match=r"^/dev/shm: is a mount point"):
+        check_directory(spark, "/dev/shm", overwrite, ["id"])
+
+
+@pytest.mark.parametrize(
     ("name", "said"),
     [
         ("file/to", r"cannot be made \(.*\); give"),
@@ -129,6 +161,43 @@ def test_rows_that_cannot_be_written_are_one_sentence(spark: SparkSession, tmp_p
     with pytest.raises(StorageError, match=r"file/to: could not be written \(.*\); run the command again") as error:
         write_directory(spark.range(3), f"{tmp_path}/file/to", False, ["id"])
     assert "\n" not in str(error.value)
+
+
+def test_a_full_disk_is_that_of_the_target_or_one_of_sparks(spark: SparkSession, tmp_path: Path) -> None:
+    class Full:
+        def __init__(self) -> None:
+            self.sparkSession, self.write = spark, self
+
+        def parquet(self, place: str) -> None:
+            raise RuntimeError("Caused by: java.io.IOException: No space left on device")
+
+    with pytest.raises(StorageError, match=r"to: could not be written: its disk is full, or a disk of Spark's is full"):
+        write_directory(Full(), str(tmp_path / "to"), False, ["id"])  # type: ignore[arg-type]
+
+
+def test_what_could_only_be_moved_in_part_is_named(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "to"
+    write_directory(spark.range(3), str(target), False, ["id"])
+    path_of = result_directories.hadoop_path
+
+    def copy(number: int) -> bool:
+        if number == 1:
+            [made] = tmp_path.glob("to.*.unfinished")
+            shutil.copytree(target, tmp_path / made.name.replace("unfinished", "x"))
+        return number == 1
+
+    files = Renames(path_of(spark, str(target))[1], copy)
+    monkeypatch.setattr(result_directories, "hadoop_path", lambda *given: (path_of(*given)[0], files))
+    monkeypatch.setattr(
+        result_directories, "_temporary",
+        lambda session, parent, name, state: result_directories._below(
+            session, parent, f"{name}.1.{'x' if state == 'replaced' else state}"
+        ),
+    )  # fmt: skip
+    with pytest.raises(StorageError, match=r"complete in .*to\.1\.unfinished, and those before, or .* in .*to\.1\.x"):
+        write_directory(spark.range(5), str(target), True, ["id"])
 
 
 def test_rows_that_cannot_be_computed_are_no_fault_of_the_storage(
