@@ -23,7 +23,7 @@ from spark_w2v.callbacks import EpochCallback, EpochCallbacks, check_callbacks
 from spark_w2v.model import SkipGramModel as SkipGramModel
 from spark_w2v.progress_text import epoch_line, progress_text
 from spark_w2v.spark import corpus
-from spark_w2v.spark.model_files import StageReadable
+from spark_w2v.spark.model_files import StageReadable, StageWriter
 from spark_w2v.spark.session import check_batch, restored_caller
 from spark_w2v.spark.slots import tasks_of
 from spark_w2v.spark.stage_params import DEFAULTS, Options, given_options, named_as_params, set_checked, showing
@@ -76,6 +76,9 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         """Show a bar and a line per epoch, or not; None, the default, does in a terminal and in a notebook."""
         self._progress = progress
         return self
+
+    def write(self) -> StageWriter:
+        return StageWriter(self)
 
     def _fit(self, dataset: DataFrame) -> "SkipGramModel":
         check_batch(dataset, f"{self.uid}: the DataFrame")

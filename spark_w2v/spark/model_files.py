@@ -63,8 +63,27 @@ class StageReadable(DefaultParamsReadable[Stage]):
         return StageReader(cls)
 
 
-class ModelWriter(MLWriter):
-    """Saves a model, and removes none that training has made.
+class CarefulWriter(MLWriter):
+    """Saves a stage, and removes none that training has made."""
+
+    def save(self, path: str) -> None:
+        """Save the stage.
+
+        Raises:
+            OutputError: there is something already; with overwrite(), vectors that were trained.
+        """
+        path = os.fspath(path)
+        if self.shouldOverwrite:
+            _check_overwritten(path, self.sparkSession)
+        super().save(path)
+
+
+class StageWriter(CarefulWriter, DefaultParamsWriter):
+    """Saves a stage that has only Params."""
+
+
+class ModelWriter(CarefulWriter):
+    """Saves a model.
 
     Args:
         model: whose uid, class and Params are written.
@@ -85,17 +104,6 @@ class ModelWriter(MLWriter):
         super().__init__()
         self._model, self._rows = model, (words, counts, vectors)
         self._about = {name: value for name, value in about_training.items() if value is not None}
-
-    def save(self, path: str) -> None:
-        """Save the model.
-
-        Raises:
-            OutputError: there is something already; with overwrite(), vectors that were trained.
-        """
-        path = os.fspath(path)
-        if self.shouldOverwrite:
-            _check_overwritten(path, self.sparkSession)
-        super().save(path)
 
     def saveImpl(self, path: str) -> None:
         session, (_, _, vectors) = self.sparkSession, self._rows

@@ -228,11 +228,10 @@ def test_a_model_is_not_saved_over_vectors_that_were_trained(model: SkipGramMode
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     before = sorted(tmp_path.rglob("*"))
-    for path in (tmp_path / place, f"file:{tmp_path / place}"):
-        with pytest.raises(
-            OutputError, match=f"overwrite.. would remove vectors that were trained, of .*{tmp_path / run};"
-        ):
-            model.write().overwrite().save(str(path))
+    paths = (tmp_path / place, f"file:{tmp_path / place}")
+    for stage, path in [(stage, path) for stage in (model, SkipGram()) for path in paths]:
+        with pytest.raises(OutputError, match=f"would remove vectors that were trained, of .*{tmp_path / run};"):
+            stage.write().overwrite().save(str(path))
     assert sorted(tmp_path.rglob("*")) == before
 
 
