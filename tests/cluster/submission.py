@@ -252,7 +252,7 @@ class Submission:
         for event in self.events():
             if event["Event"] == "SparkListenerJobStart":
                 found = event["Properties"]
-                jobs[found.get("spark.job.description", ""), found.get("spark.jobGroup.id", "")] = None
+                jobs[found.get("spark.job.description", ""), found.get("spark.job.tags", "")] = None
         matches = [match for job, _ in jobs if (match := re.match(pattern, job))]
         return [
             Epoch(int(m[1]) - 1, 0, 0, int(m[5]) - 1) if m[5] else Epoch(int(m[1]) - 1, int(m[3]), int(m[4]), 0)
