@@ -218,7 +218,8 @@ def leave(main: Callable[[], int]) -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()
     except StorageError as error:  # of the last lines
-        print_error(os.path.basename(sys.argv[0]), str(error))
+        name = os.path.basename(sys.argv[0])
+        print_error("spark-w2v" if name == "__main__.py" else name, str(error))
         status = TRY_AGAIN
     except KeyboardInterrupt:
         status = 128 + stopped[0] if stopped else INTERRUPTED

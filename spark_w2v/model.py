@@ -70,8 +70,6 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
     len() is V, and `word in model` says whether a word has a vector.
     """
 
-    __module__ = "spark_w2v.ml"  # under which it is saved
-
     setInputCol = setter(SkipGramParams.inputCol)
     setOutputCol = setter(SkipGramParams.outputCol)
     setUnknownWords = setter(SkipGramParams.unknownWords)
@@ -277,9 +275,9 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             if not isinstance(word, np.ndarray):
                 word = _convert_to_vector(word).toArray()
             direction = neighbors.direction_of(word, self._vectors.shape[1])
-        if self._derived.units is None:
-            self._derived.units = neighbors.unit_vectors(self._vectors)
-        found = neighbors.nearest(self._derived.units, direction, excluded, num)
+        if (units := self._derived.units) is None:
+            self._derived.units = units = neighbors.unit_vectors(self._vectors)
+        found = neighbors.nearest(units, direction, excluded, num)
         return [(self._words[index].as_py(), cosine) for index, cosine in found]
 
     def _row_of(self, word: str) -> int:

@@ -15,7 +15,7 @@ from spark_w2v.errors import UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.spark import corpus
 from spark_w2v.spark import session as of_spark
-from spark_w2v.spark.catalog_tables import check_table
+from spark_w2v.spark.catalog_tables import _is_kept_by_spark, check_table
 from spark_w2v.spark.session import OF_COMMAND, start_session
 from tests.support.training_job import submit, train_here
 
@@ -122,12 +122,19 @@ def test_the_command_reads_a_table_by_its_name(spark: SparkSession, events: Any,
 def test_a_table_that_would_be_gone_with_the_command_is_refused(
     spark: SparkSession, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kinds: dict[str, str] = {}
     check_table(spark, f"{database}.vectors")  # of a session that goes on
     start_session()
     check_table(spark, f"{database}.vectors")
     monkeypatch.setattr(spark.sparkContext, OF_COMMAND, True, raising=False)
     with pytest.raises(UserError, match=r"\.vectors: this Spark has its catalog in memory, and the table"):
         check_table(spark, f"{database}.vectors")
+    monkeypatch.setattr(spark.conf, "get", lambda key, *default: kinds.get(key, *default))
+    for kind, is_kept in (("org.apache.spark.sql.delta.catalog.DeltaCatalog", True), ("SparkSessionCatalog", False)):
+        kinds["spark.sql.catalog.spark_catalog"] = kind
+        assert _is_kept_by_spark(spark, f"{database}.vectors") is is_kept
+    monkeypatch.undo()
+    monkeypatch.setattr(spark.sparkContext, OF_COMMAND, False, raising=False)  # and so it is again after this
     monkeypatch.setattr(of_spark, "is_running", lambda: False)
     start_session()
     assert getattr(spark.sparkContext, OF_COMMAND)

@@ -28,7 +28,7 @@ from spark_w2v.storage.store import scheme_of
 from spark_w2v.text.arrow_arrays import composed, once
 from spark_w2v.text.encoding import Vocabulary
 from spark_w2v.text.messages import counted
-from spark_w2v.text.rare_windows import digest_windows
+from spark_w2v.text.rare_windows import composed_windows, digest_windows
 from spark_w2v.types import BoolArray, Float32Array, Int32Array, Int64Array
 
 log = logging.getLogger("spark_w2v")
@@ -152,6 +152,7 @@ def read(
     windows = _windows(path, place) if with_windows else None
     if windows is not None:
         digest.update(digest_windows(windows))
+        windows = composed_windows(windows) if is_composed else windows
     return PreviousModel(
         once(composed(found.words)) if is_composed else found.words,
         found.dimensions,

@@ -1,1 +1,1 @@
-"""Steps on Spark; besides ml.py, api.py and storage/hadoop.py, only this folder imports pyspark."""
+"""Steps on Spark; besides model.py, ml.py, api.py and storage/hadoop.py, only this folder imports pyspark."""

@@ -37,8 +37,7 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
     """
     try:
         exists = session.catalog.tableExists(name)
-        is_builtin = _is_builtin(session, name)
-        if is_builtin:
+        if _is_builtin(session, name):
             _directory_of_tables(session, name)
     except Exception as error:
         reason = (message_of(error) or str(error).partition("\n")[0])[:200].rstrip(".")
@@ -46,7 +45,8 @@ def check_table(session: "SparkSession", name: str, schema: T.StructType | None 
             f"{name}: is not the name of a table that can be made ({reason}); give a name such as db.vectors."
         ) from None
     kept = session.conf.get("spark.sql.catalogImplementation", "in-memory")
-    if is_builtin and kept == "in-memory" and getattr(session.sparkContext, OF_COMMAND, False):
+    is_ours = getattr(session.sparkContext, OF_COMMAND, False)
+    if is_ours and kept == "in-memory" and _is_kept_by_spark(session, name):
         raise UserError(
             f"{name}: this Spark has its catalog in memory, and the table would be gone with the command; set "
             "spark.sql.catalogImplementation=hive, or give a table of a catalog (spark.sql.catalog.NAME)."
@@ -166,6 +166,12 @@ def _is_builtin(session: "SparkSession", name: str) -> bool:
     """Whether a table is, or would be, in Spark's own catalog, which cannot replace a table in one step."""
     is_its = _catalog_and_rest(session, name)[0] == BUILTIN
     return is_its and session.conf.get(f"spark.sql.catalog.{BUILTIN}", "builtin") == "builtin"
+
+
+def _is_kept_by_spark(session: "SparkSession", name: str) -> bool:
+    """Whether the name of a table is kept by Spark's own catalog: Delta's, in its place, leaves names to it."""
+    kind = (session.conf.get(f"spark.sql.catalog.{BUILTIN}", "builtin") or "").lower()
+    return _catalog_and_rest(session, name)[0] == BUILTIN and (kind == "builtin" or "delta" in kind)
 
 
 def _catalog_and_rest(session: "SparkSession", name: str) -> tuple[str, list[str]]:

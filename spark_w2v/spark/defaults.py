@@ -172,8 +172,8 @@ def _stops_held_back() -> Iterator[None]:
         yield
     finally:
         restore()
-    if came:
-        signal.raise_signal(came[0])
+        if came:  # also where Java has ended, as one of its group of processes
+            signal.raise_signal(came[0])
 
 
 def for_master(settings: dict[str, str], master: str | None) -> dict[str, str]:

@@ -32,15 +32,17 @@ class Derived:
 
     def is_in(self, context: SparkContext) -> bool:
         """Whether words and vectors have been sent to the executors of a context."""
-        return self.sent is not None and self.sent._sc is context
+        sent = self.sent  # once, as another thread may let go of it
+        return sent is not None and sent._sc is context
 
     def vectors_in(
         self, context: SparkContext, words: pa.StringArray, vectors: Float32Array
     ) -> "Broadcast[tuple[pa.Array, Float32Array]]":
         """Return words and vectors, sent once per context, however often they are asked for."""
-        if self.sent is None or not self.is_in(context):
-            self.sent = send(context, (words, vectors))
-        return self.sent
+        sent = self.sent
+        if sent is None or sent._sc is not context:
+            self.sent = sent = send(context, (words, vectors))
+        return sent
 
     def units_in(
         self, context: SparkContext, words: pa.StringArray, units: Iterable[Float32Array], dimensions: int
@@ -50,9 +52,10 @@ class Derived:
         Args:
             units: (V, D), some rows at a time; read where they are sent.
         """
-        if self.sent_units is None or self.sent_units.words._sc is not context:
-            self.sent_units = send_units(context, words, units, dimensions)
-        return self.sent_units
+        sent = self.sent_units
+        if sent is None or sent.words._sc is not context:
+            self.sent_units = sent = send_units(context, words, units, dimensions)
+        return sent
 
     def unpersist(self) -> None:
         """Let go of all values, on the executors and on the driver's disk, too."""

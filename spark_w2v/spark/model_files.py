@@ -35,6 +35,9 @@ STORED = {
     "vector": T.ArrayType(T.FloatType()),
 }
 
+# Classes that have moved, by the names under which earlier versions save and load them.
+SAVED_AS = {"spark_w2v.model.SkipGramModel": "spark_w2v.ml.SkipGramModel"}
+
 Stage = TypeVar("Stage", bound=MLReadable[Any])
 
 
@@ -114,7 +117,12 @@ class ModelWriter(CarefulWriter):
             )
         metadata = json.loads(DefaultParamsWriter._get_metadata_to_save(self._model, session))
         digest = digest_of(metadata, *self._rows)
-        about: dict[str, Any] = {"words": vectors.shape[0], "dimensions": vectors.shape[1], "digest": digest}
+        about: dict[str, Any] = {
+            "class": _name_of(type(self._model)),
+            "words": vectors.shape[0],
+            "dimensions": vectors.shape[1],
+            "digest": digest,
+        }
         DefaultParamsWriter.saveMetadata(self._model, path, session, about | self._about)
         own = own_session(session)
         for number, table in enumerate(chunks(*self._rows)):
@@ -210,7 +218,8 @@ def _metadata(path: str, pattern: str, session: SparkSession, expected: type) ->
 
 
 def _name_of(kind: type) -> str:
-    return f"{kind.__module__}.{kind.__name__}"
+    name = f"{kind.__module__}.{kind.__name__}"
+    return SAVED_AS.get(name, name)
 
 
 def _of_another_class(path: str, found: str, expected: type) -> OutputError:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, SparkLostError
 from spark_w2v.exchange.driver import JOINING, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import UNREACHABLE, Node
@@ -22,6 +22,7 @@ from spark_w2v.skipgram.schedule import Ring
 from spark_w2v.spark.block_epochs import warn_of_strangers
 from spark_w2v.spark.block_task import RESULT, Attempt, TaskFunction, own_place, result_of, taking_part
 from spark_w2v.spark.epoch_job import EpochJob
+from spark_w2v.spark.java_errors import CANCELLED
 from spark_w2v.spark.slots import ExchangeSettings, allow_connections, driver_host, running_tasks, slots
 from spark_w2v.types import Float32Array
 
@@ -102,6 +103,9 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
 
     Args:
         are_running: whether Spark runs tasks, of the job or of another, such as the one that starts Python workers.
+
+    Raises:
+        SparkLostError: the job was cancelled.
     """
     begun, timeout, have_started = time.monotonic(), part.plan.timeout, False
     while True:
@@ -121,6 +125,8 @@ def _failure(part: DriverPart, job: EpochJob, are_running: Callable[[], bool]) -
             return f"none of {part.plan.tasks} tasks had come after {waited:.0f} s"
     # Tasks that have joined were told to end; one that has not may still try.
     job.wait(JOINING)
+    if job.was_cancelled:
+        raise SparkLostError(CANCELLED)
     if is_over:
         return None
     said = [reason for reason in [failure, *job.failures] if reason is not None and UNREACHABLE in reason]

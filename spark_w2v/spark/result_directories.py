@@ -68,7 +68,7 @@ def _check_content(session: "SparkSession", target: str, overwrite: bool, column
     is_there = files.exists(path)
     if (above := _above(session, files, path)) is not None:
         raise UserError(f"{target}: is inside of {above} and nothing else; give another directory.")
-    if path.toUri().getScheme() == "file" and os.path.ismount(path.toUri().getPath()):
+    if _is_on_disk(path) and os.path.ismount(path.toUri().getPath()):
         raise UserError(f"{target}: is a mount point, which cannot be replaced as a whole; give a directory in it.")
     if not is_there:
         return
@@ -86,17 +86,23 @@ def _check_content(session: "SparkSession", target: str, overwrite: bool, column
 def _above(session: "SparkSession", files: Any, path: Any) -> str | None:
     """The directory of a run, or of runs, that a path is inside of, and what it holds; None where none is seen.
 
-    A directory of runs in a store has a CURRENT, and only runs. On a disk, it is `runs` in it that has only runs.
+    A directory of runs in a store has a CURRENT, and only runs. On a disk, it is `runs` in it that has only runs, next
+    to a link.
     """
+    on_disk = _is_on_disk(path)
     while (path := path.getParent()) is not None:
         with contextlib.suppress(Py4JJavaError, CapturedException):
             if all(files.exists(_below(session, path, name)) for name in OF_A_RUN):
                 return f"{path}, which holds a run"
-            if all(files.exists(_below(session, path, name)) for name in ("CURRENT", "runs")):
+            if not on_disk and all(files.exists(_below(session, path, name)) for name in ("CURRENT", "runs")):
                 return f"{path}, which holds runs"
-            if path.getName() == "runs" and files.exists(_below(session, path.getParent(), "current")):
+            if on_disk and path.getName() == "runs" and os.path.islink(f"{path.getParent().toUri().getPath()}/current"):
                 return f"{path}, which holds runs"
     return None
+
+
+def _is_on_disk(path: Any) -> bool:
+    return str(path.toUri().getScheme()) == "file"
 
 
 def _has_columns(session: "SparkSession", path: Any, columns: Sequence[str]) -> bool:
@@ -165,7 +171,7 @@ def _directory(session: "SparkSession", target: str) -> tuple[Any, Any]:
         raise UserError(f"{target}: Hadoop only reads over {scheme}; give a directory that it can write to.")
     if path.getParent() is None or path.getName() in ("", ".", ".."):
         raise UserError(f"{target}: is the root of a file system; give a directory.")
-    if path.toUri().getScheme() == "file":  # symbolic links are followed, so that they stay links
+    if _is_on_disk(path):  # symbolic links are followed, so that they stay links
         jvm: Any = session.sparkContext._jvm
         path = jvm.org.apache.hadoop.fs.Path("file", None, str(local_path(path.toUri().getPath())))
     return path, files

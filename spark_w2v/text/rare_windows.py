@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from spark_w2v.text.arrow_arrays import booleans, flatten_lists, offsets_of, string_bytes, string_offsets
+from spark_w2v.text.arrow_arrays import booleans, composed, flatten_lists, offsets_of, string_bytes, string_offsets
 from spark_w2v.text.encoding import together
 from spark_w2v.text.records import Batches
 from spark_w2v.text.spellings import codes_of, word_hashes, words_of
@@ -36,6 +36,21 @@ AT_A_TIME = 1 << 14  # windows that a task finds at a time
 ALL_HASHES = 1 << 32
 NO_HASHES = np.empty(0, np.int64)
 DIGESTED = 1 << 16  # windows that go into the digest at a time
+
+
+def composed_windows(windows: pa.Table) -> pa.Table:
+    """Return WINDOWS with words in Unicode's NFC; nothing is copied where all are."""
+    batches = [WINDOWS.empty_table(), *map(_composed_batch, windows.to_batches())]
+    return pa.concat_tables(batches)
+
+
+def _composed_batch(batch: pa.RecordBatch) -> pa.Table:
+    sentence = batch.column("sentence")
+    words, around = composed(batch.column("word")), composed(sentence.values)
+    if not words.equals(batch.column("word")) or not around.equals(sentence.values):
+        sentences = pa.ListArray.from_arrays(sentence.offsets, around, type=sentence.type)
+        batch = pa.RecordBatch.from_arrays([words, sentences, batch.column("weight")], schema=WINDOWS)
+    return pa.Table.from_batches([batch])
 
 
 @dataclass(frozen=True)

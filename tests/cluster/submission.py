@@ -248,12 +248,13 @@ class Submission:
     def epochs(self) -> list[Epoch]:
         """Attempts at an epoch, or syncs, that have begun, in order."""
         pattern = r"epoch (\d+) of \d+: (?:(\d+) blocks?, (\d+) tasks?, (\d+) sweeps?|sync (\d+) of)"
-        jobs: dict[tuple[str, str], None] = {}
+        jobs: dict[tuple[str, ...], None] = {}
         for event in self.events():
             if event["Event"] == "SparkListenerJobStart":
                 found = event["Properties"]
-                jobs[found.get("spark.job.description", ""), found.get("spark.job.tags", "")] = None
-        matches = [match for job, _ in jobs if (match := re.match(pattern, job))]
+                tags = [tag for tag in found.get("spark.job.tags", "").split(",") if tag.startswith("epoch ")]
+                jobs[found.get("spark.job.description", ""), *tags] = None
+        matches = [match for job, *_ in jobs if (match := re.match(pattern, job))]
         return [
             Epoch(int(m[1]) - 1, 0, 0, int(m[5]) - 1) if m[5] else Epoch(int(m[1]) - 1, int(m[3]), int(m[4]), 0)
             for m in matches

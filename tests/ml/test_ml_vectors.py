@@ -1,6 +1,7 @@
 """What a model answers and writes without Spark, and what it takes back."""
 
 import inspect
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,15 @@ def test_a_model_of_nothing_is_shown() -> None:
     assert repr(SkipGramModel()).endswith("numWords=0, vectorSize=0")
     assert len(SkipGramModel()) == 0
     assert "word" not in SkipGramModel()
+
+
+def test_a_model_is_saved_under_the_name_of_earlier_versions_and_shows_its_source(
+    model: SkipGramModel, tmp_path: Path
+) -> None:
+    model.save(str(tmp_path / "model"))
+    (metadata,) = (tmp_path / "model" / "metadata").glob("part-*")
+    assert json.loads(metadata.read_text())["class"] == "spark_w2v.ml.SkipGramModel"
+    assert inspect.getsource(SkipGramModel).startswith("class SkipGramModel(")
 
 
 @pytest.mark.parametrize("method", [SkipGram, SkipGram().setParams])

@@ -196,6 +196,10 @@ def test_a_signal_while_java_starts_is_answered_once_it_runs(monkeypatch: pytest
     def stop(*given: object) -> None:
         done.append("stopped")
 
+    def fail(number: int) -> None:
+        signal.raise_signal(number)
+        raise UserError("Java ended")  # of the same signal, to all processes of a group
+
     before = signal.signal(number, stop)
     try:
         with defaults._stops_held_back():
@@ -209,6 +213,10 @@ def test_a_signal_while_java_starts_is_answered_once_it_runs(monkeypatch: pytest
             done.append("started")
         assert done == ["stopped", "started", "stopped"]
         assert signal.getsignal(number) is stop
+        done.clear()
+        with pytest.raises(UserError), defaults._stops_held_back():
+            fail(number)
+        assert done == ["stopped"]
     finally:
         signal.signal(number, before)
 
@@ -217,15 +225,17 @@ def test_a_signal_while_java_starts_is_answered_once_it_runs(monkeypatch: pytest
 def test_no_java_is_left_where_its_start_is_interrupted(tmp_path: Path) -> None:
     program = "from spark_w2v.command_line import leave\nfrom spark_w2v.spark.session import start_session\n"
     program += "leave(lambda: start_session().stop())"
-    for pause in (0.3, 0.6):
-        with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+    for pause, whom in ((0.3, os.kill), (0.6, os.kill), (0.6, os.killpg)):  # the latter as timeout and systemd do it
+        with subprocess.Popen(
+            [sys.executable, "-c", program], cwd=ROOT, stderr=subprocess.DEVNULL, start_new_session=True
+        ) as process:
             found: list[psutil.Process] = []
             while not found:
                 time.sleep(0.02)
                 assert process.poll() is None
                 found = [one for one in psutil.Process(process.pid).children(True) if "java" in one.name()]
             time.sleep(pause)
-            process.terminate()
+            whom(process.pid, signal.SIGTERM)
             assert process.wait(60) == 143
         assert not psutil.wait_procs(found, 20)[1]
 

@@ -4,6 +4,7 @@ import logging
 import re
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -12,10 +13,11 @@ import pytest
 from pyspark import BarrierTaskContext
 from pyspark.sql import SparkSession
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import ConfigError, SparkLostError
 from spark_w2v.exchange import driver
 from spark_w2v.spark import reach, slots
 from spark_w2v.spark.block_task import Attempt, TaskFunction
+from spark_w2v.spark.java_errors import CANCELLED
 from spark_w2v.spark.reach import check_reach
 
 SETTINGS = slots.ExchangeSettings(timeout=20.0)
@@ -82,6 +84,26 @@ def test_a_port_that_another_run_has_is_left_to_training(spark: SparkSession, ca
         check_reach(spark, slots.ExchangeSettings(ports=(port, port), timeout=20.0), 2)
     (line,) = said(caplog)
     assert re.fullmatch(rf"whether tasks reach each other is seen when they train: .*no port from {port} to .*", line)
+
+
+def test_a_check_that_is_cancelled_ends_the_training(spark: SparkSession) -> None:
+    context, ended = spark.sparkContext, threading.Event()
+
+    def keep_cancelling() -> None:
+        while not ended.wait(0.02):
+            context.cancelJobGroup("mine")
+
+    context.setJobGroup("mine", "my own work")
+    thread = threading.Thread(target=keep_cancelling)
+    thread.start()
+    try:
+        with pytest.raises(SparkLostError, match=f"^{re.escape(CANCELLED)}$"):
+            check_reach(spark, SETTINGS, 2)
+    finally:
+        ended.set()
+        thread.join()
+        for key in ("spark.jobGroup.id", "spark.job.description"):
+            context.setLocalProperty(key, None)  # type: ignore[arg-type]  # None removes it
 
 
 def test_without_free_slots_training_is_to_find_out(

@@ -1,5 +1,6 @@
 """Directories of results: what is there is replaced by a whole one, or stays."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -102,34 +103,48 @@ def test_a_directory_of_a_run_is_refused(spark: SparkSession, tmp_path: Path, na
 
 
 @pytest.mark.parametrize(
-    ("layout", "name"),
+    ("pointer", "name", "on_disk"),
     [
-        (["CURRENT", "runs/1/run.json"], "near"),  # of a store, where a run finds what it did not write
-        (["CURRENT", "runs/1/run.json"], "runs/near"),
-        (["current/run.json", "runs/1/run.json"], "runs/2"),
+        ("CURRENT", "near", False),  # of a store, where a run finds what it did not write
+        ("CURRENT", "runs/near", False),
+        ("current", "runs/2", True),
     ],
 )
 def test_a_directory_that_holds_runs_alone_is_refused(
-    spark: SparkSession, tmp_path: Path, layout: list[str], name: str
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pointer: str, name: str, on_disk: bool
 ) -> None:
-    for path in layout:
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).touch()
+    monkeypatch.setattr(result_directories, "_is_on_disk", lambda path: on_disk)
+    (tmp_path / "runs" / "1").mkdir(parents=True)
+    if on_disk:
+        (tmp_path / pointer).symlink_to("runs/1")
+    else:
+        (tmp_path / pointer).write_text("1")
     with pytest.raises(UserError, match=r"is inside of .*, which holds runs and nothing else"):
         check_directory(spark, f"{tmp_path}/{name}", False, ["id"])
 
 
 def test_a_result_may_be_next_to_runs_on_a_disk(spark: SparkSession, tmp_path: Path) -> None:
-    for name in ("current", "runs"):
-        (tmp_path / name).mkdir()
+    (tmp_path / "runs" / "1").mkdir(parents=True)
+    (tmp_path / "current").symlink_to("runs/1")
     check_directory(spark, f"{tmp_path}/near", False, ["id"])
 
 
+def test_directories_of_others_that_are_called_so_are_no_runs(spark: SparkSession, tmp_path: Path) -> None:
+    for name in ("current", "runs"):
+        (tmp_path / name).mkdir()
+    check_directory(spark, f"{tmp_path}/runs/near", False, ["id"])
+
+
 @pytest.mark.parametrize("overwrite", [True, False])
-def test_a_mount_point_is_refused(spark: SparkSession, overwrite: bool) -> None:
+def test_a_mount_point_is_refused(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overwrite: bool
+) -> None:
     """It can neither be renamed nor replaced, and Hadoop would copy what is in it."""
-    with pytest.raises(UserError, match=r"^/dev/shm: is a mount point"):
-        check_directory(spark, "/dev/shm", overwrite, ["id"])
+    monkeypatch.setattr(os.path, "ismount", lambda path: path == str(tmp_path / "volume"))
+    (tmp_path / "volume").mkdir()
+    with pytest.raises(UserError, match=r"volume: is a mount point"):
+        check_directory(spark, str(tmp_path / "volume"), overwrite, ["id"])
+    check_directory(spark, str(tmp_path / "volume" / "near"), overwrite, ["id"])
 
 
 @pytest.mark.parametrize(

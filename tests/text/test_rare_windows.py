@@ -17,6 +17,7 @@ from spark_w2v.text.rare_windows import (
     WINDOWS,
     Rare,
     assemble,
+    composed_windows,
     count_rare,
     digest_windows,
     encode_windows,
@@ -214,3 +215,15 @@ print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text(
 def test_a_task_takes_no_more_memory_than_is_said_where_every_other_word_is_rare() -> None:
     done = subprocess.run([sys.executable, "-c", PEAK], check=True, capture_output=True, text=True)
     assert 160 << 20 < int(done.stdout) < 384 << 20  # of docs/how-it-works.md
+
+
+def test_windows_are_composed_with_all_of_their_words() -> None:
+    decomposed = {"word": "cafe\u0301", "sentence": ["a", "cafe\u0301", "e\u0301te\u0301"], "weight": 65536}
+    as_they_are = {"word": "b", "sentence": ["a", "b"], "weight": 1}
+    tables = [pa.Table.from_pylist([row], schema=WINDOWS) for row in (as_they_are, decomposed, as_they_are)]
+    found = composed_windows(pa.concat_tables([*tables, WINDOWS.empty_table()]))
+    assert found.schema == WINDOWS
+    composed = {"word": "caf\u00e9", "sentence": ["a", "caf\u00e9", "\u00e9t\u00e9"], "weight": 65536}
+    assert found.to_pylist() == [as_they_are, composed, as_they_are]
+    assert composed_windows(pa.concat_tables(tables).slice(1, 1)).to_pylist() == [composed]
+    assert len(composed_windows(WINDOWS.empty_table())) == 0
