@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 STDERR = 2
 FAILED, USERS_MISTAKE, TRY_AGAIN = 1, 2, 75  # 75: EX_TEMPFAIL of sysexits.h
 INTERRUPTED = 130  # as shells say it: 128 + the number of the signal
-STOPS = (signal.SIGTERM, signal.SIGHUP)  # signals that ask a process to end, beside Ctrl-C
+STOPS = (signal.SIGTERM, signal.SIGHUP)  # signals that ask a process to end, as Ctrl-C does
 EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 a mistake that you can fix; 75 try again later: another run is at work on the "
     "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."

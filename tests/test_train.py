@@ -107,7 +107,8 @@ def test_a_mistake_is_one_sentence_and_writes_nothing(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert train_here(spark, ["--input", corpus, "--output", tmp_path / "out", *change]) == 2
+    given: list[str | Path] = [] if "--input" in change else ["--input", corpus]
+    assert train_here(spark, [*given, "--output", tmp_path / "out", *change]) == 2
     (complaint,) = capsys.readouterr().err.splitlines()
     assert complaint.startswith("train.py: ")
     assert says in complaint

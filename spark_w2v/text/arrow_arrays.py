@@ -1,5 +1,6 @@
 """Buffers and offsets of Arrow's arrays of strings and lists."""
 
+import functools
 import unicodedata
 
 import numpy as np
@@ -27,16 +28,19 @@ def booleans(array: pa.Array) -> BoolArray:
     return found
 
 
-# In the wheels of pyarrow 19 to 25 it decomposes what it is to compose.
-_COMPOSES = pc.utf8_normalize(pa.array(["e\u0301"]), "NFC").to_pylist() == ["\u00e9"]
-
-
 def composed(text: pa.Array) -> pa.Array:
     """Strings in Unicode's NFC."""
-    if _COMPOSES:
+    if _composes():
         return pc.utf8_normalize(text, "NFC")
     words = [None if word is None else unicodedata.normalize("NFC", word) for word in text.to_pylist()]
     return pa.array(words, text.type)
+
+
+@functools.cache
+def _composes() -> bool:
+    """Whether Arrow composes: in the wheels of pyarrow 19 to 25 it decomposes what it is to compose."""
+    composed: bool = pc.utf8_normalize(pa.array(["e\u0301"]), "NFC").to_pylist() == ["\u00e9"]
+    return composed
 
 
 def once(array: pa.Array) -> pa.Array:

@@ -1,5 +1,6 @@
 """Decisions of a task of `blocks`."""
 
+import contextlib
 import itertools
 import re
 import socket
@@ -66,6 +67,7 @@ def train_buckets(
     part: Any = SimpleNamespace(
         task=0, plan=exchange, changed=threading.Condition(), failure=None, has_ended=True,
         next_bucket=lambda: waiting.pop(0) if waiting else None, trained=lambda *_: None,
+        working=contextlib.nullcontext,
     )  # fmt: skip
     node: Any = SimpleNamespace(received={}, refused=0)
     with threadpool_limits(2, "blas"):

@@ -131,7 +131,7 @@ def test_the_seconds_of_an_epoch_are_those_of_all_its_tasks() -> None:
         state=State(rows), held_out_loss=lambda: None, _limit=LossLimit(5),
         _progress=lambda epoch, done: Progress(done, epoch, 0.0, None),
     )  # fmt: skip
-    job: Any = SimpleNamespace(wait=lambda seconds: None)
+    job: Any = SimpleNamespace(ended=False, wait=lambda seconds: None)
     for event in BlockEpoch._watch(SimpleNamespace(), part, job, store, 0.0):  # type: ignore[arg-type]
         assert isinstance(event, SweepEnded)
         Training._add(run, event, 10.0)
