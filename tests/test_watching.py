@@ -61,7 +61,7 @@ def test_a_run_can_be_watched(scheme: str, partitions: int, corpus: Path, tmp_pa
     jobs = jobs_of(events)
     assert "-" not in jobs
     # A worker starts beside the first job, before it or after it.
-    texts = list(dict.fromkeys(text for text in jobs if text != "starting a Python worker"))
+    texts = list(dict.fromkeys(text for text in jobs if text != "starting Python workers"))
     assert texts[0].startswith("corpus: ")
     rounds = [text for text in texts if text.startswith("epoch")]
     sweeps = [line["sweeps"] for line in metrics]
