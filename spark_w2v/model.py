@@ -6,6 +6,7 @@ V words, D dimensions.
 import contextlib
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Unpack
@@ -209,7 +210,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             raise ConfigError(f"{self.uid}: there is no format {format!r}; {name_hint(str(format), list(FILES))}")
         id_type, dimensions = ID_TYPES.get(self._id_type or ""), self._vectors.shape[1]
         found = embeddings.VectorChunks(self._words, self._counts, dimensions, iter([self._vectors]), id_type)
-        with named_as_arguments():
+        with _named_as_arguments():
             done = export_vectors(
                 lambda: found,
                 None,
@@ -358,15 +359,14 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
 
 @contextlib.contextmanager
-def named_as_arguments() -> Iterator[None]:
+def _named_as_arguments() -> Iterator[None]:
     """Have messages of the command export name the arguments of SkipGramModel.export in place of options."""
     try:
         yield
     except UserError as error:
-        message = str(error)
-        for option, argument in ARGUMENTS.items():
-            message = message.replace(option, argument)
-        error.args = (message,)
+        # An option is a word of its own, which the name of a file that has it in the middle is not.
+        options = rf"(?<![\w/.-])({'|'.join(ARGUMENTS)})(?![\w/.-])"
+        error.args = (re.sub(options, lambda found: ARGUMENTS[found[0]], str(error)),)
         raise
 
 

@@ -143,6 +143,13 @@ def test_a_mistake_at_an_export_is_one_sentence_that_names_arguments(
     assert (tmp_path / "here").read_text() == "mine"
 
 
+def test_a_file_that_is_named_like_an_option_keeps_its_name(tmp_path: Path) -> None:
+    model = SkipGramModel.of_output(finish(tmp_path / "out", ["a", "b"], *matrices(2)))
+    (tmp_path / "a--to").touch()
+    with pytest.raises(UserError, match=r"/a--to: exists already; give overwrite=True to replace it"):
+        model.export(tmp_path / "a--to", "word2vec-text")
+
+
 def test_what_was_sent_is_taken_back_and_sent_again(spark: SparkSession, sentences: DataFrame) -> None:
     model = SkipGram(**OPTIONS).fit(sentences)
 
