@@ -12,6 +12,7 @@ from spark_w2v.spark.workers import leave_out_archives
 
 if __name__ == "__main__":
     leave_out_archives()  # before PySpark is imported
+    from spark_w2v.command_line import leave
     from spark_w2v.job import train
 
-    sys.exit(train())
+    leave(train)

@@ -177,6 +177,12 @@ leave(lambda: job.run_job("train.py", argparse.Namespace(log_format="text", quie
     assert (ended.returncode, ended.stdout) == (code, b"done\n")
 
 
+@pytest.mark.parametrize("job", sorted(path.name for path in (ROOT / "jobs").glob("*.py")))
+def test_a_job_ends_with_its_exit_code_whatever_becomes_of_its_log(job: str, tmp_path: Path) -> None:
+    command = ["sh", "-c", '"$0" "$1" --no-such-option 2>/dev/full', sys.executable, str(ROOT / "jobs" / job)]
+    assert subprocess.run(command, cwd=tmp_path, check=False, capture_output=True).returncode == 2
+
+
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129)])
 def test_a_second_signal_while_spark_is_stopped_changes_no_exit_code(number: str, code: int) -> None:
     program = f"""
