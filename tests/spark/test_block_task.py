@@ -5,6 +5,7 @@ import itertools
 import re
 import socket
 import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,6 +20,8 @@ from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import Ring, learning_rate
 from spark_w2v.spark import block_task, buckets
 from spark_w2v.spark.block_task import TaskSpec, own_host, run_task
+
+SECONDS = 0.02
 
 
 @pytest.mark.parametrize(
@@ -39,9 +42,13 @@ def test_a_task_uses_the_address_that_spark_was_told_to_use_there(
 
 
 def train_buckets(
-    monkeypatch: pytest.MonkeyPatch, rounds: list[int], context: int = 0, failure_after: int | None = None
+    monkeypatch: pytest.MonkeyPatch,
+    rounds: list[int],
+    context: int = 0,
+    failure_after: int | None = None,
+    stats: dict[str, Any] | None = None,
 ) -> list[tuple[SgdParams, set[int], Any]]:
-    """Train buckets without pairs in a task of two blocks.
+    """Train buckets without pairs in a task of two blocks; waiting for each takes `SECONDS`, and training it as long.
 
     Returns:
         Parameters, threads of the BLAS and expected pairs of the centers of each call.
@@ -52,7 +59,12 @@ def train_buckets(
         threads = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
         seen.append((next(value for value in arguments if isinstance(value, SgdParams)), threads, center_pairs))
         part.failure = "the driver is gone" if len(seen) == failure_after else None
+        time.sleep(SECONDS)
         return TrainStats(pairs=0, loss=0.0, loss_pairs=0)
+
+    def next_bucket() -> Bucket | None:
+        time.sleep(SECONDS)
+        return waiting.pop(0) if waiting else None
 
     monkeypatch.setattr(block_task, "train_pairs", train_pairs)
     plan: Any = SimpleNamespace(
@@ -66,13 +78,25 @@ def train_buckets(
     waiting = [Bucket(number, 0, context, rows, rows.copy()) for number in rounds]
     part: Any = SimpleNamespace(
         task=0, plan=exchange, changed=threading.Condition(), failure=None, has_ended=True,
-        next_bucket=lambda: waiting.pop(0) if waiting else None, trained=lambda *_: None,
+        next_bucket=next_bucket, trained=lambda *_: None,
         working=contextlib.nullcontext,
     )  # fmt: skip
     node: Any = SimpleNamespace(received={}, refused=0)
     with threadpool_limits(2, "blas"):
         block_task._Worker(plan, spec, part, node, "host").run(iter([]))
+    if stats is not None:
+        stats |= part.stats
     return seen
+
+
+def test_seconds_of_waiting_are_apart_from_those_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    stats: dict[str, Any] = {}
+    begun = time.monotonic()
+    train_buckets(monkeypatch, [0, 1, 2], stats=stats)
+    seconds = time.monotonic() - begun
+    assert stats["wait_seconds"] >= 4 * SECONDS  # three buckets, and the end
+    assert stats["kernel_seconds"] >= 3 * SECONDS
+    assert stats["wait_seconds"] + stats["take_seconds"] + stats["kernel_seconds"] <= seconds
 
 
 def test_the_learning_rates_of_a_bucket_are_those_before_and_after_its_round(monkeypatch: pytest.MonkeyPatch) -> None:
