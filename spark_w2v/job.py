@@ -232,6 +232,8 @@ def _request(options: argparse.Namespace) -> Request:
 
 def _log_to(stream: TextIO, log_format: str, quiet: bool) -> None:
     logging.basicConfig(level=logging.WARNING if quiet else logging.INFO, handlers=[handler(stream, log_format)])
+    # It logs the end of its connections once Python has ended its threads, for which Python 3.13 prints tracebacks.
+    logging.getLogger("py4j").setLevel(logging.WARNING)
     if log_format == "json":
         logging.captureWarnings(True)
 

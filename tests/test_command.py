@@ -177,6 +177,25 @@ leave(lambda: job.run_job("train.py", argparse.Namespace(log_format="text", quie
     assert (ended.returncode, ended.stdout) == (code, b"done\n")
 
 
+def test_py4j_makes_no_record_of_the_end_of_a_connection() -> None:
+    """It comes after the end of Python's threads, and a record has a thread's name: Python 3.13 prints a traceback."""
+    program = """
+import argparse, logging, sys
+from spark_w2v import job
+records = logging.getLogRecordFactory()
+def record(name, *rest, **more):
+    print(name)
+    return records(name, *rest, **more)
+logging.setLogRecordFactory(record)
+def work(line, cleanup):
+    logging.getLogger("py4j.clientserver").info("Closing down clientserver connection")
+    logging.getLogger("spark_w2v").info("trained")
+sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "spark_w2v\n"), done.stderr
+
+
 @pytest.mark.parametrize("job", sorted(path.name for path in (ROOT / "jobs").glob("*.py")))
 def test_a_job_ends_with_its_exit_code_whatever_becomes_of_its_log(job: str, tmp_path: Path) -> None:
     command = ["sh", "-c", '"$0" "$1" --no-such-option 2>/dev/full', sys.executable, str(ROOT / "jobs" / job)]

@@ -132,6 +132,8 @@ CONDITIONS = (
 LOST_NAME = (  # of a file with a character beyond ASCII in its name
     "was removed while it was read, or the workers' locale has no such name; start again, with LC_ALL=C.UTF-8 there."
 )
+UNREADABLE = "cannot be read ({reason}); give readable files."
+DENIED = "permission denied"
 
 # Messages without a condition that are looked for last: the reason of what came before may be among them.
 OTHERS = (
@@ -148,7 +150,7 @@ OTHERS = (
         r"PYTHON_VERSION_MISMATCH\] (?P<reason>Python in worker[^\n]*?)[.,]? (?:PySpark|Please|SQLSTATE)",
         "{reason}; set PYSPARK_PYTHON or spark.pyspark.python to one Python before Spark starts.",
     ),
-    (r"AccessControlException: (?P<reason>.+)", "cannot be read ({reason}); give readable files."),
+    (r"AccessControlException: (?P<reason>.+)", UNREADABLE),
 )
 
 OTHER_NAMES = "its first line has other names than the other files, or another order of them"  # of a file of CSV
@@ -157,7 +159,7 @@ REASONS = (
     ("EOFException|Unexpected end|unexpected end|ends unexpectedly", "it ends too early: truncated?"),
     (r"Index \d+ out of bounds", "a line has too many fields"),
     ("not a gzip file|incorrect header check", "it is not gzip"),
-    ("[Pp]ermission denied", "permission denied"),
+    ("[Pp]ermission denied", DENIED),
     ("(?i)native zstandard library not available|without zstd support", "this Hadoop reads no zstd"),
     ("(?i)invalid (block|code|distance|stored|literal|bit)|crc|checksum|corrupt|magic", "it is damaged"),
 )
@@ -174,10 +176,13 @@ def translate_error(error: BaseException) -> str | None:
     for condition, parameters in _conditions(error):
         for name, meaning in CONDITIONS:
             if condition.startswith(name):
-                path = path_text(parameters.get("path", ""))
-                if condition.endswith("FILE_NOT_EXIST") and not unquote(path).isascii():
-                    meaning = LOST_NAME
-                parts = {**parameters, "reason": reason_of(text).strip()}
+                path, reason = path_text(parameters.get("path", "")), reason_of(text).strip()
+                if condition.endswith("FILE_NOT_EXIST"):
+                    if reason == DENIED:  # Hadoop's local file system says that such a file is not found
+                        meaning = UNREADABLE
+                    elif not unquote(path).isascii():
+                        meaning = LOST_NAME
+                parts = {**parameters, "reason": reason}
                 parts["column"] = parameters.get("column", "").strip("[]").partition(",")[0]
                 return _sentence(path, meaning.format(**parts))
     return _by_pattern(OTHERS, text)

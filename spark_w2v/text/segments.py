@@ -106,13 +106,14 @@ class Cutter:
         if weights:
             units = np.concatenate(weights)
             # Sums of float64, which are exact: they stay below 2^53.
-            counts = np.bincount(codes, np.repeat(units, sentence_lengths), len(encoded.dictionary))
+            weighted = np.bincount(codes, np.repeat(units, sentence_lengths), len(encoded.dictionary))
+            counts = weighted.astype(np.int64)
             of_sentence = units.astype("<i4").tobytes()
         else:
-            counts = np.bincount(codes, minlength=len(encoded.dictionary))
+            counts = np.bincount(codes, minlength=len(encoded.dictionary)).astype(np.int64, copy=False)
         return Segment(
             words.take(encoded.dictionary),
-            counts.astype(np.int64),
+            counts,
             codes.astype("<i4").tobytes(),
             sentence_lengths.astype("<i4").tobytes(),
             of_sentence,

@@ -13,8 +13,8 @@ import pytest
 
 from spark_w2v import config
 from spark_w2v.errors import ConfigError
-from spark_w2v.spark import corpus, vocabulary
-from spark_w2v.spark.java_errors import translate_error
+from spark_w2v.spark import corpus, java_errors, vocabulary
+from spark_w2v.spark.java_errors import text_of, translate_error
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import COUNTERS
 from spark_w2v.text.tokenizer import check_tokenizer
@@ -210,13 +210,20 @@ def test_text_called_gz_is_named(spark: "SparkSession", tmp_path: Path) -> None:
     assert "a.txt.gz: cannot be read to its end (it is not gzip)" in explained(spark, tmp_path)
 
 
-def test_a_file_removed_meanwhile_is_named(spark: "SparkSession", tmp_path: Path) -> None:
+def test_a_file_removed_meanwhile_is_named(
+    spark: "SparkSession", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a.txt").write_text("words")
     segments = corpus.read(spark, [str(tmp_path)], config.Corpus())
     (tmp_path / "a.txt").unlink()
     with pytest.raises(Exception) as error:  # noqa: PT011 - of whatever class, it has to be explained
         vocabulary.counters(segments)
     assert translate_error(error.value) == f"{tmp_path}/a.txt: was removed while it was read; start again."
+    # So does Spark call a file that may not be read; root, as whom tests may run, reads everything.
+    text = f"{text_of(error.value)}\nCaused by: java.io.FileNotFoundException: {tmp_path}/a.txt (Permission denied)"
+    monkeypatch.setattr(java_errors, "text_of", lambda _: text)
+    denied = f"{tmp_path}/a.txt: cannot be read (permission denied); give readable files."
+    assert translate_error(error.value) == denied
 
 
 def test_what_is_no_fault_of_the_input_is_not_explained() -> None:
