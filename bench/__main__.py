@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
@@ -55,13 +56,14 @@ def main() -> int:
         found = table.markdown(runs, order, baseline, preamble)
         (OUTPUT / "bench.md").write_text(found, encoding="utf-8")
         picture.draw(runs, order, OUTPUT / "bench.svg")
-        if options.publish:
+        if options.publish and not failed:
             _publish(found, f"{table.short(runs, order)}\n\n{preamble}")
         print(f"\n{found}\nbench: {ANOTHER}")
         shown = OUTPUT.relative_to(measure.ROOT)
         print(f"bench: {shown / 'bench.md'} has this table, {shown / 'bench.json'} every run")
     if failed:
-        print(f"bench: {failed} runs failed, and are not in the table", file=sys.stderr)
+        left = "; docs/ and README.md are left as they are" if options.publish else ""
+        print(f"bench: {failed} runs failed, and are not in the table{left}", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -90,7 +92,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=_positive, metavar="N", help="rounds; without it 1 for quick, 3 for full")
     parser.add_argument("--publish", action="store_true", help="renew docs/bench.md, its picture and README.md")
     parser.add_argument("--seed", type=int, default=1, help="of the first round; each has the next")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.publish and (options.size == "quick" or options.words):
+        parser.error("--publish renews the documentation, so it needs --size full, and no --words")
+    return options
 
 
 def _positive(argument: str) -> int:
@@ -189,7 +194,8 @@ def _about(options: argparse.Namespace, written: text.Text, repeats: int) -> dic
         "seed": options.seed,
         "repeats": repeats,
         "memory": measure.MEMORY,
-        "machine": {"architecture": platform.machine(), "cores": os.cpu_count()},
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": {"architecture": platform.machine(), "kernels": measure.blas_kernels(), "cores": os.cpu_count()},
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
 
@@ -201,13 +207,14 @@ def _described(written: text.Text) -> str:
 def _preamble(about: dict[str, Any], written: text.Text) -> str:
     settings = ", ".join(f"{name.replace('_', ' ')} {value:g}" for name, value in SETTINGS.items())
     versions = ", ".join(f"{name} {value}" for name, value in about["versions"].items())
-    cores = about["machine"]["cores"]
+    machine = about["machine"]
     alphas = ", ".join(f"{alpha:g}" for alpha in about["gensim_alphas"]) + f", MLlib's {about['mllib_alpha']:g}"
     sentence = _described(written)
     return (
         f"{sentence[0].upper()}{sentence[1:]}, in {written.lines:,} lines. {settings[0].upper()}{settings[1:]}; "
         f"gensim's alpha {alphas}. Rounds: {about['repeats']}, from seed {about['seed']}; memory as {about['memory']}. "
-        f"{cores} cores, {about['machine']['architecture']}; {versions}."
+        f"Measured on {about['date']}; {machine['cores']} cores, {machine['architecture']}, OpenBLAS for "
+        f"{machine['kernels']}; {versions}."
     )
 
 

@@ -205,7 +205,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--no-mllib", action="store_true", help="leave out MLlib, which takes longest")
     parser.add_argument("--only", metavar="WORD", help="only the ratios that name this word, such as MLlib or local")
     parser.add_argument("--publish", action="store_true", help="renew the table in docs/bench.md")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.publish and (options.quick or options.no_mllib or options.only):
+        parser.error("--publish renews the documentation, so it needs all runs: no --quick, --no-mllib or --only")
+    return options
 
 
 def main() -> int:

@@ -44,6 +44,15 @@ def environment() -> dict[str, str]:
     return variables
 
 
+def blas_kernels() -> str:
+    """The processor that NumPy's OpenBLAS takes this one for: Haswell has AVX2, SkylakeX AVX-512, too."""
+    program = "import numpy, threadpoolctl; print(threadpoolctl.threadpool_info()[0]['architecture'])"
+    found = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), stdout=subprocess.PIPE, text=True, check=True
+    )
+    return found.stdout.strip()
+
+
 def adopt_environment() -> None:
     """Have this process, and what it starts, run as `environment` says: start again where something has to be unset."""
     variables = environment()

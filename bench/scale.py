@@ -72,6 +72,7 @@ def measured(case: Case, scratch: Path, variables: dict[str, str]) -> dict[str, 
         "training.dimensions": case.dimensions,
         "training.epochs": 1,
         "output.checkpoint": "sweep" if case.snapshots else "none",
+        "training.sweeps_per_epoch": case.sweeps or "auto",
     }
     submit = [str(Path(sys.executable).with_name("spark-submit")), "--properties-file", "conf/spark-defaults.conf"]
     submit += ["--master", f"local-cluster[{CORES},1,2048]" if case.cluster else f"local[{CORES}]"]

@@ -16,6 +16,7 @@ class Case(NamedTuple):
         fitted: whether the model is fitted on it, or only checked.
         cluster: on two executors that are processes of their own.
         snapshots: the driver gets the parameters after each sweep.
+        sweeps: of the epoch; 0 is "auto".
     """
 
     varied: str
@@ -27,6 +28,7 @@ class Case(NamedTuple):
     synthetic: bool = True
     cluster: bool = False
     snapshots: bool = False
+    sweeps: int = 0
 
 
 M = 1_000_000
@@ -46,6 +48,8 @@ FULL = [
     Case("cluster", True, vocabulary=200_000, cluster=True),
     Case("cluster", True, blocks=4, cluster=True),
     Case("cluster", True, vocabulary=200_000, blocks=8, cluster=True),
+    # With as many blocks as tasks, each block is waited for: many blocks, small and large, tell what one takes.
+    *[Case("", True, words=M, vocabulary=n, sweeps=100, cluster=on) for n in (10_000, 200_000) for on in (False, True)],
     Case("", False, words=0, vocabulary=0, blocks=4, synthetic=False),
     Case("", False, words=8 * M, vocabulary=200_000, dimensions=200, blocks=4),
     BASE,

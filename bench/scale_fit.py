@@ -48,6 +48,17 @@ class Told(NamedTuple):
         return self.predicted["prepare"] + self.training.seconds + self.predicted["rest"]
 
     @property
+    def waits(self) -> float:
+        """Seconds that a task waits for parameters and blocks."""
+        return self.of("wait_seconds") / self.of("tasks")
+
+    @property
+    def predicted_waits(self) -> float:
+        """The same, predicted: cores without a task do not count here."""
+        t, w = self.training, self.work
+        return t.exchange + t.waiting - (t.kernel + t.take) * (w.cores / w.tasks - 1)
+
+    @property
     def need(self) -> Need:
         """Memory that the check of the job asks for."""
         w = self.work
@@ -75,7 +86,7 @@ def work_of_case(case: Case, counts: list[list[int]] | None) -> Work:
     known = (
         zipf_counts(case.words, case.vocabulary) if counts is None else np.repeat(np.array(counts[0]), counts[1])[::-1]
     )
-    return work_of(known, case.dimensions, case.blocks, CORES, snapshots=case.snapshots)
+    return work_of(known, case.dimensions, case.blocks, CORES, snapshots=case.snapshots, sweeps=case.sweeps or None)
 
 
 def parts_of(

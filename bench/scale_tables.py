@@ -38,6 +38,7 @@ def _name(case: Case) -> str:
     if not case.synthetic:
         return f"the demo's text, {case.blocks} blocks"
     more = (", two executors" if case.cluster else "") + (", snapshots" if case.snapshots else "")
+    more += f", {case.sweeps} sweeps" if case.sweeps else ""
     return f"{case.words / 1e6:g} M words, V {case.vocabulary:,}, D {case.dimensions}, B {case.blocks}{more}"
 
 
@@ -94,12 +95,11 @@ def parts_table(all_told: Sequence[Told]) -> str:
         memory = t.need.driver + w.tasks * t.need.task + t.need.heap
         each = [[parts[part] / p * 1e9 for parts, p in zip((t.parts, t.predicted), pairs, strict=True)]
                 for part in ("kernel", "take", "draw")]  # fmt: skip
-        waits = t.of("wait_seconds") / t.of("tasks")
         rows.append(
             [_name(t.case), cell([p / 1e6 for p in pairs], 1), f"{t.of('sweeps') * w.blocks:.0f} ({w.rounds})"]
             + [cell(values, 0) for values in each]
             + [cell([t.parts["start"], t.predicted["start"]], 1)]
-            + [cell([waits, t.training.exchange + t.training.waiting], 1)]
+            + [cell([t.waits, t.predicted_waits], 1)]
             + [cell([t.of("driver_bytes") / 1e6, w.driver_bytes / 1e6], 0)]
             + [cell([t.of("task_bytes") / 1e6, w.task_bytes / 1e6], 0)]
             + [f"{_gb(t.of('peak_bytes'))} ({_gb(memory)})"]
@@ -136,6 +136,8 @@ def errors(all_told: Sequence[Told], singles: Sequence[ToldSingle]) -> str:
             if ratios:
                 off = [abs(ratio - 1) for ratio in ratios]
                 said.append(f"{what}: {median(off):.0%} in the median, {max(off):.0%} at worst")
+        seconds = [abs(t.predicted_waits - t.waits) for t in mine]
+        said.append(f"what a task waits there: {median(seconds):.1f} s in the median, {max(seconds):.1f} s at worst")
     return "Off by: " + "; ".join(said) + "."
 
 
