@@ -1,4 +1,4 @@
-"""Ours beside what a user would pick instead, in one run on one text: make bench SIZE=quick, or SIZE=full.
+"""Ours next to what a user would pick instead, in one run on one text: make bench SIZE=quick, or SIZE=full.
 
 __main__.py   the arguments, the rounds, what is printed and written
 text.py       a corpus → one file of lower-cased words, which all systems read

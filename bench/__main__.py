@@ -77,7 +77,7 @@ def _publish(found: str, short: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measure ours beside gensim and MLlib, on one text.", epilog=f"{ANOTHER}."
+        prog="python -m bench", description="Measure ours next to gensim and MLlib, on one text.", epilog=f"{ANOTHER}."
     )
     parser.add_argument("--size", choices=["quick", "full"], default="quick", help="1 million words, or all")
     parser.add_argument("--corpus", type=Path, nargs="+", metavar="PATH", help="files, plain or .gz, and directories")

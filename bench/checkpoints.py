@@ -1,7 +1,8 @@
 """Cost of checkpoints: python -m bench.checkpoints prints the time of an epoch with and without them.
 
-The job runs in local mode on the base case of bench.scale, without checkpoints, with checkpoints beside a local output,
-and with checkpoints that are uploaded to moto's S3 server over HTTP on loopback, which needs a part of the same cores.
+The job runs in local mode on the base case of bench.scale, without checkpoints, with checkpoints next to a local
+output, and with checkpoints that are uploaded to moto's S3 server over HTTP on loopback, which needs a part of the same
+cores.
 An epoch is what lies between its line of the log and the one before, so the checkpoint between them counts.
 """
 

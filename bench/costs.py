@@ -115,7 +115,7 @@ PARTS: dict[str, list[Term]] = {
 }
 ABOUT = {
     "kernel": "core-seconds in the kernels",
-    "take": "core-seconds of a task beside its kernels: pairs received, spooled, read and sorted",
+    "take": "core-seconds of a task besides its kernels: pairs received, spooled, read and sorted",
     "draw": "core-seconds of drawing the pairs and writing them for the shuffle",
     "start": "seconds of an epoch outside of its tasks",
     "exchange": "seconds that a task waits for parameters and blocks",

@@ -1,4 +1,4 @@
-"""The kernel beside gensim, and by part beside what the machine allows: python -m bench.kernel --corpus PATH.
+"""The kernel next to gensim, and by part next to what the machine allows: python -m bench.kernel --corpus PATH.
 
 Kept words a second of training alone, ours and gensim with one thread, one after the other in each round. Then the time
 of each part of spark_w2v.skipgram.kernel.train_pairs, from line_profiler, next to a limit from two peaks that are

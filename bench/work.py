@@ -158,7 +158,7 @@ def bucket(center: Block, context: Block, share: float, window: int, total: floa
     if pairs >= LEAST_CUT and context.edge < context.rows:
         of_pairs = (context.frequent_pairs, 1 - context.frequent_pairs)
         of_noise = (context.frequent_noise, 1 - context.frequent_noise)
-        if all(beside <= MOST_NOISE * mine for beside, mine in zip(of_noise, of_pairs, strict=True)):
+        if all(noise <= MOST_NOISE * mine for noise, mine in zip(of_noise, of_pairs, strict=True)):
             parts = [(of_pairs[0], False), (of_pairs[1], True)]
     doublings = math.log2(1 + context.rows * dimensions * 4 / CACHE)
     found = Buckets(1.0, pairs)

@@ -8,7 +8,7 @@ A module imports from its own layer and from those above it in this table, never
     text            text to words, sentences and word ids, in NumPy and Arrow
     exchange        blocks of parameters between processes, with sockets
     storage         places: a directory, an object store, a file system of Hadoop
-    given           what a user gives beside the text: vectors, phrases, lists of words
+    given           what a user gives together with the text: vectors, phrases, lists of words
     runs            the life of a run on a place: lock, checkpoints, publication, the files that readers get
     terminal        log lines and the line that moves
     spark           what runs on Spark
@@ -30,7 +30,7 @@ A module imports from its own layer and from those above it in this table, never
 Public names, imported from where they are, so that importing this package loads neither Spark nor NumPy:
 
     spark_w2v                       train, SkipGram, SkipGramModel (loaded when they are asked for), EarlyStopping
-    spark_w2v.config                load, from_dict, Config, ConfigError
+    spark_w2v.config                load, from_dict, Config, UserError
     spark_w2v.job                   train
     spark_w2v.runs.embeddings       read, read_context, facts
     spark_w2v.analysis.neighbors      nearest, analogy, closest_spellings

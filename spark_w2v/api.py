@@ -58,7 +58,7 @@ def train(
         The vectors, with `summary` and `getVocabulary()`.
 
     Raises:
-        UserError, OutputError, NoPairsError, NotEnoughMemoryError: a mistake that the message says how to fix.
+        UserError: a mistake that the message says how to fix.
         BusyError, StorageError, SparkLostError: try again later.
         DivergedError: parameters or the loss grew without bound.
     """

@@ -14,9 +14,6 @@ from spark_w2v.config.paths import with_home
 from spark_w2v.errors import (
     BusyError,
     DivergedError,
-    NoPairsError,
-    NotEnoughMemoryError,
-    OutputError,
     SparkLostError,
     StorageError,
     UserError,
@@ -101,9 +98,6 @@ EXIT_CODE_OF: tuple[tuple[type[Exception], int], ...] = (
     (SparkLostError, TRY_AGAIN),
     (DivergedError, FAILED),
     (UserError, USERS_MISTAKE),
-    (OutputError, USERS_MISTAKE),
-    (NoPairsError, USERS_MISTAKE),
-    (NotEnoughMemoryError, USERS_MISTAKE),
 )
 
 

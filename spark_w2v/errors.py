@@ -53,15 +53,12 @@ class BusyError(UserError):
 ConfigError = UserError
 
 
-class NoWordsError(ConfigError):
+class NoWordsError(UserError):
     """The corpus has no words at all."""
 
 
-class OutputError(ValueError):
-    """Something that is not the output of a finished run, or must not become one; one sentence."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(printable(message))
+class OutputError(UserError):
+    """Something that is not the output of a finished run, or must not become one."""
 
 
 class SparkLostError(RuntimeError):
@@ -72,11 +69,11 @@ class DivergedError(ArithmeticError):
     """Parameters or the loss grew without bound, or stopped being finite."""
 
 
-class NotEnoughMemoryError(ValueError):
-    """One sentence: what is needed, what there is, what to change."""
+class NotEnoughMemoryError(UserError):
+    """Needs more memory than there is: what is needed, what there is, what to change."""
 
 
-class NoPairsError(ValueError):
+class NoPairsError(UserError):
     """The corpus has words, and no two of them stand together.
 
     Args:

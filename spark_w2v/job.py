@@ -211,7 +211,7 @@ def _request(options: argparse.Namespace) -> Request:
     """Return what the options ask for.
 
     Raises:
-        ConfigError: of the configuration.
+        UserError: of the configuration.
     """
     if options.keep_runs is not None:
         options.set.append(f"output.keep_runs={options.keep_runs}")

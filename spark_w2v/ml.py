@@ -56,7 +56,7 @@ class SkipGram(TrainingParams, Estimator["SkipGramModel"], StageReadable["SkipGr
         """Set Params; a value out of its range is refused here, and all of them stay as they were.
 
         Raises:
-            ConfigError: one sentence.
+            UserError: one sentence.
         """
         return set_checked(self, given_options(self, options))
 

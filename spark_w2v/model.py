@@ -25,9 +25,9 @@ from pyspark.sql.pandas.functions import arrow_udf
 
 from spark_w2v.analysis import neighbors
 from spark_w2v.config.paths import with_home
-from spark_w2v.errors import ConfigError, OutputError, UserError
+from spark_w2v.errors import OutputError, UserError
 from spark_w2v.runs import embeddings
-from spark_w2v.runs.export import export_vectors, target_of
+from spark_w2v.runs.export import export, target_of
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.ids import reading
 from spark_w2v.spark.all_neighbors import check_memory, chunk_rows, known_rows, neighbors_of, with_ids
@@ -140,10 +140,10 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         """Losses, words and seconds of the training.
 
         Raises:
-            ConfigError: hasSummary is false.
+            UserError: hasSummary is false.
         """
         if self._summary is None:
-            raise ConfigError(f"{self.uid}: has no summary of its training, as an earlier version saved it; fit again.")
+            raise UserError(f"{self.uid}: has no summary of its training, as an earlier version saved it; fit again.")
         return self._summary
 
     def __repr__(self) -> str:
@@ -207,11 +207,11 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
             StorageError: what the storage refused.
         """
         if format not in FILES:
-            raise ConfigError(f"{self.uid}: there is no format {format!r}; {name_hint(str(format), list(FILES))}")
+            raise UserError(f"{self.uid}: there is no format {format!r}; {name_hint(str(format), list(FILES))}")
         id_type, dimensions = ID_TYPES.get(self._id_type or ""), self._vectors.shape[1]
         found = embeddings.VectorChunks(self._words, self._counts, dimensions, iter([self._vectors]), id_type)
         with _named_as_arguments():
-            done = export_vectors(
+            done = export(
                 lambda: found,
                 None,
                 target_of(with_home(os.fspath(path))),
@@ -256,7 +256,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
 
         Raises:
             UnknownWordError: no vector for the word.
-            ConfigError: num is below 1, or a vector does not fit.
+            UserError: num is below 1, or a vector does not fit.
             TypeError: neither a word nor a vector.
         """
         schema = T.StructType([T.StructField("word", T.StringType()), T.StructField("similarity", T.DoubleType())])
@@ -306,7 +306,7 @@ class SkipGramModel(SkipGramParams, Model, MLReadable["SkipGramModel"], MLWritab
         Raises:
             UnknownWordError: none of the words has a vector.
             NotEnoughMemoryError: a task does not fit in the memory that Spark and the machine give.
-            ConfigError: num is below 1.
+            UserError: num is below 1.
             TypeError: words is not a list of words.
         """
         num = neighbors.whole(num)

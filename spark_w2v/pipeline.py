@@ -39,7 +39,7 @@ from spark_w2v.spark.slots import (
     check_slots,
     check_spark,
     exchange_of,
-    is_local,
+    is_local_mode,
     planned_tasks,
 )
 from spark_w2v.spark.tables import ENCODED_LEVEL, SEGMENTS_LEVEL, id_type_of
@@ -120,7 +120,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
     """Return the configuration with the numbers that "auto" stands for in this session.
 
     Raises:
-        ConfigError: Spark's settings do not go with the scheme.
+        UserError: Spark's settings do not go with the scheme.
         SparkLostError: there are no executors to count.
     """
     wanted = settings.training.partitions
@@ -137,7 +137,7 @@ def resolve(session: "SparkSession", settings: "Config") -> ResolvedConfig:
 
 def check_cluster(session: "SparkSession", resolved: ResolvedConfig, on_phase: Callable[[str], object]) -> None:
     """Refuse a cluster whose tasks do not reach each other; call it before anything is read."""
-    if resolved.scheme == "blocks" and not is_local(session.sparkContext):
+    if resolved.scheme == "blocks" and not is_local_mode(session.sparkContext):
         on_phase("connecting the tasks")
         check_reach(session, exchange_of(resolved.settings), resolved.partitions)
 
@@ -176,7 +176,7 @@ def train(
         The text, and the training that has ended.
 
     Raises:
-        ConfigError: too much could not be read, or no word is left.
+        UserError: too much could not be read, or no word is left.
         NoPairsError: no pair is left to train on.
         NotEnoughMemoryError: it cannot fit what Spark and the machine give.
         StorageError: parameters do not fit on the disk of the folder.
@@ -226,7 +226,7 @@ def prepare(
         windows: WINDOWS of rare words that an earlier run kept.
 
     Raises:
-        ConfigError: the words are numbers and something does not go with them, too much could not be read, or no word
+        UserError: the words are numbers and something does not go with them, too much could not be read, or no word
             is left.
     """
     v, is_weighted, joined = settings.vocabulary, bool(settings.corpus.weight), None
@@ -301,7 +301,7 @@ def check_text(
     """Return the counters of SEGMENTS, which are persisted, the first bad lines, and the size for count_words.
 
     Raises:
-        ConfigError: too much could not be read, or files have changed since they were listed.
+        UserError: too much could not be read, or files have changed since they were listed.
     """
     counters, size = vocabularies.read_totals(segments)
     corpus.check_unchanged(segments.sparkSession, files, settings.corpus.format)

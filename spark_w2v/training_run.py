@@ -121,7 +121,7 @@ class TrainingRun:
         """Train and publish; return the path or URI of the output.
 
         Raises:
-            ConfigError, NoPairsError, NotEnoughMemoryError, DivergedError, SparkLostError: as pipeline.train.
+            UserError, DivergedError, SparkLostError: as pipeline.train.
             UserError, BusyError, StorageError: of the output.
         """
         self._started = time.monotonic()

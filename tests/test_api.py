@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 import spark_w2v
-from spark_w2v.errors import BusyError, ConfigError, NotEnoughMemoryError, UserError
+from spark_w2v.errors import BusyError, NotEnoughMemoryError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.skipgram import schedule
 from spark_w2v.spark import memory
@@ -374,7 +374,7 @@ def test_an_unknown_word_is_what_users_of_mllib_and_of_gensim_expect(finished: t
     from py4j.protocol import Py4JJavaError  # type: ignore[import-untyped]
 
     model, _ = finished
-    for kind in (Py4JJavaError, KeyError, ConfigError):
+    for kind in (Py4JJavaError, KeyError, UserError):
         with pytest.raises(kind) as refused:
             model.findSynonyms("aple", 2)
         assert str(refused.value) == '"aple" is not in vocabulary: it has no vector; near are apple.'

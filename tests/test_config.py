@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from spark_w2v import config
 from spark_w2v.config import KEYS, Config
 from spark_w2v.config.checking import OF_OTHERS
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.skipgram.schedule import LEAST_RATE
 from spark_w2v.text.tokenizer import SEGMENT_WORDS
 from tests.support.configuration import Write, loads_or_refuses_in_one_line, writer
@@ -188,10 +188,10 @@ def test_a_configuration_written_as_json_reads_back_the_same(write: Write) -> No
 
 
 def test_a_dictionary_is_checked_like_a_file() -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         config.from_dict({"training": {"epochs": None}}, "OUTPUT/run.json")
     assert str(caught.value) == "OUTPUT/run.json: training.epochs = null is no value; it must be a whole number."
-    with pytest.raises(ConfigError, match=r"unknown section \[1\]; the sections are \[corpus\]"):
+    with pytest.raises(UserError, match=r"unknown section \[1\]; the sections are \[corpus\]"):
         config.from_dict({1: {}})
 
 
@@ -232,14 +232,14 @@ def test_a_scalar_of_numpy_is_the_value_that_it_is(key: str, value: object, read
 def test_a_scalar_of_numpy_that_is_not_the_value_of_a_key_is_refused_as_what_it_is(
     value: object, sentence: str
 ) -> None:
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         config.from_dict({"training": {"epochs": value}})
     assert str(caught.value) == f"configuration: {sentence}"
 
 
 def test_what_has_no_effect_is_read_for_one_that_uses_it_and_of_earlier_versions() -> None:
     tables = {"phrases": {"threshold": 20.0}, "training": {"min_improvement": 0.1}}
-    with pytest.raises(ConfigError, match=r"training\.min_improvement"):
+    with pytest.raises(UserError, match=r"training\.min_improvement"):
         config.from_dict(tables, uses=["phrases.threshold"])
     assert config.from_dict(tables, uses=config.KEYS).phrases.threshold == 20
 
@@ -251,7 +251,7 @@ def test_rare_windows_of_weighted_words_may_be_of_words_that_count_less_than_onc
 
 
 def test_the_error_survives_a_pickle() -> None:
-    error = ConfigError("run.toml: wrong.")
+    error = UserError("run.toml: wrong.")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 

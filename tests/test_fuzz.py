@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from spark_w2v import config
 from spark_w2v.analysis import evaluation
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.embeddings import Embeddings
 from spark_w2v.text.packed import damage_of_bzip2
@@ -91,7 +91,7 @@ def test_no_manifest_breaks_the_reader_of_checkpoints(tmp_path: Path) -> None:
 
     def attempt(content: bytes) -> None:
         manifest.write_bytes(content)
-        with contextlib.suppress(ConfigError):  # of another version
+        with contextlib.suppress(UserError):  # of another version
             found = newest_checkpoint(tmp_path)
             assert found is None or isinstance(found.position, dict)
 
@@ -108,7 +108,7 @@ def test_no_change_of_a_checkpoints_bytes_passes(tmp_path: Path) -> None:
         content = bytearray(whole[path])
         content[change[1] % len(content)] ^= change[2]
         path.write_bytes(content)
-        with contextlib.suppress(ConfigError):  # the number of the format
+        with contextlib.suppress(UserError):  # the number of the format
             assert newest_checkpoint(tmp_path) is None
         path.write_bytes(whole[path])
 
@@ -133,7 +133,7 @@ def test_no_list_of_words_breaks_its_reader(
     def attempt(content: bytes) -> None:
         path.write_bytes(content)
         # A list without one line of the right kind is refused; every other answer is JSON, so has no NaN.
-        with contextlib.suppress(ConfigError):
+        with contextlib.suppress(UserError):
             json.dumps(msgspec.to_builtins(read(space, path)), allow_nan=False)
 
     assert for_some_seconds(lists_of_words, attempt) >= 500

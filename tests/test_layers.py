@@ -1,21 +1,22 @@
 """The algorithm cannot import Spark, and imports run one way, from the first of LAYERS to the last."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import spark_w2v
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "spark_w2v"
 
-# Lowest first. A module may import from its own layer and from those before it.
-LAYERS = (
-    "errors", "types", "config", "callbacks", "skipgram", "text", "exchange", "storage", "given", "runs", "terminal",
-    "spark", "analysis", "progress_text", "pipeline", "command_line", "epoch_observer", "run_request", "versions",
-    "training_run", "job", "model", "ml", "api", "commands", "__main__", "jobs",
-)  # fmt: skip
+# The first column of the table in the package's docstring, lowest first. A module may import from its own layer and
+# from those before it.
+TABLE = (spark_w2v.__doc__ or "").partition("Public names")[0]
+LAYERS = tuple(re.findall(r"\w+", " ".join(re.findall(r"^ {4}(.+?) {2,}", TABLE, re.MULTILINE))))
 # Only these may import pyspark. hadoop.py reaches Hadoop's file systems through the JVM, which PySpark starts.
 ON_SPARK = (
     "spark_w2v/spark/",

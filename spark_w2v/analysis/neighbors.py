@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rapidfuzz.distance import OSA
 from rapidfuzz.process import cdist
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.skipgram.nearest_rows import NearestRows, unit_rows
 from spark_w2v.types import Float32Array, Int64Array
 
@@ -45,11 +45,11 @@ def whole(num: Any) -> int:
     """Return how many neighbors are asked for.
 
     Raises:
-        ConfigError: it is not a whole number of at least 1.
+        UserError: it is not a whole number of at least 1.
     """
     is_whole = isinstance(num, int | np.integer) or (isinstance(num, float | np.floating) and float(num).is_integer())
     if not is_whole or num < 1:
-        raise ConfigError(f"num is {num!r}; it must be a whole number of at least 1.")
+        raise UserError(f"num is {num!r}; it must be a whole number of at least 1.")
     return int(num)
 
 
@@ -63,17 +63,17 @@ def direction_of(vector: NDArray[Any], dimensions: int) -> NDArray[Any]:
     """Return a vector that a user gave, at a length of which float32 has the square.
 
     Raises:
-        ConfigError: it has not D numbers, all finite.
+        UserError: it has not D numbers, all finite.
     """
     try:
         vector = vector.astype(np.float64)
     except (TypeError, ValueError):
-        raise ConfigError(f"the vector has values of type {vector.dtype}; it must have numbers.") from None
+        raise UserError(f"the vector has values of type {vector.dtype}; it must have numbers.") from None
     if vector.shape != (dimensions,):
         found = f"{vector.size} numbers" if vector.ndim == 1 else f"the shape {vector.shape}"
-        raise ConfigError(f"the vector has {found}; it must have {dimensions} numbers, in one dimension.")
+        raise UserError(f"the vector has {found}; it must have {dimensions} numbers, in one dimension.")
     if not np.isfinite(vector).all():
-        raise ConfigError("the vector has numbers that are not finite; all must be.")
+        raise UserError("the vector has numbers that are not finite; all must be.")
     # By a power of two, which changes no digit: float32 has no room for the squares of 1e20.
     return np.asarray(np.ldexp(vector, -np.frexp(np.abs(vector).max())[1]))
 

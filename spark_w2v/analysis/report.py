@@ -54,7 +54,7 @@ LARGEST = 2_000_000  # bytes of a page, whatever the words
 # and counts. Ids of two bytes end at 65,536.
 WORDS, NEAR, ON_MAP = 10_000, 10, 2000
 SPELLINGS = 700_000  # bytes of JSON that the words may take; longer ones leave room for fewer
-VALUES = 1 << 23  # N x D at most: 32 MB beside the vectors, and seconds
+VALUES = 1 << 23  # N x D at most: 32 MB besides the vectors, and seconds
 EPOCHS = 500  # points of a curve
 RANKS = 250  # points of the Zipf plot
 SQUARE = 4095  # places on the map are whole numbers from 0 to this

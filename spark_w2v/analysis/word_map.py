@@ -13,7 +13,7 @@ from scipy import sparse
 from spark_w2v.analysis.neighbors import nearest_rows
 from spark_w2v.types import Float32Array
 
-LANDMARKS = 1200  # words that find their places by themselves; all others stand beside those
+LANDMARKS = 1200  # words that find their places by themselves; all others stand next to those
 BESIDE = 3  # landmarks that place another word
 PARTNERS = 12  # K. Fewer tear groups apart, more blur them
 EARLY, LATE = 75, 175  # steps: groups are gathered first, then each is spread out. 400 steps do no better

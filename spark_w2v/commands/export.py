@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from spark_w2v.command_line import OUTPUT_HELP, Parser, with_exit_codes, without_passwords
 from spark_w2v.errors import printable
+from spark_w2v.runs.embeddings import iter_vectors
 from spark_w2v.runs.export import VECTORS, export, target_of
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.ids import directory_of
@@ -35,11 +36,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "export.py") -> 
     options = parser.parse_args(arguments)
     target = target_of(options.to)
     counts = None if options.counts is None else target_of(options.counts)
+    output = directory_of(options.output)
     done = export(
-        directory_of(options.output),
+        lambda: iter_vectors(output, options.vectors),
+        output,
         target,
         options.format,
-        vectors=options.vectors,
         overwrite=options.overwrite,
         replace=options.white_space == "replace",
         counts=counts,

@@ -133,7 +133,7 @@ def _settings(output: Path, overrides: Sequence[str]) -> tuple[Config, bool]:
     Raises:
         OutputError: there is none.
         StorageError: it could not be read, and may be later.
-        ConfigError: it does not go with the overrides.
+        UserError: it does not go with the overrides.
     """
     sections, is_joined = {}, False
     if output.is_dir():
@@ -150,8 +150,7 @@ def _settings(output: Path, overrides: Sequence[str]) -> tuple[Config, bool]:
         given = {one.partition("=")[0].strip() for one in overrides}
         if (where := sections["corpus"].pop("where", "")) and "corpus.where" not in given:
             log.warning("corpus.where of the run (%s) is not applied; --set corpus.where=... applies one", where)
-        words = ("subsample",)
-        sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name in words}
+        sections["vocabulary"] = {name: value for name, value in sections["vocabulary"].items() if name == "subsample"}
     for one in overrides:
         key = one.partition("=")[0].strip()
         if key in configuration.KEYS and not key.startswith(USED):

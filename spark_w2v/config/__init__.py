@@ -2,7 +2,7 @@
 
 Configuration stays on the driver. Steps on Spark put plain numbers and strings in their closures, so executors need
 neither this package nor msgspec. A file is TOML and nothing in it is executed; every mistake in it is one sentence
-(`ConfigError`) that names the place and the key.
+(`UserError`, here also `ConfigError`) that names the place and the key.
 
 `python -m spark_w2v.config` prints the reference of every key, which is stored as docs/configuration.md.
 """

@@ -13,7 +13,7 @@ from spark_w2v.config.paths import KEYS_OF_PATHS, with_home
 from spark_w2v.config.sections import Config, Training
 from spark_w2v.config.text_sections import Corpus, Phrases
 from spark_w2v.config.wording import as_toml, is_kind, kind_of, kind_required, limit_of
-from spark_w2v.errors import ConfigError, cut
+from spark_w2v.errors import UserError, cut
 
 # Values that earlier versions had, and what to write now.
 REPLACED = {("output.checkpoint", "round"): '"sweep" replaces "round"'}
@@ -35,14 +35,14 @@ def check(given: Mapping[str, Given], uses: Collection[str] = ()) -> Config:
         uses: paths of keys that are not refused where other keys take their effect away.
 
     Raises:
-        ConfigError: one sentence on the first mistake found.
+        UserError: one sentence on the first mistake found.
     """
     tables: dict[str, dict[str, Any]] = {section: {} for section in SECTIONS}
     for path, one in given.items():
         key = KEYS[path]
         # What Python makes of arguments that are not UTF-8, and JSON of half an escape: no file could hold it.
         if isinstance(one.value, str) and any("\ud800" <= c <= "\udfff" for c in one.value):
-            raise ConfigError(f"{one.place}: {path} is not UTF-8; it must be text in UTF-8.")
+            raise UserError(f"{one.place}: {path} is not UTF-8; it must be text in UTF-8.")
         value = with_home(one.value) if path in KEYS_OF_PATHS and isinstance(one.value, str) else one.value
         try:
             tables[key.section][key.name] = msgspec.convert(value, key.hint)
@@ -50,10 +50,10 @@ def check(given: Mapping[str, Given], uses: Collection[str] = ()) -> Config:
             _refuse_value(key, one)
     config = msgspec.convert(tables, Config)
     for path, sentence in _contradictions(config):
-        raise ConfigError(f"{given[path].place}: {sentence}")
+        raise UserError(f"{given[path].place}: {sentence}")
     for path, sentence in _without_effect(config):
         if path not in uses:
-            raise ConfigError(f"{given[path].place}: {sentence}")
+            raise UserError(f"{given[path].place}: {sentence}")
     return config
 
 
@@ -257,13 +257,13 @@ def keys_named(name: str) -> str | None:
 def refuse_section(section: str, table: Any, place: str) -> NoReturn:
     owner = keys_named(section)
     if owner and not isinstance(table, Mapping):
-        raise ConfigError(
+        raise UserError(
             f"{place}: {section} = {as_toml(table)} is outside of every section; did you mean {owner}?",
         )
     known = ", ".join(f"[{name}]" for name in SECTIONS)
     near = nearest(section, SECTIONS)
     hint = f"did you mean [{near}]?" if near else f"the sections are {known}."
-    raise ConfigError(f"{place}: unknown section [{cut(section)}]; {hint}")
+    raise UserError(f"{place}: unknown section [{cut(section)}]; {hint}")
 
 
 def refuse_key(path: str, place: str) -> NoReturn:
@@ -273,7 +273,7 @@ def refuse_key(path: str, place: str) -> NoReturn:
         near = f"{section}.{match}"
     near = near or nearest(path, KEYS, least=75)
     hint = f"did you mean {near}?" if near else f"the keys of [{section}] are {', '.join(SECTIONS[section])}."
-    raise ConfigError(f"{place}: unknown key {cut(path)}; {hint}")
+    raise UserError(f"{place}: unknown key {cut(path)}; {hint}")
 
 
 def _refuse_value(key: Key, given: Given) -> NoReturn:
@@ -294,4 +294,4 @@ def _refuse_value(key: Key, given: Given) -> NoReturn:
         found, required = "is out of range", ", or ".join([limit, *others])
         required += f": {key.reasons[side]}" if side in key.reasons else ""
     required += f"; {REPLACED[key.path, value]}" if isinstance(value, str) and (key.path, value) in REPLACED else ""
-    raise ConfigError(f"{given.place}: {subject} {found}; it must be {required}.")
+    raise UserError(f"{given.place}: {subject} {found}; it must be {required}.")

@@ -14,7 +14,7 @@ from spark_w2v.config.keys import KEYS, SECTIONS, Key
 from spark_w2v.config.paths import with_home
 from spark_w2v.config.sections import Config
 from spark_w2v.config.wording import as_toml, kind_of
-from spark_w2v.errors import ConfigError, cut
+from spark_w2v.errors import UserError, cut
 
 # A configuration has some 2 kB. A corpus given in its place, or /dev/zero, is refused before it fills the memory.
 LARGEST_FILE = 1 << 20  # bytes
@@ -30,7 +30,7 @@ def load(path: str | Path | None, overrides: Sequence[str] = (), uses: Collectio
         uses: paths of keys that are not refused where other keys take their effect away.
 
     Raises:
-        ConfigError: one sentence on the first mistake found.
+        UserError: one sentence on the first mistake found.
     """
     return from_dict({} if path is None else _read_toml(str(path)), str(path), overrides, uses)
 
@@ -60,26 +60,26 @@ def _read_toml(place: str) -> dict[str, Any]:
         with open(with_home(place), "rb") as file:
             content = file.read(LARGEST_FILE + 1)
     except FileNotFoundError:
-        raise ConfigError(f"{place}: no such file; give a TOML file, such as conf/local.toml.") from None
+        raise UserError(f"{place}: no such file; give a TOML file, such as conf/local.toml.") from None
     except IsADirectoryError:
-        raise ConfigError(f"{place}: is a directory; give a TOML file, such as conf/local.toml.") from None
+        raise UserError(f"{place}: is a directory; give a TOML file, such as conf/local.toml.") from None
     except OSError as error:
-        raise ConfigError(f"{place}: cannot be read ({error.strerror}); give a readable TOML file.") from None
+        raise UserError(f"{place}: cannot be read ({error.strerror}); give a readable TOML file.") from None
     except ValueError as error:  # a path with a NUL or a lone surrogate in it
-        raise ConfigError(f"{place}: is not a path ({error}); give a TOML file, such as conf/local.toml.") from None
+        raise UserError(f"{place}: is not a path ({error}); give a TOML file, such as conf/local.toml.") from None
     if len(content) > LARGEST_FILE:
-        raise ConfigError(
+        raise UserError(
             f"{place}: is larger than 1 MiB, so no configuration; give a TOML file, such as conf/local.toml.",
         )
     try:
         text = content.decode("utf-8-sig")  # editors on Windows put a byte-order mark first
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"{place}: line {line} is not UTF-8; save the file as UTF-8 text.") from None
+        raise UserError(f"{place}: line {line} is not UTF-8; save the file as UTF-8 text.") from None
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise ConfigError(f"{place}: is nested too deep; a configuration has sections and keys, no more.") from None
+        raise UserError(f"{place}: is nested too deep; a configuration has sections and keys, no more.") from None
     except ValueError as error:  # TOMLDecodeError, or Python's on a number of more than 4,300 digits
         _refuse_toml(place, text, str(error))
 
@@ -93,25 +93,25 @@ def _refuse_toml(place: str, text: str, message: str) -> NoReturn:
     elif at:  # "at end of document": the last line with something on it
         number = max((n for n, line in enumerate(lines, 1) if line.strip()), default=1)
     else:
-        raise ConfigError(f"{place}: is not TOML: {message}.")
+        raise UserError(f"{place}: is not TOML: {message}.")
     problem = problem[:1].lower() + problem[1:]
     hint = {
         "invalid value": '; strings need quotes, as in scheme = "auto"',
         "cannot overwrite a value": "; a key may be given once",
     }.get(problem, "; a section may be given once" if problem.endswith("twice") else "")
     line = lines[number - 1].strip() if number <= len(lines) else ""
-    raise ConfigError(f"{place}: line {number}, {as_toml(line)}, is not TOML: {problem}{hint}.")
+    raise UserError(f"{place}: line {number}, {as_toml(line)}, is not TOML: {problem}{hint}.")
 
 
 def _given_in_tables(tables: Any, place: str) -> dict[str, Given]:
     if not isinstance(tables, Mapping):  # JSON that something else wrote
-        raise ConfigError(f"{place}: is {kind_of(tables)}; it must be a table of sections.")
+        raise UserError(f"{place}: is {kind_of(tables)}; it must be a table of sections.")
     given: dict[str, Given] = {}
     for section, table in tables.items():
         if section not in SECTIONS:
             refuse_section(str(section), table, place)  # a dict of Python may have anything for a name
         if not isinstance(table, Mapping):
-            raise ConfigError(
+            raise UserError(
                 f"{place}: {section} = {as_toml(table)} is {kind_of(table)}; it must be a section, [{section}].",
             )
         for name, value in table.items():
@@ -138,11 +138,11 @@ def _given_in_override(override: str) -> dict[str, Given]:
     path, text = path.strip(), text.strip()
     if not equals:
         example = f"{path}={as_toml(KEYS[path].default)}" if path in KEYS else "training.epochs=3"
-        raise ConfigError(f"{place}: has no value; it must be section.key=value, as in {example}.")
+        raise UserError(f"{place}: has no value; it must be section.key=value, as in {example}.")
     if "." not in path:
         owner = keys_named(path)
         hint = f"did you mean {owner}?" if owner else "it must be section.key=value, as in training.epochs=3."
-        raise ConfigError(f"{place}: has no section; {hint}")
+        raise UserError(f"{place}: has no section; {hint}")
     if path not in KEYS:
         section, _, name = path.partition(".")
         if section in SECTIONS:
@@ -175,7 +175,7 @@ def _refuse_quotes(text: str, place: str) -> None:
         return
     inner = text.strip(quote)
     example = f"'{cut(inner)}'" if inner and "'" not in inner else "'...'"
-    raise ConfigError(
+    raise UserError(
         f"{place}: is in quotes and is not a string of TOML; write the value in single quotes, between which a "
         f"backslash stands for itself ({example}), or without quotes."
     )

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from spark_w2v.config.text_sections import LARGEST_INT, Corpus, Phrases, Vocabulary
+from spark_w2v.config.text_sections import LARGEST_INT, MOST_DIMENSIONS, Corpus, Phrases, Vocabulary
 
 
 class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -30,7 +30,7 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ),
         ),
     ] = "auto"
-    dimensions: Annotated[int, Meta(ge=1, le=10_000, description="Numbers in a vector.")] = 100
+    dimensions: Annotated[int, Meta(ge=1, le=MOST_DIMENSIONS, description="Numbers in a vector.")] = 100
     window: Annotated[
         Annotated[int, Meta(ge=1, le=10_000)] | Literal["sentence"],
         Meta(

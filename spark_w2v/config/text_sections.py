@@ -7,6 +7,7 @@ from msgspec import Meta
 
 LARGEST_INT = 2**31 - 1  # word ids and positions are int32
 
+MOST_DIMENSIONS = 10_000  # also of vectors of other programs
 MOST_PASSES, MOST_PHRASES = 8, 50_000_000  # of phrases, also of a list that is given
 MOST_WINDOWS = 10_000_000  # of rare words, also of an earlier run
 

@@ -24,7 +24,7 @@ from spark_w2v.exchange.part import Part
 from spark_w2v.exchange.plan import DRIVER, KINDS, Message, ProtocolError
 
 HANDSHAKE = 10.0  # seconds in which a new connection has to prove itself and identify itself
-# New connections at a time beside one of each peer, all of which may come at once; of more, the oldest without the
+# New connections at a time besides one of each peer, all of which may come at once; of more, the oldest without the
 # secret are dropped.
 PENDING = 128
 FIRST = 4096  # bytes of a first message at most

@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.config.text_sections import MOST_DIMENSIONS
 from spark_w2v.errors import OutputError
 from spark_w2v.storage.files import open_file, raise_if_passing, reason
 from spark_w2v.text.arrow_arrays import once
@@ -35,7 +36,6 @@ MOST_WORD_BYTES = 10_000
 MOST_EMPTY = 1000  # empty lines after the first one, and after the last word of a text
 MOST_NUMBER_BYTES = 40  # of a number in text, with the space before it
 MOST_WORDS = 30_000_000  # = 3 GB of Python's bytes; GoogleNews has 3 million
-MOST_DIMENSIONS = 10_000  # as training.dimensions
 ARCHIVES = {b"PK\x03\x04": "zip", b"BZh": "bzip2"}
 GZIP, PICKLE, FASTTEXT = b"\x1f\x8b", b"\x80", b"\xba\x16\x4f\x2f"
 BOM = b"\xef\xbb\xbf"  # that programs of Windows begin UTF-8 with

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from spark_w2v.config.text_sections import MOST_DIMENSIONS
 from spark_w2v.errors import OutputError, UserError
 from spark_w2v.runs import embeddings
 from spark_w2v.runs.export_formats import FILES, writable_words, write_counts, write_format
@@ -30,7 +31,6 @@ VECTORS = ("center", "context", "sum")
 PACKED = (".gz", ".bz2", ".xz", ".zst")
 LONGEST_WORD = 1 << 16  # bytes of a line that are looked at
 MOST_NUMBER = 32  # bytes of a number in text, with the space before it
-MOST_DIMENSIONS = 10_000  # as training.dimensions
 SIZES = re.compile(rb"([0-9]{1,19}) ([0-9]{1,19})\n")  # how a file of word2vec begins
 COUNT = re.compile(rb"\S+ [0-9]{1,19}\n")
 
@@ -44,56 +44,29 @@ class Exported(NamedTuple):
 
 
 def export(
-    output: Path,
+    read: Callable[[], embeddings.VectorChunks],
+    output: Path | None,
     target: Path,
     form: str,
     *,
-    vectors: str = "center",
     overwrite: bool = False,
     replace: bool = False,
     counts: Path | None = None,
     tell: Callable[[str], object] = lambda _: None,
 ) -> Exported:
-    """Write a finished output in one of FILES; the target appears whole or not at all.
+    """Write vectors in one of FILES; the target appears whole or not at all.
 
     Args:
-        vectors: one of VECTORS.
+        read: returns them, once the target is known to be one.
+        output: where they are read from, a finished output; None for those in memory.
         overwrite: an earlier export may be replaced: a file by a file, a directory by one of the same format.
         replace: write _ for white space that the format cannot hold in a word, and more _ until the word is unique.
         counts: where the occurrences of each word go, for the formats of word2vec.
         tell: gets a line before an index is built, which takes minutes, and one after.
 
     Raises:
-        UserError, OutputError: the user's mistake; nothing is written.
+        UserError: the user's mistake; nothing is written.
         StorageError: what the storage refused.
-    """
-    return export_vectors(
-        lambda: embeddings.iter_vectors(output, vectors),
-        output,
-        target,
-        form,
-        overwrite=overwrite,
-        replace=replace,
-        counts=counts,
-        tell=tell,
-    )
-
-
-def export_vectors(
-    read: Callable[[], embeddings.VectorChunks],
-    output: Path | None,
-    target: Path,
-    form: str,
-    *,
-    overwrite: bool,
-    replace: bool,
-    counts: Path | None,
-    tell: Callable[[str], object] = lambda _: None,
-) -> Exported:
-    """Do what export does, with vectors that are read once the target is known to be one.
-
-    Args:
-        output: where they are read from; None for those in memory.
     """
     check_library(form)
     _check(output, target, form, overwrite)

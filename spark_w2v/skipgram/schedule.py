@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.skipgram.sampling import frequent_share, keep_probability
 from spark_w2v.types import Float32Array, Float64Array, Int64Array
 
@@ -229,7 +229,7 @@ def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float, words:
         blocks, sweeps, pairs, largest: as for most_sweeps.
 
     Raises:
-        ConfigError: one sentence.
+        UserError: one sentence.
     """
     equal, most = equal_sweeps(sweeps, largest), MOST_BUCKETS // stored_buckets(blocks, 1)
     rows = -(-words // blocks)
@@ -237,7 +237,7 @@ def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float, words:
     slices = most_sweeps(blocks, sweeps, pairs, largest) if equal <= most else 0
     if bits + (slices - 1).bit_length() > PAIR_BITS:
         remedy = "raise training.partitions" if equal > sweeps else "lower training.sweeps_per_epoch"
-        raise ConfigError(
+        raise UserError(
             f"an epoch has {slices:,} sweeps, and blocks of {rows:,} words leave {PAIR_BITS - bits} bits for their "
             f"number; {remedy}."
         )
@@ -250,7 +250,7 @@ def check_buckets(blocks: int, sweeps: int, pairs: float, largest: float, words:
         while fewer > 1 and stored_buckets(fewer, equal_sweeps(sweeps, max(largest, pairs / fewer**2))) > MOST_BUCKETS:
             fewer = 1 << (fewer - 1).bit_length() - 1  # the next smaller power of two
         remedy = f"lower training.partitions to at most {fewer:,}"
-    raise ConfigError(
+    raise UserError(
         f"an epoch of {blocks:,} blocks has {equal:,} sweeps{why}, and so more buckets of pairs than a task can count; "
         f"{remedy}."
     )

@@ -34,7 +34,7 @@ from spark_w2v.spark.buckets import RECORDS, RunSpec, draw_records, file_pairs, 
 from spark_w2v.spark.epoch_job import EpochJob
 from spark_w2v.spark.java_errors import CANCELLED
 from spark_w2v.spark.session import settings_of_epochs
-from spark_w2v.spark.slots import PAUSE, ExchangeSettings, driver_host, is_local, running_tasks, slots, tasks_left
+from spark_w2v.spark.slots import PAUSE, ExchangeSettings, driver_host, is_local_mode, running_tasks, slots, tasks_left
 from spark_w2v.text.encoding import segments_of
 from spark_w2v.text.messages import counted
 from spark_w2v.types import Float32Array, Float64Array
@@ -226,7 +226,7 @@ class BlockEpoch:
         # A stack, so that nothing stays open where a user interrupts what ends the job.
         with contextlib.ExitStack() as at_the_end:
             folder = None
-            if is_local(self._context):
+            if is_local_mode(self._context):
                 # Inside Spark's temporary directory, which is removed when the session ends, however this process ends.
                 folder = tempfile.mkdtemp(prefix="pairs-", dir=self._context._temp_dir)
                 at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)

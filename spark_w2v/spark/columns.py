@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark.java_errors import message_of
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.messages import name_hint, refuse
+from spark_w2v.text.messages import name_hint
 from spark_w2v.text.tokenizer import NO_REASON
 from spark_w2v.text.weights import MOST_WEIGHT, UNITS
 
@@ -87,11 +88,11 @@ def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundC
         table: what has no such column, for the message.
 
     Raises:
-        ConfigError: there is none.
+        UserError: there is none.
     """
     found = find_column(schema, name)
     if found is None:
-        refuse(f'{key}: {table} no column "{name}"; {name_hint(name, names_of(schema))}')
+        raise UserError(f'{key}: {table} no column "{name}"; {name_hint(name, names_of(schema))}')
     return found
 
 
@@ -148,20 +149,20 @@ def check_type(column: str, found: T.DataType, ready_made: bool) -> None:
         change = "give another column or another corpus.tokenizer."
         if is_word(found) and not isinstance(found, T.StringType):
             change = "give corpus.group_by, the column of the sentence that a row belongs to, or another column."
-        refuse(
+        raise UserError(
             f'corpus.column: "{column}" is {found.simpleString()}, ready-made words are array<string>, or an array of '
             f"whole numbers; {change}"
         )
     if not ready_made and not isinstance(found, T.StringType):
         change = 'set corpus.tokenizer to "none".' if is_array_of_words(found) else "give another column."
-        refuse(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
+        raise UserError(f'corpus.column: "{column}" is {found.simpleString()}, text is string; {change}')
 
 
 def check_word(column: str, found: T.DataType) -> None:
     """Refuse a column that does not hold one word a row."""
     if not is_word(found):
         change = "leave corpus.group_by out" if is_array_of_words(found) else "give another column"
-        refuse(
+        raise UserError(
             f'corpus.column: "{column}" is {found.simpleString()}, with corpus.group_by a row holds one word, a string '
             f"or a whole number; {change}."
         )
@@ -171,7 +172,7 @@ def need_weight(schema: T.StructType, name: str, table: str) -> "Column":
     """The column of weights of a name, as `need_column` finds it; a string may hold numbers, as in CSV."""
     value, kind = need_column(schema, name, "corpus.weight", table)
     if not isinstance(kind, T.NumericType | T.StringType):
-        refuse(f'corpus.weight: "{name}" is {kind.simpleString()}, a weight is a number; give another column.')
+        raise UserError(f'corpus.weight: "{name}" is {kind.simpleString()}, a weight is a number; give another column.')
     return value
 
 
@@ -179,7 +180,7 @@ def check_groups(names: str, found: Sequence[FoundColumn]) -> None:
     """Refuse columns of which Spark gives different values the same hash: those of parts that may be null or empty."""
     for column in found:
         if not isinstance(column.kind, T.AtomicType) or isinstance(column.kind, T.VariantType):
-            refuse(
+            raise UserError(
                 f'corpus.group_by: "{names}" has a column of {column.kind.simpleString()}, rows are grouped by '
                 "numbers, strings, dates and times; give other columns."
             )
@@ -189,7 +190,7 @@ def check_order(names: str, found: Sequence[FoundColumn]) -> None:
     """Refuse columns whose values have no order outside Spark."""
     for column in found:
         if not isinstance(column.kind, ORDERED):
-            refuse(
+            raise UserError(
                 f'corpus.order_by: "{names}" has a column of {column.kind.simpleString()}, rows are ordered by '
                 "numbers, strings, dates and times; give other columns."
             )
@@ -201,7 +202,7 @@ def where(rows: "DataFrame", condition: str) -> "DataFrame":
     A line that is no row has no values that the condition could be asked of: it stays, to be counted as bad.
 
     Raises:
-        ConfigError: what Spark says of the condition.
+        UserError: what Spark says of the condition.
     """
     if not condition:
         return rows
@@ -216,7 +217,7 @@ def where(rows: "DataFrame", condition: str) -> "DataFrame":
             raise
         ours = f"`[^`]*{TOKEN}[^`]*`"
         message = re.sub(f"{ours}, |(, )?{ours}", "", message)  # among the names that Spark suggests
-        refuse(f"corpus.where: Spark refuses it ({message.rstrip('.')}); change it.")
+        raise UserError(f"corpus.where: Spark refuses it ({message.rstrip('.')}); change it.") from None
 
 
 def weight_units(weight: "Column") -> "Column":

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
+from spark_w2v.errors import UserError
 from spark_w2v.runs.places import absolute
 from spark_w2v.spark import columns, inputs
 from spark_w2v.spark.file_rows import (
@@ -31,7 +32,7 @@ from spark_w2v.spark.session import SPLIT_BYTES, check_batch, in_own_session, re
 from spark_w2v.spark.tables import segments_with
 from spark_w2v.text.bad_lines import BadLine
 from spark_w2v.text.counters import BAD_LINES, COUNTERS
-from spark_w2v.text.messages import path_text, refuse, some
+from spark_w2v.text.messages import path_text, some
 from spark_w2v.text.records import Batches
 from spark_w2v.text.segments import EXCERPT, NAMED_PER_SPLIT, cut
 from spark_w2v.text.tokenizer import NO_REASON, Tokenizer, check_tokenizer
@@ -59,7 +60,7 @@ def list_files(spark: "SparkSession", paths: Sequence[str], kind: str, outputs: 
     """All files with content under the paths, as inputs.list_files finds them.
 
     Raises:
-        ConfigError: as there; and what Hadoop says of a path that it cannot open.
+        UserError: as there; and what Hadoop says of a path that it cannot open.
     """
     session = reading_session(spark)
     return _explained(lambda: inputs.list_files(session, paths, kind, outputs))
@@ -77,7 +78,7 @@ def read(
         found: of list_files, where the paths are listed already.
 
     Raises:
-        ConfigError: nothing to read, no such column, a pattern that is none.
+        UserError: nothing to read, no such column, a pattern that is none.
     """
     check_tokenizer(corpus_config)
     session = reading_session(spark)
@@ -101,7 +102,7 @@ def read_text(
         outputs: paths or URIs that are written to, and may not be read.
 
     Raises:
-        ConfigError: there is nothing to read.
+        UserError: there is nothing to read.
     """
     if corpus_config.format == "table":
         return read_tables(session, paths, corpus_config), None
@@ -121,7 +122,7 @@ def read_tables(spark: "SparkSession", names: Sequence[str], corpus_config: "Cor
     """SEGMENTS of tables or views that a session knows by their names; several are read as one.
 
     Raises:
-        ConfigError: no such table or column, or it holds something else.
+        UserError: no such table or column, or it holds something else.
     """
     check_tokenizer(corpus_config)
 
@@ -141,7 +142,9 @@ def _table(spark: "SparkSession", name: str) -> "DataFrame":
         reason = translate_error(error) or message_of(error)
         if reason is None:
             raise
-        refuse(f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables.")
+        raise UserError(
+            f"{name}: cannot be read as a table ({reason.rstrip('.')}); give --input the names of tables."
+        ) from None
     check_batch(rows, name)
     return rows
 
@@ -150,14 +153,14 @@ def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str, corpus
     """The rows of the first tables, and those of a further one.
 
     Raises:
-        ConfigError: they have other columns, or columns of other types that would be changed to one in silence.
+        UserError: they have other columns, or columns of other types that would be changed to one in silence.
     """
     c = corpus_config
     used = (c.column, *columns.names_in(rows.schema, c.group_by), *columns.names_in(rows.schema, c.order_by))
     for column in used:
         kinds = [found.kind for frame in (rows, others) if (found := columns.find_column(frame.schema, column))]
         if len(kinds) == 2 and not columns.are_joined_as_they_are(*kinds):
-            refuse(
+            raise UserError(
                 f'{name}: its column "{column}" is of type {kinds[1].simpleString()}, and that of {first} of type '
                 f"{kinds[0].simpleString()}; give --input views that cast them to the same type."
             )
@@ -166,7 +169,9 @@ def _joint(rows: "DataFrame", others: "DataFrame", first: str, name: str, corpus
     except Exception as error:
         if (reason := message_of(error)) is None:
             raise
-        refuse(f"{name}: has other columns than {first} ({reason}); give --input views with the same columns.")
+        raise UserError(
+            f"{name}: has other columns than {first} ({reason}); give --input views with the same columns."
+        ) from None
 
 
 def read_frame(
@@ -188,7 +193,7 @@ def read_text_frame(rows: "DataFrame", corpus_config: "Corpus") -> "DataFrame":
     """SEGMENTS of a column of a DataFrame: of text, or of ready-made words where corpus.tokenizer is "none".
 
     Raises:
-        ConfigError: no such column, or it holds something else.
+        UserError: no such column, or it holds something else.
     """
     check_tokenizer(corpus_config)
     return _explained(lambda: _of_rows(in_own_session(rows), corpus_config, "the DataFrame has"))
@@ -235,12 +240,14 @@ def _explained(step: Callable[[], Result]) -> Result:
     except UnreadablePathError as error:
         cause = error.__cause__
         assert cause is not None, "it is raised from one"
-        refuse(translate_error(cause) or f"{error.path}: cannot be opened ({reason_of(text_of(cause))}).")
+        raise UserError(
+            translate_error(cause) or f"{error.path}: cannot be opened ({reason_of(text_of(cause))})."
+        ) from None
     except Exception as error:
         sentence = translate_error(error)
         if sentence is None:
             raise
-        refuse(sentence)
+        raise UserError(sentence) from None
 
 
 def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus") -> "tuple[DataFrame, str | None]":
@@ -253,7 +260,9 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
     reason, beginning, units, id_type = columns.no_reason(), None, None, None
     if c.format == "text":
         if ready_made:
-            refuse('corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".')
+            raise UserError(
+                'corpus.tokenizer: "none" needs a column of ready-made words; text has none, use "whitespace".'
+            )
         lines, value = file_lines(session, found), F.col("value")
     elif c.format == "jsonl":
         lines = parsed_json(file_lines(session, found), [c.column, c.weight])
@@ -330,7 +339,7 @@ def _check_column(
                 lacking = lacking or (path, own.names)
             if lacking and others:
                 names = some(lacking[1])
-                refuse(
+                raise UserError(
                     f'corpus.column: {path_text(lacking[0])} has no column "{column}", it has {names}; '
                     f"{path_text(others)} has it. Leave files without it out of --input."
                 )

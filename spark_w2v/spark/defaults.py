@@ -29,6 +29,8 @@ OLDEST_JAVA = 17
 LOG_LEVELS = Path(str(resources.files(__package__))) / "log4j2.properties"
 # YARN gives Java a temporary directory whose path is too long for a socket: no Python worker would start there.
 FOR_ONE_MACHINE = ("spark.master", "spark.sql.shuffle.partitions", "spark.python.unix.domain.socket.enabled")
+# What has an effect only where the driver's JVM starts with it.
+OF_DRIVER = ("spark.driver.memory", "spark.driver.extraJavaOptions", "spark.driver.extraClassPath")
 # Options of spark-submit that are short for a setting which has a default here.
 SUBMIT_OPTIONS = {
     "--master": "spark.master",
@@ -125,7 +127,7 @@ def launch() -> dict[str, str]:
             ours["spark.driver.extraJavaOptions"] = f"{options} -Dlog4j2.configurationFile={LOG_LEVELS.as_uri()}"
         conf = SparkConf(loadDefaults=False)
         conf.setAll([(key, value) for key, value in ours.items() if key not in given])
-        if is_local(given.get("spark.master")):
+        if is_local_master(given.get("spark.master")):
             os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")  # a laptop's name may resolve to none that answers
         try:
             with _stops_held_back():
@@ -178,15 +180,10 @@ def _stops_held_back() -> Iterator[None]:
 
 def for_master(settings: dict[str, str], master: str | None) -> dict[str, str]:
     """Return the settings without those that are for one machine, where there are several."""
-    return {key: value for key, value in settings.items() if is_local(master) or key not in FOR_ONE_MACHINE}
+    return {key: value for key, value in settings.items() if is_local_master(master) or key not in FOR_ONE_MACHINE}
 
 
-def is_of_driver(key: str) -> bool:
-    """Whether a setting has an effect only where the driver's JVM starts with it."""
-    return key in ("spark.driver.memory", "spark.driver.extraJavaOptions", "spark.driver.extraClassPath")
-
-
-def is_local(master: str | None) -> bool:
+def is_local_master(master: str | None) -> bool:
     """Whether Spark runs in one process."""
     return master is None or re.match(r"local(\[|$)", master) is not None
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pyspark import InheritableThread, SparkContext
 
+from spark_w2v.spark.java_errors import CANCELLED, lost
 from spark_w2v.spark.session import run_shuffles_watched
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 WORKER_EXITED = re.compile(r"Python worker exited unexpectedly[^.:]*(?::.*)?")
 
 OURS = re.compile(r"^spark_w2v\.exchange\.\w+\.\w+: ")  # the name of an error of the exchange
-CANCELLED, SHUT_DOWN = "SPARK_JOB_CANCELLED", "SparkContext was shut down"
 CANCELS = 30  # times that a job is cancelled, once a second
 REASON = 3.0  # seconds that Spark is given to say why a task was lost
 
@@ -67,8 +67,7 @@ class EpochJob:
     @property
     def was_cancelled(self) -> bool:
         """Whether it was cancelled by somebody else: `end` comes after all else."""
-        said = str(self._error) if self.failed else ""
-        return CANCELLED in said and SHUT_DOWN not in said
+        return self.ended and self._error is not None and lost(self._error) == CANCELLED
 
     @property
     def failures(self) -> list[str]:

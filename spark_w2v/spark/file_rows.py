@@ -12,11 +12,12 @@ import pyspark.sql.types as T
 from py4j.protocol import Py4JError  # type: ignore[import-untyped]
 from pyspark.sql import Column
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark import columns
 from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, INVALID, TOKEN, WRONG_TYPE
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.spark.java_errors import OTHER_NAMES
-from spark_w2v.text.messages import path_text, refuse
+from spark_w2v.text.messages import path_text
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, DataFrameReader, SparkSession
@@ -38,7 +39,7 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
     """The rows of files; of CSV and JSON also CORRUPT, where a line is none, and INVALID; of JSON also WRONG_TYPE.
 
     Raises:
-        ConfigError: Spark has no reader of the format.
+        UserError: Spark has no reader of the format.
     """
     if corpus_config.format == "csv":
         # Times without a zone as they are written. In a time zone with summer time, some are the same as later ones.
@@ -55,8 +56,8 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
 
 def _all_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
     c = corpus_config
-    # Directories such as day=2026-01-31 are values of a column. Spark then refuses files beside such directories, which
-    # are no mistake where nobody asks for the column.
+    # Directories such as day=2026-01-31 are values of a column. Spark then refuses files next to them, which are
+    # no mistake where nobody asks for the column.
     roots = _roots_of_partitions(found) if c.where or c.group_by or c.order_by or c.weight else []
     if roots:
         reader = _reader(session, found, recursive=False)
@@ -84,10 +85,10 @@ def _rows(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") 
             except Exception as error:
                 if "Failed to find data source: avro" not in str(error):
                     raise
-                refuse(
+                raise UserError(
                     'corpus.format: Spark has no reader of "avro"; add it with --packages '
                     f"org.apache.spark:spark-avro_2.13:{pyspark.__version__}, or convert the files to Parquet."
-                )
+                ) from None
         case kind:
             return _columnar(reader.format(kind), paths, c)
 
@@ -227,7 +228,9 @@ def _csv(reader: "DataFrameReader", paths: list[str], corpus_config: "Corpus") -
     fields = reader.option("inferSchema", typed).csv(paths).schema.fields
     is_missing = columns.find_column(T.StructType(list(fields)), c.column) is None
     if is_missing and (found := re.search(r"[;\t|]", fields[0].name)):
-        refuse(f"--input: the CSV files separate fields by {found[0]!r}; write them with commas, or give Parquet.")
+        raise UserError(
+            f"--input: the CSV files separate fields by {found[0]!r}; write them with commas, or give Parquet."
+        )
     made_up = _made_up_names(reader, paths, fields, c)
     # Nor are the sessions 007 and 7 the same one.
     groups, orders = (columns.names_in(T.StructType(list(fields)), names) for names in (c.group_by, c.order_by))
@@ -256,7 +259,7 @@ def _made_up_names(
     """The names that Spark makes up for columns of CSV: _c0 of one without a name, item2 where there are two items.
 
     Raises:
-        ConfigError: a name that is there twice is asked for, or the files have other first lines.
+        UserError: a name that is there twice is asked for, or the files have other first lines.
     """
     if not any(field.name.endswith(str(place)) for place, field in enumerate(fields)):
         return []  # a name that is made up ends with the place of its column
@@ -279,7 +282,9 @@ def _check_asked(twice: set[str], schema: T.StructType, corpus_config: "Corpus")
     for key, names in {**asked, "where": in_condition}.items():
         for name in names:
             if name.casefold() in twice:
-                refuse(f'corpus.{key}: the CSV files have two columns "{name}", as Spark reads names; rename one.')
+                raise UserError(
+                    f'corpus.{key}: the CSV files have two columns "{name}", as Spark reads names; rename one.'
+                )
 
 
 def _check_first_lines(lines: "DataFrame", path: str | None) -> None:
@@ -290,7 +295,7 @@ def _check_first_lines(lines: "DataFrame", path: str | None) -> None:
     found = {row["path"]: row["line"] for row in firsts.collect()}
     other = min((name for name, line in found.items() if line != found.get(path)), default=None)
     if other is not None:
-        refuse(
+        raise UserError(
             f"{path_text(other)}: cannot be read to its end ({OTHER_NAMES}); replace it, or leave it out of --input."
         )
 

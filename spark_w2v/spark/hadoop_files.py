@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.storage import files as storage
 from spark_w2v.text import packed
-from spark_w2v.text.messages import path_text, refuse, some
+from spark_w2v.text.messages import path_text, some
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -151,14 +151,14 @@ class Hadoop:
             if is_local:
                 self._check_pattern(re.sub("^file:/+", "/", name))
             found = [status.getPath() for status in system.globStatus(path) or ()]
-        except ConfigError:
+        except UserError:
             raise
         except Exception as error:  # of whatever class, and whatever is wrong: it is this path
             raise UnreadablePathError(name) from error
         if not found:
             if os.path.exists(name):
-                refuse(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
-            refuse(f"{name}: no such file; give --input paths that exist.")
+                raise UserError(f"{name}: is read as a pattern, which no file fits; put a backslash before []{{}}*?\\.")
+            raise UserError(f"{name}: no such file; give --input paths that exist.")
         return [(str(path.toUri().getPath() if is_local else path.toString()), is_local) for path in found]
 
     def _check_pattern(self, name: str) -> None:
@@ -174,7 +174,7 @@ class Hadoop:
         if is_utf8(self._encoding):
             return
         if lost := [path for path in paths if not path.isascii()]:
-            refuse(
+            raise UserError(
                 f"{some(lost)}: not a name that Java can open in this locale, whose encoding is {self._encoding}; set "
                 "LC_ALL=C.UTF-8 in the environment of spark-submit."
             )
@@ -224,11 +224,11 @@ def check_directories(directories: Sequence[str], roots: Sequence[str], exists: 
     """
     for directory in directories:
         if all(exists(directory, name) for name in OWN):
-            refuse(f"{directory}: is the output of a run, not text; leave it out of --input.")
+            raise UserError(f"{directory}: is the output of a run, not text; leave it out of --input.")
     for directory in {**dict.fromkeys(directories), **dict.fromkeys(directories_above(roots))}:
         for name, (table, kind) in TABLES.items():
             if exists(directory, name):
-                refuse(
+                raise UserError(
                     f"{directory}: is {table}, which may keep files of rows that were removed; write what it holds as "
                     f'Parquet, with spark.read.format("{kind}").load(...).write.parquet(...), and give that.'
                 )
@@ -302,7 +302,7 @@ class Walk:
             else:
                 self.add(link)
         if unnamed := [path for path in self.files if not is_unicode(path)]:
-            refuse(
+            raise UserError(
                 f"{some([os.fsencode(path).decode(errors='backslashreplace') for path in unnamed])}: not a name in "
                 "UTF-8, which Java cannot open; rename it, or leave it out of --input."
             )
@@ -317,7 +317,9 @@ class Walk:
             try:
                 entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
             except OSError as error:
-                refuse(f"{directory}: cannot be read ({storage.reason(error)}); give readable directories.")
+                raise UserError(
+                    f"{directory}: cannot be read ({storage.reason(error)}); give readable directories."
+                ) from None
             for entry in entries:
                 if is_hidden(entry.name):
                     self.skip(HIDDEN, entry.path)
@@ -337,7 +339,7 @@ class Walk:
         except FileNotFoundError:
             return self.skip(CHANGED, path)
         except OSError as error:
-            refuse(f"{path}: cannot be read ({storage.reason(error)}); give readable files.")
+            raise UserError(f"{path}: cannot be read ({storage.reason(error)}); give readable files.") from None
         if not stat.S_ISREG(status.st_mode):
             return self.skip(SPECIAL, path)
         if not status.st_size:

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
-from spark_w2v.text.messages import refuse
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -26,12 +26,12 @@ def check_ids(
         windows: WINDOWS of an earlier run.
 
     Raises:
-        ConfigError: there are phrases, or other words, in one sentence.
+        UserError: there are phrases, or other words, in one sentence.
     """
     if (id_type := id_type_of(segments)) is None:
         return
     if phrases:
-        refuse(
+        raise UserError(
             f"{phrases}: the words are numbers of the type {id_type}, and phrases of numbers are not numbers; cast the "
             "column to strings, or leave phrases out."
         )

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark.hadoop_files import File, Hadoop, directories_above, is_pattern, local_path
 from spark_w2v.text import packed
-from spark_w2v.text.messages import counted, path_text, refuse, some
+from spark_w2v.text.messages import counted, path_text, some
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def check_outputs(hadoop: Hadoop, given: Sequence[str], roots: Sequence[str], ou
         found = [read[_alike(path)] for path in inside if _alike(path) in read]
         found += [name for name, pattern in patterns if any(hadoop.fits(path, pattern) for path in inside)]
         if found:
-            refuse(
+            raise UserError(
                 f"{output}: is inside of --input {path_text(found[0])}, so the next run would read it; give another."
             )
 
@@ -55,7 +56,7 @@ def check_text(files: Sequence[File], kind: str) -> None:
         elif kind == "text" and (seems := packed.format_of_fields(path, beginning)):
             formats.setdefault(seems, []).append(path)
     for reason, bad in found.items():
-        refuse(f"{some(bad)}: {reason}.")
+        raise UserError(f"{some(bad)}: {reason}.")
     for seems, odd in formats.items():
         log.warning(
             'corpus.format: as "text", the names of fields are words, and so is all that is in them; "%s" is for %s',
@@ -90,7 +91,7 @@ def check_packed(hadoop: Hadoop, files: Sequence[File]) -> None:
         finally:
             stream.close()
         if reason is not None:
-            refuse(
+            raise UserError(
                 f"{path_text(file.path)}: cannot be read to its end ({reason}); replace it, or leave it out of --input."
             )
 

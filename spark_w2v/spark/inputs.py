@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import pyspark.sql.functions as F
 from pyspark.errors import AnalysisException
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark.hadoop_files import (
     CHANGED,
     EMPTY,
@@ -33,7 +34,7 @@ from spark_w2v.spark.hadoop_files import (
 )
 from spark_w2v.spark.input_checks import check_outputs, check_packed, check_text
 from spark_w2v.text import packed
-from spark_w2v.text.messages import MOST_SHOWN, counted, path_text, refuse, some
+from spark_w2v.text.messages import MOST_SHOWN, counted, path_text, some
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -87,7 +88,7 @@ def list_files(session: "SparkSession", given: Sequence[str], kind: str, outputs
         outputs: directories that the run writes to; local ones absolute, with links followed.
 
     Raises:
-        ConfigError: there is nothing to read, or something that would be read as something else than it is.
+        UserError: there is nothing to read, or something that would be read as something else than it is.
         UnreadablePathError: Hadoop cannot open a path.
     """
     hadoop = Hadoop(session)
@@ -140,7 +141,7 @@ def check_unchanged(session: "SparkSession", found: Inputs, kind: str) -> None:
         kind: corpus.format.
 
     Raises:
-        ConfigError: the first such file.
+        UserError: the first such file.
     """
     here = {file.path: local_path(file.path) for file in found.files}
     now: dict[str, tuple[int, int]] = {}
@@ -161,7 +162,7 @@ def check_unchanged(session: "SparkSession", found: Inputs, kind: str) -> None:
         gone = "gone" if here[first.path] else "gone or empty"  # where Spark lists no empty files
         before, after = _state(first.bytes, first.modified), _state(*now[first.path]) if first.path in now else gone
         others = f", and {counted(len(changed) - 1, 'other file')} changed, too" if len(changed) > 1 else ""
-        refuse(
+        raise UserError(
             f"{path_text(first.path)}: was {before} when it was listed, and is {after} after it was read{others}; "
             "train on a copy, or on files that nobody writes to."
         )
@@ -243,16 +244,18 @@ def _listed_again(
 def _refuse_nothing(given: Sequence[str], skipped: dict[str, list[str]]) -> NoReturn:
     where = some(list(given))
     if set(skipped) == {EMPTY}:
-        refuse(f"{where}: holds nothing, {len(skipped[EMPTY]):,} files of 0 bytes; give --input files with text.")
+        raise UserError(
+            f"{where}: holds nothing, {len(skipped[EMPTY]):,} files of 0 bytes; give --input files with text."
+        )
     left_out = "; ".join(f"{len(names):,} {reason}, such as {names[0]}" for reason, names in skipped.items())
     but = f" but what is left out ({left_out})" if left_out else ""
-    refuse(f"{where}: has no files{but}; give --input a directory with files in it, or a file.")
+    raise UserError(f"{where}: has no files{but}; give --input a directory with files in it, or a file.")
 
 
 def _check_unlisted(paths: Sequence[str], walk: Walk) -> None:
     """Refuse files that Spark would leave out, and not say so."""
     there = [path for path in paths if os.path.exists(path)]
     if there:
-        refuse(f"{some(there)}: not among the files that Spark lists; rename it, or leave it out of --input.")
+        raise UserError(f"{some(there)}: not among the files that Spark lists; rename it, or leave it out of --input.")
     for path in paths:
         walk.skip(CHANGED, path)

@@ -10,17 +10,17 @@ from py4j.protocol import Py4JError, Py4JJavaError, Py4JNetworkError  # type: ig
 from pyspark import SparkContext
 from pyspark.errors import PySparkException
 
-from spark_w2v.errors import ConfigError, SparkLostError, UserError
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.text.messages import path_text
 
 
-class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[misc]  # py4j has no types
+class UnknownWordError(UserError, KeyError, Py4JJavaError):  # type: ignore[misc]  # py4j has no types
     """A word has no vector; a Py4JJavaError, as MLlib raises, and a KeyError, as gensim raises."""
 
     java_exception = None
 
     def __init__(self, message: str, hint: Callable[[], str] | None = None) -> None:
-        ConfigError.__init__(self, message)
+        UserError.__init__(self, message)
         self._hint = hint  # the end of the sentence, for which all words are compared
 
     @property
@@ -29,7 +29,7 @@ class UnknownWordError(ConfigError, KeyError, Py4JJavaError):  # type: ignore[mi
 
     def __str__(self) -> str:
         if self._hint is not None:
-            ConfigError.__init__(self, f"{self.args[0]}{self._hint()}")
+            UserError.__init__(self, f"{self.args[0]}{self._hint()}")
             self._hint = None
         return str(self.args[0])
 
@@ -124,7 +124,7 @@ CONDITIONS = (
     ("TABLE_OR_VIEW_NOT_FOUND", "the catalog has no {relationName}"),
     (
         "CONFLICTING_DIRECTORY_STRUCTURES",
-        "--input: has directories such as day=2026-01-31 beside others, so Spark cannot tell which columns they are; "
+        "--input: has directories such as day=2026-01-31 next to others, so Spark cannot tell which columns they are; "
         "give them in runs of their own, or leave corpus.where and what names such a column out.",
     ),
     ("INVALID_CONF_VALUE", "Spark refuses a setting ({message}); change it, or leave it out."),
@@ -300,7 +300,7 @@ def is_interruption(error: BaseException | None) -> bool:
     return error is not None
 
 
-def lost(error: Exception) -> str | None:
+def lost(error: BaseException) -> str | None:
     """How Spark or its storage was lost, if it was; None where trying again would end in the same way."""
     text = str(error)
     for pattern, meaning in LOST:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
 
+from spark_w2v.errors import UserError
 from spark_w2v.spark import columns
 from spark_w2v.spark.columns import FoundColumn
-from spark_w2v.text.messages import refuse
 
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
@@ -46,7 +46,7 @@ def count_rows(
         orders: the columns of corpus.order_by.
 
     Raises:
-        ConfigError: a column has numbers or times and other text, or times with a zone and without.
+        UserError: a column has numbers or times and other text, or times with a zone and without.
     """
     schema, c = rows.schema, corpus_config
     names = columns.names_in(schema, c.order_by)
@@ -133,7 +133,7 @@ def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> li
     what = "times" if other is not None else "times with a time zone"
     odd = f"also {other!r}" if other is not None else f"times without, such as {unzoned!r}"
     if other is not None or None not in (zoned, unzoned):
-        refuse(
+        raise UserError(
             f'corpus.order_by: "{name}" has {what} and {odd}; write all of them alike, leave rows out with '
             "corpus.where, or give another column."
         )
@@ -144,7 +144,7 @@ def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> li
 
 def _check_no_text(name: str, text: str | None) -> None:
     if text is not None:
-        refuse(
+        raise UserError(
             f'corpus.order_by: "{name}" has numbers and also {text!r}, and as text 10 comes before 9; fix such values, '
             "leave their rows out with corpus.where, or give another column."
         )

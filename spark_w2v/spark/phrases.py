@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyspark.sql.functions as F
 
-from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.errors import NoWordsError, UserError
 from spark_w2v.spark.broadcasts import send
 from spark_w2v.spark.memory import PYTHON, SEGMENT, check_task, given_by
 from spark_w2v.spark.slots import slots
@@ -138,7 +138,7 @@ def find_phrases(
         vocabulary = count_words(segments, settings.min_count, weighted=weighted)
     except NoWordsError:
         raise
-    except ConfigError:  # no word is there often enough, so no pair is
+    except UserError:  # no word is there often enough, so no pair is
         vocabulary = Vocabulary(pa.array([], pa.large_string()), np.zeros(0, np.int64), 0, 0)
     context = segments.sparkSession.sparkContext
     # With weights, the words of the vocabulary are not as many as there are pairs to hold.

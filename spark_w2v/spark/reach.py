@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.exchange.driver import JOINING, DriverPart
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import UNREACHABLE, Node
@@ -58,7 +58,7 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         blocks: B.
 
     Raises:
-        ConfigError: which address and port cannot be reached, and which setting to change; or the driver may not have
+        UserError: which address and port cannot be reached, and which setting to change; or the driver may not have
             as many open files as there are tasks.
     """
     context = session.sparkContext
@@ -93,7 +93,7 @@ def check_reach(session: "SparkSession", exchange: ExchangeSettings, blocks: int
         job.start()
         failure = _failure(part, job, lambda: running_tasks(context) > 0)
     if failure is not None and UNREACHABLE in failure:
-        raise ConfigError(f"{failure.rstrip('.')}.")
+        raise UserError(f"{failure.rstrip('.')}.")
     if failure is not None:
         log.info(LATER, failure.rstrip("."))
 

@@ -101,7 +101,7 @@ def events_in_order(rows: "DataFrame", corpus_config: "Corpus", table: str) -> O
         table: what has no such column, for a message.
 
     Raises:
-        ConfigError: no such column, or it holds something else.
+        UserError: no such column, or it holds something else.
     """
     schema, c = rows.schema, corpus_config
     word = columns.need_column(schema, c.column, "corpus.column", table)

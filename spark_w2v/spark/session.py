@@ -21,7 +21,7 @@ import spark_w2v
 from spark_w2v.errors import UserError
 from spark_w2v.spark import defaults, inputs, workers
 from spark_w2v.spark.java_errors import start_error
-from spark_w2v.spark.slots import PAUSE, STARTING, is_local, slots
+from spark_w2v.spark.slots import PAUSE, STARTING, is_local_mode, slots
 
 log = logging.getLogger("spark_w2v")
 
@@ -286,9 +286,9 @@ def start_session() -> SparkSession:
         builder = builder.config("spark.log.level", level)
     master = given.get("spark.master")
     for key, value in defaults.for_master(defaults.default_settings(), master).items():
-        if key not in given and not defaults.is_of_driver(key):
+        if key not in given and key not in defaults.OF_DRIVER:
             builder = builder.config(key, value)
-    if defaults.is_local(master) and "spark.python.daemon.module" not in given:
+    if defaults.is_local_master(master) and "spark.python.daemon.module" not in given:
         builder = builder.config("spark.python.daemon.module", workers.__name__)
         # Unlike a task, the daemon knows nothing of --py-files.
         ours, theirs = str(Path(spark_w2v.__file__).parents[1]), given.get("spark.executorEnv.PYTHONPATH", "")
@@ -335,7 +335,7 @@ def _start_workers(session: SparkSession) -> None:
     with contextlib.suppress(Exception):  # what is wrong is said of the first job that has something to do
         context = session.sparkContext
         count = slots(context)[0]
-        if is_local(context):
+        if is_local_mode(context):
             if count == 1:
                 return  # the listing would wait for it
             count = 1

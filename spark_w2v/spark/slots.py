@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from pyspark import SparkContext
 
-from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.exchange.listener import listen
 from spark_w2v.exchange.node import PENDING
 from spark_w2v.exchange.plan import ExchangeError
 from spark_w2v.spark.block_task import WILDCARDS
+from spark_w2v.spark.defaults import is_local_master
 from spark_w2v.text.messages import counted
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ ENCRYPTING = (
 )
 # Seconds from the start of a session in which executors may be on their way, without another one, between two looks.
 STARTING, SETTLED, PAUSE = 60.0, 5.0, 0.2
-OTHER_FILES = 256  # that the driver has open beside its connections with tasks
+OTHER_FILES = 256  # that the driver has open besides its connections with tasks
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,17 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     """Refuse a Spark whose settings do not go with an epoch of `blocks`, or a driver that cannot listen.
 
     Raises:
-        ConfigError: one sentence.
+        UserError: one sentence.
     """
     if _is_set(context, "spark.dynamicAllocation.enabled"):
-        raise ConfigError(
+        raise UserError(
             "spark.dynamicAllocation.enabled is true, which Spark refuses together with the barrier stages of scheme "
             "blocks; set it to false, and the number of executors with spark.executor.instances, or on a standalone "
             "cluster with spark.cores.max."
         )
     encrypted = [key for key in ENCRYPTING if _is_set(context, key)]
     if encrypted and not exchange.plain:
-        raise ConfigError(
+        raise UserError(
             f"{encrypted[0]} is true, and what the tasks of scheme blocks pass to each other and keep on their local "
             'disks would not be encrypted; set exchange.plain = true to allow it, or training.scheme = "replicas", '
             "whose traffic is Spark's alone."
@@ -75,7 +76,7 @@ def check_spark(context: SparkContext, exchange: ExchangeSettings) -> None:
     try:
         listen(driver_host(context)[0], exchange.ports).close()
     except ExchangeError as error:
-        raise ConfigError(str(error)) from None
+        raise UserError(str(error)) from None
 
 
 def check_local_disks(context: SparkContext, exchange: ExchangeSettings, group_by: str) -> None:
@@ -85,10 +86,10 @@ def check_local_disks(context: SparkContext, exchange: ExchangeSettings, group_b
         group_by: corpus.group_by.
 
     Raises:
-        ConfigError: one sentence.
+        UserError: one sentence.
     """
     if group_by and _is_set(context, "spark.io.encryption.enabled") and not exchange.plain:
-        raise ConfigError(
+        raise UserError(
             "spark.io.encryption.enabled is true, and rows that corpus.group_by joins are not encrypted where they are "
             "sorted on local disks; set exchange.plain = true to allow it, or give each sentence as an array."
         )
@@ -102,10 +103,10 @@ def check_slots(context: SparkContext, exchange: ExchangeSettings) -> None:
     """Refuse a number of tasks that Spark has no slots for, once its executors are there.
 
     Raises:
-        ConfigError: one sentence.
+        UserError: one sentence.
     """
     if exchange.tasks is not None and (count := settled_slots(context, exchange.tasks)) < exchange.tasks:
-        raise ConfigError(
+        raise UserError(
             f"exchange.tasks is {exchange.tasks}, and Spark has {count} slots (cores of its executors / "
             "spark.task.cpus); lower it, or give Spark more: spark.executor.instances, spark.executor.cores, or on a "
             "standalone cluster spark.cores.max."
@@ -116,15 +117,15 @@ def planned_tasks(context: SparkContext, exchange: ExchangeSettings, blocks: int
     """Return how many tasks will train at the same time.
 
     Raises:
-        ConfigError: they need more ports or more open files than they may have.
+        UserError: they need more ports or more open files than they may have.
     """
     count, executors = slots(context)
     tasks = min(blocks, max(1, count), exchange.tasks or blocks)
     first, last = exchange.ports
     # Each listens on a port. The driver of a cluster may be on a machine of its own, and so may each executor.
-    needed = tasks + 1 if is_local(context) else math.ceil(tasks / executors)
+    needed = tasks + 1 if is_local_mode(context) else math.ceil(tasks / executors)
     if last and last - first + 1 < needed:
-        raise ConfigError(
+        raise UserError(
             f"exchange.first_port = {first} and exchange.last_port = {last} are a range of {last - first + 1:,}, and "
             f"with {counted(tasks, 'task')} a machine needs {needed:,} ports; raise exchange.last_port, or "
             "set both to 0 for any free ports."
@@ -137,7 +138,7 @@ def allow_connections(tasks: int) -> None:
     """Raise this process's limit of open files where the driver could not have a connection with every task.
 
     Raises:
-        ConfigError: it may not be raised so far.
+        UserError: it may not be raised so far.
     """
     try:
         import resource
@@ -148,7 +149,7 @@ def allow_connections(tasks: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise ConfigError(
+        raise UserError(
             f"the driver has a connection with each of {tasks:,} tasks, needs {needed:,} open files and may have "
             f"{hard:,}; raise its limit (ulimit -n), or lower training.partitions or exchange.tasks."
         )
@@ -166,7 +167,7 @@ def auto_partitions(context: SparkContext, exchange: ExchangeSettings) -> int:
     """How many partitions a training has where its configuration leaves that to Spark's slots.
 
     Raises:
-        ConfigError: with dynamic allocation there need not be any yet.
+        UserError: with dynamic allocation there need not be any yet.
         SparkLostError: there are no executors.
     """
     if not (count := settled_slots(context)):
@@ -192,7 +193,7 @@ def settled_slots(context: SparkContext, enough: float = math.inf) -> int:
     begun = since = time.monotonic()
     count = slots(context)[0]
     age = max(0.0, time.time() - context.startTime / 1000)  # of the session, if the clock has not been set back
-    while not is_local(context) and age + time.monotonic() - begun < STARTING:
+    while not is_local_mode(context) and age + time.monotonic() - begun < STARTING:
         if count and (count >= min(wanted, enough) or time.monotonic() - since >= SETTLED):
             break
         time.sleep(PAUSE)
@@ -229,10 +230,9 @@ def tasks_of(context: SparkContext) -> str:
     return f"{sum(s.numCompletedTasks for s in stages):,} of {sum(s.numTasks for s in stages):,} tasks"
 
 
-def is_local(context: SparkContext) -> bool:
+def is_local_mode(context: SparkContext) -> bool:
     """Whether tasks see the driver's disks for certain: executors of local mode are threads of the driver's JVM."""
-    master = context.master or ""
-    return master == "local" or master.startswith("local[")
+    return is_local_master(context.master or "")
 
 
 def driver_host(context: SparkContext) -> tuple[str, str]:

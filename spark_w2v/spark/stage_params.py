@@ -19,7 +19,7 @@ from pyspark.sql import DataFrame
 
 from spark_w2v.config import KEYS
 from spark_w2v.config.checking import nearest
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark.columns import FoundColumn, find_column, is_array_of_words, names_of
 from spark_w2v.text.messages import name_hint
 
@@ -211,7 +211,7 @@ def set_checked(stage: S, given: dict[str, Any]) -> S:
     """Set Params, all of them or, where one is refused, none; None is the default again.
 
     Raises:
-        ConfigError: the value of one is out of its range.
+        UserError: the value of one is out of its range.
         TypeError: it is of another kind.
     """
     before = dict(stage._paramMap)
@@ -321,10 +321,10 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         """Refuse a value of a Param that the stage cannot take; a model takes any of those of training.
 
         Raises:
-            ConfigError: one sentence.
+            UserError: one sentence.
         """
         if name == "unknownWords" and self.getUnknownWords() not in UNKNOWN_WORDS:
-            raise ConfigError(
+            raise UserError(
                 f'{self.uid}: unknownWords = "{self.getUnknownWords()}" is not one of its values; it must be "count" '
                 'or "skip".'
             )
@@ -333,19 +333,19 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         """Return the input column, which may be a field; refuse a DataFrame without it, or with the output column.
 
         Raises:
-            ConfigError: one sentence.
+            UserError: one sentence.
         """
         if not self.isDefined("inputCol") or self.getInputCol() is None:
-            raise ConfigError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
+            raise UserError(f"{self.uid}: has no inputCol; give the column of words, array<string>.")
         if self.getOutputCol() is None:
-            raise ConfigError(f"{self.uid}: outputCol is None; give the column that transform adds.")
+            raise UserError(f"{self.uid}: outputCol is None; give the column that transform adds.")
         schema, column, output = dataset.schema, self.getInputCol(), self.getOutputCol()
         found = find_column(schema, column)
         if found is None:
             hint = name_hint(column, names_of(schema))
-            raise ConfigError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
+            raise UserError(f'{self.uid}: the DataFrame has no column "{column}" (inputCol); {hint}')
         if not is_array_of_words(found.kind):
-            raise ConfigError(
+            raise UserError(
                 f'{self.uid}: "{column}" (inputCol) is {found.kind.simpleString()}, words are array<string>, or an '
                 "array of whole numbers; put a tokenizer before this stage, or give another column."
             )
@@ -353,7 +353,7 @@ class SkipGramParams(HasInputCol, HasOutputCol, HasMaxIter, HasStepSize, HasSeed
         is_exact = str(dataset.sparkSession.conf.get("spark.sql.caseSensitive")).strip().lower() == "true"
         for name in schema.names:
             if name == output or (not is_exact and name.lower() == output.lower()):
-                raise ConfigError(f'{self.uid}: the DataFrame has a column "{name}" already; give another outputCol.')
+                raise UserError(f'{self.uid}: the DataFrame has a column "{name}" already; give another outputCol.')
         self.check_param("unknownWords")  # which a map of Params may give
         return found
 

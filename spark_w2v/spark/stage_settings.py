@@ -12,13 +12,12 @@ from pyspark.sql import Column
 from spark_w2v import config as configuration
 from spark_w2v.config import KEYS, Config
 from spark_w2v.errors import (
-    ConfigError,
     DivergedError,
     NoPairsError,
-    NotEnoughMemoryError,
     NoWordsError,
     SparkLostError,
     StorageError,
+    UserError,
     is_passed_on,
 )
 from spark_w2v.spark import columns
@@ -65,7 +64,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """Return the column of weights; None where all are 1.
 
         Raises:
-            ConfigError: there is no such column, or it holds something else.
+            UserError: there is no such column, or it holds something else.
         """
         if not self.isDefined("weightCol") or not self.getWeightCol():
             return None
@@ -76,11 +75,11 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """Refuse rows of which more have a bad weight than a job may have bad lines by default.
 
         Raises:
-            ConfigError: one sentence.
+            UserError: one sentence.
         """
         bad, rows = counters["bad_weight_lines"], counters["lines"]
         if bad > KEYS["corpus.max_bad_fraction"].default * rows:
-            raise ConfigError(
+            raise UserError(
                 f'{self.uid}: {bad:,} of {rows:,} rows have a bad weight in "{self.getWeightCol()}" (weightCol), '
                 f"{bad / rows:.1%}; a weight is a number from 0 to {MOST_WEIGHT:,}: give them one, or leave them out."
             )
@@ -89,7 +88,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """Return the configuration of a job that trains as this stage does.
 
         Raises:
-            ConfigError: a Param is out of its range.
+            UserError: a Param is out of its range.
         """
         tables: dict[str, dict[str, Any]] = {
             # The words are ready-made; a null where a row has none is nothing that could be fixed here. Of weights, see
@@ -126,14 +125,14 @@ class TrainingParams(SkipGramParams, HasWeightCol):
         """Refuse a value that the configuration does not take.
 
         Raises:
-            ConfigError: one sentence.
+            UserError: one sentence.
         """
         super().check_param(name)
         if name not in KEY_OF:
             return
         seed = self.getSeed()
         if name == "seed" and not -(2**63) <= seed < 2**63:
-            raise ConfigError(
+            raise UserError(
                 f"SkipGram.seed: seed = {seed} is out of range; it must be a whole number of 64 bits, from -2^63 to "
                 "2^63 - 1."
             )
@@ -144,9 +143,9 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             try:
                 given = {section: {**first, key: self._value_of(name)}}  # without the others, which may be given later
                 configuration.from_dict(given, f"SkipGram.{name}", uses=KEYS)
-            except ConfigError as error:
+            except UserError as error:
                 of_param = str(error).replace(KEY_OF[name], name)
-                raise ConfigError(of_param.replace('at least 1, or "auto"', "at least 1, or 0 for all slots")) from None
+                raise UserError(of_param.replace('at least 1, or "auto"', "at least 1, or 0 for all slots")) from None
 
     @contextlib.contextmanager
     def own_words(self) -> Iterator[None]:
@@ -165,7 +164,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
             yield
         except NoWordsError as error:
             if "corpus.weight" in str(error):
-                raise ConfigError(
+                raise UserError(
                     f'{self.uid}: nothing to train on: the weights in "{self.getWeightCol()}" (weightCol) come to less '
                     "than a half for each word; give larger ones."
                 ) from error
@@ -186,9 +185,7 @@ class TrainingParams(SkipGramParams, HasWeightCol):
                 "sentence and not one word.",
             )
             raise
-        except (
-            ConfigError, NotEnoughMemoryError, DivergedError, StorageError, SparkLostError,
-        ) as error:  # fmt: skip
+        except (UserError, DivergedError, StorageError, SparkLostError) as error:
             error.args = (named_as_params(str(error)),)
             raise
         except Exception as error:
@@ -198,4 +195,4 @@ class TrainingParams(SkipGramParams, HasWeightCol):
                 raise
             explained = explained.replace(WHERE_COMPUTED, "in the DataFrame").removeprefix("--input: ")
             explained = explained.replace("give --input paths", "read paths").replace("--input", "the DataFrame")
-            raise ConfigError(f"{self.uid}: {explained}") from error
+            raise UserError(f"{self.uid}: {explained}") from error

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyspark.sql.functions as F
 from pyspark.sql import Observation
 
-from spark_w2v.errors import ConfigError, NoWordsError
+from spark_w2v.errors import NoWordsError, UserError
 from spark_w2v.spark.memory import PYTHON, SEGMENT
 from spark_w2v.spark.session import create_frame
 from spark_w2v.spark.slots import slots
@@ -99,7 +99,7 @@ def count_words(
         earlier: `word` and `count` of the windows of an earlier run, as window_counts returns them, which are added.
 
     Raises:
-        ConfigError: no word is left.
+        UserError: no word is left.
     """
     if size is None:
         size = read_totals(segments)[1]
@@ -157,7 +157,7 @@ def count_words(
             spellings = create_frame(segments.sparkSession, pa.table({"word": known}))
             occurring = counted.join(spellings, "word", "left_semi").select("word", "count").toArrow()
             if not len(kept) and not pc.sum(occurring["count"]).as_py():
-                raise ConfigError(
+                raise UserError(
                     f"no word is left: none of the {len(known):,} words that are kept occurs in the text, such as "
                     f"{some_words(known.slice(0, 3).to_pylist())}, and no other {min_count:,} times "
                     "(vocabulary.min_count); check that they are spelled as in the text, so in lower case with "
@@ -193,9 +193,9 @@ def _least_count(counted: "DataFrame", min_count: int, max_words: int) -> tuple[
 
 def _refuse_lists(lists: WordLists) -> NoReturn:
     if lists.given is None:
-        raise ConfigError("no word is left: every word of the text is one of vocabulary.stop_words; give other ones.")
+        raise UserError("no word is left: every word of the text is one of vocabulary.stop_words; give other ones.")
     allowed = "" if lists.stop is None else " without being one of vocabulary.stop_words"
-    raise ConfigError(
+    raise UserError(
         f"no word is left: none of the {len(lists.given):,} words of {lists.given_by} occurs in the text{allowed}, "
         f"such as {some_words(lists.given.slice(0, 3).to_pylist())}; check the text, these words, and "
         "corpus.lower_case."
@@ -222,7 +222,7 @@ def _refuse_empty(total: int, distinct: int, most: int, min_count: int) -> NoRet
         )
     if not total:
         raise NoWordsError("the corpus has no words: every line is blank, bad or without a word; give --input text.")
-    raise ConfigError(
+    raise UserError(
         f"no word is left: of {total:,} words, {distinct:,} distinct, the most frequent occurs {most:,} times and "
         f"vocabulary.min_count is {min_count:,}; lower vocabulary.min_count, or give a larger corpus."
     )

@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from spark_w2v.errors import UserError
 from spark_w2v.text.counters import BAD_LINES
-from spark_w2v.text.messages import counted, name_hint, path_text, refuse
+from spark_w2v.text.messages import counted, name_hint, path_text
 
 if TYPE_CHECKING:
     # Executors import this module, and need neither the configuration nor msgspec.
@@ -40,7 +41,7 @@ def check_counters(
         bad_lines: the first ones, by what is wrong with them.
 
     Raises:
-        ConfigError: no line has the column, no row a group, or more bad lines than corpus.max_bad_fraction.
+        UserError: no line has the column, no row a group, or more bad lines than corpus.max_bad_fraction.
     """
     lines, bad_lines, are_events = counters["lines"], bad_lines or {}, bool(corpus_config.group_by)
     bad = {name: counters[name] for name in BAD_LINES if counters[name]}
@@ -48,18 +49,20 @@ def check_counters(
     if are_events:  # a line is a group there, or a bad row
         lines = counters["words"] + counters["long_words"] + counters["null_words"] + total
         if counters["missing_lines"] == lines > 0:
-            refuse(f'corpus.group_by: "{corpus_config.group_by}" is null in all {lines:,} rows; give other columns.')
+            raise UserError(
+                f'corpus.group_by: "{corpus_config.group_by}" is null in all {lines:,} rows; give other columns.'
+            )
     elif lines and corpus_config.format == "jsonl" and counters["missing_lines"] == lines - counters["blank_lines"] > 0:
         names = _field_names(bad_lines.get("missing_lines", ()))
         hint = name_hint(corpus_config.column, names) if names else "give the name of the field that holds the text."
         hint = hint.replace("it has", "they have")
-        refuse(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
+        raise UserError(f'corpus.column: none of {lines:,} lines has a field "{corpus_config.column}"; {hint}')
     if corpus_config.where:
         # Of rows that the condition leaves out nobody knows the number, and lines that are no rows are of all of them.
         unread = bad.pop("malformed_lines", 0)
         lines, total = lines - unread, total - unread
         if not lines:
-            refuse(
+            raise UserError(
                 f"corpus.where: no row meets the condition '{corpus_config.where}'"
                 + (f", and {counted(unread, 'line')} cannot be read as rows" if unread else "")
                 + "; change it, or wait until such rows are there."
@@ -71,7 +74,7 @@ def check_counters(
         if len(named) == len(bad) == 1:
             first = "".join(named.values())
         hints = [hint for name in bad for hint in _hints(name, bad_lines.get(name, ()), corpus_config)]
-        refuse(
+        raise UserError(
             f"{total:,} of {lines:,} {'rows' if are_events else 'lines'} are bad ({reasons}), {total / lines:.1%}; "
             + (f"the first are {first}; " if first else "")
             + "".join(f"{hint}; " for hint in hints)
@@ -84,13 +87,13 @@ def check_counters(
 def _refuse_wordless(counters: dict[str, int], corpus_config: "Corpus") -> None:
     """Refuse a corpus without words, where the configuration is the reason."""
     if counters["long_words"]:
-        refuse(
+        raise UserError(
             f"the corpus has no words: all {counters['long_words']:,} are longer than corpus.max_word_length "
             f"({corpus_config.max_word_length:,}); raise it, or check corpus.tokenizer."
         )
     if counters["wordless_lines"] and corpus_config.tokenizer == "regex":
         hint = ", which is lower-cased before; for a pattern of upper-case letters set corpus.lower_case to false"
-        refuse(
+        raise UserError(
             f"the corpus has no words: corpus.pattern '{corpus_config.pattern}' matches nothing in "
             f"{counters['wordless_lines']:,} lines of text{hint if corpus_config.lower_case else ''}."
         )

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.errors import UserError
 from spark_w2v.text.arrow_arrays import offsets_of, string_bytes
-from spark_w2v.text.messages import refuse
 from spark_w2v.text.spellings import codes_of, words_of
 from spark_w2v.text.weights import UNITS
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
@@ -62,7 +62,7 @@ def ids_of(
         of, change: what the words are, and what a user may change, for a message.
 
     Raises:
-        ConfigError: a word is none, or not written as the column's are, as it may be one of another corpus.
+        UserError: a word is none, or not written as the column's are, as it may be one of another corpus.
     """
     spelled = words.cast(pa.string())
     try:
@@ -72,7 +72,7 @@ def ids_of(
     except pa.ArrowInvalid as error:
         others = re.findall("'(.*)'", str(error))[:1] or [""]
     if others:
-        refuse(
+        raise UserError(
             f'{of} have "{others[0]}", which is not a number of the type {id_type}, as those of the column are; '
             f"{change}, or read the column as strings."
         )

@@ -4,10 +4,9 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import NoReturn
 from urllib.parse import unquote
 
-from spark_w2v.errors import ConfigError, cut, printable
+from spark_w2v.errors import cut, printable
 
 MOST_SHOWN = 5  # names in a message, and of each reason in run.json
 
@@ -44,11 +43,6 @@ def some(names: Sequence[str], most: int = MOST_SHOWN, shown: Callable[[str], st
 def some_words(words: Sequence[str], most: int = MOST_SHOWN) -> str:
     """The first few of many words, which may be of any length."""
     return some(words, most, cut)
-
-
-def refuse(message: str) -> NoReturn:
-    """Raise a ConfigError."""
-    raise ConfigError(message)
 
 
 def name_hint(name: str, names: Sequence[str]) -> str:

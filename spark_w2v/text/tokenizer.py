@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from spark_w2v.errors import UserError
 from spark_w2v.text.arrow_arrays import (
     booleans,
     cast,
@@ -22,7 +23,6 @@ from spark_w2v.text.arrow_arrays import (
     string_offsets,
 )
 from spark_w2v.text.counters import COUNTERS
-from spark_w2v.text.messages import refuse
 from spark_w2v.text.unspaced import CLAUSES_OF_A_LINE, are_clauses, split_unspaced
 from spark_w2v.text.word_patterns import (
     BETWEEN_WORDS,
@@ -92,7 +92,7 @@ def check_tokenizer(corpus_config: "Corpus") -> None:
     """Refuse, before Spark starts, a pattern that RE2 does not know.
 
     Raises:
-        ConfigError: what RE2 says, in one sentence.
+        UserError: what RE2 says, in one sentence.
     """
     if corpus_config.tokenizer != "regex":
         return
@@ -100,12 +100,14 @@ def check_tokenizer(corpus_config: "Corpus") -> None:
         pc.match_substring_regex(pa.array(["a"]), corpus_config.pattern)
     except pa.ArrowInvalid as error:
         reason = str(error).removeprefix("Invalid regular expression: ")
-        refuse(
+        raise UserError(
             f"corpus.pattern: '{corpus_config.pattern}' is refused by RE2 ({reason}); "
             "RE2 has no look-around and no back-references."
-        )
+        ) from None
     if BYTE.search(corpus_config.pattern):
-        refuse(f"corpus.pattern: '{corpus_config.pattern}' has \\C, which matches a byte, not a character; use a dot.")
+        raise UserError(
+            f"corpus.pattern: '{corpus_config.pattern}' has \\C, which matches a byte, not a character; use a dot."
+        )
 
 
 def tokenize(

@@ -12,7 +12,7 @@ from spark_w2v.text.records import Batches, pack_rows, rows_of
 from spark_w2v.text.spellings import word_hashes, words_of
 from spark_w2v.text.weights import BITS, UNITS
 
-WORD_BYTES = 16  # of a word beside its UTF-8: where it ends, its count and half of its hash
+WORD_BYTES = 16  # of a word besides its UTF-8: where it ends, its count and half of its hash
 # Bytes of words that a task adds up at a time, and of those of all segments that share a bucket. Where all words
 # differ, the process of a task takes up to 384 MB.
 ADDED_BYTES, BUCKET_BYTES = 8 << 20, 16 << 20

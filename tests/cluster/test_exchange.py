@@ -313,14 +313,14 @@ def test_the_job_switches_dynamic_allocation_off(cluster: Cluster, submit: Submi
 
 ESTIMATOR = """
 from pyspark.sql import SparkSession
-from spark_w2v.config import ConfigError
+from spark_w2v.config import UserError
 from spark_w2v.ml import SkipGram
 
 spark = SparkSession.builder.getOrCreate()
 frame = spark.createDataFrame([(["one", "two", "three"],)] * 20, ["words"])
 try:
     SkipGram(inputCol="words", outputCol="vectors", numPartitions=2, scheme="blocks").fit(frame)
-except ConfigError as error:
+except UserError as error:
     print(f"refused: {error}")
 """
 

@@ -22,8 +22,9 @@ from scipy.sparse import csc_matrix
 
 from spark_w2v import SkipGram, SkipGramModel, ml
 from spark_w2v.config import KEYS
-from spark_w2v.errors import ConfigError, DivergedError, NoPairsError, StorageError
+from spark_w2v.errors import DivergedError, NoPairsError, StorageError, UserError
 from spark_w2v.runs import embedding_writer, embeddings
+from spark_w2v.runs.embeddings import iter_vectors
 from spark_w2v.runs.export import export
 from spark_w2v.spark import rows
 from spark_w2v.spark.stage_params import KEY_OF
@@ -203,7 +204,7 @@ def test_transform_gives_what_mllibs_model_gives_on_the_same_vectors(
     target = tmp_path / "run"
     embedding_writer.write(target, model._words, model._counts, model._vectors, model._vectors, {"epochs": 1})
     (target / "_SUCCESS").touch()
-    export(target, tmp_path / "mllib", "mllib")
+    export(lambda: iter_vectors(target), target, tmp_path / "mllib", "mllib")
     theirs = Word2VecModel.load(str(tmp_path / "mllib")).setInputCol("words").setOutputCol("vector")
     rows = [(["apple", "saw", "nobody"],), (["nobody"],), ([],), (["harp"] * 3,), (["", "pear"],)]
     frame = spark.createDataFrame(rows, "words array<string>")
@@ -272,9 +273,9 @@ def test_synonyms_of_whatever_mllib_takes_for_a_vector(spark: SparkSession, mode
     assert [cosine for _, cosine in model.findSynonymsArray([0.0] * 16, 2)] == [0.0, 0.0]
     with pytest.raises(TypeError, match="Cannot convert type"):
         model.findSynonymsArray(object(), 3)
-    with pytest.raises(ConfigError, match="the vector has 2 numbers; it must have 16"):
+    with pytest.raises(UserError, match="the vector has 2 numbers; it must have 16"):
         model.findSynonymsArray([0.1, 0.2], 3)
-    with pytest.raises(ConfigError, match="not finite"):
+    with pytest.raises(UserError, match="not finite"):
         model.findSynonymsArray([float("nan")] * 16, 3)
 
 
@@ -359,7 +360,7 @@ def test_a_negative_seed_trains_and_is_another_one(spark: SparkSession) -> None:
 
 def test_a_seed_of_more_than_64_bits_is_refused() -> None:
     for seed in (2**63, -(2**63) - 1):
-        with pytest.raises(ConfigError, match=r"SkipGram\.seed: .* out of range"):
+        with pytest.raises(UserError, match=r"SkipGram\.seed: .* out of range"):
             SkipGram(inputCol="words", seed=seed).settings()
 
 
@@ -367,9 +368,9 @@ def test_a_seed_of_more_than_64_bits_is_refused() -> None:
 
 
 def test_a_word_without_a_vector_gets_the_spellings_that_have_one(model: SkipGramModel) -> None:
-    with pytest.raises(ConfigError, match='"aple" is not in vocabulary: it has no vector; near are apple'):
+    with pytest.raises(UserError, match='"aple" is not in vocabulary: it has no vector; near are apple'):
         model.findSynonymsArray("aple", 3)
-    with pytest.raises(ConfigError, match="at least 1"):
+    with pytest.raises(UserError, match="at least 1"):
         model.findSynonymsArray("apple", 0)
     with pytest.raises(TypeError, match="did you mean vectorSize"):
         SkipGram(vectorsize=3)  # type: ignore[call-arg]

@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from tests.support.estimator import OPTIONS, planted_sentences, vectors_of
 from tests.support.training_job import GROUPS
 
@@ -47,7 +47,7 @@ def test_a_sentence_of_weight_zero_teaches_nothing(spark: SparkSession) -> None:
 )
 def test_a_column_of_weights_that_cannot_be_is_refused(spark: SparkSession, weight: str, says: str) -> None:
     frame = spark.createDataFrame([(["a", "b"], 1.0)], "words array<string>, w double")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         fitted(frame, weightCol=weight)
     assert str(refused.value).startswith(says)
 
@@ -94,7 +94,7 @@ def test_numbers_in_a_field_come_back_as_numbers(spark: SparkSession) -> None:
 )
 def test_a_field_that_cannot_be_the_words_is_refused(spark: SparkSession, column: str, says: str) -> None:
     frame = spark.createDataFrame([({"items": ["a", "b"], "n": 1},)], "doc struct<items: array<string>, n: int>")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         fitted(frame, inputCol=column)
     assert says in str(refused.value)
 
@@ -108,7 +108,7 @@ def test_a_column_with_a_dot_in_its_name_comes_before_a_field(spark: SparkSessio
 
 def test_no_column_is_replaced_whose_name_is_the_same_to_spark(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(["a", "b"], 1)], "words array<string>, Vector int")
-    with pytest.raises(ConfigError, match='has a column "Vector" already; give another outputCol'):
+    with pytest.raises(UserError, match='has a column "Vector" already; give another outputCol'):
         fitted(frame)
     spark.conf.set("spark.sql.caseSensitive", "true")
     try:
@@ -120,7 +120,7 @@ def test_no_column_is_replaced_whose_name_is_the_same_to_spark(spark: SparkSessi
 @pytest.mark.parametrize("good", [97, 0])
 def test_bad_weights_are_refused_where_they_are_many(spark: SparkSession, good: int) -> None:
     rows = [(["a", "b"], 1.0)] * good + [(["a", "c"], weight) for weight in (-1.0, None, 1000.5)]
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         fitted(spark.createDataFrame(rows, "words array<string>, w double"), weightCol="w")
     assert str(refused.value).partition(": ")[2] == (
         f'3 of {good + 3} rows have a bad weight in "w" (weightCol), {3 / (good + 3):.1%}; a weight is a number from 0 '
@@ -137,7 +137,7 @@ def test_a_few_bad_weights_and_many_rows_without_words_are_skipped(spark: SparkS
 
 def test_weights_of_which_none_counts_are_named(spark: SparkSession) -> None:
     frame = spark.createDataFrame([(["a", "b"], 0.0)] * 3, "words array<string>, w double")
-    with pytest.raises(ConfigError, match=r'the weights in "w" \(weightCol\) come to less than a half'):
+    with pytest.raises(UserError, match=r'the weights in "w" \(weightCol\) come to less than a half'):
         fitted(frame, weightCol="w")
 
 
@@ -167,7 +167,7 @@ def _share_of_groups(model: SkipGramModel) -> float:
 
 
 def test_a_window_is_a_number_or_the_sentence() -> None:
-    with pytest.raises(ConfigError, match='windowSize = "sentences" is not one of its values') as refused:
+    with pytest.raises(UserError, match='windowSize = "sentences" is not one of its values') as refused:
         SkipGram(windowSize="sentences")
     assert "training." not in str(refused.value)
     assert SkipGram().setWindowSize(7).getWindowSize() == 7
@@ -214,6 +214,6 @@ def _loaded(model: SkipGramModel, path: Path) -> SkipGramModel:
 
 def test_an_expression_that_fails_is_looked_for_in_the_dataframe(spark: SparkSession) -> None:
     frame = spark.range(9).selectExpr("array(string(1 / (id - 5)), 'b') as words")
-    with pytest.raises(ConfigError, match=r"^SkipGram_\w+: Spark cannot compute a value \(Division by zero.*\); in the "
+    with pytest.raises(UserError, match=r"^SkipGram_\w+: Spark cannot compute a value \(Division by zero.*\); in the "
                        r"DataFrame, change the expression\.$"):  # fmt: skip
         fitted(frame)

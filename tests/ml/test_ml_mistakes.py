@@ -18,7 +18,6 @@ from spark_w2v import SkipGram, SkipGramModel, pipeline, train
 from spark_w2v import model as of_model
 from spark_w2v.analysis import neighbors
 from spark_w2v.errors import (
-    ConfigError,
     DivergedError,
     NoPairsError,
     NotEnoughMemoryError,
@@ -51,7 +50,7 @@ def test_a_mistake_is_one_sentence_in_the_names_of_the_params(
     spark: SparkSession, options: dict[str, Any], says: str
 ) -> None:
     frame = spark.createDataFrame([(1, ["a", "b"])], "id int, words array<string>")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         SkipGram(**{**OPTIONS, **options}).fit(frame)
     assert says in str(refused.value)
     assert "training." not in str(refused.value)
@@ -74,12 +73,12 @@ def test_a_stream_and_a_session_that_was_stopped_are_refused(
     skipgram, output = SkipGram(**OPTIONS), tmp_path / "out"
     uses: list[Callable[[], object]] = [lambda: skipgram.fit(stream), lambda: train(stream, output)]
     for use in uses:
-        with pytest.raises(ConfigError, match="is a stream, which has no end; give a DataFrame of spark"):
+        with pytest.raises(UserError, match="is a stream, which has no end; give a DataFrame of spark"):
             use()
     monkeypatch.setattr(spark.sparkContext, "_jsc", None)
     uses = [lambda: skipgram.fit(rows), lambda: train(rows, output), lambda: train("a", output, spark=spark)]
     for use in uses:
-        with pytest.raises(ConfigError, match=r"a session that was stopped; give one that runs\."):
+        with pytest.raises(UserError, match=r"a session that was stopped; give one that runs\."):
             use()
     assert not output.exists()
 
@@ -88,7 +87,7 @@ def test_a_stream_and_a_session_that_was_stopped_are_refused(
 def test_a_column_that_was_unset_is_asked_for(spark: SparkSession, name: str) -> None:
     skipgram = SkipGram(**OPTIONS)
     skipgram._set(**{name: None})
-    with pytest.raises(ConfigError, match=rf"{name}.*; give the column"):
+    with pytest.raises(UserError, match=rf"{name}.*; give the column"):
         skipgram.fit(spark.createDataFrame([(["a", "b"],)], "words array<string>"))
 
 
@@ -99,15 +98,15 @@ def test_callbacks_that_are_none_are_refused_at_once() -> None:
 
 
 def test_the_number_of_partitions_is_asked_for_as_the_param_takes_it() -> None:
-    with pytest.raises(ConfigError, match=r"numPartitions = -1 .* at least 1, or 0 for all slots\.$"):
+    with pytest.raises(UserError, match=r"numPartitions = -1 .* at least 1, or 0 for all slots\.$"):
         SkipGram().setNumPartitions(-1)
 
 
 def test_a_value_that_is_refused_is_not_kept() -> None:
     skipgram = SkipGram(vectorSize=50)
     for options, error in (
-        ({"vectorSize": 0}, ConfigError), ({"maxIter": 7, "stepSize": 5.0}, ConfigError),
-        ({"maxIter": 7, "stepSize": "fast"}, TypeError), ({"maxIter": 7, "unknownWords": "drop"}, ConfigError),
+        ({"vectorSize": 0}, UserError), ({"maxIter": 7, "stepSize": 5.0}, UserError),
+        ({"maxIter": 7, "stepSize": "fast"}, TypeError), ({"maxIter": 7, "unknownWords": "drop"}, UserError),
     ):  # fmt: skip
         before = dict(skipgram._paramMap)
         with pytest.raises(error):
@@ -142,7 +141,7 @@ def test_a_value_that_is_refused_is_not_kept() -> None:
 )
 def test_params_that_do_not_go_together_are_named(spark: SparkSession, options: dict[str, Any], says: str) -> None:
     frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         SkipGram(**OPTIONS, **options).fit(frame)
     assert str(refused.value).startswith(says)
     assert speaks_of_the_job(str(refused.value)) == []
@@ -152,7 +151,7 @@ def test_params_that_do_not_go_together_are_named(spark: SparkSession, options: 
 @pytest.mark.parametrize("rows", [[], [(None,)], [([],), ([None, ""],)]])
 def test_a_dataframe_without_words_is_named_as_one(spark: SparkSession, rows: list[Any]) -> None:
     frame = spark.createDataFrame(rows, "words array<string>")
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         SkipGram(**OPTIONS, minCount=1).fit(frame)
     assert 'no row of the DataFrame has a word in "words" (inputCol)' in str(refused.value)
     assert speaks_of_the_job(str(refused.value)) == []
@@ -247,7 +246,7 @@ def test_a_connection_of_a_callback_is_not_sparks() -> None:
 
 def test_every_error_of_training_is_said_in_params(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = spark.createDataFrame([(["a", "b"],)], "words array<string>")
-    for kind in (ConfigError, DivergedError, StorageError, SparkLostError):
+    for kind in (UserError, DivergedError, StorageError, SparkLostError):
 
         def broken(*arguments: Any, kind: Any = kind) -> Any:
             raise kind("; ".join(path for path in KEY_OF.values()))
@@ -281,7 +280,7 @@ def test_what_a_callback_raises_arrives_as_it_is(spark: SparkSession, tmp_path: 
             SkipGram(**{**OPTIONS, "maxIter": 1}).setCallbacks([fail]).fit(frame)
 
     # Which of Spark would be a file that cannot be read; and those of a training within the callback.
-    errors = (StopError("AccessControlException: quota"), ConfigError("training.epochs = 0"), NoPairsError(7))
+    errors = (StopError("AccessControlException: quota"), UserError("training.epochs = 0"), NoPairsError(7))
     for raised in errors:
         message = str(raised)
         with pytest.raises(type(raised)) as caught:
@@ -306,7 +305,7 @@ def test_what_is_no_dataframe_of_spark_is_named(model: SkipGramModel) -> None:
 @pytest.mark.parametrize("num", [0, -(10**400), 2.5, "3", None, float("nan"), np.float32(1.5)])
 def test_a_number_of_synonyms_is_a_whole_one(model: SkipGramModel, num: Any) -> None:
     for find in (model.findSynonymsArray, lambda word, num: model.findAllSynonyms(num)):
-        with pytest.raises(ConfigError, match=r"num is .*; it must be a whole number of at least 1"):
+        with pytest.raises(UserError, match=r"num is .*; it must be a whole number of at least 1"):
             find(model._words[0].as_py(), num)
     assert len(model.findSynonymsArray(model._words[0].as_py(), 2.0)) == 2  # type: ignore[arg-type]
     assert len(model.findSynonymsArray(model._words[0].as_py(), 10**400)) == len(model._words) - 1
@@ -315,10 +314,10 @@ def test_a_number_of_synonyms_is_a_whole_one(model: SkipGramModel, num: Any) -> 
 def test_a_vector_of_two_dimensions_is_named_by_its_shape(model: SkipGramModel) -> None:
     size = model._vectors.shape[1]
     with pytest.raises(
-        ConfigError, match=rf"the vector has the shape \(1, {size}\); it must have {size} numbers, in one"
+        UserError, match=rf"the vector has the shape \(1, {size}\); it must have {size} numbers, in one"
     ):
         model.findSynonymsArray(np.ones((1, size)), 2)
-    with pytest.raises(ConfigError, match=r"the vector has values of type <U1; it must have numbers\."):
+    with pytest.raises(UserError, match=r"the vector has values of type <U1; it must have numbers\."):
         model.findSynonymsArray(np.array(["x"] * size), 2)
     vector = np.arange(size) - 0.5
     for kind in (object, np.float16, str):  # of which pandas may make one

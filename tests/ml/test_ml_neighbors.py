@@ -9,7 +9,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from spark_w2v import SkipGramModel
-from spark_w2v.errors import ConfigError, NotEnoughMemoryError
+from spark_w2v.errors import NotEnoughMemoryError, UserError
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.spark import all_neighbors
 from spark_w2v.spark.memory import Given
@@ -80,7 +80,7 @@ def test_the_vectors_are_sent_once_however_often_they_are_asked_for(model: SkipG
 @pytest.mark.parametrize(
     ("num", "words", "error", "says"),
     [
-        (0, None, ConfigError, "num is 0; it must be a whole number of at least 1."),
+        (0, None, UserError, "num is 0; it must be a whole number of at least 1."),
         (2, ["nowhere"], KeyError, "none of 1 word has a vector, such as nowhere; check the list of words."),
         (2, "w1", TypeError, "words is a str; give a list of words."),
         (2, ["w1", 7], TypeError, "7 is of type int; a word is a str."),

@@ -11,7 +11,7 @@ from pyspark.ml.feature import Word2Vec
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from tests.support.estimator import OPTIONS, planted_sentences
 
 
@@ -56,7 +56,7 @@ def test_a_model_of_an_earlier_version_has_no_summary(fitted: SkipGramModel, tmp
         checksum.unlink()
     loaded = SkipGramModel.load(str(tmp_path / "model"))
     assert not loaded.hasSummary
-    with pytest.raises(ConfigError, match="no summary"):
+    with pytest.raises(UserError, match="no summary"):
         _ = loaded.summary
 
 
@@ -122,21 +122,21 @@ def test_patience_ends_a_fit_on_the_held_out_loss(frame: DataFrame) -> None:
     ],
 )
 def test_a_param_out_of_its_range_is_refused_when_it_is_given(options: dict[str, Any], says: str) -> None:
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UserError) as refused:
         SkipGram(**options)
     assert says in str(refused.value)
-    with pytest.raises(ConfigError):
+    with pytest.raises(UserError):
         SkipGram().setParams(**options)
     ((name, value),) = options.items()
-    with pytest.raises(ConfigError):
+    with pytest.raises(UserError):
         getattr(SkipGram(), f"set{name[0].upper()}{name[1:]}")(value)
 
 
 def test_the_last_rate_is_compared_with_the_first_one_of_the_same_stage() -> None:
     assert SkipGram(lastStepSize=0.1, stepSize=0.5).settings().training.last_learning_rate == 0.1
-    with pytest.raises(ConfigError, match=r"= 0\.1 is above"):
+    with pytest.raises(UserError, match=r"= 0\.1 is above"):
         SkipGram(lastStepSize=0.1, stepSize=0.05).settings()
-    with pytest.raises(ConfigError, match=r"lastStepSize = -0\.1"):
+    with pytest.raises(UserError, match=r"lastStepSize = -0\.1"):
         SkipGram(lastStepSize=-0.1)
 
 

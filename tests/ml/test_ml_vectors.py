@@ -12,7 +12,7 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel
-from spark_w2v.errors import ConfigError, UserError
+from spark_w2v.errors import UserError
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.index_formats import LIBRARIES
 from spark_w2v.spark.java_errors import UnknownWordError
@@ -207,5 +207,5 @@ def test_the_signature_of_of_output_has_the_params_of_a_model() -> None:
 
 
 def test_a_mistake_in_a_param_is_found_before_an_output_is_read() -> None:
-    with pytest.raises(ConfigError, match='unknownWords = "no" is not one of its values'):
+    with pytest.raises(UserError, match='unknownWords = "no" is not one of its values'):
         SkipGramModel.of_output("no such output", unknownWords="no")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spark_w2v.errors import ConfigError, StorageError
+from spark_w2v.errors import StorageError, UserError
 from spark_w2v.runs import checkpoints
 from spark_w2v.runs.checkpoints import newest_checkpoint
 from spark_w2v.runs.outputs import output_of
@@ -112,7 +112,7 @@ def test_every_damaged_byte_of_a_checkpoint_is_noticed(tmp_path: Path, caplog: p
         for position in range(len(whole)):
             path.write_bytes(whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :])
             if whole[:position].endswith(b'"format":'):  # now of format 3
-                with pytest.raises(ConfigError, match="another version"):
+                with pytest.raises(UserError, match="another version"):
                     newest_checkpoint(tmp_path)
             else:
                 assert newest_checkpoint(tmp_path) is None, (path.name, position)
@@ -248,7 +248,7 @@ def test_a_checkpoint_of_another_version_is_refused_and_not_touched(tmp_path: Pa
         body = {"position": {}, "arrays": {}, "fingerprint": {}, "metrics_bytes": 0}
         manifest.write_bytes(signed(body, version) if version < 9 else b'{"format":%d}' % version)
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match=r"written by another version of spark_w2v \(format \d+, and") as refused:
+    with pytest.raises(UserError, match=r"written by another version of spark_w2v \(format \d+, and") as refused:
         start(tmp_path / "out", resume=True)
     assert str(refused.value).endswith("so it is not touched; resume with that version, or start without --resume.")
     assert tree(tmp_path) == before
@@ -261,8 +261,8 @@ def test_a_checkpoint_of_a_newer_version_may_have_other_files_and_loses_none(tmp
         (folder / "manifest.json").write_bytes(b'{"format":3,"shards":[]}')
         (folder / "center.f32").rename(folder / "center-0.shard")
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match="written by another version"):
+    with pytest.raises(UserError, match="written by another version"):
         start(tmp_path / "out", resume=True)
-    with pytest.raises(ConfigError, match=r"holds checkpoints/00000000/center-0\.shard, which no run wrote"):
+    with pytest.raises(UserError, match=r"holds checkpoints/00000000/center-0\.shard, which no run wrote"):
         start(tmp_path / "out")
     assert tree(tmp_path) == before

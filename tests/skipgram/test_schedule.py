@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import (
     LEAST_BUCKET,
@@ -119,7 +119,7 @@ def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refus
         largest, wanted = largest_bucket(pairs, blocks, loads), sweeps or auto_sweeps(blocks, pairs)
         try:
             check_buckets(blocks, wanted, pairs, largest, 1_000)
-        except ConfigError as error:
+        except UserError as error:
             return str(error)
         most, equal = most_sweeps(blocks, wanted, pairs, largest), equal_sweeps(wanted, largest)
         assert largest / equal <= MOST_PAIRS
@@ -150,7 +150,7 @@ def test_no_epoch_of_what_is_not_refused_has_too_many_buckets_and_what_the_refus
 def test_too_many_buckets_are_refused_with_what_makes_fewer(
     blocks: int, sweeps: int, pairs: float, heaviest: float, says: str
 ) -> None:
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(UserError, match=says):
         check_buckets(blocks, sweeps, pairs, largest_bucket(pairs, blocks, loads_of(heaviest)), 1_000)
 
 
@@ -158,12 +158,12 @@ def test_no_more_sweeps_are_taken_than_the_number_of_a_pair_has_bits_for() -> No
     words = 10_000_000
     bits = PAIR_BITS - 2 * (assign_blocks(np.ones(words), 2).bits + 1)
     says = rf"an epoch has 100,002 sweeps, and blocks of 5,000,000 words leave {bits} bits for their number; lower"
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(UserError, match=says):
         check_buckets(2, 100_000, 1e12, 1e4, words)
     check_buckets(2, 1 << bits, 1e12, 1e4, words)
-    with pytest.raises(ConfigError, match=rf"leave {bits} bits"):
+    with pytest.raises(UserError, match=rf"leave {bits} bits"):
         check_buckets(2, (1 << bits) + 1, 1e12, 1e4, words)
-    with pytest.raises(ConfigError, match=r"words leave 2 bits for their number; raise training\.partitions"):
+    with pytest.raises(UserError, match=r"words leave 2 bits for their number; raise training\.partitions"):
         check_buckets(1, 1, 1e15, 1e15, 2_000_000_000)
 
 

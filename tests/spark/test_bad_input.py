@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, java_errors, vocabulary
 from spark_w2v.spark.java_errors import text_of, translate_error
 from spark_w2v.text.bad_lines import check_counters
@@ -70,7 +70,7 @@ def test_files_of_no_bytes_are_refused(spark: "SparkSession", tmp_path: Path) ->
     ],
 )
 def test_a_path_that_is_none_is_refused(spark: "SparkSession", path: str, words: str) -> None:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         corpus.read(spark, [path], config.Corpus())
     assert words in str(error.value)
 
@@ -84,12 +84,12 @@ def test_an_unreadable_file_is_named(spark: "SparkSession", tmp_path: Path) -> N
 
 @pytest.mark.parametrize("pattern", ["(?<=a)b", "(", r"(a)\1", "[z-a]"])
 def test_a_pattern_that_re2_refuses_is_refused_without_spark(pattern: str) -> None:
-    with pytest.raises(ConfigError, match=r"^corpus\.pattern: .* is refused by RE2 \(.*\)"):
+    with pytest.raises(UserError, match=r"^corpus\.pattern: .* is refused by RE2 \(.*\)"):
         check_tokenizer(config.Corpus(tokenizer="regex", pattern=pattern))
 
 
 def test_a_pattern_that_matches_bytes_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"^corpus\.pattern: .* has \\C, which matches a byte"):
+    with pytest.raises(UserError, match=r"^corpus\.pattern: .* has \\C, which matches a byte"):
         check_tokenizer(config.Corpus(tokenizer="regex", pattern=r"a\\\C"))
 
 
@@ -109,9 +109,7 @@ def test_names_that_spark_takes_for_one_are_told_where_both_may_be_meant(spark: 
         "the input has two fields `Text`, as Spark reads names; rename one."
     )
     for names in (["text", "text"], ["text", "Text"]):
-        with pytest.raises(
-            ConfigError, match=r"^the input has two columns `text`, as Spark reads names; rename one\.$"
-        ):
+        with pytest.raises(UserError, match=r"^the input has two columns `text`, as Spark reads names; rename one\.$"):
             corpus.read_text_frame(spark.createDataFrame([("a b", "c d")]).toDF(*names), config.Corpus())
 
 
@@ -305,5 +303,5 @@ def test_more_bad_lines_than_allowed_stop_the_run(bad: int, stops: bool) -> None
     if not stops:
         check_counters(found, config.Corpus())
         return
-    with pytest.raises(ConfigError, match=r"^2 of 100 lines are bad \(2 binary lines\), 2\.0%"):
+    with pytest.raises(UserError, match=r"^2 of 100 lines are bad \(2 binary lines\), 2\.0%"):
         check_counters(found, config.Corpus())

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config, pipeline
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.summary import summary
@@ -25,7 +25,7 @@ LATIN = "El niño comió mañana. "
 def test_blank_lines_alone_have_no_words(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("\n \n\t\n\u3000\n")
     assert tallied(spark, tmp_path) == {"lines": 4, "blank_lines": 4}
-    with pytest.raises(ConfigError, match="the corpus has no words"):
+    with pytest.raises(UserError, match="the corpus has no words"):
         vocabulary.count_words(corpus.read(spark, [str(tmp_path)], config.Corpus()), min_count=1)
 
 
@@ -40,7 +40,7 @@ def test_other_unicode_than_utf_8_is_counted_as_binary(spark: "SparkSession", tm
 def test_random_bytes_never_pass_for_a_corpus(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(np.random.default_rng(0).bytes(200_000))
     found = vocabulary.counters(corpus.read(spark, [str(tmp_path)], config.Corpus()))
-    with pytest.raises(ConfigError, match=r"lines are bad \(.*binary lines.*invalid utf8 lines\).*max_bad_fraction"):
+    with pytest.raises(UserError, match=r"lines are bad \(.*binary lines.*invalid utf8 lines\).*max_bad_fraction"):
         check_counters(found, config.Corpus())
 
 
@@ -179,7 +179,7 @@ def test_what_follows_the_object_of_a_json_line_is_not_left_out_in_silence(
 def test_json_lines_without_the_field_are_refused(spark: "SparkSession", tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"body": "x"}\n\n{"body": "y"}')
     found = vocabulary.counters(corpus.read(spark, [str(tmp_path)], config.Corpus(format="jsonl")))
-    with pytest.raises(ConfigError, match='none of 3 lines has a field "text"'):
+    with pytest.raises(UserError, match='none of 3 lines has a field "text"'):
         check_counters(found, config.Corpus(format="jsonl", max_bad_fraction=1.0))
     assert checked(spark, tmp_path, format="jsonl").endswith('has a field "text"; they have body.')
     (tmp_path / "a.jsonl").write_text('{"id": 1, "Text": "x"}\n{"Text": null, "n": 1}')

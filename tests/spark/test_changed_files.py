@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from spark_w2v import config, pipeline
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus
 from tests.support.inputs import LINE, listed, text
 
@@ -56,13 +56,13 @@ def test_a_file_that_is_not_what_was_listed_is_refused(
     found = listed(spark, folder)
     corpus.check_unchanged(spark, found, "text")
     change(path)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         corpus.check_unchanged(spark, found, "text")
     assert str(error.value).startswith(f"{path}: was {3 * len(LINE)} bytes of 20")
     assert f" when it was listed, and {after}" in str(error.value)
     assert str(error.value).endswith(ADVICE)
     shorten(folder / "b.txt")
-    with pytest.raises(ConfigError, match="after it was read, and 1 other file changed, too; "):
+    with pytest.raises(UserError, match="after it was read, and 1 other file changed, too; "):
         corpus.check_unchanged(spark, found, "text")
 
 
@@ -80,13 +80,13 @@ def test_a_text_that_has_grown_is_a_warning_and_a_table_is_refused(
             f"1 file has grown since the input was listed, such as {path} from 69 to 115 bytes; "
             "what was added may not be read"
         ]
-    with pytest.raises(ConfigError, match="when it was listed"):
+    with pytest.raises(UserError, match="when it was listed"):
         corpus.check_unchanged(spark, found, "parquet")
     packed = folder / "b.txt.gz"
     packed.write_bytes(gzip.compress(b"a b"))
     found = listed(spark, folder)
     packed.write_bytes(gzip.compress(b"a b c d e f"))
-    with pytest.raises(ConfigError, match=r"b\.txt\.gz: was .* when it was listed"):
+    with pytest.raises(UserError, match=r"b\.txt\.gz: was .* when it was listed"):
         corpus.check_unchanged(spark, found, "text")
 
 
@@ -99,7 +99,7 @@ def test_a_file_that_is_cut_while_it_is_read_ends_the_run(spark: "SparkSession",
     found = listed(spark, folder, kind=settings.corpus.format)
     segments = corpus.read(spark, [str(folder)], settings.corpus, found)
     os.truncate(path, 1000 * len(LINE))
-    with pytest.raises(ConfigError, match=rf"a\.txt: was {2000 * len(LINE)} bytes of .* is {1000 * len(LINE)} bytes"):
+    with pytest.raises(UserError, match=rf"a\.txt: was {2000 * len(LINE)} bytes of .* is {1000 * len(LINE)} bytes"):
         pipeline.prepare(segments, settings, files=found).release()
 
 
@@ -112,7 +112,7 @@ def test_files_elsewhere_are_listed_again(
     given = ["viewfs://again/in/deep", "viewfs://again/in/_hidden.txt", "viewfs://again/in/d.txt"]
 
     def check() -> str:
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(UserError) as error:
             corpus.check_unchanged(spark, found, "text")
         return str(error.value)
 

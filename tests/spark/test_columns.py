@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 from tests.support.bad_input import checked, explained, prepared
@@ -48,7 +48,7 @@ def counted(segments: "DataFrame") -> dict[str, int]:
 
 
 def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         read(spark, path, **keys)
     return str(error.value)
 
@@ -187,7 +187,7 @@ def test_a_column_that_is_not_there_is_named_with_the_nearest(spark: "SparkSessi
 
 def test_a_field_with_a_dot_in_its_name_is_not_proposed(spark: "SparkSession") -> None:
     frame = spark.sql("select named_struct('x.y', 'a b') as doc, 'a' as k")
-    with pytest.raises(ConfigError, match=r'no column "doc\.x\.y"; did you mean doc\?$'):
+    with pytest.raises(UserError, match=r'no column "doc\.x\.y"; did you mean doc\?$'):
         corpus.read_text_frame(frame, settings(format="parquet", column="doc.x.y"))
 
 
@@ -241,7 +241,7 @@ def test_fractions_add_up_before_they_are_rounded(spark: "SparkSession") -> None
 def test_weights_of_nothing_leave_no_words(spark: "SparkSession") -> None:
     rows = spark.createDataFrame([("a b", 0.0)], "text string, w double")
     segments = corpus.read_text_frame(rows, settings(format="parquet", weight="w"))
-    with pytest.raises(ConfigError, match="2 distinct ones, whose weights come to less than a half each"):
+    with pytest.raises(UserError, match="2 distinct ones, whose weights come to less than a half each"):
         vocabulary.count_words(segments, 1, weighted=True)
 
 
@@ -346,23 +346,23 @@ def test_a_table_or_view_is_read_by_its_name(spark: "SparkSession") -> None:
     assert sentences(corpus.read_tables(spark, ["texts"], keys)) == ["d e"]
     assert sorted(sentences(corpus.read_tables(spark, ["texts", "more_texts"], keys))) == ["d e", "f g"]
     for name, reason in (("texst", "the catalog has no `texst`"), ("/data/texts", "Syntax error at or near '/'")):
-        with pytest.raises(ConfigError) as refused:
+        with pytest.raises(UserError) as refused:
             corpus.read_tables(spark, [name], keys)
         assert str(refused.value) == (
             f"{name}: cannot be read as a table ({reason}); give --input the names of tables."
         )
     for columns in ("1 as x", "2 as k, doc, ids, w, events, array(day) as day", "*, 1 as one"):
         spark.sql(f"select {columns} from texts").createOrReplaceTempView("others")
-        with pytest.raises(ConfigError) as refused:
+        with pytest.raises(UserError) as refused:
             corpus.read_tables(spark, ["texts", "others"], keys)
         assert str(refused.value).startswith("others: has other columns than texts (")
         assert str(refused.value).endswith("); give --input views with the same columns.")
     spark.sql("select * except (doc), struct(1L as body) as doc from texts").createOrReplaceTempView("others")
-    with pytest.raises(ConfigError) as refused:  # 007 would be the word 7
+    with pytest.raises(UserError) as refused:  # 007 would be the word 7
         corpus.read_tables(spark, ["texts", "others"], keys)
     assert str(refused.value) == (
         'others: its column "doc.body" is of type bigint, and that of texts of type string; give --input views that '
         "cast them to the same type."
     )
-    with pytest.raises(ConfigError, match='texts has no column "body"; '):
+    with pytest.raises(UserError, match='texts has no column "body"; '):
         corpus.read_tables(spark, ["texts"], settings(format="table", column="body"))

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pyspark.sql.functions as F
 import pytest
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, session, vocabulary
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.bad_lines import check_counters
@@ -95,7 +95,7 @@ def test_a_file_of_events_that_is_damaged_is_named(spark: "SparkSession", tmp_pa
     content = bytearray(path.read_bytes())
     content[4:40_000] = b"\xff" * 39_996
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"events\.parquet"):
+    with pytest.raises(UserError, match=r"events\.parquet"):
         read(spark, tmp_path, **OF_EVENTS)
 
 
@@ -382,11 +382,11 @@ def test_columns_of_events_that_cannot_be_are_refused(
 ) -> None:
     schema = "s int, t int, item int, ids array<int>, both struct<a: int>"
     frame = events_of(spark, [(1, 1, 5, [1], (1,))], schema)
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         corpus.read_text_frame(frame, settings(**{**OF_EVENTS, **keys}))
     assert str(error.value).startswith(sentence)
 
 
 def test_a_column_of_single_words_needs_groups(spark: "SparkSession") -> None:
-    with pytest.raises(ConfigError, match=r"give corpus\.group_by, the column of the sentence that a row belongs to"):
+    with pytest.raises(UserError, match=r"give corpus\.group_by, the column of the sentence that a row belongs to"):
         corpus.read_text_frame(events_of(spark), settings(format="parquet", column="item", tokenizer="none"))

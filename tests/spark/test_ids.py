@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from spark_w2v import config, pipeline
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.tables import id_type_of
 from spark_w2v.text.encoding import ids_of
@@ -53,14 +53,12 @@ def test_numbers_in_json_have_ids_as_events_alone(spark: "SparkSession", tmp_pat
 
 
 def test_a_word_of_an_earlier_run_that_is_no_number_is_named() -> None:
-    with pytest.raises(
-        ConfigError, match='the earlier run have "foo", which is not a number of the type int, as those'
-    ):
+    with pytest.raises(UserError, match='the earlier run have "foo", which is not a number of the type int, as those'):
         ids_of(pa.array(["1", "foo"]), "int")
-    with pytest.raises(ConfigError, match='have "4000000000"'):
+    with pytest.raises(UserError, match='have "4000000000"'):
         ids_of(pa.array(["4000000000"]), "int")
     for word in ("007", "00", "-0", "0x10", "+1", ""):
-        with pytest.raises(ConfigError, match=f'the earlier run have "{re.escape(word)}", which is not a number'):
+        with pytest.raises(UserError, match=f'the earlier run have "{re.escape(word)}", which is not a number'):
             ids_of(pa.array(["1", word]), "int")
 
 
@@ -80,5 +78,5 @@ def test_what_does_not_go_with_numbers_is_refused_before_they_are_read(
     monkeypatch.setattr(pipeline, "check_text", lambda *_: pytest.fail("was read"))
     keys = {"corpus": {"format": "parquet", "tokenizer": "none"}, "phrases": {"passes": 0 if given else 1}}
     segments = corpus.read_text_frame(rows, config.from_dict(keys).corpus)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(UserError, match=message):
         pipeline.prepare(segments, config.from_dict(keys), **given)

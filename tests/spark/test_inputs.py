@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, inputs, vocabulary
 from spark_w2v.spark.hadoop_files import BROKEN, EMPTY, HIDDEN, LINKED, SAME, SPECIAL, File, Hadoop
 from spark_w2v.spark.input_checks import check_outputs
@@ -284,7 +284,7 @@ def test_an_output_is_compared_with_patterns_as_hadoop_reads_them(
 
     if not finds:
         return check()
-    with pytest.raises(ConfigError, match="is inside of --input"):
+    with pytest.raises(UserError, match="is inside of --input"):
         check()
 
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus
 from tests.spark.test_columns import settings
 from tests.support.segments import sentences
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def test_a_stream_is_refused(spark: "SparkSession") -> None:
     spark.readStream.format("rate").load().createOrReplaceTempView("endless")
-    with pytest.raises(ConfigError, match="endless: is a stream, which has no end; "):
+    with pytest.raises(UserError, match="endless: is a stream, which has no end; "):
         corpus.read_tables(spark, ["endless"], settings(format="table", column="value"))
 
 
@@ -74,5 +74,5 @@ def test_columns_of_several_tables_are_of_one_type(
             expected |= {"column": ["2"], "group_by": ["one"]}
         assert sorted(sentences(corpus.read_tables(spark, ["two", "one"], keys))) == expected[key]
         return
-    with pytest.raises(ConfigError, match=f'one: its column "{NAMES[key]}" is of type '):
+    with pytest.raises(UserError, match=f'one: its column "{NAMES[key]}" is of type '):
         corpus.read_tables(spark, ["two", "one"], keys)

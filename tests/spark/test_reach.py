@@ -13,7 +13,7 @@ import pytest
 from pyspark import BarrierTaskContext
 from pyspark.sql import SparkSession
 
-from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.exchange import driver
 from spark_w2v.spark import reach, slots
 from spark_w2v.spark.block_task import Attempt, TaskFunction
@@ -42,7 +42,7 @@ def test_tasks_meet_and_end(
 def test_a_driver_that_no_task_reaches_is_refused(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reach, "driver_host", lambda _: ("127.0.0.1", "127.0.0.9"))
     sentence = r"^the driver cannot be reached at 127\.0\.0\.9:\d+ \(.*\); set spark\.driver\.host .* to them\.$"
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         check_reach(spark, SETTINGS, 2)
 
 
@@ -53,7 +53,7 @@ def test_a_driver_that_nobody_refuses_and_nobody_reaches_is_refused(
     spark: SparkSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reach, "driver_host", lambda _: ("127.0.0.1", NOWHERE))
-    with pytest.raises(ConfigError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
+    with pytest.raises(UserError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
         check_reach(spark, slots.ExchangeSettings(timeout=5.0), 2)
 
 
@@ -74,7 +74,7 @@ def test_a_driver_that_one_task_alone_does_not_reach_is_refused(
 
     monkeypatch.setattr(reach, "meet_in", meet_or_not)
     monkeypatch.setattr(driver, "JOINING", 2.0)
-    with pytest.raises(ConfigError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
+    with pytest.raises(UserError, match=rf"^the driver cannot be reached at {NOWHERE}:\d+ \(.*\); set spark\.driver"):
         check_reach(spark, slots.ExchangeSettings(timeout=2.0), 2)
 
 

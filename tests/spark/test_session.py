@@ -88,7 +88,7 @@ def test_each_slot_of_a_cluster_starts_a_python_worker(spark: SparkSession, monk
     counts = iter([0, 0, 1, 2, 2])
     monkeypatch.setattr(session, "TOGETHER", 0.0)
     monkeypatch.setattr(session, "slots", lambda context: (next(counts), 1))
-    monkeypatch.setattr(session, "is_local", lambda context: False)
+    monkeypatch.setattr(session, "is_local_mode", lambda context: False)
     tracker = spark.sparkContext.statusTracker()
     before = set(tracker.getJobIdsForGroup("workers"))
     with session.restored_properties(spark.sparkContext, ("spark.jobGroup.id", "spark.job.description")):

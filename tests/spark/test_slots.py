@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession
 
 from spark_w2v import pipeline
 from spark_w2v.config import from_dict
-from spark_w2v.errors import ConfigError, SparkLostError
+from spark_w2v.errors import SparkLostError, UserError
 from spark_w2v.spark import slots
 from spark_w2v.spark.slots import driver_host
 
@@ -37,7 +37,7 @@ def test_the_limit_of_open_files_is_raised_or_the_run_refused() -> None:
     # In a process of its own, as the limit holds for all of it.
     ended = subprocess.run([sys.executable, "-c", LIMITS], capture_output=True, text=True, check=False)
     last = ended.stderr.strip().splitlines()[-1]
-    assert "UserError" in last or "ConfigError" in last, ended.stderr
+    assert "UserError" in last or "UserError" in last, ended.stderr
     assert (
         "the driver has a connection with each of 4,096 tasks, needs 8,576 open files and may have 4,096; raise its "
         "limit" in last
@@ -49,7 +49,7 @@ def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: Sp
         taken.bind((driver_host(spark.sparkContext)[0], 0))
         port = taken.getsockname()[1]
         keys = {"training": {"partitions": 2}, "exchange": {"first_port": port, "last_port": port}}
-        with pytest.raises(ConfigError, match=rf"no port from {port} to {port} is free; raise exchange\.last_port"):
+        with pytest.raises(UserError, match=rf"no port from {port} to {port} is free; raise exchange\.last_port"):
             pipeline.resolve(spark, from_dict(keys))
     slots.check_spark(spark.sparkContext, slots.ExchangeSettings(ports=(port, port)))
 
@@ -57,7 +57,7 @@ def test_a_driver_that_cannot_listen_is_refused_before_the_work_starts(spark: Sp
 def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three are enough for the driver and two tasks on one machine, two are not."""
     context, settings = spark.sparkContext, slots.ExchangeSettings(ports=(41000, 41001))
-    with pytest.raises(ConfigError, match=r"are a range of 2, and with 2 tasks a machine needs 3 ports; raise exch"):
+    with pytest.raises(UserError, match=r"are a range of 2, and with 2 tasks a machine needs 3 ports; raise exch"):
         slots.planned_tasks(context, settings, 4)
     assert slots.planned_tasks(context, settings, 1) == 1
     assert slots.planned_tasks(context, slots.ExchangeSettings(ports=(41000, 41002)), 4) == 2
@@ -67,13 +67,13 @@ def test_too_few_ports_are_refused_before_the_work_starts(spark: SparkSession, m
     monkeypatch.setattr(slots, "slots", lambda context: (8, 2))
     assert slots.planned_tasks(cluster, settings, 64) == 8
     monkeypatch.setattr(slots, "slots", lambda context: (9, 2))
-    with pytest.raises(ConfigError, match=r"are a range of 4, and with 9 tasks a machine needs 5 ports"):
+    with pytest.raises(UserError, match=r"are a range of 4, and with 9 tasks a machine needs 5 ports"):
         slots.planned_tasks(cluster, settings, 64)
     assert slots.planned_tasks(cluster, settings, 8) == 8
 
 
 def test_tasks_without_slots_are_refused_before_the_work_starts(spark: SparkSession) -> None:
-    with pytest.raises(ConfigError, match=r"exchange\.tasks is 3, and Spark has 2 slots"):
+    with pytest.raises(UserError, match=r"exchange\.tasks is 3, and Spark has 2 slots"):
         pipeline.resolve(spark, from_dict({"training": {"partitions": 4}, "exchange": {"tasks": 3}}))
 
 
@@ -87,7 +87,7 @@ def test_automatic_partitions_are_as_many_as_slots(spark: SparkSession, monkeypa
     dynamic = SimpleNamespace(get=lambda key, default: "true" if "dynamicAllocation" in key else default)
     monkeypatch.setattr(type(spark.sparkContext), "getConf", lambda context: dynamic)
     monkeypatch.setattr(slots, "settled_slots", lambda context: 0)
-    with pytest.raises(ConfigError, match=r"spark\.dynamicAllocation\.enabled is true"):
+    with pytest.raises(UserError, match=r"spark\.dynamicAllocation\.enabled is true"):
         pipeline.resolve(spark, from_dict({}))
 
 
@@ -117,7 +117,7 @@ def test_what_spark_encrypts_is_not_left_plain_unless_it_is_allowed(
     ]
     for number, check in enumerate(checks):
         if number < refusals:
-            with pytest.raises(ConfigError, match=rf"^spark\.{re.escape(keys[0])} is true, and "):
+            with pytest.raises(UserError, match=rf"^spark\.{re.escape(keys[0])} is true, and "):
                 check()
         else:
             check()

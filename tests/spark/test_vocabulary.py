@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError, NotEnoughMemoryError
+from spark_w2v.errors import NotEnoughMemoryError, UserError
 from spark_w2v.pipeline import prepare
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.memory import Given
@@ -98,14 +98,14 @@ def test_no_more_words_than_max_words_come_to_the_driver(
 
 
 def test_an_empty_vocabulary_is_refused_with_the_numbers(spark: "SparkSession") -> None:
-    with pytest.raises(ConfigError, match="min_count is 5; lower vocabulary") as refused:
+    with pytest.raises(UserError, match="min_count is 5; lower vocabulary") as refused:
         vocabulary.count_words(segments_of(spark, {"a": 4, "b": 1}), min_count=5)
     assert "of 5 words, 2 distinct, the most frequent occurs 4 times" in str(refused.value)
 
 
 def test_kept_words_of_which_none_occurs_are_no_vocabulary(spark: "SparkSession") -> None:
     kept = vocabulary.WordLists(known=pa.array(["Apple", "Pear"]))
-    with pytest.raises(ConfigError, match="none of the 2 words that are kept occurs in the text, such as Apple, Pear"):
+    with pytest.raises(UserError, match="none of the 2 words that are kept occurs in the text, such as Apple, Pear"):
         vocabulary.count_words(segments_of(spark, {"apple": 2, "pear": 1}), min_count=3, lists=kept)
     for counts, words in (({"Apple": 1, "pear": 1}, ["Apple", "Pear"]), ({"apple": 3}, ["apple", "Apple", "Pear"])):
         found = vocabulary.count_words(segments_of(spark, counts), min_count=3, lists=kept)
@@ -114,7 +114,7 @@ def test_kept_words_of_which_none_occurs_are_no_vocabulary(spark: "SparkSession"
 
 def test_words_of_any_length_are_shown_in_one_short_sentence(spark: "SparkSession") -> None:
     given = vocabulary.WordLists(given=pa.array(["w " * 10_000]), given_by="vocabulary.words")
-    with pytest.raises(ConfigError, match="none of the 1 words of vocabulary") as refused:
+    with pytest.raises(UserError, match="none of the 1 words of vocabulary") as refused:
         vocabulary.count_words(segments_of(spark, {"a": 4}), min_count=1, lists=given)
     assert len(str(refused.value)) < 300
 
@@ -266,5 +266,5 @@ def test_it_is_said_how_often_stop_words_occur(spark: "SparkSession", caplog: py
     ],
 )
 def test_lists_that_leave_no_word_are_named(spark: "SparkSession", lists: WordLists, sentence: str) -> None:
-    with pytest.raises(ConfigError, match=sentence):
+    with pytest.raises(UserError, match=sentence):
         vocabulary.count_words(segments_of(spark, COUNTS), 2, lists=lists)

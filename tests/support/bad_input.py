@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v import config, pipeline
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, vocabulary
 from spark_w2v.spark.java_errors import translate_error
 
@@ -31,7 +31,7 @@ def prepared(spark: "SparkSession", path: Path, **keys: Any) -> None:
 
 def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
     """Return the message on files of which too much could not be read, or that have no words."""
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         prepared(spark, path, **keys)
     sentence = str(error.value)
     assert "\n" not in sentence
@@ -40,7 +40,7 @@ def checked(spark: "SparkSession", path: Path, **keys: Any) -> str:
 
 
 def refused(spark: "SparkSession", path: Path, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         corpus.read(spark, [str(path)], config.Corpus(**keys))
     sentence = str(error.value)
     assert "\n" not in sentence

@@ -8,7 +8,7 @@ import pytest
 
 from spark_w2v import config
 from spark_w2v.config import Config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 
 Write = Callable[[str | bytes], Path]
 
@@ -26,7 +26,7 @@ def writer(directory: Path) -> Write:
 
 def refusal(path: str | Path, *overrides: str) -> str:
     """Return what the user reads, without the directory of a test."""
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(UserError) as caught:
         config.load(path, overrides)
     return str(caught.value).removeprefix(f"{Path(path).parent}/")
 
@@ -35,7 +35,7 @@ def loads_or_refuses_in_one_line(attempt: Callable[[], Config]) -> None:
     """Fail unless a configuration loads, or is refused in one printable sentence."""
     try:
         loaded = attempt()
-    except ConfigError as error:
+    except UserError as error:
         refused = str(error)
     else:
         assert config.from_dict(json.loads(json.dumps(config.as_dict(loaded), allow_nan=False))) == loaded

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from spark_w2v import config
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.spark import corpus, inputs, vocabulary
 from spark_w2v.text.messages import path_text
 
@@ -44,7 +44,7 @@ def lines_of(spark: "SparkSession", *paths: Path | str, found: inputs.Inputs | N
 
 
 def refused(spark: "SparkSession", *paths: Path | str, **keys: Any) -> str:
-    with pytest.raises(ConfigError) as error:
+    with pytest.raises(UserError) as error:
         listed(spark, *paths, **keys)
     sentence = str(error.value)
     assert "\n" not in sentence

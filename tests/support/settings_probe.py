@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from spark_w2v import SkipGram, SkipGramModel, job
-from spark_w2v.errors import ConfigError
+from spark_w2v.errors import UserError
 from spark_w2v.runs import embeddings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -136,7 +136,7 @@ def fit(session: SparkSession, inputs: Path, directory: Path) -> dict[str, Any]:
             rows = sorted(repr(row["vector"]) for row in vectors)
             made += [model._words.to_pylist(), model._counts, model._vectors, loaded._vectors, named, near, rows]
         return {"code": 0, "said": "", "digest": digest(*made)}
-    except ConfigError as error:
+    except UserError as error:
         return {"code": 2, "said": f"train.py: {error}\n"}
     except Exception:
         return {"code": 1, "said": traceback.format_exc()}
