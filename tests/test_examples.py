@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from gensim.test.utils import datapath
 
 from spark_w2v.runs import ids
 from spark_w2v.runs.embeddings import read
+from tests.support.gensim_parts import data
 from tests.support.training_job import FAST_JVM, state
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -81,7 +81,7 @@ def belongings(checkout: Path) -> Path:
     (checkout / "my-events" / "day=2026-01-31").mkdir(parents=True)
     pq.write_table(events, checkout / "my-events" / "day=2026-01-31" / "0.parquet")
     for name in ("wordsim353.tsv", "simlex999.txt", "questions-words.txt"):
-        shutil.copy(datapath(name), checkout / f"my-{name.replace('-words', '')}")
+        shutil.copy(data(name), checkout / f"my-{name.replace('-words', '')}")
     return checkout
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from gensim.models import KeyedVectors
 from pyspark.sql import SparkSession
 
 from spark_w2v.runs import embeddings
 from spark_w2v.spark.induction import Induced
 from spark_w2v.spark.training import Training
 from spark_w2v.types import BoolArray
+from tests.support.gensim_parts import keyed_vectors
 from tests.support.training_job import GROUPS, ONE, SMALL, planted_corpus, train_here
 
 SETTINGS = [*SMALL, *ONE, "--set", "output.report=false"]
@@ -144,7 +144,7 @@ def test_a_run_begins_with_vectors_that_gensim_wrote(
 ) -> None:
     caplog.set_level("INFO")
     fruit, tools, _ = (group.split() for group in GROUPS)
-    vectors = KeyedVectors(16)
+    vectors = keyed_vectors()(16)
     rows = np.random.default_rng(1).normal(size=(len(fruit) + len(tools) + 1, 16)).astype(np.float32)
     vectors.add_vectors([*fruit, *tools, "elsewhere"], rows)
     vectors.save_word2vec_format(tmp_path / "v.bin", binary=is_binary)

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gensim.test.utils import datapath
 
 from spark_w2v.runs import embeddings
+from tests.support.gensim_parts import data
 from tests.support.training_job import submit
 
 TOP, ASKED = 10, 200
@@ -37,7 +37,7 @@ def test_forty_partitions_of_a_small_corpus_are_finite_and_agree_as_well_as_anot
         output = tmp_path / name
         settings = {"epochs": 20, "dimensions": 50, **training}
         sets = [part for key, value in settings.items() for part in ("--set", f"training.{key}={value}")]
-        done = submit(["--input", datapath("lee_background.cor"), "--output", output, *sets])
+        done = submit(["--input", data("lee_background.cor"), "--output", output, *sets])
         assert done.returncode == 0, done.stdout
         assert json.loads((output / "run.json").read_text())["resolved"]["partitions_used"] < 40
         return neighbours(output)

@@ -10,6 +10,7 @@ import pytest
 
 from spark_w2v.analysis import evaluation
 from spark_w2v.runs import embeddings
+from tests.support.gensim_parts import data
 from tests.support.training_job import submit
 from tests.test_readme import ROOT
 
@@ -52,13 +53,11 @@ def test_a_tenth_more_text_is_learned_without_forgetting_in_a_small_part_of_the_
     assert done.returncode == 0, done.stdout
 
     # The same pairs of words in both: those of yesterday's evaluation.
-    from gensim.test.utils import datapath
-
     before, after = embeddings.read(yesterday), embeddings.read(today)
     scores = []
     for found in (before, after):
         space = evaluation.space(found)
-        results = [evaluation.similarity(space, Path(datapath(name))) for name in ("wordsim353.tsv", "simlex999.txt")]
+        results = [evaluation.similarity(space, data(name)) for name in ("wordsim353.tsv", "simlex999.txt")]
         scores.append(results)
     for old, new in zip(*scores, strict=True):
         print(f"{Path(old.file).name}: {old.spearman:.3f} of {old.used} pairs, then {new.spearman:.3f} of {new.used}")

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gensim.models import KeyedVectors
 
 from spark_w2v.errors import OutputError
 from spark_w2v.given import vector_files
 from spark_w2v.given.vector_files import VectorFile, open_vectors
 from spark_w2v.types import Float32Array
+from tests.support.gensim_parts import keyed_vectors
 
 WORDS = ["the", "é", "new york", "日本", "_x_"]
 ROWS = np.random.default_rng(1).normal(size=(5, 3)).astype(np.float32)
 
 
 def by_gensim(path: Path, is_binary: bool, words: list[str] = WORDS, rows: Float32Array = ROWS) -> Path:
-    vectors = KeyedVectors(rows.shape[1])
+    vectors = keyed_vectors()(rows.shape[1])
     vectors.add_vectors([word.replace(" ", "_") for word in words], rows)
     vectors.save_word2vec_format(path, binary=is_binary)
     return path

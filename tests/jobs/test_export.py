@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from gensim.models import KeyedVectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from spark_w2v.runs import export_formats as formats
 from spark_w2v.runs.export_formats import FILES
 from spark_w2v.runs.index_formats import LIBRARIES
 from tests.support.exports import ROOT, SPACED, WORDS, equal_bits, export_to, finish, load, matrices, stored
+from tests.support.gensim_parts import keyed_vectors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -114,7 +114,9 @@ def test_gensim_reads_the_counts_next_to_the_vectors(output: Path, tmp_path: Pat
     counts = tmp_path / "counts.txt"
     options = ["--white-space", "replace", "--counts", str(counts)]
     assert export_to(output, form, tmp_path / "to", *options) == 0
-    found = KeyedVectors.load_word2vec_format(str(tmp_path / "to"), fvocab=str(counts), binary=form.endswith("binary"))
+    found = keyed_vectors().load_word2vec_format(
+        str(tmp_path / "to"), fvocab=str(counts), binary=form.endswith("binary")
+    )
     expected = embeddings.read(output).counts.tolist()
     assert [found.get_vecattr(word, "count") for word in found.index_to_key] == expected
     assert export_to(output, form, tmp_path / "to", *options) == 2

@@ -12,6 +12,7 @@ from spark_w2v.errors import OutputError, StorageError
 from spark_w2v.runs import embedding_files, embeddings
 from spark_w2v.runs.embeddings import read
 from tests.support.embeddings import STRANGE, bits, finish, parameters, small_pieces
+from tests.support.gensim_parts import keyed_vectors
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -102,11 +103,9 @@ def test_a_run_that_is_removed_while_it_is_read_may_be_read_later(
 
 
 def test_gensim_takes_words_and_vectors_as_they_are(tmp_path: Path) -> None:
-    from gensim.models import KeyedVectors
-
     given = parameters()._replace(center=np.random.default_rng(3).normal(size=(40, 6)).astype(np.float32))
     found = read(finish(tmp_path, given))
-    vectors = KeyedVectors(vector_size=6)
+    vectors = keyed_vectors()(vector_size=6)
     vectors.add_vectors(found.words.to_pylist(), found.vectors)
     assert bits(vectors["Straße"]) == bits(given.center[STRANGE.index("Straße")])
     assert len(vectors) == 40

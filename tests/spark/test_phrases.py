@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from gensim.models.phrases import Phrases
 
 from spark_w2v import config
 from spark_w2v.errors import NotEnoughMemoryError
@@ -78,7 +77,8 @@ def every(segments: "DataFrame") -> pa.Table:
 @pytest.mark.parametrize("score", ["default", "npmi"])
 @pytest.mark.parametrize("min_count", [1, 5])
 def test_phrases_and_scores_are_those_of_gensim(segments: "DataFrame", score: str, min_count: int) -> None:
-    gensim = Phrases(TEXT, min_count=min_count, threshold=THRESHOLDS[score], scoring=score)
+    phrases_of_gensim = pytest.importorskip("gensim.models.phrases").Phrases
+    gensim = phrases_of_gensim(TEXT, min_count=min_count, threshold=THRESHOLDS[score], scoring=score)
     with found(segments, score=score, min_count=min_count, threshold=THRESHOLDS[score]) as joined:
         ours = dict(zip(joined.phrases["phrase"].to_pylist(), joined.phrases["score"].to_pylist(), strict=True))
         expected = gensim.export_phrases()

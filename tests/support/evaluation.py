@@ -5,22 +5,21 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from gensim.models import KeyedVectors
-from gensim.test.utils import datapath
 
 from spark_w2v.analysis import evaluation
 from spark_w2v.analysis.evaluation import AnalogyIndex
 from spark_w2v.runs.embedding_writer import write
 from spark_w2v.runs.embeddings import Embeddings
 from spark_w2v.types import Float32Array
+from tests.support.gensim_parts import data, keyed_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-QUESTIONS = Path(datapath("questions-words.txt"))
+QUESTIONS = data("questions-words.txt")
 
 
-PAIR_FILES = [Path(datapath("wordsim353.tsv")), Path(datapath("simlex999.txt"))]
+PAIR_FILES = [data("wordsim353.tsv"), data("simlex999.txt")]
 
 
 Model = tuple[list[str], Float32Array]
@@ -74,7 +73,7 @@ MODELS = {
 
 
 def keyed(words: list[str], vectors: Float32Array) -> Any:
-    found = KeyedVectors(vectors.shape[1])
+    found = keyed_vectors()(vectors.shape[1])
     found.add_vectors(words, vectors)
     return found
 

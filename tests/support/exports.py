@@ -7,7 +7,6 @@ import faiss
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from gensim.models import KeyedVectors
 from numpy.typing import NDArray
 from safetensors import safe_open
 from usearch.index import Index
@@ -16,6 +15,7 @@ from spark_w2v.analysis.neighbors import unit_vectors
 from spark_w2v.commands import export
 from spark_w2v.runs import embedding_writer
 from spark_w2v.types import Float32Array
+from tests.support.gensim_parts import keyed_vectors
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -57,7 +57,7 @@ def equal_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
 def load(form: str, target: Path) -> tuple[list[str], Float32Array]:
     """Words and vectors as the reader of each format gives them."""
     if form.startswith("word2vec"):
-        keyed = KeyedVectors.load_word2vec_format(str(target), binary=form == "word2vec-binary")
+        keyed = keyed_vectors().load_word2vec_format(str(target), binary=form == "word2vec-binary")
         return keyed.index_to_key, keyed.vectors
     if form == "mllib":
         table = pd.read_parquet(target / "data")
