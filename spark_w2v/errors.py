@@ -35,7 +35,8 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         # A key or a path may hold line ends, escape codes or lone surrogates; none of them reaches the terminal.
-        super().__init__(printable(message))
+        # Not super(): a class that is an error of a library, too, has that one next, which may take other arguments.
+        ValueError.__init__(self, printable(message))
 
 
 class RefusedError(UserError):

@@ -38,7 +38,7 @@ def for_some_seconds(strategy: st.SearchStrategy[Any], attempt: Callable[[Any], 
     end, tried = time.monotonic() + SECONDS, 0
 
     @settings(
-        max_examples=500, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+        max_examples=500, derandomize=False, phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(strategy)

@@ -57,7 +57,7 @@ def test_pieces_and_row_groups_make_no_difference(tmp_path: Path, monkeypatch: p
     assert equal_bits(vectors, stored(form, center + context))
 
 
-@settings(deadline=None, derandomize=True, max_examples=100, database=None)
+@settings(max_examples=100)
 @given(bits=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=50))
 def test_the_digits_of_any_float_lead_back_to_its_bits(bits: list[int]) -> None:
     block = np.array(bits, np.uint32).view(np.float32)

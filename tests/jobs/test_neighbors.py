@@ -20,7 +20,7 @@ from spark_w2v.runs.embedding_writer import write
 from tests.support.commands import refused_in_one_sentence
 
 ROOT = Path(__file__).resolve().parents[2]
-examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+examples = settings(max_examples=100)
 
 
 def finish(output: Path, words: list[str], vectors: "np.typing.NDArray[np.float32]") -> Path:

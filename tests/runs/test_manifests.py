@@ -15,12 +15,8 @@ from spark_w2v.runs.checkpoints import newest_checkpoint
 from tests.support.manifests import bodies, body_of, json_values, one_checkpoint, signed
 from tests.support.runs import save, start
 
-# The same examples every time, so that a failure can be repeated; no deadline, as a test may be slow on a busy machine.
 examples = settings(
-    deadline=None,
-    derandomize=True,
     max_examples=60,  # tests/test_fuzz.py tries others
-    database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

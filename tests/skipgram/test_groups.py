@@ -28,7 +28,7 @@ from spark_w2v.skipgram.pairs import Runs
 from spark_w2v.skipgram.sampling import noise_distribution
 from tests.support.kernel import DIMENSIONS, FULL_BATCH, noise_of, numbered, some_task
 
-examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+examples = settings(max_examples=60)
 
 
 def groups_of(pairs: list[int], seed: int, width: int = GROUP, chunk: int = 7) -> Groups:

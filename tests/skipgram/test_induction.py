@@ -22,7 +22,7 @@ from spark_w2v.skipgram.induction import (
 )
 from spark_w2v.types import Float64Array, Int32Array, Int64Array
 
-examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+examples = settings(max_examples=60)
 WORDS, DIMENSIONS = 12, 3
 SENTENCES = st.lists(st.lists(st.integers(0, WORDS - 1), max_size=9), max_size=6)
 

@@ -29,7 +29,7 @@ from tests.support.kernel import (
     train_plainly,
 )
 
-examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+examples = settings(max_examples=60)
 
 
 @pytest.mark.usefixtures("small_batches")

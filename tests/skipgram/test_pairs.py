@@ -15,7 +15,7 @@ from spark_w2v.skipgram.parameters import Blocks, assign_blocks
 from spark_w2v.skipgram.schedule import epoch_edges
 from spark_w2v.types import Int32Array, UInt64Array
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 WHOLE = np.array([0.0, 1.0])  # the edges of an epoch in one sweep
 PLACE = (3, 1 << 40, 7)  # file, start and number of a segment
 

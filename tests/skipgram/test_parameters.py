@@ -13,7 +13,7 @@ from spark_w2v.skipgram.parameters import assign_blocks, average, divergence, in
 from spark_w2v.skipgram.sampling import INITIAL
 from spark_w2v.types import Float32Array
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 
 
 @examples

@@ -27,8 +27,7 @@ from spark_w2v.types import Float64Array, Int64Array
 
 GRADIENT_TOLERANCE = 1e-6  # what check_gradient's docstring promises of a right gradient
 
-# A test may be slow on a busy machine, so no deadline; the same examples every time, so that a failure is not a rumour.
-examples = settings(deadline=None, derandomize=True, max_examples=50, database=None)
+examples = settings(max_examples=50)
 
 
 class Example(NamedTuple):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from spark_w2v.skipgram import sampling
 from spark_w2v.skipgram.sampling import draw_noise_sets, frequent_share, generator, keep_probability, noise_distribution
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 
 
 @examples

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from spark_w2v.skipgram.scatter import add_rows, add_sums, counting_sort, sort_places
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 
 
 @examples

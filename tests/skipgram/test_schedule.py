@@ -24,7 +24,7 @@ from spark_w2v.skipgram.schedule import (
     stored_buckets,
 )
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 MANY = 1e12  # pairs
 
 rings = st.builds(

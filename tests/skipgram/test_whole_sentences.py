@@ -18,7 +18,7 @@ from spark_w2v.spark import memory
 from spark_w2v.types import Float32Array, Float64Array, Int32Array
 from tests.skipgram.test_pairs import PLACE, WHOLE, words_of
 
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 
 
 def positions(lengths: list[int], most: int, seed: int = 0) -> list[tuple[int, int]]:

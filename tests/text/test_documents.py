@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_w2v.spark.vocabulary import encoding_bytes
@@ -31,7 +31,6 @@ def mean_one_word_at_a_time(document: list[str | None], skip_unknown: bool) -> l
 
 
 @pytest.mark.parametrize("skip_unknown", [False, True])
-@settings(deadline=None)
 @given(documents=documents)
 def test_the_mean_equals_a_loop_over_the_words(documents: list[list[str | None] | None], skip_unknown: bool) -> None:
     found = mean_vectors(pa.array(documents, pa.list_(pa.string())), WORDS, VECTORS, skip_unknown)

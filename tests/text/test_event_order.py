@@ -15,7 +15,7 @@ from spark_w2v.text import event_order, records
 from spark_w2v.text.event_order import sorted_rows
 from spark_w2v.text.records import pack_rows
 
-examples = settings(deadline=None, derandomize=True, max_examples=60, database=None)
+examples = settings(max_examples=60)
 
 groups = st.one_of(st.none(), st.integers(-4, 4), st.integers(-(2**63), 2**63 - 1))
 times = st.one_of(st.none(), st.floats())

@@ -13,7 +13,7 @@ from spark_w2v.text.events import join_rows
 from spark_w2v.text.tokenizer import NO_REASON
 
 MISSING = 6
-examples = settings(deadline=None, derandomize=True, max_examples=80, database=None)
+examples = settings(max_examples=80)
 
 
 def batch_of(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

@@ -20,7 +20,7 @@ from spark_w2v.text.phrases import (
 from spark_w2v.text.segments import Segment, _rows
 from tests.support.segments import unpacked
 
-examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+examples = settings(max_examples=100)
 LETTERS = "abcde"
 TEXTS = st.lists(st.lists(st.sampled_from(LETTERS), min_size=1, max_size=8), min_size=1, max_size=6)
 PAIRS = st.sets(st.tuples(st.sampled_from(LETTERS), st.sampled_from(LETTERS)), min_size=1, max_size=8)

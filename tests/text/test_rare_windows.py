@@ -28,7 +28,7 @@ from spark_w2v.text.rare_windows import (
 from spark_w2v.text.spellings import packed_words, word_hashes
 from spark_w2v.text.weights import UNITS
 
-examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+examples = settings(max_examples=100)
 KNOWN, STOP = ["a", "b", "c"], ["s"]
 SENTENCES = st.lists(st.lists(st.sampled_from("abcsxyé"), min_size=1, max_size=9), max_size=4)
 TEXT = st.lists(SENTENCES, min_size=1, max_size=4)

@@ -139,7 +139,7 @@ def test_letters_without_spaces_between_words_are_cut_as_configured(unspaced: st
 
 
 # Three runs of the tokenizer, whose patterns of whole scripts take a while to compile: fewer examples of more texts.
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.text(st.sampled_from("東のーก่ a'\u200b、"), max_size=12), max_size=20))
 def test_characters_and_bigrams_equal_those_found_one_word_at_a_time(texts: list[str]) -> None:
     def slow(word: str, width: int) -> list[str]:

@@ -18,7 +18,7 @@ from spark_w2v.text.spellings import packed_words, word_hashes, words_of
 from spark_w2v.text.weights import UNITS
 from spark_w2v.text.word_counts import BUCKET_BYTES, WORD_BYTES, add_records, buckets_of, count_records
 
-examples = settings(deadline=None, derandomize=True, max_examples=100, database=None)
+examples = settings(max_examples=100)
 WORDS = st.text(alphabet="ab\n\0é\U0001f600", max_size=4)
 ROWS = st.lists(st.dictionaries(WORDS, st.integers(1, 2**40), max_size=5), max_size=6)
 
