@@ -18,6 +18,8 @@ from spark_w2v.text.weights import MOST_WEIGHT, UNITS
 if TYPE_CHECKING:
     from pyspark.sql import Column, DataFrame
 
+    from spark_w2v.config import Corpus
+
 # Types of whole numbers, by what Spark calls them; words of a column of one of them get it back as their id.
 ID_TYPES = (T.ByteType, T.ShortType, T.IntegerType, T.LongType)
 
@@ -99,6 +101,13 @@ def need_column(schema: T.StructType, name: str, key: str, table: str) -> FoundC
 def need_columns(schema: T.StructType, names: str, key: str, table: str) -> list[FoundColumn]:
     """The columns of names that are separated by commas, as `need_column` finds each."""
     return [need_column(schema, name, key, table) for name in names_in(schema, names)]
+
+
+def is_named(column: str, corpus_config: "Corpus") -> bool:
+    """Whether a key names a column, alone or among others, or in a condition."""
+    c = corpus_config
+    keys = (c.column, c.weight, c.group_by, c.order_by, c.where)
+    return any(re.search(rf"(?<!\w){re.escape(column)}(?!\w)", key, re.IGNORECASE) for key in keys)
 
 
 def names_in(schema: T.StructType, names: str) -> list[str]:

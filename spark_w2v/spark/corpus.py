@@ -7,7 +7,6 @@ line is ever a Python object. The word pattern runs over the distinct words of a
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import unquote
 
 import pyspark.sql.functions as F
 import pyspark.sql.types as T
@@ -25,7 +24,8 @@ from spark_w2v.spark.file_rows import (
     json_number,
     parsed_json,
 )
-from spark_w2v.spark.hadoop_files import File, UnreadablePathError, escape_glob
+from spark_w2v.spark.file_types import schemas
+from spark_w2v.spark.hadoop_files import UnreadablePathError
 from spark_w2v.spark.java_errors import message_of, reason_of, text_of, translate_error
 from spark_w2v.spark.rows import OrderedLines, events_in_order, sentences_in_order
 from spark_w2v.spark.session import SPLIT_BYTES, check_batch, in_own_session, reading_session
@@ -46,9 +46,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("spark_w2v")
 
 Result = TypeVar("Result")
-
-
-MOST_SCHEMAS = 100  # Parquet files that are looked at one by one, where something is wrong
 
 
 FILES_HAVE = "the files have"  # the beginning of a sentence on a column that they do not have
@@ -285,7 +282,7 @@ def _lines(session: "SparkSession", found: inputs.Inputs, corpus_config: "Corpus
         ).when(reason != NO_REASON, F.col("value").cast("binary"))
     else:
         lines = file_rows(session, found, c)
-        of_file = _check_column(lines.schema, c, lambda: _schemas(session, found.files, c.format))
+        of_file = _check_column(lines.schema, c, lambda: schemas(session, found.files, c.format))
         lines = columns.where(lines, c.where)
         value, id_type = of_file.value.cast(kind), columns.id_type_of(of_file.kind)
         reason = columns.reason_of_rows(lines.schema)
@@ -346,12 +343,6 @@ def _check_column(
     found = columns.need_column(schema, column, "corpus.column", f"the {FORMAT_NAMES[corpus_config.format]} files have")
     columns.check_type(column, found.kind, corpus_config.tokenizer == "none")
     return found
-
-
-def _schemas(session: "SparkSession", files: Sequence[File], kind: str) -> Iterator[tuple[str, T.StructType]]:
-    reader = session.read.option("header", True)  # of CSV
-    for file in files[:MOST_SCHEMAS]:
-        yield file.path, reader.format(kind).load(escape_glob(unquote(file.path))).schema
 
 
 def bad_lines(

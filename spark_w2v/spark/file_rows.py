@@ -15,6 +15,7 @@ from pyspark.sql import Column
 from spark_w2v.errors import UserError
 from spark_w2v.spark import columns
 from spark_w2v.spark.columns import CORRUPT, EXACT, EXACT_TYPE, INVALID, TOKEN, WRONG_TYPE
+from spark_w2v.spark.file_types import check_types
 from spark_w2v.spark.inputs import Inputs
 from spark_w2v.spark.java_errors import OTHER_NAMES
 from spark_w2v.text.messages import path_text
@@ -45,6 +46,7 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
         # Times without a zone as they are written. In a time zone with summer time, some are the same as later ones.
         session.conf.set("spark.sql.timestampType", "TIMESTAMP_NTZ")
     rows = _all_rows(session, found, corpus_config)
+    check_types(session, _reader(session, found, recursive=True), found, rows.schema, corpus_config)
     if not corpus_config.group_by:
         return rows  # which are told by their files
     listed = {_plain(unquote(file.path)) for file in found.files}
@@ -56,9 +58,9 @@ def file_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -
 
 def _all_rows(session: "SparkSession", found: Inputs, corpus_config: "Corpus") -> "DataFrame":
     c = corpus_config
-    # Directories such as day=2026-01-31 are values of a column. Spark then refuses files next to them, which are
-    # no mistake where nobody asks for the column.
-    roots = _roots_of_partitions(found) if c.where or c.group_by or c.order_by or c.weight else []
+    # Directories such as day=2026-01-31 are a column where a key names it: Spark leaves out other files then.
+    named = [name for name in _directory_names(found) if columns.is_named(name, c)]
+    roots = _roots_of_partitions(found, named[0]) if named else []
     if roots:
         reader = _reader(session, found, recursive=False)
         if found.are_roots:
@@ -133,10 +135,22 @@ def _reader(session: "SparkSession", found: Inputs, *, recursive: bool) -> "Data
     return session.read.options(**found.options).option("recursiveFileLookup", recursive)
 
 
-def _roots_of_partitions(found: Inputs) -> list[str]:
+def _directory_names(found: Inputs) -> list[str]:
+    """The names of columns whose values stand in the paths of files, as in day=2026-01-31."""
+    paths = (_plain(unquote(file.path)) for file in found.files)
+    return sorted({match[0][1:].partition("=")[0] for path in paths for match in PARTITION.finditer(path)})
+
+
+def _roots_of_partitions(found: Inputs, name: str) -> list[str]:
     """Paths for Spark's readers if directories below them are values of a column, none of them inside of another.
 
     Of files that are read one by one Spark takes a single one.
+
+    Args:
+        name: of a column that stands in the paths of some files.
+
+    Raises:
+        UserError: others have none below these paths, and Spark would leave them out.
     """
     roots = {_plain(_unescaped(path)): path for path in found.roots}
 
@@ -148,8 +162,14 @@ def _roots_of_partitions(found: Inputs) -> list[str]:
     def has_columns(path: str) -> bool:
         return any(not roots.keys().isdisjoint(above(path[: at.end()])) for at in PARTITION.finditer(path))
 
-    if not any(has_columns(_plain(unquote(file.path))) for file in found.files):
+    without = [file.path for file in found.files if not has_columns(_plain(unquote(file.path)))]
+    if len(without) == len(found.files):
         return []
+    if without:
+        raise UserError(
+            f"{path_text(without[0])}: is not in a directory such as {name}=..., as others are, so it has no column "
+            f"{name}; give it in a run of its own, or leave out what names the column."
+        )
     outer = [path for root, path in roots.items() if roots.keys().isdisjoint(above(root))]
     return outer if found.are_roots or len(outer) == 1 else []
 

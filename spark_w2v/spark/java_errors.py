@@ -123,7 +123,7 @@ CONDITIONS = (
     ),
     ("TABLE_OR_VIEW_NOT_FOUND", "the catalog has no {relationName}"),
     (
-        "CONFLICTING_DIRECTORY_STRUCTURES",
+        "CONFLICTING_",  # DIRECTORY_STRUCTURES, or PARTITION_COLUMN_NAMES
         "--input: has directories such as day=2026-01-31 next to others, so Spark cannot tell which columns they are; "
         "give them in runs of their own, or leave corpus.where and what names such a column out.",
     ),
@@ -232,6 +232,11 @@ def _conditions(error: BaseException) -> Iterator[tuple[str, dict[str, str]]]:
 def message_of(error: BaseException) -> str | None:
     """Return what Spark says of its own error, in one sentence; None of an error that has no condition."""
     return next((parameters["message"] for _, parameters in _conditions(error)), None)
+
+
+def parameters_of(error: BaseException, condition: str) -> dict[str, str] | None:
+    """Return the parameters of one of Spark's conditions, if it is among those of the error."""
+    return next((parameters for name, parameters in _conditions(error) if name == condition), None)
 
 
 def text_of(error: BaseException) -> str:
