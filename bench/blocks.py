@@ -114,7 +114,6 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     sampler = PairSampler(keep, w.window, w.seed, 0.0, blocks)
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), w.dimensions) for j in range(w.blocks)]
-    in_order = load[blocks.order].astype(np.float32)
     codec = PairCodec.of(blocks)
     center, context = np.zeros((2, corpus.counts.size, w.dimensions), np.float32)
     initialise(center, w.seed, np.argsort(blocks.order).astype(np.int32))
@@ -140,8 +139,8 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
                 bucket = codec.shorten(cut(pairs, codec, sweep, i, j))
                 center_pairs = None
                 if w.blocks > 1:
-                    of_center = cut(pairs, codec, sweep, i, 0, w.blocks).size
-                    center_pairs = kernel.expected_center_pairs(blocks.of(in_order, i), of_center)
+                    of_center = codec.shorten(cut(pairs, codec, sweep, i, 0, w.blocks))
+                    center_pairs = kernel.count_center_pairs([of_center], codec, len(blocks.of(center, i)))
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)

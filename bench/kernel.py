@@ -102,11 +102,11 @@ class Work(NamedTuple):
     """The pairs of an epoch in their buckets.
 
     Args:
-        expected: of each center block, the pairs of each center as the kernel takes them.
+        center_pairs: of each center block, the pairs of each center as the kernel takes them.
     """
 
     buckets: list[tuple[int, int, PairArray]]
-    expected: list[Float32Array | None]
+    center_pairs: list[Float32Array | None]
     codec: PairCodec
     blocks: Blocks
     noises: list[BlockNoise]
@@ -126,14 +126,12 @@ def prepare(corpus: Corpus, count: int) -> Work:
     buckets = [(i, j, codec.shorten(cut(pairs, codec, 0, i, j))) for i in range(count) for j in range(count)]
     noise = noise_distribution(corpus.counts, 0.75)[blocks.order]
     noises = [BlockNoise.of(blocks.of(noise, j), DIMENSIONS) for j in range(count)]
-    in_order, sizes = load[blocks.order].astype(np.float32), np.array([len(pairs) for *_, pairs in buckets])
-    expected = [
-        kernel.expected_center_pairs(blocks.of(in_order, i), int(sizes[i * count : (i + 1) * count].sum()))
-        if count > 1
-        else None
+    rows, of_block = np.diff(blocks.ends).tolist(), [buckets[i * count : (i + 1) * count] for i in range(count)]
+    center_pairs = [
+        kernel.count_center_pairs((pairs for *_, pairs in of_block[i]), codec, rows[i]) if count > 1 else None
         for i in range(count)
     ]
-    return Work(buckets, expected, codec, blocks, noises, words, seconds)
+    return Work(buckets, center_pairs, codec, blocks, noises, words, seconds)
 
 
 def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
@@ -147,7 +145,7 @@ def walk(work: Work, train_pairs: Callable[..., kernel.TrainStats]) -> float:
         of = work.blocks.of
         begun = time.perf_counter()
         rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
-        train_pairs(*rows, bucket, work.codec, work.noises[j], step, rng, center_pairs=work.expected[i])
+        train_pairs(*rows, bucket, work.codec, work.noises[j], step, rng, center_pairs=work.center_pairs[i])
         seconds += time.perf_counter() - begun
     return seconds
 
@@ -173,12 +171,12 @@ def bucket_nanoseconds(count: int, size: int) -> float:
         i, j = number // count % count, number % count
         c, o = (rng.choice(of(load, b).size, size, p=of(load, b) / of(load, b).sum()) for b in (i, j))
         drawn.append((i, j, codec.shorten(np.sort(c.astype(np.uint64) << np.uint64(codec.row) | o.astype(np.uint64)))))
-    loads = load.astype(np.float32)
-    expected = [kernel.expected_center_pairs(of(loads, i), size * count) for i in range(count)]
+    # Of a sweep, as many as are expected of each center.
+    center_pairs = [(of(load, i) * (size * count / of(load, i).sum())).astype(np.float32) for i in range(count)]
     begun = time.process_time()
     for i, j, pairs in drawn:
         rng, rows = generator(1, 0, i, j), (of(center, i), of(context, j))
-        kernel.train_pairs(*rows, pairs, codec, noises[j], step, rng, center_pairs=expected[i])
+        kernel.train_pairs(*rows, pairs, codec, noises[j], step, rng, center_pairs=center_pairs[i])
     return (time.process_time() - begun) / sum(pairs.size for _, _, pairs in drawn) * 1e9
 
 

@@ -16,7 +16,7 @@ from bench.synthetic import zipf_counts
 from bench.work import Buckets, Work, work_of
 from spark_w2v.config import Config
 from spark_w2v.skipgram.groups import BlockNoise
-from spark_w2v.skipgram.kernel import SgdParams, expected_center_pairs, train_pairs
+from spark_w2v.skipgram.kernel import SgdParams, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.sampling import noise_distribution
@@ -59,7 +59,7 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
     step = SgdParams(t.negatives, t.damping, t.learning_rate, t.learning_rate)
     noises = [BlockNoise.of(blocks.of(noise, b), DIMENSIONS) for b in contexts]
     load = blocks.of(words[blocks.order].astype(np.float32), center)
-    expected = expected_center_pairs(load, round(pairs) * single.blocks)
+    center_pairs = load * np.float32(pairs * single.blocks / load.sum(dtype=np.float64))  # expected in a sweep
     chances = [
         np.cumsum(some) / some.sum() for some in (blocks.of(words[blocks.order], b) for b in (center, *contexts))
     ]
@@ -74,7 +74,7 @@ def run_single(single: Single, most: float = ENOUGH) -> list[list[float]]:
             )
             numbers = codec.shorten(np.sort(c << np.uint64(codec.row) | o))
             started = time.perf_counter()
-            train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng, center_pairs=expected)
+            train_pairs(rows[0], rows[1 + at], numbers, codec, noises[at], step, rng, center_pairs=center_pairs)
             found.append([float(numbers.size), time.perf_counter() - started])
     return found[1:]
 

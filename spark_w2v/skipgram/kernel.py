@@ -8,6 +8,7 @@ multiplied with the noise and scattered once per group instead of once per pair,
 products. The groups are shuffled, and trained in batches whose updates are applied together.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,8 +38,8 @@ FARTHEST = np.float32(4.0)
 # Share of a bucket that is one pair, above which its rows step less far, as two of them move towards each other in each
 # batch: of a text in which every fifth word is the same one, without subsampling, the first bucket diverged.
 ONE_PAIR = 0.5
-# Pairs added to those of a center and to those expected of it, before its noise is corrected by their ratio. Measured:
-# docs/measurements.md.
+# Pairs added to those of a center and to those that its noise is for, before the noise is corrected by their ratio.
+# Measured: docs/measurements.md.
 SMOOTHING = np.float32(2.0)
 HALF = np.float32(0.5)
 # (GROUP + 1, GROUP), indexed by the length of a group: 1/2 for the contexts that it has, else 0.
@@ -73,8 +74,8 @@ class TrainStats:
     Args:
         pairs: pairs trained, each once.
         loss: sum of the negative-sampling loss over `loss_pairs` pairs: those that are measured, each before its own
-            update, as often as it stands for others. It is scaled to K noise words per pair where parts and centers
-            have more or fewer, so that an untrained model has (1 + K) ln 2.
+            update, as often as it stands for others. Parts and centers may have more or fewer noise words than K: it is
+            the sum of the positives' losses, and K times the mean loss of the noise words for each pair.
         center_updates, context_updates: (Rc,), (Ro,) updates of each row: a positive counts 1, a noise word the
             weight of the pairs that it is drawn for. 0 for a row that was not touched. Empty unless count_updates.
     """
@@ -135,14 +136,18 @@ def farthest_step(pairs: PairArray, positive_counts: npt.NDArray[np.intp]) -> np
     return FARTHEST * np.float32(min(1.0, limit / most))
 
 
-def expected_center_pairs(load: Float32Array, pairs: int) -> Float32Array:
-    """Return the (Rc,) pairs that each center is expected to have in a sweep.
+def count_center_pairs(buckets: Iterable[PairArray], codec: PairCodec, rows: int) -> Float32Array:
+    """Return the (rows,) pairs of each center in some buckets: those of a sweep, with all context blocks.
 
     Args:
-        load: (Rc,) expected occurrences of each center, after subsampling.
-        pairs: pairs of these centers in the sweep.
+        buckets: pairs of each, in any order.
+        codec: of these pairs.
     """
-    return load * np.float32(pairs / (float(load.sum(dtype=np.float64)) or 1.0))
+    found = np.zeros(rows, np.int64)
+    for pairs in buckets:
+        for begin in range(0, pairs.size, COUNTED):
+            found += np.bincount(codec.centers(pairs[begin : begin + COUNTED]), minlength=rows)
+    return found.astype(np.float32)
 
 
 def noise_amounts(parts: list[Part], center_pairs: Float32Array, noise_share: float) -> Float32Array:
@@ -150,8 +155,8 @@ def noise_amounts(parts: list[Part], center_pairs: Float32Array, noise_share: fl
 
     With one context block, a center learns log P(context | center) / q(context). Noise words of its pairs' own blocks
     alone would have it learn that within each block, apart from all others, and forget how often it is together with
-    the block. So in a bucket it has the noise of the pairs that it would have there if its contexts were noise words,
-    whatever it has.
+    the block. So in a bucket it has the noise of the pairs that it would have there if the contexts of all its pairs of
+    the sweep were noise words, whatever it has.
 
     Args:
         center_pairs: as for train_pairs.
@@ -191,8 +196,8 @@ def train_pairs(
         codec: of these numbers.
         noise: of the context rows.
         count_updates: whether to return the updates of each row.
-        center_pairs: (Rc,) expected pairs of each center in the sweep, with all context blocks; None where the context
-            rows are the whole vocabulary.
+        center_pairs: (Rc,) pairs of each center in the sweep, with all context blocks; None where the context rows are
+            the whole vocabulary.
     """
     rows, dimensions = context_rows.shape
     if not pairs.size:
@@ -211,7 +216,8 @@ def train_pairs(
         noise_pairs = float(sum(amounts[part.runs.center] @ part.runs.pairs for part in parts))
     context_updates: Float32Array = np.float32(params.negatives * noise_pairs) * noise.share
     context_updates += positive_counts
-    loss, loss_pairs = 0.0, 0
+    # Sums over the pairs that are measured, each as often as it stands for others; the weights of their noise words.
+    positive_sum, noise_sum, noise_weight, loss_pairs = 0.0, 0.0, 0.0, 0
     most = [min(part.size, -(-len(part.groups) // part.sharing) * part.sharing) for part in parts]
     c = np.empty((max(most), dimensions), np.float32)
     room = np.empty(c.size, np.float32)  # for centers transposed, then for their gradients
@@ -222,7 +228,8 @@ def train_pairs(
         center, context, length, of_center = part.groups.chunk(begin)
         size, sharing, each, width = part.size, part.sharing, part.each, part.groups.width
         stride = loss_stride(part)
-        rate = params.first_rate + (params.last_rate - params.first_rate) * done / total
+        # In the middle of these groups, which are all of a small bucket.
+        rate = params.first_rate + (params.last_rate - params.first_rate) * (done + center.size / 2) / total
         done += center.size
         # n of the implicit step is the expected number of updates of a row in a batch that contains it, so that nothing
         # has to be counted in each batch.
@@ -270,11 +277,12 @@ def train_pairs(
                 noise_loss = softplus(2 * half_negative[0, :, : b - a]).sum(0, dtype=np.float64)
                 positive_loss = np.sum(softplus(-positive[:sharing]) * half_present[some], dtype=np.float64)
                 with_noise = own[some] * of_noise[some]
-                terms = float(own[some].sum() + part.amount * with_noise.sum())
-                mean = float(2 * positive_loss + each * (noise_loss @ with_noise)) / terms
-                # It stands for the pairs of this batch, and of the batches that follow.
+                # They stand for the pairs of this batch, and of the batches that follow.
                 stands_for = stride * int(length[a:b].sum())
-                loss += stands_for * (1 + params.negatives) * mean
+                times = stands_for / float(own[some].sum())
+                positive_sum += times * 2 * float(positive_loss)
+                noise_sum += times * float(each * (noise_loss @ with_noise))
+                noise_weight += times * part.amount * float(with_noise.sum())
                 loss_pairs += stands_for
             # sigma(x) = (1 + tanh(x / 2)) / 2, and NumPy's tanh takes a tenth of SciPy's expit.
             positive *= HALF
@@ -293,6 +301,7 @@ def train_pairs(
             add_rows(context_rows, contexts, positive.ravel(), c[: b - a], width)
             add_rows(context_rows, drawn, noise_rate[drawn], noise_gradient)
             add_rows(center_rows, centers, center_rate[a:b], center_gradient[: b - a])
+    loss = positive_sum + (params.negatives * loss_pairs * noise_sum / noise_weight if noise_weight else 0.0)
     if not count_updates:
         return TrainStats(pairs.size, loss, loss_pairs)
     center_updates, touched = np.zeros(len(center_rows), np.float32), positive_counts > 0

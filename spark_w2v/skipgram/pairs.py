@@ -131,6 +131,10 @@ class PairCodec:
         pairs |= context.view(np.uint32)
         return pairs
 
+    def centers(self, pairs: PairArray) -> Int32Array:
+        """Return the (P,) center rows of the pairs, whatever the higher bits are."""
+        return (pairs >> pairs.dtype.type(self.row) & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)
+
     def contexts(self, pairs: PairArray) -> Int32Array:
         """Return the (P,) context rows of the pairs, whatever the higher bits are."""
         return (pairs & pairs.dtype.type((1 << self.row) - 1)).astype(np.int32)

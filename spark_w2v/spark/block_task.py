@@ -17,7 +17,7 @@ from spark_w2v.exchange.node import Node
 from spark_w2v.exchange.plan import DRIVER, ExchangeError, ExchangePlan
 from spark_w2v.exchange.task import Bucket, TaskPart
 from spark_w2v.skipgram.groups import BlockNoise
-from spark_w2v.skipgram.kernel import SgdParams, expected_center_pairs, train_pairs
+from spark_w2v.skipgram.kernel import SgdParams, count_center_pairs, train_pairs
 from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.sampling import KERNEL, generator
 from spark_w2v.skipgram.schedule import done_before, learning_rate
@@ -150,8 +150,8 @@ class _Worker:
         self._blocks = run_spec.sampler.blocks
         self._codec = PairCodec.of(self._blocks, spec.edges.size - 1)
         self._noise: dict[int, BlockNoise] = {}  # by context block
-        # By center block: a sweep, and the pairs that its centers are expected to have there.
-        self._expected: dict[int, tuple[int, Float32Array]] = {}
+        # By center block: a sweep, and the pairs that its centers have there.
+        self._center_pairs: dict[int, tuple[int, Float32Array]] = {}
         self._stats: dict[str, Any] = {"host": host, "take_seconds": 0.0, "kernel_seconds": 0.0, "wait_seconds": 0.0}
 
     def run(self, batches: Iterator[pa.RecordBatch]) -> None:
@@ -201,15 +201,15 @@ class _Worker:
         sweep = number // count
         begun = time.monotonic()
         first = (sweep * len(centers) + center - centers.start) * count
+        if count > 1 and self._center_pairs.get(center, (-1,))[0] != sweep:
+            buckets = (spool.bucket(number) for number in range(first, first + count))
+            self._center_pairs[center] = sweep, count_center_pairs(buckets, self._codec, len(bucket.center))
+        center_pairs = self._center_pairs[center][1] if count > 1 else None
         pairs = spool.bucket(first + context)
         if pairs.size:
             pairs = self._codec.sort(pairs, len(bucket.center), len(bucket.context))
         if context not in self._noise:
             self._noise[context] = BlockNoise.of(self._blocks.of(self._run_spec.noise, context), part.plan.dimensions)
-        if count > 1 and self._expected.get(center, (-1,))[0] != sweep:
-            load = self._blocks.of(self._run_spec.load, center)
-            self._expected[center] = sweep, expected_center_pairs(load, spool.count(range(first, first + count)))
-        center_pairs = self._expected[center][1] if count > 1 else None
         ready = time.monotonic()
         params = SgdParams(self._run_spec.negatives, self._run_spec.damping, spec.rate(number), spec.rate(number + 1))
         rng = generator(self._run_spec.sampler.seed, KERNEL, spec.epoch, (sweep * count + center) * count + context)

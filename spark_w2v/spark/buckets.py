@@ -28,7 +28,7 @@ import pyarrow as pa
 from spark_w2v.skipgram.pairs import PairArray, PairCodec, PairSampler
 from spark_w2v.skipgram.scatter import counting_sort
 from spark_w2v.text.encoding import segment_of
-from spark_w2v.types import Float32Array, Float64Array, Int64Array, UInt64Array
+from spark_w2v.types import Float64Array, Int64Array, UInt64Array
 
 # Most pairs that a task sorts by strip at a time. = 64 MB with the copy
 LARGEST_CHUNK = 4_000_000
@@ -50,13 +50,11 @@ class RunSpec:
     Args:
         sampler: draws the pairs.
         noise: (V,) probability of each row as a noise word, in block order.
-        load: (V,) expected occurrences of each row in an epoch, after subsampling, in block order.
         negatives, damping: as in kernel.SgdParams.
     """
 
     sampler: PairSampler
     noise: Float64Array
-    load: Float32Array
     negatives: int
     damping: float
 
@@ -292,24 +290,19 @@ class Spool:
         self._index.write((np.concatenate([[0], ends]) + at // self._dtype.itemsize).data)
         self._sources.append(source)
 
-    def _places_of(self, buckets: range) -> Int64Array:
-        """Return the (runs, strips + 1) places of consecutive buckets, and where the last one ends."""
+    def _places_of(self, bucket: int) -> Int64Array:
+        """Return the (runs, strips + 1) places of a bucket, and where it ends."""
         runs = len(self._sources)
         if not runs:
             return np.empty((0, 2), np.int64)
         if self._places is None or len(self._places) < runs:
             self._places = np.memmap(self._index, np.int64, "r", shape=(runs, self._strips + 1))
-        first, end = buckets.start << self._codec.strip, buckets.stop << self._codec.strip
+        first, end = bucket << self._codec.strip, (bucket + 1) << self._codec.strip
         return self._places[:, first : end + 1]
-
-    def count(self, buckets: range) -> int:
-        """Return the pairs of consecutive buckets."""
-        places = self._places_of(buckets)
-        return int((places[:, -1] - places[:, 0]).sum())
 
     def bucket(self, number: int) -> PairArray:
         """Return the pairs of a bucket, in any order: records come out of a shuffle in any order."""
-        places = self._places_of(range(number, number + 1))
+        places = self._places_of(number)
         pairs = np.empty(int((places[:, -1] - places[:, 0]).sum()), self._dtype)
         at = 0
         for begin, end, source in zip(places[:, 0].tolist(), places[:, -1].tolist(), self._sources, strict=True):

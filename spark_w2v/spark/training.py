@@ -91,8 +91,7 @@ class Training:
         held_out = min(HELD_OUT_SHARE, s.held_out_words / max(load.sum(), 1.0))
         noise = noise_distribution(self.counts, s.noise_exponent)
         sampler = PairSampler(keep, s.window, s.seed, held_out, self.blocks, s.max_contexts, s.shrinks)
-        order = self.blocks.order
-        self._run_spec = RunSpec(sampler, noise[order], load[order].astype(np.float32), s.negatives, s.damping)
+        self._run_spec = RunSpec(sampler, noise[self.blocks.order], s.negatives, s.damping)
         self._pairs = expected_pairs(load.sum(), s.expected_contexts)
         if s.scheme == "blocks":
             bucket = largest_bucket(self._pairs, s.partitions, load)

@@ -6,6 +6,7 @@ import pytest
 from spark_w2v.skipgram import groups, kernel
 from spark_w2v.skipgram.groups import cut_parts
 from spark_w2v.skipgram.kernel import farthest_step
+from spark_w2v.skipgram.pairs import PairCodec
 from tests.support.kernel import (
     DIMENSIONS,
     RATE,
@@ -21,9 +22,7 @@ from tests.support.kernel import (
 
 @pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("frequent", [2, 7])
-def test_a_center_has_the_noise_of_the_pairs_that_it_is_expected_to_have(
-    frequent: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_center_has_the_noise_of_its_share_of_all_its_pairs(frequent: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups, "FREQUENT", 4 * DIMENSIONS * frequent)
     monkeypatch.setattr(groups, "LEAST_FREQUENT", 1)
     task, params = some_task(61), constant(RATE)
@@ -44,9 +43,18 @@ def test_noise_is_corrected_smoothly_and_at_most_four_times() -> None:
     assert amounts.tolist() == pytest.approx([2 / (found[0] + 2), *(2 * found[1:4] + 2) / (found[1:4] + 2), 4])
 
 
-def test_the_pairs_of_a_sweep_are_expected_of_the_centers_that_occur() -> None:
-    assert kernel.expected_center_pairs(np.array([6, 3, 1], np.float32), 100).tolist() == pytest.approx([60, 30, 10])
-    assert kernel.expected_center_pairs(np.zeros(3, np.float32), 100).tolist() == [0, 0, 0]
+def test_pairs_of_a_center_are_counted_in_all_buckets_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "COUNTED", 7)
+    codec, rng = PairCodec(4, 3), np.random.default_rng(1)
+    centers, buckets = [], []
+    for block, size in enumerate((0, 50, 7, 20)):
+        center, context = rng.integers(0, (11, 16), (size, 2)).astype(np.uint64).T
+        of_sweep = np.uint64((5 << codec.block | 2) << codec.block | block) << np.uint64(2 * codec.row)
+        buckets.append(codec.shorten(of_sweep | center << np.uint64(codec.row) | context))
+        centers.append(center)
+    counts = np.bincount(np.concatenate(centers).astype(int), minlength=12)
+    assert kernel.count_center_pairs(buckets, codec, 12).tolist() == counts.tolist()
+    assert kernel.count_center_pairs([], codec, 12).tolist() == [0] * 12
 
 
 def test_updates_count_the_noise_that_a_center_has() -> None:

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from spark_w2v.exchange.plan import ExchangeError, ExchangePlan, share_blocks
 from spark_w2v.exchange.task import Bucket
 from spark_w2v.skipgram.kernel import SgdParams, TrainStats
+from spark_w2v.skipgram.pairs import PairCodec
 from spark_w2v.skipgram.parameters import assign_blocks
 from spark_w2v.skipgram.schedule import Ring, learning_rate
 from spark_w2v.spark import block_task, buckets
@@ -51,7 +52,7 @@ def train_buckets(
     """Train buckets without pairs in a task of two blocks; waiting for each takes `SECONDS`, and training it as long.
 
     Returns:
-        Parameters, threads of the BLAS and expected pairs of the centers of each call.
+        Parameters, threads of the BLAS and pairs of the centers of each call.
     """
     seen: list[tuple[SgdParams, set[int], Any]] = []
 
@@ -70,7 +71,7 @@ def train_buckets(
     plan: Any = SimpleNamespace(
         sampler=SimpleNamespace(blocks=assign_blocks(np.ones(6), 2), seed=1),
         negatives=2, damping=0.1,
-        noise=np.array([0.2, 0.3, 0.1, 0.1, 0.2, 0.1]), load=np.array([4, 3, 1, 6, 1, 1], np.float32),
+        noise=np.array([0.2, 0.3, 0.1, 0.1, 0.2, 0.1]),
     )  # fmt: skip
     exchange: Any = SimpleNamespace(ring=SimpleNamespace(blocks=2), dimensions=3, centers=lambda task: range(2))
     spec = TaskSpec(exchange, ("", 0), (0, 0), b"", 1, np.array([0, 0.25, 1]), 2, (0.05, 0.0))
@@ -115,10 +116,19 @@ def test_a_task_trains_with_one_thread_of_the_blas(monkeypatch: pytest.MonkeyPat
     assert threads == {1}
 
 
-def test_pairs_of_a_sweep_are_expected_of_the_centers_that_occur(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(buckets.Spool, "count", lambda _, some: {range(2): 100, range(4, 6): 200}[some])
-    found = [expected.tolist() for *_, expected in train_buckets(monkeypatch, [0, 1, 2], context=1)]
-    np.testing.assert_allclose(found, [[50.0, 37.5, 12.5], [50.0, 37.5, 12.5], [100.0, 75.0, 25.0]], rtol=1e-6)
+def test_pairs_of_a_center_are_counted_once_a_sweep_with_all_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = PairCodec.of(assign_blocks(np.ones(6), 2), 2).row
+    centers = {0: [0, 0, 2], 1: [2, 1], 4: [], 5: [1]}  # of buckets: sweep, center block, context block
+    read: list[int] = []
+
+    def bucket(spool: buckets.Spool, number: int) -> Any:
+        read.append(number)
+        return np.array(centers[number], np.uint32) << row
+
+    monkeypatch.setattr(buckets.Spool, "bucket", bucket)
+    found = [center_pairs.tolist() for *_, center_pairs in train_buckets(monkeypatch, [0, 1, 2], context=1)]
+    assert found == [[2.0, 1.0, 2.0], [2.0, 1.0, 2.0], [0.0, 1.0, 0.0]]
+    assert read == [0, 1, 1, 1, 4, 5, 5]  # each before it is trained, too
 
 
 def test_a_task_that_cannot_reach_the_driver_tells_spark_why(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,9 +16,7 @@ from tests.support.planted import WORDS, rows_of_text
 
 def test_what_is_broadcast_is_not_changed() -> None:
     sampler = PairSampler(np.ones(WORDS, np.float32), 3, 5, 0.0, assign_blocks(np.ones(WORDS), 1))
-    run_spec: Any = SimpleNamespace(
-        value=RunSpec(sampler, np.full(WORDS, 1 / WORDS), np.ones(WORDS, np.float32), 2, 0.1)
-    )
+    run_spec: Any = SimpleNamespace(value=RunSpec(sampler, np.full(WORDS, 1 / WORDS), 2, 0.1))
     center: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.1, np.float32))
     context: Any = SimpleNamespace(value=np.full((WORDS, 4), 0.2, np.float32))
     rows = [assigned for row in rows_of_text() for assigned in assign_sentences(row, 1, sampler)]

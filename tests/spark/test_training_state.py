@@ -26,6 +26,9 @@ BEGINS_WITHOUT_VECTORS = -1.0
         (BEGINS_WITHOUT_VECTORS, 1.04, 1.9, False),
         (BEGINS_WITHOUT_VECTORS, 1.06, 1.0, True),
         (BEGINS_WITHOUT_VECTORS, 1.0, 2.1, True),
+        (BEGINS_WITHOUT_VECTORS, 0.51, 2.1, True),
+        (BEGINS_WITHOUT_VECTORS, 0.49, 99.0, False),  # learned by heart
+        (BEGINS_WITHOUT_VECTORS, 0.49, np.inf, True),
         (BEGINS_WITHOUT_VECTORS, None, None, False),
         (1.0, 1.04, 1.0, False),  # of a file, whose context vectors are zeros
         (1.0, 1.06, 1.0, True),

@@ -111,14 +111,14 @@ def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float3
         *numbered(task.centers, task.contexts), len(task.center_rows), noise_of(task), params.negatives, rng
     )
     center_rows, context_rows = task.center_rows.astype(np.float64), task.context_rows.astype(np.float64)
-    loss, loss_pairs = 0.0, 0
+    positive_sum, noise_sum, noise_weight, loss_pairs = 0.0, 0.0, 0.0, 0
     for part, begin in interleave(parts, rng):
         groups = part.groups.chunk(begin)
         for first in range(0, groups.center.size, part.size):
             number, last = (begin + first) // part.size, min(first + part.size, groups.center.size)
             sets = part.noise_of(begin + first, begin + last)
             center_sum, context_sum = np.zeros_like(center_rows), np.zeros_like(context_rows)
-            measured, of_untrained = 0.0, 0.0
+            measured, positive_loss, noise_loss, weights = 0, 0.0, 0.0, 0.0
             for place in range(first, last):
                 noise_words = sets[(place - first) // part.sharing]
                 center = groups.center[place]
@@ -131,14 +131,19 @@ def train_plainly(task: Task, params: SgdParams, seed: int, center_pairs: Float3
                     center_sum[center] += alone[1] + weight * (with_noise[1] - alone[1])
                     context_sum += alone[2] + weight * (with_noise[2] - alone[2])
                     if place - first < part.sharing:
-                        measured += float(alone[0] + weight * (with_noise[0] - alone[0]))
-                        of_untrained += (1 + part.amount * multiples[center]) / (1 + params.negatives)
+                        measured += 1
+                        positive_loss += float(alone[0])
+                        noise_loss += weight * float(with_noise[0] - alone[0])
+                        weights += weight * len(noise_words)
             if number % (stride := kernel.loss_stride(part)) == 0:
                 stands_for = stride * int(groups.length[first:last].sum())
-                loss += stands_for * measured / of_untrained
+                positive_sum += stands_for * positive_loss / measured
+                noise_sum += stands_for * noise_loss / measured
+                noise_weight += stands_for * weights / measured
                 loss_pairs += stands_for
             center_rows -= params.first_rate * center_sum
             context_rows -= params.first_rate * context_sum
+    loss = positive_sum + params.negatives * loss_pairs * noise_sum / noise_weight
     return Plain(center_rows, context_rows, loss, loss_pairs)
 
 
