@@ -33,7 +33,7 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 a mistake that you can fix; 75 try again later: another run is at work on the "
     "output, the storage is full or failed, or Spark was lost; 130 stopped by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP."
 )
-OUTPUT_HELP = "the output of a finished run of jobs/train.py, or the directory of --run-id: its current run"
+OUTPUT_HELP = "the output of a finished run, or the directory of --run-id: its current run"
 LARGEST_TOP = 10_000  # neighbors of a word
 PATHS = ("DIR", "FILE", "OTHER", "OUTPUT", "PATH")  # what arguments that are paths are called in --help
 

@@ -100,7 +100,9 @@ class Request:
         Raises:
             UserError: one has a password in it.
         """
-        for path in [*self.paths, self.output, self.init or ""]:
+        vocabulary = self.settings.vocabulary
+        lists = vocabulary.words, vocabulary.stop_words, self.settings.phrases.list
+        for path in [*self.paths, self.output, self.init or "", *lists]:
             check_password(path)
 
     def parameters(self) -> dict[str, Any]:

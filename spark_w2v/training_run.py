@@ -109,7 +109,7 @@ class TrainingRun:
         if not request.publish and request.settings.output.keep_runs:
             raise UserError(
                 "output.keep_runs: earlier runs are removed when one is published; with --no-publish give --keep-runs "
-                "to jobs/publish.py."
+                "to the command publish."
             )
         if request.settings.output.keep_runs and request.run_id is None and is_local(request.output):
             raise UserError("output.keep_runs: is for runs with a run id; give one (--run-id), or leave it out.")
@@ -380,7 +380,7 @@ def _report(directory: Path, run: report.Finished) -> None:
     try:
         report.write(directory / report.NAME, report.page(run))
     except Exception as error:  # the vectors are what the run is for
-        log.warning("%s was not made (%s: %s); jobs/report.py makes it", report.NAME, type(error).__name__, error)
+        log.warning("%s was not made (%s: %s); the command report makes it", report.NAME, type(error).__name__, error)
 
 
 def _move_current(request: Request, output: str, is_new: bool) -> None:

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 from pyspark.sql import SparkSession
@@ -100,8 +100,18 @@ def test_a_run_that_is_refused_leaves_the_checkpoint_of_the_one_before(
 # Secrets
 
 
-def test_a_path_with_a_password_is_refused_and_not_repeated(run: Callable[..., Outcome]) -> None:
-    outcome = run("--input", "s3a://key:hush@bucket/text")
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"input": ""},
+        {"vocabulary__words": ""},
+        {"vocabulary__stop_words": ""},
+        {"phrases__list": ""},
+    ],
+)
+def test_a_path_with_a_password_is_refused_and_not_repeated(run: Callable[..., Outcome], given: dict[str, Any]) -> None:
+    keys = {key: value or "s3a://key:hush@bucket/text" for key, value in given.items()}
+    outcome = run("--input", keys["input"]) if "input" in keys else run(**keys)
     assert outcome.code == 2
     assert "has a password in it" in outcome.said[0]
     assert "hush" not in outcome.said[0]

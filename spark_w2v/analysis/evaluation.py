@@ -83,18 +83,32 @@ def worse(this: "Similarity | Analogies", other: "Similarity | Analogies", share
     The latter because a run that lost half of its words may score better on the rest. A score of the other run that is
     not above 0, or could not be computed, says nothing and demands nothing.
     """
-    if isinstance(this, Similarity) and isinstance(other, Similarity):
-        scores = [("Spearman", this.spearman, other.spearman), ("pairs used", this.used, other.used)]
-    elif isinstance(this, Analogies) and isinstance(other, Analogies):
-        a, b = this.total, other.total
-        scores = [("3CosAdd", a.add, b.add), ("3CosMul", a.mul, b.mul), ("questions used", a.used, b.used)]
-    else:
-        raise TypeError("results of one kind are compared")
     return [
         f"{this.file}: {name} is {_figure(ours)}, below {share:g} of {_figure(theirs)}."
-        for name, ours, theirs in scores
+        for name, ours, theirs in _scores(this, other)
         if theirs is not None and theirs > 0 and (ours is None or ours < share * theirs)
     ]
+
+
+def not_compared(this: "Similarity | Analogies", other: "Similarity | Analogies") -> list[str]:
+    """Return the scores of another run that demand nothing, a sentence each."""
+    return [
+        f"{this.file}: {name} is not compared, as the other's is {_figure(theirs)}."
+        for name, _, theirs in _scores(this, other)
+        if theirs is None or theirs <= 0
+    ]
+
+
+def _scores(
+    this: "Similarity | Analogies", other: "Similarity | Analogies"
+) -> list[tuple[str, float | None, float | None]]:
+    """The names of what is compared, and both values."""
+    if isinstance(this, Similarity) and isinstance(other, Similarity):
+        return [("Spearman", this.spearman, other.spearman), ("pairs used", this.used, other.used)]
+    if isinstance(this, Analogies) and isinstance(other, Analogies):
+        a, b = this.total, other.total
+        return [("3CosAdd", a.add, b.add), ("3CosMul", a.mul, b.mul), ("questions used", a.used, b.used)]
+    raise TypeError("results of one kind are compared")
 
 
 def _figure(value: float | None) -> str:

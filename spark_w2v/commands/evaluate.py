@@ -178,10 +178,11 @@ def _share(text: str) -> float:
 def _gate(results: Sequence[Sequence[Similarity | Analogies]], share: float, program: str) -> int:
     """Say what is worse than allowed; the exit code."""
     worse = [line for this, other in results for line in evaluation.worse(this, other, share)]
-    for line in worse:
+    left_out = [line for this, other in results for line in evaluation.not_compared(this, other)]
+    for line in [*worse, *left_out]:
         print_error(program, line)
     if not worse:
-        print(f"\nno score is below {share:g} of the other's")
+        print(f"\nno score {'that is compared ' if left_out else ''}is below {share:g} of the other's")
     return WORSE if worse else 0
 
 

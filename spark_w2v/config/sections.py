@@ -180,8 +180,8 @@ class Training(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
             ge=0,
             le=1_000_000,
             description=(
-                "Words after subsampling, in whole sentences and on average at most 1 % of these, kept out of training to "
-                "measure the held-out loss on at most 20,000 of their pairs, which patience needs; 0 measures none."
+                "Words after subsampling, in whole sentences and on average at most 1 % of these, kept out of training "
+                "to measure the held-out loss on at most 20,000 of their pairs, which patience needs; 0 measures none."
             ),
         ),
     ] = 20_000

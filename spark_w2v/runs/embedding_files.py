@@ -61,7 +61,7 @@ def open_table(output: Path, name: str, columns: Mapping[str, pa.DataType]) -> T
     """Open one table of a finished run, its columns, its rows and its seal checked."""
     with damage_named(output):
         if not output.is_dir():
-            raise OutputError(f"{output}: no such directory; give the OUTPUT of a finished run of jobs/train.py.")
+            raise OutputError(f"{output}: no such directory; give the OUTPUT of a finished run.")
         if not exists(output / "_SUCCESS"):
             if exists(output / "metadata") and exists(output / "data"):
                 raise OutputError(

@@ -10,8 +10,8 @@ from spark_w2v.errors import StorageError, UserError
 from spark_w2v.storage.files import ABSENT, MISTAKES, reason, refused
 from spark_w2v.storage.store import scheme_of
 
-# A URI with a password. A secret may have slashes. After a host comes a number, its port.
-PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/@:]*:(?![0-9]*/)[^@]*@")
+# A URI with a password. A secret may have slashes. After a host comes a number, its port; a bucket of S3 has none.
+PASSWORD = re.compile(r"((?i:s3[an]?)://|[A-Za-z][A-Za-z0-9+.-]*://(?![^/@:]*:[0-9]*/))[^/@:]*:[^@]*@")
 OF_A_RUN = ("_SUCCESS", "run.json", "embeddings")  # what a directory with a run has
 
 

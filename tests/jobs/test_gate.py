@@ -53,6 +53,17 @@ def test_vectors_that_are_worse_by_more_than_the_limit_fail_with_a_code_of_their
     assert gate(output, worse, files, "0.95") == 0
 
 
+def test_what_the_other_run_cannot_answer_is_said_to_be_not_compared(
+    output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alike = tmp_path / "alike.tsv"
+    alike.write_text("king\tqueen\t5\nman\twoman\t5\n")
+    assert gate(output, output, (str(alike), files[1]), "1") == 0
+    told = capsys.readouterr()
+    assert told.err == f"evaluate.py: {alike}: Spearman is not compared, as the other's is not computable.\n"
+    assert told.out.endswith("\nno score that is compared is below 1 of the other's\n")
+
+
 def test_a_run_that_lost_words_fails_however_well_it_does_on_the_rest(
     output: Path, files: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -315,7 +315,14 @@ def test_characters_that_end_the_path_of_a_web_address_are_part_of_a_name(name: 
 
 
 @pytest.mark.parametrize(
-    "path", ["s3a://key:hush@bucket/text", "s3a://KEY:ab/hush+x/1@bucket", "hdfs://me:hush@host:9000/text", "s3://:h@b"]
+    "path",
+    [
+        "s3a://key:hush@bucket/text",
+        "s3a://KEY:ab/hush+x/1@bucket",
+        "hdfs://me:hush@host:9000/text",
+        "s3://:h@b",
+        "s3a://KEY:12/hush@bucket/text",
+    ],
 )
 def test_a_password_in_a_path_is_found_wherever_it_has_slashes(path: str) -> None:
     with pytest.raises(UserError, match="has a password in it") as refused:
