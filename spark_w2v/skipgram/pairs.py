@@ -98,10 +98,7 @@ class PairCodec:
         return whole
 
     def shorten(self, pairs: UInt64Array) -> PairArray:
-        """Return the pairs in as few bytes as hold their rows.
-
-        Bits of the blocks may remain. They are the same in all pairs of a bucket.
-        """
+        """Return the pairs in as few bytes as hold their rows; bits of the blocks, alike in a bucket, may remain."""
         short: PairArray = pairs.astype(self.dtype)
         return short
 
