@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from spark_w2v.skipgram import groups, kernel
-from spark_w2v.skipgram.groups import cut_parts
+from spark_w2v.skipgram.groups import BlockNoise, cut_parts
 from spark_w2v.skipgram.kernel import farthest_step
 from spark_w2v.skipgram.pairs import PairCodec
 from tests.support.kernel import (
@@ -41,6 +41,26 @@ def test_noise_is_corrected_smoothly_and_at_most_four_times() -> None:
     assert kernel.noise_amounts(parts, 2 * found.astype(np.float32), 0.5).tolist() == [1] * 5
     amounts = kernel.noise_amounts(parts, np.array([0, *found[1:4] * 4, 1000], np.float32), 0.5)
     assert amounts.tolist() == pytest.approx([2 / (found[0] + 2), *(2 * found[1:4] + 2) / (found[1:4] + 2), 4])
+
+
+def test_a_center_has_k_noise_words_per_pair_with_all_blocks_however_many_pairs_an_occurrence_has() -> None:
+    """Of a sweep whose contexts are as frequent as their noise words; as in baskets of 2 and of 20."""
+    rng, blocks, rows = np.random.default_rng(1), 4, 50
+    share = np.array([0.4, 0.3, 0.2, 0.1])  # of the contexts, and of the noise words, that are in each block
+    pairs_of = np.where(np.arange(rows) % 2, 19, 1) * 400  # each occurs as often as the others
+    centers = np.repeat(np.arange(rows), pairs_of)
+    of_block = rng.choice(blocks, centers.size, p=share)
+    codec, drawn = PairCodec(6, 2), []
+    for block in range(blocks):
+        center, context = centers[of_block == block], rng.integers(0, 50, np.count_nonzero(of_block == block))
+        drawn.append(np.sort((center << codec.row | context).astype(np.uint32)))
+    center_pairs = kernel.count_center_pairs(drawn, codec, rows)
+    noise = np.zeros(rows)
+    for pairs, of_all in zip(drawn, share, strict=True):
+        parts = cut_parts(pairs, codec, rows, BlockNoise.of(np.full(50, of_all / 50), DIMENSIONS), 5, rng)
+        found = np.bincount(codec.centers(pairs), minlength=rows)
+        noise += kernel.noise_amounts(parts, center_pairs, of_all) * found
+    np.testing.assert_allclose(noise, pairs_of, rtol=0.02)
 
 
 def test_pairs_of_a_center_are_counted_in_all_buckets_of_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
