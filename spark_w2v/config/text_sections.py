@@ -82,7 +82,8 @@ class Corpus(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         str,
         Meta(
             description=(
-                'RE2 regular expression of one word; needed by tokenizer = "regex" and refused with any other.'
+                'RE2 regular expression of one word; needed by tokenizer = "regex" and refused with any other. In RE2, '
+                r"\w, \d and \b are of ASCII alone; [\pL\pN_]+ is a word of any script."
             ),
         ),
     ] = ""

@@ -6,6 +6,7 @@ JSON are text, and others may be: of these, 10:00:00.5Z comes before 10:00:00Z, 
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ MOST_SHOWN = 40  # characters of a text among numbers
 # A day, and what may follow it. Spark reads other texts as times, too, such as 9:30, which is one of today.
 TIME = r"^\s*\d{4}-\d\d?-\d\d?([T ].*)?\s*$"
 NO_SECONDS = r"^(\s*\S+[T ]\d\d?:\d\d?)\s*(Z|[+-]\d.*)$"  # before a zone, where Spark asks for them
+DAY_FIRST = re.compile(r"\s*\d\d?[./-]\d\d?[./-]\d\d")  # a date whose year is last; TIME has it first
 ZONE = r"[T ]\d\d?:\d\d?:\d\d?(?:\.\d*)?(?![\d.])\s*(\S.*?)\s*$"
 
 # Without numbers such as 1e3, because ids of letters and digits may look like these.
@@ -77,6 +79,8 @@ def count_rows(
             ordered[-1:] = [FoundColumn(order.value.try_cast("double"), T.DoubleType()), _exact(order.value)]
         elif found.get(f"varied{number}"):
             ordered[-1:] = [*_times(name, order.value, found, number), order]
+        elif DAY_FIRST.match(found.get(f"digit{number}") or ""):
+            _warn_of_digits(name, found[f"digit{number}"])
     return found["rows"], ordered
 
 
@@ -128,7 +132,7 @@ def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> li
     zoned, unzoned, other, digit = (found[f"{kind}{number}"] for kind in ("zoned", "unzoned", "other", "digit"))
     if zoned is None and unzoned is None:
         if digit is not None:
-            log.warning('corpus.order_by: "%s" is text, such as %r, and is ordered by its bytes', name, digit)
+            _warn_of_digits(name, digit)
         return []
     what = "times" if other is not None else "times with a time zone"
     odd = f"also {other!r}" if other is not None else f"times without, such as {unzoned!r}"
@@ -140,6 +144,10 @@ def _times(name: str, value: "Column", found: dict[str, Any], number: int) -> li
     if zoned is None:  # as they are written: in a time zone with summer time, some would be the same
         return [FoundColumn(_with_seconds(value).try_cast("timestamp_ntz"), T.TimestampNTZType())]
     return [FoundColumn(_with_seconds(value).try_cast("timestamp"), T.TimestampType())]
+
+
+def _warn_of_digits(name: str, digit: str) -> None:
+    log.warning('corpus.order_by: "%s" is text, such as %r, and is ordered by its bytes', name, digit)
 
 
 def _check_no_text(name: str, text: str | None) -> None:

@@ -76,14 +76,19 @@ def test_times_among_other_text_and_with_and_without_a_zone_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("times", "warned"), [(["9:30", "10:15"], True), (["09:30", "10:15"], False), (["b", "ab"], False)]
-)
-def test_other_text_of_different_lengths_that_begins_with_digits_is_warned_of(
+    ("times", "warned"),
+    [
+        (["9:30", "10:15"], True), (["09:30", "10:15"], False), (["b", "ab"], False),
+        (["31.12.2025", "10:15"], True),
+        (["10/15/2026", "31/12/2025"], True), (["2026/10/15", "2025/12/31"], False),
+    ],
+)  # fmt: skip
+def test_other_text_that_begins_with_digits_is_warned_of(
     spark: "SparkSession", tmp_path: Path, caplog: pytest.LogCaptureFixture, times: list[str], warned: bool
 ) -> None:
     write_events(tmp_path, "parquet", times)
     read(spark, tmp_path, format="parquet", **EVENTS)
-    says = "corpus.order_by: \"t\" is text, such as '10:15', and is ordered by its bytes"
+    says = f'corpus.order_by: "t" is text, such as {min(times)!r}, and is ordered by its bytes'
     assert (says in caplog.messages) == warned
 
 
