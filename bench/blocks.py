@@ -28,7 +28,7 @@ from spark_w2v.skipgram.pairs import PairCodec, PairSampler
 from spark_w2v.skipgram.parameters import assign_blocks, initialise
 from spark_w2v.skipgram.sampling import KERNEL, RING, generator, keep_probability, noise_distribution
 from spark_w2v.skipgram.schedule import Ring, auto_sweeps, done_before, epoch_edges, learning_rate
-from spark_w2v.types import Int32Array, UInt64Array
+from spark_w2v.types import Float32Array, Int32Array, UInt64Array
 
 OUTPUT = measure.ROOT / "build" / "bench" / "blocks.jsonl"
 PIECE = 5_000  # sentences drawn at a time
@@ -117,6 +117,7 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
     codec = PairCodec.of(blocks)
     center, context = np.zeros((2, corpus.counts.size, w.dimensions), np.float32)
     initialise(center, w.seed, np.argsort(blocks.order).astype(np.int32))
+    center_pairs: list[Float32Array | None] = [None] * w.blocks
     words = trained = rounds = 0
     of_block = np.zeros(w.blocks, np.int64)
     draw_seconds = kernel_seconds = 0.0
@@ -133,18 +134,20 @@ def train(corpus: Corpus, wanted: Wanted) -> dict[str, Any]:
             rates = [learning_rate(w.rate, 0.0, share / w.epochs) for share in done]
             step = kernel.SgdParams(NEGATIVES, w.damping, *rates)
             sweep = number // w.blocks
+            if w.blocks > 1 and number % w.blocks == 0:
+                begun = time.process_time()
+                for i in range(w.blocks):
+                    of_center = codec.shorten(cut(pairs, codec, sweep, i, 0, w.blocks))
+                    center_pairs[i] = kernel.count_center_pairs([of_center], codec, len(blocks.of(center, i)))
+                draw_seconds += time.process_time() - begun
             for i in range(w.blocks):
                 j = ring.context_of(number, i)
                 begun = time.process_time()
                 bucket = codec.shorten(cut(pairs, codec, sweep, i, j))
-                center_pairs = None
-                if w.blocks > 1:
-                    of_center = codec.shorten(cut(pairs, codec, sweep, i, 0, w.blocks))
-                    center_pairs = kernel.count_center_pairs([of_center], codec, len(blocks.of(center, i)))
                 drawn = time.process_time()
                 rng = generator(w.seed, KERNEL, epoch, (sweep * w.blocks + i) * w.blocks + j)
                 rows = blocks.of(center, i), blocks.of(context, j)
-                walk = kernel.train_pairs(*rows, bucket, codec, noises[j], step, rng, center_pairs=center_pairs)
+                walk = kernel.train_pairs(*rows, bucket, codec, noises[j], step, rng, center_pairs=center_pairs[i])
                 draw_seconds += drawn - begun
                 kernel_seconds += time.process_time() - drawn
                 trained += walk.pairs
