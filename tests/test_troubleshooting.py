@@ -39,6 +39,8 @@ COMPOSED = {
     "has times with a time zone and times without": " has |times with a time zone|times without",
     "is text, such as '9:30', and is ordered by its bytes": " is text, such as %r, and is ordered by its bytes",
     "the CSV files separate fields by ';'": "the CSV files separate fields by ",
+    "has a column ... which Spark would read as": ' a column "|, which Spark would read as ',
+    "is not in a directory such as day=..., as others are": ": is not in a directory such as |=..., as others are, so",
     "has numbers and also '-', and as text 10 comes before 9": " has numbers and also |, and as text 10 comes before 9",
     "is not a page about a run": ": is not |a page about a run",
     "is not a report of evaluate.py": ": is not |a report of evaluate.py",
