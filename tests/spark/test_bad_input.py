@@ -13,7 +13,7 @@ import pytest
 
 from spark_w2v import config
 from spark_w2v.errors import UserError
-from spark_w2v.spark import corpus, java_errors, vocabulary
+from spark_w2v.spark import corpus, file_rows, java_errors, vocabulary
 from spark_w2v.spark.java_errors import text_of, translate_error
 from spark_w2v.text.bad_lines import check_counters
 from spark_w2v.text.counters import COUNTERS
@@ -163,10 +163,15 @@ def test_a_parquet_file_without_the_column_is_named(spark: "SparkSession", tmp_p
 @pytest.mark.fast_cases(1)
 @pytest.mark.parametrize(("column", "tokenizer"), [("text", "words"), ("items", "none")])
 def test_a_parquet_file_whose_column_has_another_type_is_named(
-    spark: "SparkSession", tmp_path: Path, column: str, tokenizer: str
+    spark: "SparkSession", tmp_path: Path, column: str, tokenizer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pq.write_table(pa.table({"text": ["a b"], "items": [["a"]]}), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": [1.5], "items": [[2]]}), tmp_path / "b.parquet")
+    kinds = ("double", "string") if column == "text" else ("array<bigint>", "array<string>")
+    assert refused(spark, tmp_path, format="parquet", column=column, tokenizer=tokenizer).startswith(
+        f'--input: {tmp_path}/b.parquet has a column "{column}" of {kinds[0]}, which Spark would read as {kinds[1]}'
+    )
+    monkeypatch.setattr(file_rows, "check_types", lambda *_: None)  # as of tables, whose files are not looked at
     assert explained(spark, tmp_path, format="parquet", column=column, tokenizer=tokenizer) == (
         f"{tmp_path}/b.parquet: its column {column} is {'DOUBLE' if column == 'text' else 'INT64'}, in other files it "
         "is string; convert it, or leave it out of --input."
