@@ -16,7 +16,8 @@ from spark_w2v.analysis.evaluation_results import Similarity
 from spark_w2v.commands import evaluate
 from spark_w2v.types import Float32Array
 from tests.support.commands import refused_in_one_sentence
-from tests.support.evaluation import MODELS, PAIR_FILES, QUESTIONS, ROOT, finish, keyed, space_of
+from tests.support.evaluation import ROOT, finish, space_of
+from tests.support.gensim_models import MODELS, PAIR_FILES, QUESTIONS, keyed
 
 # Equal to gensim
 
