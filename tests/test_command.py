@@ -207,10 +207,14 @@ def test_a_second_signal_while_spark_is_stopped_changes_no_exit_code(number: str
     program = f"""
 import argparse, os, signal, sys, threading, time
 from spark_w2v import job
+again = threading.Event()
 def kill(): os.kill(os.getpid(), signal.{number})
+def kill_again():
+    kill()
+    again.set()
 def work(line, cleanup):
-    cleanup.callback(time.sleep, 0.5)  # as Spark takes its time
-    cleanup.callback(threading.Timer(0.2, kill).start)
+    cleanup.callback(again.wait, 30)  # as Spark takes its time
+    cleanup.callback(threading.Timer(0.2, kill_again).start)
     kill()
 sys.exit(job.run_job("train.py", argparse.Namespace(log_format="text", quiet=False), work))
 """

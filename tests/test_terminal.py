@@ -4,10 +4,12 @@ import contextlib
 import io
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -151,17 +153,25 @@ class Terminal(io.StringIO):
         return True
 
 
+def frames_of(stream: Terminal) -> set[str]:
+    return {frame.strip() for frame in stream.getvalue().split("\r") if frame.strip()}
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def test_a_line_moves_while_the_main_thread_is_busy() -> None:
     stream = Terminal()
     with StatusLine(stream, True) as line:
         line.show("reading", lambda: "3 of 8 tasks")
-        time.sleep(1.3)
-        frames = {frame.strip() for frame in stream.getvalue().split("\r") if frame.strip()}
+        wait_for(lambda: re.search(r"reading, 3 of 8 tasks, [1-9]\d* s", stream.getvalue()) is not None)
+        wait_for(lambda: len(frames_of(stream)) >= 3)
         line.progress(0.5, "epoch 1/2")
-        time.sleep(0.7)
-        assert "50%" in stream.getvalue()
-    assert len(frames) >= 3
-    assert any("reading, 3 of 8 tasks, 1 s" in frame for frame in frames)
+        wait_for(lambda: "50%" in stream.getvalue())
     assert stream.getvalue().endswith("\r")
 
 

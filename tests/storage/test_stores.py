@@ -198,8 +198,8 @@ def test_any_fault_of_a_request_is_one_of_our_errors(
 
 @pytest.fixture
 def in_ranges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> bytes:
-    """A file of six ranges of a download."""
-    monkeypatch.setattr(objects, "RANGE", 1 << 20)
+    """A file of 24 ranges of a download."""
+    monkeypatch.setattr(objects, "RANGE", 1 << 18)
     content = os.urandom(6 << 20)
     (tmp_path / "from").write_bytes(content)
     return content
@@ -209,11 +209,11 @@ def test_a_download_may_take_longer_than_any_request(
     bucket: str, proxied: tuple[Proxy, ObjectStore], in_ranges: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     proxy, _ = proxied
-    monkeypatch.setattr(objects, "TIMEOUT", 1)
+    monkeypatch.setattr(objects, "TIMEOUT", 2)
     monkeypatch.setattr(objects, "RETRY_SECONDS", 1)
     store = ObjectStore(f"{bucket}/{tmp_path.name}")
     store.upload("a", tmp_path / "from")
-    proxy.pace = 2 << 20  # 3 s for the file, 0.5 s for a range
+    proxy.pace = 2 << 20  # 3 s for the file, 0.1 s for a range
     store.download("a", tmp_path / "to")
     assert (tmp_path / "to").read_bytes() == in_ranges
 
