@@ -30,7 +30,7 @@ MOST_SHOWN = 40  # characters of a text among numbers
 # A day, and what may follow it. Spark reads other texts as times, too, such as 9:30, which is one of today.
 TIME = r"^\s*\d{4}-\d\d?-\d\d?([T ].*)?\s*$"
 NO_SECONDS = r"^(\s*\S+[T ]\d\d?:\d\d?)\s*(Z|[+-]\d.*)$"  # before a zone, where Spark asks for them
-DAY_FIRST = re.compile(r"\s*\d\d?[./-]\d\d?[./-]\d\d")  # a date whose year is last; TIME has it first
+YEAR_LAST = re.compile(r"\s*\d\d?[./-]\d\d?[./-]\d\d")  # a date whose year is last; TIME has it first
 ZONE = r"[T ]\d\d?:\d\d?:\d\d?(?:\.\d*)?(?![\d.])\s*(\S.*?)\s*$"
 
 # Without numbers such as 1e3, because ids of letters and digits may look like these.
@@ -79,7 +79,7 @@ def count_rows(
             ordered[-1:] = [FoundColumn(order.value.try_cast("double"), T.DoubleType()), _exact(order.value)]
         elif found.get(f"varied{number}"):
             ordered[-1:] = [*_times(name, order.value, found, number), order]
-        elif DAY_FIRST.match(found.get(f"digit{number}") or ""):
+        elif YEAR_LAST.match(found.get(f"digit{number}") or ""):
             _warn_of_digits(name, found[f"digit{number}"])
     return found["rows"], ordered
 

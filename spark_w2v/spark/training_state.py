@@ -16,9 +16,9 @@ log = logging.getLogger("spark_w2v")
 # Largest loss of an epoch, in multiples of the loss of an untrained model. Texts of some dozen words that teach nothing
 # came to 1.005 at the default rate; runs that diverged to 1.3 and more in their first or second epoch.
 MOST_LOSS = 1.05
-# The same for the held-out loss, measured after the last step, where the loss is not below HALF of that of an untrained
-# model: what is learned by heart makes the held-out loss as large as it likes.
-MOST_HELD_OUT_LOSS, HALF = 2.0, 0.5
+# The same for the held-out loss, measured after the last step, unless the loss is below LEARNED_LOSS, in the same
+# multiples: of a text that is learned by heart the held-out loss has no bound.
+MOST_HELD_OUT_LOSS, LEARNED_LOSS = 2.0, 0.5
 # The same for given vectors that are worse for this text than untrained ones, in multiples of the held-out loss that
 # they begin with, or of the loss of an untrained model where nothing is held out.
 MOST_GIVEN_LOSS, MOST_UNKNOWN_LOSS = 2.0, 10.0
@@ -181,7 +181,7 @@ class LossLimit:
         Raises:
             DivergedError: one is too large.
         """
-        has_learned = loss is not None and loss < HALF * self._untrained
+        has_learned = loss is not None and loss < LEARNED_LOSS * self._untrained
         most_held_out = sys.float_info.max if has_learned else MOST_HELD_OUT_LOSS * self._untrained
         for name, value, most in (
             ("loss", loss, MOST_LOSS * self._untrained), ("held-out loss", held_out, most_held_out),
